@@ -1,0 +1,1 @@
+"""Recording measurements of OncoSeg with versions, machine and command."""

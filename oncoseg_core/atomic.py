@@ -1,0 +1,78 @@
+"""Writing files whole or not at all: a temporary name beside the target, fsync, then rename."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from oncoseg_core.errors import StorageError
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target`` with its suffixes; on success it replaces ``target``, else it goes.
+
+    Raises:
+        StorageError: the folder cannot be written, or the disk is full. ``target`` is then as it was before.
+    """
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(target.suffixes[-2:]), dir=target.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise StorageError(explain(error, target)) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def atomic_write(target: Path, content: bytes | str) -> None:
+    """Write ``content`` (text as UTF-8) to ``target``, whole or not at all.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def explain(error: OSError, target: Path) -> str:
+    """Say in one line why ``target`` could not be written and what to do."""
+    advice = {
+        errno.ENOSPC: "the disk is full; free space or choose another place",
+        errno.EDQUOT: "the disk quota is used up; free space or choose another place",
+        errno.EFBIG: "the file would be larger than allowed here; choose another place",
+        errno.EACCES: "no permission to write there; choose another place",
+        errno.EPERM: "no permission to write there; choose another place",
+        errno.EROFS: "that disk is read-only; choose another place",
+        errno.ENOTDIR: "a part of that path is a file, not a folder",
+        errno.EEXIST: "a part of that path is a file, not a folder",
+        errno.EISDIR: "that is a folder; give a file name",
+    }.get(error.errno or 0, error.strerror or str(error))
+    return f"cannot write {target}: {advice}"
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system can do it."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

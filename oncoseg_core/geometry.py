@@ -1,0 +1,241 @@
+"""Grids in space: the only place that converts, flips or compares axes.
+
+A :class:`Geometry` maps voxel indices ``(x, y, z)`` (voxel centres) to patient LPS millimetres (x to the left, y to the
+back, z to the head). Arrays are ``(z, y, x)``. In-plane coordinates are continuous: pixel ``(row i, column j)`` covers
+``[j, j+1) x [i, i+1)``, so the centre of index ``j`` is ``j + 0.5``.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from oncoseg_core.errors import GeometryError
+from oncoseg_core.prompts import Box, Point
+
+SAME_GRID_MM = 1e-3
+"""Grids whose corners differ by no more than this are the same: rounding in file headers."""
+
+Float64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """A voxel grid: ``shape`` ``(z, y, x)`` and the 4 x 4 ``affine`` from index ``(x, y, z)`` to LPS mm.
+
+    Raises:
+        GeometryError: the shape is not three positive sizes, or the affine is not finite or not invertible.
+    """
+
+    shape: tuple[int, int, int]
+    affine: Float64
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise GeometryError(f"a grid has three positive sizes (z, y, x), found {self.shape}")
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
+            raise GeometryError(f"an affine is a finite 4 x 4 matrix ending in 0 0 0 1, found {affine.tolist()}")
+        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise GeometryError(f"the affine has no inverse (a spacing of zero?): {affine.tolist()}")
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+
+    @classmethod
+    def from_parts(
+        cls,
+        shape: tuple[int, int, int],
+        spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+        direction: npt.ArrayLike = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+        origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    ) -> Geometry:
+        """Build from spacing ``(z, y, x)`` mm, a direction matrix (columns: LPS direction of index x, y, z), origin LPS mm."""
+        affine = np.eye(4)
+        affine[:3, :3] = np.asarray(direction, dtype=np.float64).reshape(3, 3) * np.asarray(spacing[::-1])
+        affine[:3, 3] = origin
+        return cls(shape, affine)
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxel centres in mm, ``(z, y, x)``."""
+        x, y, z = (float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+        return (z, y, x)
+
+    @property
+    def direction(self) -> Float64:
+        """3 x 3; its columns are the LPS unit vectors along which index x, y and z grow."""
+        return np.asarray(self.affine[:3, :3] / np.asarray(self.spacing[::-1]), dtype=np.float64)
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """LPS mm of the centre of voxel (0, 0, 0)."""
+        x, y, z = (float(v) for v in self.affine[:3, 3])
+        return (x, y, z)
+
+    def index_to_lps(self, points: npt.ArrayLike) -> Float64:
+        """Indices ``(n, 3)`` as (x, y, z), fractions allowed, to LPS mm ``(n, 3)``."""
+        array = np.atleast_2d(np.asarray(points, dtype=np.float64))
+        return np.asarray(array @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
+
+    def lps_to_index(self, points: npt.ArrayLike) -> Float64:
+        """LPS mm ``(n, 3)`` to indices ``(n, 3)`` as (x, y, z), not rounded."""
+        array = np.atleast_2d(np.asarray(points, dtype=np.float64)) - self.affine[:3, 3]
+        return np.asarray(np.linalg.solve(self.affine[:3, :3], array.T).T, dtype=np.float64)
+
+    def distance_mm(self, other: Geometry) -> float:
+        """How far apart the corner voxels of two grids of one shape are, at most, in mm."""
+        z, y, x = self.shape
+        corners = list(itertools.product((0, x - 1), (0, y - 1), (0, z - 1)))
+        return float(np.linalg.norm(self.index_to_lps(corners) - other.index_to_lps(corners), axis=1).max())
+
+    def require_same_grid(self, other: Geometry, own_name: str, other_name: str) -> None:
+        """Refuse another grid; the names say which files are compared.
+
+        Raises:
+            GeometryError: the shapes differ, or the corners are more than ``SAME_GRID_MM`` apart.
+        """
+        if self.shape != other.shape:
+            raise GeometryError(
+                f"{other_name} has {_sizes(other.shape)} voxels, but {own_name} has {_sizes(self.shape)} (z, y, x): "
+                "they must be on one grid; resample the label to its image first"
+            )
+        apart = self.distance_mm(other)
+        if apart > SAME_GRID_MM:
+            raise GeometryError(
+                f"{other_name} and {own_name} lie up to {apart:.3g} mm apart (allowed: {SAME_GRID_MM} mm for rounding): "
+                "origin, spacing or direction differ; check that they belong together"
+            )
+
+    @cached_property
+    def view(self) -> PlaneView:
+        """How a slice along the array's z axis is turned to be seen upright (see :class:`PlaneView`)."""
+        direction = np.abs(self.direction)
+        x_axis, y_axis = max(
+            itertools.permutations(range(3), 2), key=lambda axes: direction[axes[0], 0] + direction[axes[1], 1]
+        )
+        vertical = 2 if 2 in (x_axis, y_axis) else 1
+        transpose = x_axis == vertical
+        row_index, column_index = (0, 1) if transpose else (1, 0)
+        row_axis, column_axis = (x_axis, y_axis) if transpose else (y_axis, x_axis)
+        row_sign = self.affine[row_axis, row_index]
+        column_sign = self.affine[column_axis, column_index]
+        return PlaneView(
+            transpose=transpose,
+            flip_rows=bool(row_sign > 0) if vertical == 2 else bool(row_sign < 0),
+            flip_columns=bool(column_sign < 0),
+        )
+
+
+def _sizes(shape: tuple[int, int, int]) -> str:
+    return " x ".join(str(size) for size in shape)
+
+
+@dataclass(frozen=True)
+class PlaneView:
+    """The turn that shows a stored slice as radiologists see it, without resampling.
+
+    Axial: right of the patient on the left, front up. Sagittal: front on the left, head up. Coronal: right on the left,
+    head up. An oblique slice takes the nearest of the three. Applied as: transpose, then flip.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def apply(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Turn the last two axes ``(..., y, x)`` of an array; a view, no copy."""
+        if self.transpose:
+            array = np.swapaxes(array, -1, -2)
+        if self.flip_rows:
+            array = array[..., ::-1, :]
+        if self.flip_columns:
+            array = array[..., ::-1]
+        return array
+
+    def undo(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """The inverse of :meth:`apply`; a view, no copy."""
+        if self.flip_columns:
+            array = array[..., ::-1]
+        if self.flip_rows:
+            array = array[..., ::-1, :]
+        if self.transpose:
+            array = np.swapaxes(array, -1, -2)
+        return array
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a stored slice once turned."""
+        return (width, height) if self.transpose else (height, width)
+
+    def point(self, x: float, y: float, height: int, width: int) -> tuple[float, float]:
+        """A point ``(x, y)`` on a stored slice of that height and width, on the turned one."""
+        if self.transpose:
+            x, y = y, x
+        height, width = self.shape(height, width)
+        return (width - x if self.flip_columns else x, height - y if self.flip_rows else y)
+
+    def spacing(self, row_mm: float, column_mm: float) -> tuple[float, float]:
+        """Row and column spacing of the turned slice."""
+        return (column_mm, row_mm) if self.transpose else (row_mm, column_mm)
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """A slice scaled until its longer side is ``size`` pixels, at the top left of a square; the rest is padding.
+
+    ``height`` and ``width`` are those of the (turned) slice. The two scales differ by rounding to whole pixels.
+    """
+
+    height: int
+    width: int
+    size: int
+
+    @property
+    def scaled(self) -> tuple[int, int]:
+        """Rows and columns the slice takes of the square."""
+        longest = max(self.height, self.width)
+        return (max(1, round(self.height * self.size / longest)), max(1, round(self.width * self.size / longest)))
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Model pixels per slice pixel, ``(x, y)``."""
+        return (self.scaled[1] / self.width, self.scaled[0] / self.height)
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """From a stored slice to the model's square input: the turn, then the letterbox. Coordinates only."""
+
+    view: PlaneView
+    height: int
+    width: int
+    size: int
+
+    @classmethod
+    def of(cls, geometry: Geometry, size: int) -> SliceGrid:
+        """The grid of every slice along z of a volume, for a model whose input has sides of ``size`` pixels."""
+        return cls(geometry.view, geometry.shape[1], geometry.shape[2], size)
+
+    @property
+    def letterbox(self) -> Letterbox:
+        """The letterbox of the turned slice."""
+        height, width = self.view.shape(self.height, self.width)
+        return Letterbox(height, width, self.size)
+
+    def point_to_model(self, point: Point) -> Point:
+        """A click on the stored slice, in model pixels."""
+        x, y = self.view.point(point.x, point.y, self.height, self.width)
+        scale_x, scale_y = self.letterbox.scale
+        return Point(x * scale_x, y * scale_y, point.positive)
+
+    def box_to_model(self, box: Box) -> Box:
+        """A box on the stored slice, clipped to it, in model pixels."""
+        xs = (max(0.0, box.x0), min(float(self.width), box.x1))
+        ys = (max(0.0, box.y0), min(float(self.height), box.y1))
+        corners = [self.view.point(x, y, self.height, self.width) for x, y in zip(xs, ys, strict=True)]
+        scale_x, scale_y = self.letterbox.scale
+        (x0, x1), (y0, y1) = (sorted(corner[axis] for corner in corners) for axis in (0, 1))
+        return Box(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)

@@ -1,0 +1,231 @@
+"""Reading images and labels, writing masks: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF, through SimpleITK.
+
+Everything read is checked here, once: readable to the end, two or three axes, a valid grid, and a label on its image's
+grid.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from oncoseg_core.atomic import atomic_path
+from oncoseg_core.errors import DataError, ImageReadError
+from oncoseg_core.geometry import Geometry
+from oncoseg_core.records import Case, Target
+from oncoseg_core.volume import BoolArray, Segmentation, Volume
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+"""Formats without a size in millimetres that can be relied on."""
+
+sitk.ProcessObject.GlobalWarningDisplayOff()
+
+
+def read_volume(paths: Path | Sequence[Path], modality: str) -> Volume:
+    """Read an image from one file, or from one file per channel on one grid.
+
+    Args:
+        paths: the file, or the channel files in channel order.
+        modality: what the intensities are, such as ``ct``.
+
+    Raises:
+        ImageReadError: missing, unreadable or cut short, of unknown format, or with other than two or three axes.
+        GeometryError: the channel files do not share one grid.
+    """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    first, geometry = _read(files[0])
+    channels = [first]
+    for file in files[1:]:
+        voxels, other = _read(file)
+        geometry.require_same_grid(other, str(files[0]), str(file))
+        channels.append(voxels)
+    voxels = channels[0] if len(channels) == 1 else np.concatenate(channels)
+    physical = _suffix(files[0]) not in PICTURE_SUFFIXES
+    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
+
+
+def read_label(path: Path, image: Volume) -> npt.NDArray[np.generic]:
+    """Read a label of whole numbers ``(z, y, x)`` that lies on its image's grid.
+
+    Raises:
+        ImageReadError: as for :func:`read_volume`; or several channels, or values that are not whole numbers.
+        GeometryError: it lies on another grid than the image.
+    """
+    voxels, geometry = _read(path)
+    image.geometry.require_same_grid(geometry, image.name, str(path))
+    if voxels.shape[0] != 1:
+        raise ImageReadError(f"{path}: a label has one channel, found {voxels.shape[0]}")
+    label = voxels[0]
+    if np.issubdtype(label.dtype, np.floating):
+        whole = np.rint(label)
+        if not np.array_equal(whole, label):
+            raise ImageReadError(f"{path}: a label holds whole numbers, found fractions or NaN (a probability map?)")
+        label = whole.astype(np.int32)
+    return label
+
+
+def target_mask(label: npt.NDArray[np.generic], target: Target) -> BoolArray:
+    """Where a label ``(z, y, x)`` holds one of a target's values: bool, same shape."""
+    mask = np.zeros(label.shape, dtype=bool)
+    for value in sorted(target.labels):
+        mask |= label == value
+    return mask
+
+
+def load_case(case: Case) -> tuple[Volume, dict[str, BoolArray]]:
+    """Read a case: its image, and one mask per annotated target.
+
+    Raises:
+        ImageReadError, GeometryError: as for :func:`read_volume` and :func:`read_label`.
+    """
+    volume = read_volume(case.images, case.modality)
+    if case.label is None:
+        return volume, {}
+    label = read_label(case.label, volume)
+    return volume, {target.name: target_mask(label, target) for target in case.targets}
+
+
+def require_finite(volume: Volume) -> None:
+    """Refuse NaN and infinite voxels.
+
+    Raises:
+        DataError: there are some; the message counts them.
+    """
+    if not np.issubdtype(volume.voxels.dtype, np.floating):
+        return
+    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for channel in volume.voxels for plane in channel)
+    if bad:
+        raise DataError(
+            f"{volume.name}: {bad} voxels are NaN or infinite, which {volume.modality!r} does not take; "
+            "repair the image first"
+        )
+
+
+def write_segmentation(segmentation: Segmentation, path: Path) -> None:
+    """Write masks as one label image (1, 2, … in the order of the masks) on the segmentation's own grid.
+
+    Reads the file back and compares before saying done. NIfTI, NRRD and MHA.
+
+    Raises:
+        ImageReadError: the suffix is not one of a volume format, or what was written does not read back the same.
+        StorageError: it cannot be written.
+        DataError: masks overlap, which one label image cannot hold.
+    """
+    if _suffix(path) not in VOLUME_SUFFIXES:
+        raise ImageReadError(f"{path}: a mask is written as one of {', '.join(VOLUME_SUFFIXES)}")
+    label = np.zeros(segmentation.geometry.shape, dtype=np.uint8)
+    for value, (name, mask) in enumerate(segmentation.masks.items(), start=1):
+        if label[mask].any():
+            raise DataError(f"mask {name!r} overlaps another one: one label image cannot hold both")
+        label[mask] = value
+    image = sitk.GetImageFromArray(label)
+    geometry = segmentation.geometry
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction.ravel().tolist())
+    with atomic_path(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary), useCompression=True)
+        except RuntimeError as error:
+            raise OSError(0, _reason(error)) from error
+        written, written_geometry = _read(temporary)
+        geometry.require_same_grid(written_geometry, "the segmentation", str(path))
+        if not np.array_equal(written[0], label):
+            raise ImageReadError(f"{path}: what was written does not read back the same; the disk may be full")
+
+
+def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry]:
+    """Voxels ``(channel, z, y, x)`` and their grid."""
+    if not path.exists():
+        raise ImageReadError(f"{path}: no such file")
+    if path.is_dir():
+        raise ImageReadError(f"{path}: is a folder; expected an image file")
+    if _suffix(path) not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
+        known = ", ".join(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
+        raise ImageReadError(f"{path}: unknown image format; expected one of {known}")
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        if reader.GetDimension() not in (2, 3):
+            sizes = " x ".join(str(size) for size in reader.GetSize())
+            raise ImageReadError(
+                f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
+                "give one file per channel or time point"
+            )
+        if _suffix(path) in (".nii", ".nii.gz"):
+            _require_whole_nifti(path, reader)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageReadError(f"{path}: cannot be read: {_reason(error)}") from error
+    return _voxels(image, path), _geometry(image, picture=_suffix(path) in PICTURE_SUFFIXES)
+
+
+def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
+    array: npt.NDArray[np.generic] = sitk.GetArrayFromImage(image)
+    if np.iscomplexobj(array):
+        raise ImageReadError(f"{path}: holds complex numbers; expected real intensities")
+    components = image.GetNumberOfComponentsPerPixel()
+    if image.GetDimension() == 2:
+        array = array[np.newaxis]
+    if components == 1:
+        return array[np.newaxis]
+    if components == 4 and _suffix(path) in PICTURE_SUFFIXES and bool((array[..., 3] == array[..., 3].max()).all()):
+        array = array[..., :3]  # an alpha channel that says nothing
+    return np.moveaxis(array, -1, 0)
+
+
+def _geometry(image: Any, *, picture: bool) -> Geometry:
+    size = list(image.GetSize())
+    if image.GetDimension() == 2:
+        size.append(1)
+    shape = (size[2], size[1], size[0])
+    if picture:
+        return Geometry.from_parts(shape)
+    if image.GetDimension() == 2:
+        direction = np.eye(3)
+        direction[:2, :2] = np.reshape(image.GetDirection(), (2, 2))
+        spacing, origin = (*image.GetSpacing(), 1.0), (*image.GetOrigin(), 0.0)
+    else:
+        direction = np.reshape(image.GetDirection(), (3, 3))
+        spacing, origin = image.GetSpacing(), image.GetOrigin()
+    return Geometry.from_parts(shape, spacing[::-1], direction, origin)
+
+
+def _require_whole_nifti(path: Path, reader: Any) -> None:
+    """Refuse a cut-short NIfTI: the reader would fill the missing voxels with zeros and say nothing."""
+    voxels = int(np.prod(reader.GetSize(), dtype=np.int64)) * reader.GetNumberOfComponents()
+    expected = int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
+    found = 0
+    try:
+        if path.suffix.lower() == ".gz":
+            with gzip.open(path) as stream:
+                while chunk := stream.read(1 << 20):
+                    found += len(chunk)
+        else:
+            found = path.stat().st_size
+    except (OSError, EOFError, zlib.error) as error:
+        raise ImageReadError(f"{path}: is cut short or damaged ({error}); copy or download it again") from error
+    if found < expected:
+        raise ImageReadError(f"{path}: is cut short: {found} bytes of {expected}; copy or download it again")
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower()
+    return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
+
+
+def _reason(error: RuntimeError) -> str:
+    """The telling line of an ITK error, without its source file and addresses."""
+    noise = ("Exception thrown", "/", "sitk::ERROR", "Reason: No such file")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.startswith(noise)] or lines
+    return "it is cut short, damaged, or not of that format (" + telling[-1].split("): ", 1)[-1][:160] + ")"

@@ -1,0 +1,205 @@
+"""What a component must do: one abstract class per kind, called directly, never through a hook.
+
+Every component is built the same way: its class carries a pydantic ``Settings`` model, ``Registry.build`` validates the
+user's settings against it, and the class is called as ``Class(settings)``. A loss also gets ``modality=``, a tracker
+``run_directory=``.
+
+Axes: voxels are ``(channel, z, y, x)``, masks bool ``(z, y, x)``, slices ``(channel, y, x)`` and ``(y, x)``; spacing is
+in millimetres in the order of the mask's axes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from oncoseg_core.errors import DataError
+from oncoseg_core.prompts import Prompt
+from oncoseg_core.records import Case, ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oncoseg_core.volume import Segmentation
+
+Stats: TypeAlias = Mapping[str, tuple[float, ...]]
+"""What a normalizer learned from a volume: named numbers, one per channel, that survive JSON."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)`` by work that takes long."""
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoSettings(Settings):
+    """For a component that has nothing to set."""
+
+
+class Component(ABC):  # noqa: B024 - the kinds below have the abstract methods
+    """Base of every behaviour: remembers its validated settings."""
+
+    Settings: ClassVar[type[BaseModel]] = NoSettings
+
+    def __init__(self, settings: BaseModel | None = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+
+class Normalizer(Component):
+    """Maps one modality's intensities to [0, 1]. Fitted once per volume, applied per slice in O(slice)."""
+
+    @abstractmethod
+    def fit(self, voxels: np.ndarray) -> Stats:
+        """Learn from a whole volume ``(channel, z, y, x)`` of any real dtype, which is not modified."""
+
+    @abstractmethod
+    def apply(self, voxels: np.ndarray, stats: Stats) -> np.ndarray:
+        """Map voxels ``(channel, ...)`` to float32 in [0, 1] of the same shape; the input is not modified."""
+
+    def recognises(self, voxels: np.ndarray) -> bool:  # noqa: ARG002
+        """Whether these values can only be this modality's (Hounsfield units, say). Default: never sure."""
+        return False
+
+
+class DatasetAdapter(Component):
+    """Finds a dataset's cases in a folder laid out as it was downloaded."""
+
+    @abstractmethod
+    def discover(self, root: Path) -> Iterator[Case]:
+        """Yield the cases under ``root`` in a fixed order. Reads names, not voxels.
+
+        Raises:
+            DataError: the folder is not this dataset; the message says what was looked for.
+        """
+
+    def fetch(self, progress: Progress) -> Path:  # noqa: ARG002
+        """Download the dataset and return its root, for the few datasets that a package index serves.
+
+        Raises:
+            DataError: this dataset has to be obtained by hand (default).
+        """
+        raise DataError("this dataset cannot be downloaded for you: set data.root to the folder that holds it")
+
+
+class PromptGenerator(Component):
+    """Makes a prompt from a reference mask, as a person would have given it."""
+
+    @abstractmethod
+    def generate(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
+        """Make a prompt for one object from its bool mask ``(y, x)``, drawing only from ``rng``.
+
+        Raises:
+            PromptError: the mask is empty.
+        """
+
+
+class SegmentationLoss(Component):
+    """A training loss. Build with ``modality=`` (its weighting may depend on it)."""
+
+    def __init__(self, settings: BaseModel | None = None, *, modality: str) -> None:
+        super().__init__(settings)
+        self.modality = modality
+
+    @abstractmethod
+    def terms(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Weighted terms by name, each a scalar that is the mean over the batch; the loss is their sum.
+
+        Args:
+            logits: ``(batch, y, x)``, before the sigmoid.
+            target: ``(batch, y, x)``, 0 or 1, of the logits' dtype.
+        """
+
+
+class Decoded(NamedTuple):
+    """What a model makes of prompts: ``logits`` ``(n, h, w)`` over the whole square input, ``scores`` ``(n,)``."""
+
+    logits: torch.Tensor
+    scores: torch.Tensor
+
+
+class PromptableModel(Component):
+    """A promptable segmentation model; the class is also a ``torch.nn.Module``.
+
+    ``spec`` is the record it was registered with, ``weights_sha256`` the digest of the file its weights came from (or
+    ``random:<seed>``).
+    """
+
+    spec: ModelSpec
+    weights_sha256: str
+
+    @abstractmethod
+    def encode_image(self, pixels: torch.Tensor) -> Any:
+        """Encode ``(batch, 3, size, size)`` pixels, in ``spec.input_range``, to an embedding (tensors, batch first)."""
+
+    @abstractmethod
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        """Decode one mask per prompt. Prompts are in pixels of the square input.
+
+        The embedding holds one image per prompt, or a single image that all prompts share.
+
+        Raises:
+            PromptError: a prompt is of a kind that this model does not take.
+        """
+
+
+class ExportReport(NamedTuple):
+    """What an exporter wrote: the files, and what it found worth telling."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(Component):
+    """Writes a segmentation in one format, reads it back, and compares before saying done."""
+
+    @abstractmethod
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        """Write to ``destination``; nothing partial is left behind.
+
+        Raises:
+            StorageError: the destination cannot be written.
+        """
+
+
+class Metric(Component):
+    """Compares masks."""
+
+    @abstractmethod
+    def compute(
+        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
+    ) -> float | None:
+        """Score a bool prediction against a bool reference ``(z, y, x)``; spacing in mm ``(z, y, x)``.
+
+        None where the score is not defined (both masks empty, say).
+        """
+
+
+class Tracker(Component):
+    """Receives what happens in a run. Build with ``run_directory=``. Only the first process has trackers."""
+
+    def __init__(self, settings: BaseModel | None = None, *, run_directory: Path) -> None:
+        super().__init__(settings)
+        self.run_directory = run_directory
+
+    def start(self, config: Mapping[str, Any], resumed_step: int) -> None:
+        """A run starts with this effective configuration, after ``resumed_step`` finished steps (0: afresh)."""
+
+    def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers at a step; ``values["event"]`` says which (``train``, ``validation``, ``score``)."""
+
+    def image(self, name: str, png: bytes, caption: str) -> None:
+        """A picture, as PNG bytes."""
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        """A checkpoint was written."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """The run ended with this summary."""

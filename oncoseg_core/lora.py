@@ -1,0 +1,317 @@
+"""LoRA adapters on promptable models: inject, train, save and load, with PEFT.
+
+Imports torch and peft, so import this module only where a model is adapted.
+
+LoRA replaces the product of a frozen linear layer, ``W x``, by ``W x + (alpha / rank) B A x`` with ``A`` (rank, in)
+drawn at random and ``B`` (out, rank) zero at first (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
+ICLR 2022).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, cast
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from torch import nn
+
+from oncoseg_core.atomic import atomic_path
+from oncoseg_core.errors import ConfigError, PluginError, UsageError, WeightsError, close_matches
+from oncoseg_core.interfaces import PromptableModel, Settings
+from oncoseg_core.torchvision_guard import ensure_torchvision_imports
+
+ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+MANIFEST_FILE = "oncoseg.json"
+
+NORMALISATIONS = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.SyncBatchNorm,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.RMSNorm,
+)
+
+
+class LoraSettings(Settings):
+    """How a model is adapted. ``policy`` names one of the model's own policies; by default its first.
+
+    The defaults are the configuration with which SAM3 was adapted to cancer imaging (rank 16, alpha 32, dropout 0.1).
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    alpha: Annotated[int, Field(ge=1)] = 32
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    policy: str | None = None
+
+
+class _Manifest(BaseModel):
+    """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str
+    base_weights_sha256: str
+    lora: LoraSettings
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
+def adapt(model: nn.Module, settings: LoraSettings | None = None) -> nn.Module:
+    """Freeze a model and inject LoRA layers, plus a trainable copy of the modules that the policy trains whole.
+
+    The model is changed in place and wrapped; the result answers ``encode_image``, ``decode``, ``spec`` and
+    ``weights_sha256`` as the model did, has the chosen settings as ``lora_settings``, and stays in training or eval
+    mode. Its output is that of the model until it is trained. ``A`` is drawn from torch's global generator.
+
+    Args:
+        model: a :class:`~oncoseg_core.interfaces.PromptableModel` that is also a ``torch.nn.Module``.
+        settings: rank, alpha, dropout and policy.
+
+    Raises:
+        ConfigError: the model has no such policy.
+        PluginError: the model's LoRA targets or the policy's modules do not exist in it.
+        UsageError: the model is adapted already.
+    """
+    if isinstance(model, PeftModel):
+        raise UsageError("the model is adapted already: build it anew to adapt it with other settings")
+    settings = settings if settings is not None else LoraSettings()
+    spec = _promptable(model).spec
+    policies = spec.lora.policies
+    policy = settings.policy if settings.policy is not None else next(iter(policies))
+    if policy not in policies:
+        raise ConfigError(f"model {spec.name!r} has no LoRA policy {policy!r}{close_matches(policy, policies)}")
+    whole = _modules_trained_whole(model, policy)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        bias="none",
+        target_modules=_lora_layers(model, whole),
+        modules_to_save=list(whole) or None,
+    )
+    training = model.training
+    model.requires_grad_(requires_grad=False)
+    adapted = cast("nn.Module", get_peft_model(model, config))
+    adapted.lora_settings = settings.model_copy(update={"policy": policy})  # type: ignore[assignment]
+    return adapted.train(training)
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that training changes, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """Put a model in training mode, but leave its frozen normalisation layers in eval mode.
+
+    In training mode a batch normalisation replaces its running statistics little by little by those of the batches it
+    sees, frozen or not, and with small batches it ruins a pretrained encoder within an epoch. A normalisation layer
+    none of whose own parameters is trained therefore keeps, and uses, the statistics it came with.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, NORMALISATIONS) and not any(p.requires_grad for p in module.parameters(recurse=False)):
+            module.eval()
+
+
+def save_adapter(model: nn.Module, directory: Path, *, versions: Mapping[str, str]) -> None:
+    """Write what was trained to a folder that PEFT can read too.
+
+    ``adapter_model.safetensors`` and ``adapter_config.json`` are PEFT's; ``oncoseg.json`` says which model and base
+    weights they belong to and is replaced last: an interrupted save leaves the old adapter, or one that
+    :func:`load_adapter` refuses.
+
+    Args:
+        model: a model from :func:`adapt`.
+        directory: made when missing; an adapter in it is replaced.
+        versions: names and versions of the software that trained it.
+
+    Raises:
+        UsageError: the model is not adapted.
+        StorageError: the folder cannot be written.
+    """
+    if not isinstance(model, PeftModel):
+        raise UsageError("the model has no adapter to save: adapt it first")
+    base = _promptable(model)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(_adapter_state(model).items())}
+    config = {
+        key: sorted(value) if isinstance(value, set) else value
+        for key, value in model.peft_config["default"].to_dict().items()
+    }
+    contents = {
+        WEIGHTS_FILE: safetensors.torch.save(tensors, metadata={"format": "pt"}),
+        CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True).encode(),
+    }
+    manifest = _Manifest(
+        model=base.spec.name,
+        base_weights_sha256=base.weights_sha256,
+        lora=cast("LoraSettings", model.lora_settings),
+        versions=dict(versions),
+        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
+    )
+    contents[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode()
+    # All three are written before the first is renamed; the contexts end inside out, the manifest's last.
+    with (
+        atomic_path(directory / MANIFEST_FILE) as manifest_path,
+        atomic_path(directory / CONFIG_FILE) as config_path,
+        atomic_path(directory / WEIGHTS_FILE) as weights_path,
+    ):
+        weights_path.write_bytes(contents[WEIGHTS_FILE])
+        config_path.write_bytes(contents[CONFIG_FILE])
+        manifest_path.write_bytes(contents[MANIFEST_FILE])
+
+
+def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
+    """Adapt a model with an adapter that :func:`save_adapter` wrote; only safetensors are read, never pickle.
+
+    Args:
+        model: as for :func:`adapt`, which it goes through; its base weights must be those the adapter was trained on.
+        directory: the adapter's folder.
+
+    Raises:
+        WeightsError: the folder or a file is missing or altered, the adapter belongs to another model or other base
+            weights, or its tensors are not those of the model's LoRA layers.
+    """
+    base = _promptable(model)
+    manifest = _read_manifest(directory)
+    if manifest.model != base.spec.name:
+        raise WeightsError(
+            f"{directory}: the adapter was trained for model {manifest.model!r}, this is {base.spec.name!r}; "
+            "choose that model or another adapter"
+        )
+    if manifest.base_weights_sha256 != base.weights_sha256:
+        raise WeightsError(
+            f"{directory}: the adapter was trained on base weights {manifest.base_weights_sha256}, the model has "
+            f"{base.weights_sha256}; use the weights it was trained on"
+        )
+    weights = _read_file(directory, WEIGHTS_FILE, manifest)
+    _read_file(directory, CONFIG_FILE, manifest)
+    try:
+        tensors = safetensors.torch.load(weights)
+    except SafetensorError as error:
+        raise WeightsError(f"{directory / WEIGHTS_FILE}: not a readable safetensors file: {error}") from error
+    adapted = adapt(model, manifest.lora)
+    _check_tensors(tensors, _adapter_state(adapted), directory / WEIGHTS_FILE)
+    set_peft_model_state_dict(adapted, tensors)
+    return adapted
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of all parameters and persistent buffers.
+
+    Two models with the same fingerprint give the same embedding for the same pixels: it is the weights' part of the key
+    under which embeddings are cached.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\n{tensor.dtype}\n{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _promptable(model: nn.Module) -> PromptableModel:
+    """The same object, typed as what it also is: PEFT forwards the attributes of the model that it wraps."""
+    return cast("PromptableModel", model)
+
+
+def _modules_trained_whole(model: nn.Module, policy: str) -> tuple[str, ...]:
+    """The policy's modules, after checking that PEFT, which matches by the end of a name, finds exactly these."""
+    spec = _promptable(model).spec
+    names = [name for name, _ in model.named_modules()]
+    for wanted in spec.lora.policies[policy]:
+        found = [name for name in names if name.endswith(wanted)]
+        if found != [wanted]:
+            problem = (
+                f"means several modules ({', '.join(found)})" if len(found) > 1 else "is not a module of the model"
+            )
+            raise PluginError(
+                f"model {spec.name!r}, LoRA policy {policy!r}: {wanted!r} {problem}; "
+                "expected the full name of one module that no other module's name ends with"
+            )
+    return spec.lora.policies[policy]
+
+
+def _lora_layers(model: nn.Module, whole: tuple[str, ...]) -> list[str]:
+    """Full names of the linear layers that the record's targets name, outside the modules trained whole."""
+    spec = _promptable(model).spec
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not any(name == w or name.startswith(f"{w}.") for w in whole)
+    ]
+    by_target = {target: [n for n in linear if f".{n}".endswith(f".{target}")] for target in spec.lora.targets}
+    unmatched = [target for target, layers in by_target.items() if not layers]
+    if unmatched:
+        raise PluginError(
+            f"model {spec.name!r}: no linear layer's name ends with the LoRA target{'s' * (len(unmatched) > 1)} "
+            f"{', '.join(map(repr, unmatched))}; expected the last parts of layer names in its record"
+        )
+    return sorted({layer for layers in by_target.values() for layer in layers})
+
+
+def _adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return cast("dict[str, torch.Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def _read_manifest(directory: Path) -> _Manifest:
+    path = directory / MANIFEST_FILE
+    if not directory.is_dir():
+        raise WeightsError(f"{directory}: no such folder; expected an adapter ({MANIFEST_FILE}, {WEIGHTS_FILE})")
+    try:
+        return _Manifest.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise WeightsError(
+            f"{path}: {error.strerror or error}; expected the record that is saved beside an adapter"
+        ) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        raise WeightsError(f"{path}: is not the record of an adapter: {where}: {first['msg']}") from error
+
+
+def _read_file(directory: Path, name: str, manifest: _Manifest) -> bytes:
+    path = directory / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}; the adapter is incomplete, save it again") from error
+    found, expected = hashlib.sha256(content).hexdigest(), manifest.files.get(name)
+    if found != expected:
+        raise WeightsError(
+            f"{path}: SHA-256 is {found}, {MANIFEST_FILE} says {expected}; "
+            "the file was altered or its save was interrupted, save or copy the adapter again"
+        )
+    return content
+
+
+def _check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:
+    problems = {"lacks": expected.keys() - found.keys(), "has unknown": found.keys() - expected.keys()}
+    told = [f"{what} {_some_of(names)}" for what, names in problems.items() if names]
+    if told:
+        raise WeightsError(f"{path}: not the adapter of this model's LoRA layers: {', '.join(told)}")
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise WeightsError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, the model expects {tuple(expected[name].shape)}"
+            )
+
+
+def _some_of(names: set[str]) -> str:
+    """How many there are, and the first three."""
+    first = ", ".join(sorted(names)[:3])
+    return f"{len(names)} tensors ({first}{', ...' if len(names) > 3 else ''})"

@@ -1,0 +1,185 @@
+"""The one predictor: an image and prompts in, masks in the image's own geometry out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from oncoseg_core.errors import PromptError
+from oncoseg_core.geometry import SliceGrid
+from oncoseg_core.interfaces import PromptableModel, Stats
+from oncoseg_core.lora import weights_fingerprint
+from oncoseg_core.preprocess import Preprocessor, logits_to_slice, prompt_to_model
+from oncoseg_core.prompts import Prompt
+from oncoseg_core.volume import BoolArray, Segmentation, Volume
+
+
+class EmbeddingCache:
+    """The most recently used image embeddings, up to ``max_bytes``, by content hash and weights hash."""
+
+    def __init__(self, max_bytes: int = 512 * 1024 * 1024) -> None:
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[str, tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str) -> Any | None:
+        """The embedding under that key, or None."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        self._entries.move_to_end(key)
+        return entry[0]
+
+    def put(self, key: str, embedding: Any) -> None:
+        """Keep an embedding, and let go of the least recently used ones beyond the limit."""
+        size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(embedding))
+        if key in self._entries or size > self.max_bytes:
+            return
+        self._entries[key] = (embedding, size)
+        self._bytes += size
+        while self._bytes > self.max_bytes:
+            _, (_, freed) = self._entries.popitem(last=False)
+            self._bytes -= freed
+
+
+@dataclass(frozen=True, eq=False)
+class SliceResult:
+    """One object on one slice: ``mask`` bool ``(y, x)`` and ``logits`` float32 ``(y, x)`` on the stored slice; ``score``."""
+
+    mask: BoolArray
+    logits: npt.NDArray[np.float32]
+    score: float
+
+
+class FittedVolume:
+    """A volume whose statistics are fitted, ready to be prompted slice by slice."""
+
+    def __init__(self, predictor: Predictor, volume: Volume) -> None:
+        self.volume = volume
+        self.preprocessor = predictor.preprocessor(volume.modality)
+        self.stats: Stats = self.preprocessor.fit(volume)
+        self.grid: SliceGrid = self.preprocessor.grid(volume)
+
+
+class Predictor:
+    """Runs a model on prompts, one image encoding per slice however many prompts it gets.
+
+    Args:
+        model: a built model, adapted or not. Every call puts it in evaluation mode and leaves it there.
+        preprocessors: one per modality that will be asked for.
+        cache: keeps embeddings between calls; none when omitted.
+        device: where the model is and the pixels go.
+    """
+
+    def __init__(
+        self,
+        model: PromptableModel,
+        preprocessors: Mapping[str, Preprocessor],
+        cache: EmbeddingCache | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.model = model
+        self.device = torch.device(device)
+        self._preprocessors = dict(preprocessors)
+        self._cache = cache
+        self._weights: tuple[int, str] | None = None
+
+    def preprocessor(self, modality: str) -> Preprocessor:
+        """The path of one modality.
+
+        Raises:
+            PromptError: this predictor was not given that modality.
+        """
+        try:
+            return self._preprocessors[modality]
+        except KeyError:
+            known = ", ".join(sorted(self._preprocessors))
+            raise PromptError(f"this predictor takes {known}, not {modality!r}") from None
+
+    def fit(self, volume: Volume) -> FittedVolume:
+        """Fit the normalizer on a whole volume, once, before its slices are prompted.
+
+        Raises:
+            DataError: the volume cannot be taken (NaN voxels, number of channels).
+        """
+        return FittedVolume(self, volume)
+
+    def predict_slice(self, fitted: FittedVolume, index: int, prompts: list[Prompt]) -> list[SliceResult]:
+        """Segment one object per prompt on slice ``index`` of a fitted volume; prompts in pixels of the stored slice.
+
+        Raises:
+            PromptError: the slice does not exist, a prompt lies outside it, or its kind is not the model's.
+        """
+        depth = fitted.volume.geometry.shape[0]
+        if not 0 <= index < depth:
+            raise PromptError(f"slice {index} does not exist: {fitted.volume.name} has slices 0 to {depth - 1}")
+        known = self.model.spec.prompt_kinds
+        for hint in (hint for prompt in prompts for hint in prompt):
+            if hint.kind not in known:
+                raise PromptError(
+                    f"model {self.model.spec.name!r} takes prompts of kind {', '.join(known)}, not {hint.kind!r}"
+                )
+        moved = [prompt_to_model(prompt, fitted.grid) for prompt in prompts]
+        network: Any = self.model
+        network.eval()
+        with torch.inference_mode():
+            decoded = self.model.decode(self._embed(fitted, index), moved)
+        results = []
+        for logits, score in zip(decoded.logits, decoded.scores, strict=True):
+            native = logits_to_slice(logits, fitted.grid)
+            results.append(SliceResult(native > 0, native, float(score)))
+        return results
+
+    def segment(self, volume: Volume, prompts: Mapping[int, Prompt], target: str = "object") -> Segmentation:
+        """Segment one object from prompts on one or several slices (``{slice: prompt}``), each slice on its own.
+
+        Raises:
+            PromptError, DataError: as for :meth:`predict_slice` and :meth:`fit`.
+        """
+        fitted = self.fit(volume)
+        mask = np.zeros(volume.geometry.shape, dtype=bool)
+        scores = []
+        for index, prompt in sorted(prompts.items()):
+            (result,) = self.predict_slice(fitted, index, [prompt])
+            mask[index] = result.mask
+            scores.append(result.score)
+        return Segmentation({target: mask}, volume.geometry, {target: float(np.mean(scores))})
+
+    def _embed(self, fitted: FittedVolume, index: int) -> Any:
+        if self._cache is None:
+            return self._encode(fitted, index)
+        key = fitted.preprocessor.slice_key(fitted.volume, index, fitted.stats) + self._weights_hash()
+        embedding = self._cache.get(key)
+        if embedding is None:
+            embedding = self._encode(fitted, index)
+            self._cache.put(key, embedding)
+        return embedding
+
+    def _encode(self, fitted: FittedVolume, index: int) -> Any:
+        pixels = fitted.preprocessor.pixels(fitted.volume, index, fitted.stats)
+        return self.model.encode_image(pixels[None].to(self.device))
+
+    def _weights_hash(self) -> str:
+        """The weights' fingerprint, taken anew when any parameter was written to (an optimizer step, a loaded adapter)."""
+        network: Any = self.model
+        tensors = network.state_dict(keep_vars=True).values()
+        version = hash(tuple((tensor.data_ptr(), tensor._version) for tensor in tensors))  # noqa: SLF001
+        if self._weights is None or self._weights[0] != version:
+            self._weights = (version, weights_fingerprint(network))
+        return self._weights[1]
+
+
+def _tensors(embedding: Any) -> list[torch.Tensor]:
+    if isinstance(embedding, torch.Tensor):
+        return [embedding]
+    if isinstance(embedding, Mapping):
+        return [tensor for value in embedding.values() for tensor in _tensors(value)]
+    if isinstance(embedding, (list, tuple)):
+        return [tensor for value in embedding for tensor in _tensors(value)]
+    return []

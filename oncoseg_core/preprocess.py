@@ -1,0 +1,158 @@
+"""The one way from an image to a model's input, and its exact inverse back to the image's own pixels.
+
+Training, prediction, benchmark and server all use this module. For a slice along the stored z axis: check, normalise to
+[0, 1] with statistics of the whole volume, turn upright, three channels, scale the longer side to the model's input
+(bilinear, antialiased), pad at the bottom and right, and map to the model's own range. Logits go the same way back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+
+from oncoseg_core.errors import DataError, PluginError
+from oncoseg_core.geometry import SliceGrid
+from oncoseg_core.image_io import require_finite
+from oncoseg_core.interfaces import Normalizer, Stats
+from oncoseg_core.prompts import Box, MaskPrompt, Point, Prompt, check_on_slice
+from oncoseg_core.records import ModelSpec, NormalizerSpec
+from oncoseg_core.registry import Registry
+from oncoseg_core.volume import BoolArray, Volume
+
+
+class Preprocessor:
+    """The path of one modality into one model.
+
+    Args:
+        registry: where the modality's normalizer is found.
+        modality: what the intensities are, such as ``ct``.
+        model: the record of the model that the pixels are for.
+        normalizer_settings: the normalizer's settings; its defaults when empty.
+
+    Raises:
+        UnknownComponentError: no plugin provides that modality.
+        ConfigError: a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        modality: str,
+        model: ModelSpec,
+        normalizer_settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.modality = modality
+        self.model = model
+        self.normalizer_spec = registry.get(NormalizerSpec, modality)
+        self.normalizer: Normalizer = registry.build(NormalizerSpec, modality, normalizer_settings)
+        self._identity = json.dumps(
+            [modality, self.normalizer.settings.model_dump(mode="json"), model.input_size, model.input_range]
+        )
+
+    def fit(self, volume: Volume) -> Stats:
+        """Learn the normalizer's statistics from the whole volume, once.
+
+        Raises:
+            DataError: the volume holds NaN or infinite voxels, or a number of channels that no model takes.
+        """
+        if not self.normalizer_spec.accepts_nan:
+            require_finite(volume)
+        if volume.voxels.shape[0] not in (1, 3):
+            raise DataError(f"{volume.name}: has {volume.voxels.shape[0]} channels; expected 1 or 3")
+        return self.normalizer.fit(volume.voxels)
+
+    def grid(self, volume: Volume) -> SliceGrid:
+        """Where the pixels of each slice of this volume go in the model's input."""
+        return SliceGrid.of(volume.geometry, self.model.input_size)
+
+    def pixels(self, volume: Volume, index: int, stats: Stats) -> torch.Tensor:
+        """The model's input for slice ``index``: float32 ``(3, size, size)`` in the model's range.
+
+        Raises:
+            PluginError: the normalizer returned something else than finite values in [0, 1].
+        """
+        normalised = self.normalizer.apply(volume.voxels[:, index], stats)
+        self._check_normalised(normalised, volume)
+        grid = self.grid(volume)
+        upright = np.ascontiguousarray(grid.view.apply(normalised))
+        image = torch.from_numpy(upright).expand(3, -1, -1)
+        image = _resize(image, grid.letterbox.scaled).clamp_(0.0, 1.0)
+        low, high = self.model.input_range
+        return _pad(image, grid.size) * (high - low) + low
+
+    def slice_key(self, volume: Volume, index: int, stats: Stats) -> str:
+        """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grid."""
+        digest = hashlib.sha256(self._identity.encode())
+        digest.update(json.dumps([sorted((k, list(v)) for k, v in stats.items()), str(self.grid(volume))]).encode())
+        section = np.ascontiguousarray(volume.voxels[:, index])
+        digest.update(f"{section.dtype.str}{section.shape}".encode())
+        digest.update(section.tobytes())
+        return digest.hexdigest()
+
+    def _check_normalised(self, normalised: npt.NDArray[np.generic], volume: Volume) -> None:
+        if normalised.dtype != np.float32:
+            raise PluginError(f"normalizer {self.modality!r} returned {normalised.dtype}, expected float32")
+        low, high = float(normalised.min()), float(normalised.max())
+        if not (low >= 0.0 and high <= 1.0):  # also catches NaN
+            raise PluginError(
+                f"normalizer {self.modality!r} returned values from {low} to {high} for {volume.name}; expected [0, 1]"
+            )
+
+
+def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
+    """A prompt on a stored slice, in pixels of the model's input.
+
+    Raises:
+        PromptError: it lies outside the slice.
+    """
+    check_on_slice(prompt, grid.height, grid.width)
+    moved: list[Any] = []
+    for hint in prompt:
+        if isinstance(hint, Box):
+            moved.append(grid.box_to_model(hint))
+        elif isinstance(hint, Point):
+            moved.append(grid.point_to_model(hint))
+        elif isinstance(hint, MaskPrompt):
+            moved.append(MaskPrompt(mask_to_model(hint.mask, grid).numpy() >= 0.5))
+        else:
+            moved.append(hint)
+    return tuple(moved)
+
+
+def mask_to_model(mask: BoolArray, grid: SliceGrid) -> torch.Tensor:
+    """A stored slice's mask ``(y, x)`` in the model's input: the covered share of each pixel, float32 ``(size, size)``."""
+    upright = np.ascontiguousarray(grid.view.apply(mask))
+    return _pad(_resize(torch.from_numpy(upright).float()[None], grid.letterbox.scaled), grid.size)[0]
+
+
+def logits_to_slice(logits: torch.Tensor, grid: SliceGrid) -> npt.NDArray[np.float32]:
+    """A model's logits over its whole square input, ``(h, w)``, back on the stored slice: float32 ``(y, x)``.
+
+    Logits of another resolution than the input (SAM3: 288 for 1008) are scaled to it first. The padding is cut off.
+    """
+    square = logits.detach().float()[None]
+    if square.shape[-2:] != (grid.size, grid.size):
+        square = _resize(square, (grid.size, grid.size))
+    rows, columns = grid.letterbox.scaled
+    upright = _resize(square[..., :rows, :columns], (grid.letterbox.height, grid.letterbox.width))[0]
+    native = grid.view.undo(upright.cpu().numpy())
+    return np.ascontiguousarray(cast("npt.NDArray[np.float32]", native))
+
+
+def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Scale ``(channel, y, x)``; bilinear, averaging when it shrinks; the very same tensor when nothing changes."""
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def _pad(image: torch.Tensor, size: int) -> torch.Tensor:
+    rows, columns = image.shape[-2:]
+    return F.pad(image, (0, size - columns, 0, size - rows))

@@ -1,0 +1,203 @@
+"""The records that hooks yield: small, typed, frozen, and cheap to import.
+
+A record names a component and says where its behaviour lives (``factory = "package.module:attribute"``); the module
+is imported only when the component is used. What the behaviour must do is in :mod:`oncoseg_core.interfaces`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from oncoseg_core.prompts import PromptKind
+
+Name: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=64)]
+Factory: TypeAlias = Annotated[
+    str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", description="package.module:attribute")
+]
+Split: TypeAlias = Literal["train", "validation", "test"]
+
+
+class Record(BaseModel):
+    """Base of every record: frozen, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ComponentSpec(Record):
+    """What every component says of itself."""
+
+    kind: ClassVar[str]
+    name_field: ClassVar[str] = "name"
+
+    factory: Factory
+    summary: Annotated[str, Field(min_length=1, max_length=200)]
+
+    @property
+    def component_name(self) -> str:
+        """The human name under which the component is asked for, such as ``ct`` or ``samples``."""
+        return str(getattr(self, self.name_field))
+
+
+class NormalizerSpec(ComponentSpec):
+    """An intensity normalizer for one modality.
+
+    ``accepts_nan`` says that NaN and infinite voxels are part of the modality (PET background) and handled;
+    otherwise the path refuses them before the normalizer sees them.
+    """
+
+    kind: ClassVar[str] = "normalizer"
+    name_field: ClassVar[str] = "modality"
+
+    modality: Name
+    accepts_nan: bool = False
+
+
+class Target(Record):
+    """A named set of label values; the name is also the text prompt.
+
+    Example: ``Target(name="tumor core", labels={1, 4})``.
+    """
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    labels: frozenset[int] = Field(min_length=1)
+
+
+class Case(Record):
+    """One image of one patient with its label, as a dataset adapter found it. Paths are read later.
+
+    ``images`` are the channel files in channel order, or one file that holds all channels. ``patient_id`` keeps a
+    patient's cases in one split; it is a pseudonym of the dataset, never a name. ``targets`` are those annotated here:
+    a target that is missing is unlabelled, which is not the same as empty.
+    """
+
+    dataset: str
+    case_id: str
+    patient_id: str
+    modality: str
+    images: tuple[Path, ...] = Field(min_length=1)
+    label: Path | None = None
+    targets: tuple[Target, ...] = ()
+    split: Split | None = None
+
+    @model_validator(mode="after")
+    def _label_has_targets(self) -> Case:
+        if self.label is not None and not self.targets:
+            raise ValueError(f"case {self.case_id} has a label file but names no target in it")
+        return self
+
+
+class DatasetSpec(ComponentSpec):
+    """A public dataset and the adapter that finds its cases in a folder as it was downloaded."""
+
+    kind: ClassVar[str] = "dataset"
+
+    name: Name
+    modalities: tuple[Name, ...] = Field(min_length=1)
+    targets: tuple[Target, ...] = Field(min_length=1)
+    licence: str
+    url: str
+    citation: str
+
+
+class PromptGeneratorSpec(ComponentSpec):
+    """Makes prompts of one kind from a reference mask, for training and for scoring."""
+
+    kind: ClassVar[str] = "prompt generator"
+
+    name: Name
+    makes: tuple[PromptKind, ...] = Field(min_length=1)
+
+
+class LossSpec(ComponentSpec):
+    """A training loss that returns named terms."""
+
+    kind: ClassVar[str] = "loss"
+
+    name: Name
+
+
+class LoraSpec(Record):
+    """Where LoRA goes in a model, and what may be trained besides it.
+
+    ``targets`` are the last parts of the names of linear layers. ``policies`` map a policy's name to the modules that
+    are trained whole besides the LoRA layers; the first policy is the default.
+    """
+
+    targets: tuple[str, ...] = Field(min_length=1)
+    policies: dict[str, tuple[str, ...]] = Field(default_factory=lambda: {"lora": ()}, min_length=1)
+
+
+class ModelSpec(ComponentSpec):
+    """A promptable segmentation model.
+
+    ``input_size`` is the side of the square input in pixels; ``input_range`` the values that 0 and 1 become after
+    normalisation (SAM3: ``(-1, 1)``). ``weights`` says where the weights come from and under which licence.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    name: Name
+    prompt_kinds: tuple[PromptKind, ...] = Field(min_length=1)
+    input_size: Annotated[int, Field(ge=32, le=4096)]
+    input_range: tuple[float, float] = (0.0, 1.0)
+    lora: LoraSpec
+    weights: str
+
+    @field_validator("input_range")
+    @classmethod
+    def _increasing(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] >= value[1]:
+            raise ValueError(f"input_range must increase, found {value}")
+        return value
+
+
+class ExporterSpec(ComponentSpec):
+    """Writes a segmentation in one file format."""
+
+    kind: ClassVar[str] = "exporter"
+    name_field: ClassVar[str] = "format"
+
+    format: Name
+    suffix: Annotated[str, Field(pattern=r"^\.[a-z0-9.]+$")]
+
+
+class MetricSpec(ComponentSpec):
+    """A score that compares a predicted mask with a reference."""
+
+    kind: ClassVar[str] = "metric"
+
+    name: Name
+    unit: str
+    better: Literal["higher", "lower"]
+
+
+class TrackerSpec(ComponentSpec):
+    """Receives what happens in a run: its start, metrics, images, checkpoints and end."""
+
+    kind: ClassVar[str] = "tracker"
+
+    name: Name
+
+
+class CommandSpec(ComponentSpec):
+    """Adds ``oncoseg <name>``; the factory is a ``typer.Typer`` app, imported only when the command is called."""
+
+    kind: ClassVar[str] = "command"
+
+    name: Name
+
+
+ALL_SPECS: tuple[type[ComponentSpec], ...] = (
+    NormalizerSpec,
+    DatasetSpec,
+    PromptGeneratorSpec,
+    LossSpec,
+    ModelSpec,
+    ExporterSpec,
+    MetricSpec,
+    TrackerSpec,
+    CommandSpec,
+)

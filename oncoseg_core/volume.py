@@ -1,0 +1,60 @@
+"""Images and segmentations in memory, always with their geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from oncoseg_core.errors import GeometryError
+from oncoseg_core.geometry import Geometry
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """An image: ``voxels`` ``(channel, z, y, x)`` of any real dtype, C-contiguous; a 2-D image has z = 1.
+
+    ``physical`` is False where the file tells no size in millimetres (PNG, JPEG, TIFF); spacing then reads 1.
+    """
+
+    voxels: npt.NDArray[np.generic]
+    geometry: Geometry
+    modality: str
+    source: Path | None = None
+    physical: bool = True
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 4 or self.voxels.shape[1:] != self.geometry.shape:
+            raise GeometryError(
+                f"voxels are (channel, z, y, x) on a grid of {self.geometry.shape}, found shape {self.voxels.shape}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The file's name for messages; ``the image`` for one that never was a file."""
+        return str(self.source) if self.source is not None else "the image"
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Masks bool ``(z, y, x)`` by target name, on one geometry, with the model's own score for each.
+
+    ``provenance`` says what made it (model, weights, prompts, versions), for whoever writes it to a file.
+    """
+
+    masks: Mapping[str, BoolArray]
+    geometry: Geometry
+    scores: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, mask in self.masks.items():
+            if mask.shape != self.geometry.shape or mask.dtype != bool:
+                raise GeometryError(
+                    f"mask {name!r} is {mask.dtype} of shape {mask.shape}, expected bool {self.geometry.shape}"
+                )

@@ -1,0 +1,1 @@
+"""Dataset adapters and the pinned sample scans for OncoSeg."""

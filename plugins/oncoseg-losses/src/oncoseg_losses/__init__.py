@@ -1,0 +1,1 @@
+"""Segmentation losses with named terms for OncoSeg, on MONAI."""

@@ -1,0 +1,1 @@
+"""Overlap scores for OncoSeg."""

@@ -1,0 +1,1 @@
+"""Intensity normalizers, one per imaging modality, for OncoSeg."""

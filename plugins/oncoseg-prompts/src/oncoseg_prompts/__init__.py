@@ -1,0 +1,1 @@
+"""Box and point prompts made from reference masks, for OncoSeg."""

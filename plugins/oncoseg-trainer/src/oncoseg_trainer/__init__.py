@@ -1,0 +1,1 @@
+"""LoRA training in plain torch.distributed for OncoSeg: oncoseg-train."""

@@ -1,0 +1,97 @@
+"""The training configuration: every key is read by the trainer, every default stands here."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from oncoseg_core.config import apply_overrides, read_yaml, validate
+from oncoseg_core.errors import ConfigError, close_matches
+from oncoseg_core.interfaces import Settings
+from oncoseg_core.lora import LoraSettings
+from oncoseg_core.records import Name, Split
+from pydantic import Field
+
+
+class ComponentChoice(Settings):
+    """A registered component by name, with its settings."""
+
+    name: Name
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+class DataSettings(Settings):
+    """Which cases are trained on and scored.
+
+    ``root`` is the dataset's folder; without it the dataset is fetched, where that can be done. ``targets`` chooses
+    among the dataset's targets; all of them when empty.
+    """
+
+    dataset: Name
+    root: Path | None = None
+    settings: dict[str, Any] = Field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    train_split: Split = "train"
+    score_split: Split = "test"
+
+
+class PromptSettings(Settings):
+    """How prompts are made from the reference masks, in training and for scoring."""
+
+    train: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [0, 4]})
+    score: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [2, 2]})
+
+
+class OptimisationSettings(Settings):
+    """The training loop. ``batch_size`` is per process and micro-step; weight decay spares vectors (norms, biases)."""
+
+    epochs: Annotated[int, Field(ge=1)] = 4
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    accumulation: Annotated[int, Field(ge=1)] = 1
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
+    score_every_epoch: bool = True
+
+
+class TrainSettings(Settings):
+    """A whole run. ``output`` is the run's folder; ``normalizers`` holds settings by modality."""
+
+    name: Name
+    seed: Annotated[int, Field(ge=0)] = 0
+    output: Path
+    data: DataSettings
+    normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    model: ComponentChoice
+    lora: LoraSettings = LoraSettings()
+    loss: ComponentChoice = ComponentChoice(name="dice-focal")
+    prompts: PromptSettings = PromptSettings()
+    training: OptimisationSettings = OptimisationSettings()
+    metrics: tuple[Name, ...] = Field(default=("dice", "iou"), min_length=1)
+    trackers: tuple[Name, ...] = ("jsonl", "html")
+
+
+def built_in_names() -> list[str]:
+    """The configurations that come with the trainer."""
+    folder = resources.files("oncoseg_trainer") / "configs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_settings(config: str, overrides: list[str]) -> TrainSettings:
+    """Read a configuration: a YAML file, or the name of a built-in one, with ``a.b=value`` overrides.
+
+    Raises:
+        ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
+    """
+    if config in built_in_names():
+        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
+        where = f"configuration {config!r}"
+    else:
+        path = Path(config)
+        where = config
+        if not path.exists():
+            near = close_matches(config, built_in_names())
+            raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
+    return validate(TrainSettings, apply_overrides(read_yaml(path), overrides), where)
