@@ -105,7 +105,6 @@ def adapt(model: nn.Module, settings: LoraSettings | None = None) -> nn.Module:
         modules_to_save=list(whole) or None,
     )
     training = model.training
-    model.requires_grad_(requires_grad=False)
     adapted = cast("nn.Module", get_peft_model(model, config))
     adapted.lora_settings = settings.model_copy(update={"policy": policy})  # type: ignore[assignment]
     return adapted.train(training)
@@ -133,8 +132,8 @@ def save_adapter(model: nn.Module, directory: Path, *, versions: Mapping[str, st
     """Write what was trained to a folder that PEFT can read too.
 
     ``adapter_model.safetensors`` and ``adapter_config.json`` are PEFT's; ``oncoseg.json`` says which model and base
-    weights they belong to and is replaced last: an interrupted save leaves the old adapter, or one that
-    :func:`load_adapter` refuses.
+    weights they belong to and what their hashes are, so that of an interrupted save there remains the old adapter, or
+    one that :func:`load_adapter` refuses.
 
     Args:
         model: a model from :func:`adapt`.
@@ -165,7 +164,7 @@ def save_adapter(model: nn.Module, directory: Path, *, versions: Mapping[str, st
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     )
     contents[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode()
-    # All three are written before the first is renamed; the contexts end inside out, the manifest's last.
+    # All three are written before the first is renamed: a full disk leaves the old adapter as it was.
     with (
         atomic_path(directory / MANIFEST_FILE) as manifest_path,
         atomic_path(directory / CONFIG_FILE) as config_path,
@@ -312,6 +311,6 @@ def _check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, tor
 
 
 def _some_of(names: set[str]) -> str:
-    """How many there are, and the first three."""
+    """The first three, and how many there are."""
     first = ", ".join(sorted(names)[:3])
-    return f"{len(names)} tensors ({first}{', ...' if len(names) > 3 else ''})"
+    return f"{first}{', ...' if len(names) > 3 else ''} ({len(names)} in all)"

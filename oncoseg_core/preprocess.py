@@ -81,11 +81,10 @@ class Preprocessor:
         normalised = self.normalizer.apply(volume.voxels[:, index], stats)
         self._check_normalised(normalised, volume)
         grid = self.grid(volume)
-        upright = np.ascontiguousarray(grid.view.apply(normalised))
-        image = torch.from_numpy(upright).expand(3, -1, -1)
-        image = _resize(image, grid.letterbox.scaled).clamp_(0.0, 1.0)
+        upright = grid.view.apply(normalised).copy()
+        image = _resize(torch.from_numpy(upright), grid.letterbox.scaled).clamp(0.0, 1.0)
         low, high = self.model.input_range
-        return _pad(image, grid.size) * (high - low) + low
+        return (_pad(image, grid.size) * (high - low) + low).expand(3, -1, -1).contiguous()
 
     def slice_key(self, volume: Volume, index: int, stats: Stats) -> str:
         """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grid."""
@@ -128,7 +127,7 @@ def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
 
 def mask_to_model(mask: BoolArray, grid: SliceGrid) -> torch.Tensor:
     """A stored slice's mask ``(y, x)`` in the model's input: the covered share of each pixel, float32 ``(size, size)``."""
-    upright = np.ascontiguousarray(grid.view.apply(mask))
+    upright = grid.view.apply(mask).copy()
     return _pad(_resize(torch.from_numpy(upright).float()[None], grid.letterbox.scaled), grid.size)[0]
 
 

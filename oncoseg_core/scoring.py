@@ -117,11 +117,11 @@ def labelled_slices(mask: BoolArray) -> list[int]:
     return [int(index) for index in np.flatnonzero(mask.any(axis=(1, 2)))]
 
 
-def summarise(scores: Sequence[CaseScore], metric: str) -> dict[str, float | int | None]:
-    """Mean and standard deviation (n - 1) over cases in which the metric is defined, and their number."""
-    values = [value for score in scores if (value := score.metrics[metric]) is not None]
+def summarise(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Mean and standard deviation (n - 1) over the cases in which a metric is defined, and their number."""
+    defined = [value for value in values if value is not None]
     return {
-        "mean": float(np.mean(values)) if values else None,
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else None,
-        "n_cases": len(values),
+        "mean": float(np.mean(defined)) if defined else None,
+        "std": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "n_cases": len(defined),
     }

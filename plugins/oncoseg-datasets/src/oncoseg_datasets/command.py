@@ -15,7 +15,11 @@ from oncoseg_datasets.manifest import SOURCES, SampleFile
 from oncoseg_datasets.pinned import copy_from, is_right
 from oncoseg_datasets.samples import fetch_sources, samples_directory
 
-app = typer.Typer(no_args_is_help=True, help="The real sample scans: pinned, hash-checked, kept in the user's cache.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="The real sample scans: pinned, hash-checked, kept in the user's cache.\n\nExample: oncoseg samples fetch",
+)
 
 _Destination = Annotated[
     Path | None,
@@ -56,8 +60,8 @@ def fetch(
 
             def show(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = bars.add_task(what)
-                bars.update(tasks[what], completed=done, total=total)
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done)
 
             written = fetch_sources(SOURCES, folder, show)
     _report(folder, {file.name for file in written}, as_json)

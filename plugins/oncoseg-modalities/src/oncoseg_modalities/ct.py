@@ -54,9 +54,9 @@ class CTNormalizer(Normalizer):
         """Whether ``(channel, z, y, x)`` can only be a patient in Hounsfield units.
 
         True when the values are whole numbers that reach from air or scanner padding to bone, with at least 1 % of them
-        within 100 HU of air and 1 % within 150 HU of water. Nothing else looks so: other modalities are not negative, and signed
-        ones (phase, subtraction) have no second peak at -1000. A scan cropped to the body's inside may hold no air
-        and is then not recognised. Looks at about 260,000 evenly spread voxels at most.
+        within 100 HU of air and 1 % within 150 HU of water. Other modalities are rarely negative, and the signed ones
+        (phase, subtraction) do not gather at -1000. A scan cropped to the inside of the body may hold no air and is
+        then not recognised. Looks at no more than about 262,000 evenly spread voxels.
         """
         # An odd stride visits every column of an image whose width is even.
         sample = voxels.flat[:: max(1, voxels.size // _SAMPLES) | 1]

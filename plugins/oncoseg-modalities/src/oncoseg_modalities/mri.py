@@ -1,6 +1,6 @@
 """Magnetic resonance: arbitrary units, so each channel is scaled by its own percentiles."""
 
-from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
+from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 
 
 class MRISettings(PercentileSettings):
@@ -12,7 +12,7 @@ class MRISettings(PercentileSettings):
     """
 
     percentiles: tuple[Percent, Percent] = (1.0, 99.0)
-    background_share: float = 0.02
+    background_share: Share = 0.02
 
 
 class MRINormalizer(PercentileNormalizer):

@@ -13,6 +13,7 @@ from oncoseg_modalities.linear import to_unit
 from oncoseg_modalities.ranks import percentile, rank_values
 
 Percent = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class PercentileSettings(Settings):
@@ -23,7 +24,7 @@ class PercentileSettings(Settings):
     """
 
     percentiles: tuple[Percent, Percent]
-    background_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    background_share: Share = 1.0
 
     @field_validator("percentiles")
     @classmethod
@@ -70,6 +71,6 @@ class PercentileNormalizer(Normalizer):
             background = 0
         low = percentile(values, low_percent, skip=background)
         high = percentile(values, high_percent, skip=background)
-        if background and low == high:  # an object of one single value: keep it apart from its background
+        if low == high:  # an object of one single value: keep it apart from its background
             low = values.value_at(bottom)
         return low, high

@@ -1,8 +1,7 @@
-"""Order statistics of a channel: exact, and without a sorted or float64 copy of the volume."""
+"""Order statistics of a channel: exact, without widening the volume to float64."""
 
 import math
 from abc import ABC, abstractmethod
-from bisect import bisect_left
 
 import numpy as np
 
@@ -29,7 +28,7 @@ def rank_values(channel: np.ndarray) -> RankedValues:
         lowest, highest = int(channel.min()), int(channel.max())
         if highest - lowest < _MOST_BINS:
             return _CountedValues(channel, lowest, highest)
-    return _PartitionedValues(channel)
+    return _SortedValues(channel)
 
 
 def percentile(values: RankedValues, percent: float, skip: int = 0) -> float:
@@ -42,7 +41,7 @@ def percentile(values: RankedValues, percent: float, skip: int = 0) -> float:
     """
     last = values.size - skip - 1
     position = percent / 100 * last
-    below = min(math.floor(position), last)
+    below = math.floor(position)
     left, right = values.value_at(skip + below), values.value_at(skip + min(below + 1, last))
     fraction = position - below
     if fraction < 0.5:  # numpy interpolates from the nearer end; the other order would round differently
@@ -72,24 +71,17 @@ class _CountedValues(RankedValues):
         return int(np.searchsorted(self._cumulative, rank, side="right"))
 
 
-class _PartitionedValues(RankedValues):
-    """Anything else: a copy in the channel's own dtype, partitioned further with each rank that is asked for."""
+class _SortedValues(RankedValues):
+    """Anything else: a sorted copy in the channel's own dtype (numpy's vectorised sort is as fast as selecting)."""
 
     def __init__(self, channel: np.ndarray) -> None:
         native = channel.dtype.newbyteorder("=")
         self._values = np.array(channel, dtype=native, order="C").reshape(-1)
-        self._settled: list[int] = []
+        self._values.sort()
         self.size = channel.size
 
     def value_at(self, rank: int) -> float:
-        place = bisect_left(self._settled, rank)
-        if self._settled[place : place + 1] != [rank]:
-            start = self._settled[place - 1] + 1 if place else 0
-            stop = self._settled[place] if place < len(self._settled) else self.size
-            self._values[start:stop].partition(rank - start)
-            self._settled.insert(place, rank)
         return float(self._values[rank])
 
     def count_up_to(self, rank: int) -> int:
-        self.value_at(rank)
-        return int(np.count_nonzero(self._values <= self._values[rank]))
+        return int(np.searchsorted(self._values, self._values[rank], side="right"))

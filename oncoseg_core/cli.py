@@ -1,0 +1,163 @@
+"""``oncoseg``: the core's commands and those that plugins add. ``--help`` imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from oncoseg_core import __version__
+from oncoseg_core.command_line import run_app
+from oncoseg_core.errors import PluginError
+from oncoseg_core.records import CommandSpec
+from oncoseg_core.registry import Registry, load_factory, load_plugins
+
+
+@lru_cache(maxsize=1)
+def installed() -> Registry:
+    """What is installed, found once per process."""
+    return load_plugins()
+
+
+class PluginGroup(TyperGroup):
+    """Lists the plugins' commands by their records, and imports one only when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The core's commands, then the plugins', each sorted."""
+        own = sorted(super().list_commands(ctx))
+        return own + [s.name for s in installed().specs(CommandSpec) if s.name not in own]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command for the list of help: a plugin's is its record's summary alone."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        spec = next((s for s in installed().specs(CommandSpec) if s.name == cmd_name), None)
+        return None if spec is None else TyperCommand(name=spec.name, help=spec.summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called; a plugin's is imported now."""
+        name = args[0]
+        names = [s.name for s in installed().specs(CommandSpec)]
+        if name in names and super().get_command(ctx, name) is None:
+            component = installed().component(CommandSpec, name)
+            plugin_app = load_factory(component)
+            if not isinstance(plugin_app, typer.Typer):
+                raise PluginError(f"command {name!r} of {component.plugin}: its factory is no typer.Typer app")
+            return name, typer.main.get_command(plugin_app), args[1:]
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=PluginGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    help="OncoSeg: adapt promptable segmentation models to cancer imaging. Research software, no clinical clearance.",
+    epilog="Example: oncoseg samples fetch. Any command takes --debug for a traceback.",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"oncoseg-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Example: oncoseg plugins --json")
+def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List every component: kind, name, distribution, version, status. Exits 1 when a plugin is broken."""
+    registry = installed()
+    rows = [
+        {
+            "kind": component.spec.kind,
+            "name": component.spec.component_name,
+            "distribution": component.plugin.name,
+            "version": component.plugin.version,
+            "status": component.plugin.status,
+            "summary": component.spec.summary,
+        }
+        for component in registry.components
+    ]
+    conflicts = registry.conflicts()
+    unwell = [plugin for plugin in registry.plugins if plugin.status != "ok"]
+    if as_json:
+        others = [{"distribution": p.name, "version": p.version, "status": p.status, "cause": p.cause} for p in unwell]
+        typer.echo(json.dumps({"components": rows, "plugins": others, "conflicts": conflicts}, indent=2))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("kind", "name", "distribution", "version", "status")
+        for row in sorted(rows, key=lambda row: (row["kind"], row["name"])):
+            table.add_row(*(row[key] for key in ("kind", "name", "distribution", "version", "status")))
+        console = Console(highlight=False)
+        console.print(table)
+        for plugin in unwell:
+            console.print(f"{plugin}: {plugin.status}: {plugin.cause}", markup=False, soft_wrap=True)
+        for conflict in conflicts:
+            console.print(f"conflict: {conflict}", markup=False, soft_wrap=True)
+    if conflicts or any(plugin.status == "broken" for plugin in unwell):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: oncoseg doctor --json")
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at versions, devices, plugins, weights and disk. Exits 1 when something will not work."""
+    from oncoseg_core.doctor import examine
+
+    findings = examine(installed())
+    if as_json:
+        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            typer.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.found}")
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: oncoseg segment chest.nii.gz --model litemedsam --box 120,200,180,260 --slice 31")
+def segment(
+    image: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA/MHD, PNG, JPEG or TIFF.")],
+    model: Annotated[str, typer.Option(help="The model's name; oncoseg plugins lists them.")],
+    box: Annotated[str, typer.Option(metavar="X0,Y0,X1,Y1", help="In pixels of the stored slice; y points down.")],
+    slice_index: Annotated[
+        int | None, typer.Option("--slice", help="Index along the stored z axis, from 0; needless for one slice.")
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="What the intensities are, such as ct; recognised by itself where that is sure.")
+    ] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter, as oncoseg-train writes it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The mask's file; by default IMAGE_mask.nii.gz here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    allow_broken_plugins: Annotated[
+        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
+    ] = False,
+) -> None:
+    """Segment one object on one slice from a box; the mask is written in the image's own geometry."""
+    registry = installed()
+    if not allow_broken_plugins:
+        registry.require_sound()
+    from oncoseg_core.segment import SegmentRequest, segment_file
+
+    report = segment_file(registry, SegmentRequest(image, model, box, slice_index, modality, adapter, output))
+    typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in report.items()))
+
+
+def main() -> None:
+    """Entry point of the program."""
+    run_app(app)

@@ -1,0 +1,43 @@
+"""How every OncoSeg program ends: 0 done, 1 failed, 2 wrong usage; one-line errors, a traceback only with --debug."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any, NoReturn
+
+from oncoseg_core.errors import OncoSegError
+
+
+def run_app(app: Any) -> NoReturn:
+    """Run a ``typer.Typer`` app on the process's arguments and exit.
+
+    ``--debug`` may stand anywhere among the arguments (or ``ONCOSEG_DEBUG=1`` in the environment).
+    """
+    debug = "--debug" in sys.argv or os.environ.get("ONCOSEG_DEBUG", "") not in ("", "0")
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments)
+    except OncoSegError as error:
+        if debug:
+            traceback.print_exc()
+        _fail(" ".join(str(error).split()), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        _fail("out of memory; use a smaller image, batch or model", 1)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: nobody should meet a traceback
+        if debug:
+            traceback.print_exc()
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        _fail(f"unexpected error: {reason}; run again with --debug and report it", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the program's voice
+    sys.exit(code)

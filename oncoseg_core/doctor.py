@@ -1,0 +1,58 @@
+"""What ``oncoseg doctor`` looks at."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from oncoseg_core.environment import library_versions, machine
+from oncoseg_core.paths import cache_directory
+from oncoseg_core.records import ModelSpec
+from oncoseg_core.registry import Registry, load_factory
+
+NEEDED_BYTES = 1024**3
+"""Less free disk than this is called bad: a run with its samples takes about 0.2 GB, and checkpoints come on top."""
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    what: str
+    found: str
+    ok: bool
+
+
+def examine(registry: Registry) -> list[Finding]:
+    """Look at libraries, machine, devices, plugins, models and disk."""
+    findings = [
+        Finding("libraries", ", ".join(f"{name} {version}" for name, version in library_versions().items()), ok=True),
+        Finding("machine", ", ".join(f"{key} {value}" for key, value in machine().items()), ok=True),
+        _devices(),
+    ]
+    for plugin in registry.plugins:
+        cause = f" ({plugin.cause})" if plugin.cause else ""
+        findings.append(Finding(f"plugin {plugin}", plugin.status + cause, plugin.status != "broken"))
+    findings.extend(Finding("plugins", conflict, ok=False) for conflict in registry.conflicts())
+    for spec in registry.specs(ModelSpec):
+        try:
+            load_factory(registry.component(ModelSpec, spec.name))
+        except Exception as error:  # noqa: BLE001 - whatever is wrong is what the doctor is asked for
+            findings.append(Finding(f"model {spec.name}", str(error), ok=False))
+        else:
+            findings.append(Finding(f"model {spec.name}", f"loads; weights: {spec.weights}", ok=True))
+    for what, place in (("cache", cache_directory()), ("current folder", Path.cwd())):
+        existing = next(parent for parent in (place, *place.parents) if parent.exists())
+        free = shutil.disk_usage(existing).free
+        findings.append(Finding(f"disk of the {what}", f"{free / 1e9:.1f} GB free at {place}", free > NEEDED_BYTES))
+    return findings
+
+
+def _devices() -> Finding:
+    if importlib.util.find_spec("torch") is None:
+        return Finding("devices", "torch is not installed: a model plugin brings it", ok=False)
+    torch = importlib.import_module("torch")
+    names = [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return Finding("devices", ", ".join([*names, f"cpu with {torch.get_num_threads()} threads"]), ok=True)

@@ -1,0 +1,273 @@
+"""Properties of every normalizer, on generated voxels, and proof that each property can fail.
+
+A property is a plain function of a normalizer and voxels. Each runs on the first-party normalizers, and on a
+deliberately broken one that it must catch.
+"""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from oncoseg_modalities.ct import CTNormalizer
+from oncoseg_modalities.linear import to_unit
+from oncoseg_modalities.mri import MRINormalizer
+from oncoseg_modalities.percentile import PercentileNormalizer, PercentileSettings
+
+from oncoseg_core.interfaces import Normalizer
+
+DTYPES = ["|i1", "|u1", "<i2", ">i2", "<u2", ">u2", "<i4", ">u4", "<i8", "<f2", "<f4", ">f4", "<f8", ">f8"]
+
+
+class ByRank(PercentileNormalizer):
+    """The base class with all voxels, as a later modality will use it."""
+
+    class Settings(PercentileSettings):
+        percentiles: tuple[float, float] = (2.0, 98.0)
+
+
+FIRST_PARTY = [CTNormalizer, MRINormalizer, ByRank]
+BY_PERCENTILE = [MRINormalizer, ByRank]
+
+
+@st.composite
+def volumes(draw, dtypes=DTYPES):
+    """Voxels (channel, z, y, x): any dtype and byte order, contiguous or not, now and then with a flat background."""
+    dtype = np.dtype(draw(st.sampled_from(dtypes)))
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 6), st.integers(1, 6)))
+    if dtype.kind == "f":
+        largest = {2: 65504.0, 4: 2.0**127, 8: 2.0**1000}[dtype.itemsize]
+        elements = st.floats(-largest, largest, width=8 * dtype.itemsize) | st.sampled_from([0.0, -1000.0, 1000.0])
+    else:
+        info = np.iinfo(dtype)
+        elements = st.integers(int(info.min), int(info.max)) | st.integers(0, 20)
+    voxels = draw(hnp.arrays(dtype, shape, elements=elements))
+    if draw(st.booleans()):
+        voxels[draw(hnp.arrays(bool, shape))] = voxels.min()
+    order = draw(st.permutations([1, 2, 3]))
+    step = draw(st.sampled_from([1, -1, 2]))
+    return voxels.transpose(0, *order)[..., ::step]
+
+
+@st.composite
+def small_integers(draw):
+    """int32 voxels small enough that multiplying and adding is exact, with or without a flat background."""
+    voxels = draw(hnp.arrays(np.int32, (2, 3, 5, 5), elements=st.integers(-200, 200)))
+    if draw(st.booleans()):
+        voxels[:, :, : draw(st.integers(1, 4))] = -300
+    return voxels
+
+
+def stays_in_range(normalizer, voxels):
+    unit = normalizer.apply(voxels, normalizer.fit(voxels))
+    assert unit.dtype == np.float32, "not float32"
+    assert unit.shape == voxels.shape, "another shape"
+    assert np.isfinite(unit).all(), "not finite"
+    assert unit.min() >= 0, "below 0"
+    assert unit.max() <= 1, "above 1"
+
+
+def leaves_input_alone(normalizer, voxels):
+    before = voxels.copy()
+    normalizer.apply(voxels, normalizer.fit(voxels))
+    assert voxels.tobytes() == before.tobytes()
+
+
+def is_monotone(normalizer, voxels):
+    for values, units in zip(voxels, normalizer.apply(voxels, normalizer.fit(voxels)), strict=True):
+        order = np.argsort(values, axis=None)
+        assert (np.diff(units.ravel()[order]) >= 0).all()
+        assert np.unique(np.stack([values.ravel().astype(np.float64), units.ravel()]), axis=1).shape[1] == len(
+            np.unique(values)
+        ), "equal values became different"
+
+
+def slice_equals_volume(normalizer, voxels):
+    stats = normalizer.fit(voxels)
+    whole = normalizer.apply(voxels, stats)
+    for k in range(voxels.shape[1]):
+        np.testing.assert_array_equal(normalizer.apply(voxels[:, k], stats), whole[:, k])
+
+
+def stats_survive_json(normalizer, voxels):
+    stats = normalizer.fit(voxels)
+    try:
+        read_back = json.loads(json.dumps(stats))
+    except TypeError as error:
+        raise AssertionError(error) from error
+    np.testing.assert_array_equal(normalizer.apply(voxels, read_back), normalizer.apply(voxels, stats))
+
+
+def layout_and_dtype_do_not_matter(normalizer, voxels):
+    """Where float64 holds the same numbers it gives the same result; so do byte order and strides."""
+    native = np.ascontiguousarray(voxels.astype(voxels.dtype.newbyteorder("=")))
+    for same in (native, np.asfortranarray(native), native.astype(np.float64)):
+        np.testing.assert_array_equal(
+            normalizer.apply(same, normalizer.fit(same)), normalizer.apply(voxels, normalizer.fit(voxels))
+        )
+
+
+def channels_are_independent(normalizer, voxels):
+    together = normalizer.apply(voxels, normalizer.fit(voxels))
+    for c in range(voxels.shape[0]):
+        alone = voxels[c : c + 1]
+        np.testing.assert_array_equal(normalizer.apply(alone, normalizer.fit(alone))[0], together[c])
+
+
+def constant_becomes_zero(normalizer, voxels):
+    flat = np.full_like(voxels, voxels.flat[0])
+    assert not normalizer.apply(flat, normalizer.fit(flat)).any()
+
+
+def ignores_scale_and_offset(normalizer, voxels):
+    expected = normalizer.apply(voxels, normalizer.fit(voxels))
+    for a, b in ((1, 300), (7, 0), (50, -12345)):
+        changed = a * voxels + b
+        np.testing.assert_allclose(normalizer.apply(changed, normalizer.fit(changed)), expected, rtol=0, atol=1e-6)
+
+
+def agrees_with_numpy(normalizer, voxels):
+    """The limits are numpy's percentiles of the float64 values, without the background where there is one."""
+    stats = normalizer.fit(voxels)
+    percents = normalizer.settings.percentiles
+    for channel, low, high in zip(voxels, stats["low"], stats["high"], strict=True):
+        values = np.sort(channel.astype(np.float64), axis=None)
+        bottom = values[int(percents[0] / 100 * (values.size - 1))]
+        above = values[values > bottom]
+        share = 1 - above.size / values.size
+        if share >= normalizer.settings.background_share and above.size:
+            values = above
+        expected = np.percentile(values, percents)
+        if expected[0] == expected[1] and len(values) == above.size:
+            expected[0] = bottom
+        np.testing.assert_array_equal((low, high), expected)
+
+
+class WithoutClip(ByRank):
+    def apply(self, voxels, stats):
+        low, high = (np.reshape(stats[k], (-1,) + (1,) * (voxels.ndim - 1)) for k in ("low", "high"))
+        return ((voxels.astype(np.float64) - low) / np.maximum(high - low, 1e-30)).astype(np.float32)
+
+
+class DividesByZero(ByRank):
+    def apply(self, voxels, stats):
+        low, high = (np.reshape(stats[k], (-1,) + (1,) * (voxels.ndim - 1)) for k in ("low", "high"))
+        return ((np.clip(voxels.astype(np.float64), low, high) - low) / (high - low)).astype(np.float32)
+
+
+class Float64Out(ByRank):
+    def apply(self, voxels, stats):
+        return super().apply(voxels, stats).astype(np.float64)
+
+
+class WritesItsInput(ByRank):
+    def apply(self, voxels, stats):
+        voxels[...] = np.maximum(voxels, 1)
+        return super().apply(voxels, stats)
+
+
+class TurnsAround(ByRank):
+    def apply(self, voxels, stats):
+        return 1 - super().apply(voxels, stats)
+
+
+class FitsEachSlice(ByRank):
+    def apply(self, voxels, stats):
+        return super().apply(voxels, self.fit(voxels))
+
+
+class KeepsArrays(ByRank):
+    def fit(self, voxels):
+        return {name: np.array(values) for name, values in super().fit(voxels).items()}
+
+
+class BlindToByteOrder(ByRank):
+    def apply(self, voxels, stats):
+        return super().apply(np.ascontiguousarray(voxels).view(voxels.dtype.newbyteorder("=")), stats)
+
+
+class MixesChannels(ByRank):
+    def fit(self, voxels):
+        one = super().fit(voxels.reshape(1, -1, *voxels.shape[2:]))
+        return {name: values * len(voxels) for name, values in one.items()}
+
+
+class KeepsConstants(ByRank):
+    def apply(self, voxels, stats):
+        flat = [low == high for low, high in zip(stats["low"], stats["high"], strict=True)]
+        return to_unit(voxels, [x - f for x, f in zip(stats["low"], flat, strict=True)], stats["high"])
+
+
+class ZeroIsBackground(MRINormalizer):
+    def fit(self, voxels):
+        limits = [np.percentile(c[c != 0] if c.any() else c, self.settings.percentiles) for c in voxels]
+        return {"low": tuple(float(x[0]) for x in limits), "high": tuple(float(x[1]) for x in limits)}
+
+
+class NearestRank(MRINormalizer):
+    def fit(self, voxels):
+        limits = [np.percentile(c.astype(float), self.settings.percentiles, method="nearest") for c in voxels]
+        return {"low": tuple(float(x[0]) for x in limits), "high": tuple(float(x[1]) for x in limits)}
+
+
+ANY, SMALL = volumes(), small_integers()
+CASES = [  # property, voxels, normalizers it holds for, one that breaks it
+    (stays_in_range, ANY, FIRST_PARTY, WithoutClip),
+    (stays_in_range, ANY, FIRST_PARTY, DividesByZero),
+    (stays_in_range, ANY, FIRST_PARTY, Float64Out),
+    (leaves_input_alone, ANY, FIRST_PARTY, WritesItsInput),
+    (is_monotone, ANY, FIRST_PARTY, TurnsAround),
+    (slice_equals_volume, ANY, FIRST_PARTY, FitsEachSlice),
+    (stats_survive_json, ANY, FIRST_PARTY, KeepsArrays),
+    (layout_and_dtype_do_not_matter, volumes([d for d in DTYPES if d != "<i8"]), FIRST_PARTY, BlindToByteOrder),
+    (channels_are_independent, ANY, FIRST_PARTY, MixesChannels),
+    (constant_becomes_zero, ANY, BY_PERCENTILE, KeepsConstants),
+    (ignores_scale_and_offset, SMALL, BY_PERCENTILE, ZeroIsBackground),
+    (agrees_with_numpy, ANY, BY_PERCENTILE, NearestRank),
+]
+
+
+def run(prop, strategy, normalizer: Normalizer, phases=(Phase.generate, Phase.shrink)) -> None:
+    @settings(
+        phases=phases,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=75,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def over_examples(voxels):
+        prop(normalizer, voxels)
+
+    over_examples()
+
+
+def ids(case):
+    return f"{case[0].__name__}-{case[3].__name__}"
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize(
+    ("prop", "strategy", "normalizer"),
+    [
+        pytest.param(case[0], case[1], normalizer, id=f"{case[0].__name__}-{normalizer.__name__}")
+        for case in {case[0].__name__: case for case in CASES}.values()
+        for normalizer in case[2]
+    ],
+)
+def test_property_holds(prop, strategy, normalizer):
+    run(prop, strategy, normalizer())
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_property_catches_a_broken_normalizer(case):
+    prop, strategy, _, broken = case
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(AssertionError):
+            run(prop, strategy, broken(), phases=[Phase.generate])

@@ -1,0 +1,22 @@
+"""What this distribution provides: one record per prompt generator."""
+
+from collections.abc import Iterator
+
+from oncoseg_core import PromptGeneratorSpec, hookimpl
+
+
+@hookimpl
+def oncoseg_prompt_generators() -> Iterator[PromptGeneratorSpec]:
+    """The prompt generators."""
+    yield PromptGeneratorSpec(
+        name="box",
+        makes=("box",),
+        factory="oncoseg_prompts.box:BoxGenerator",
+        summary="The mask's box, each side moved by a random margin",
+    )
+    yield PromptGeneratorSpec(
+        name="point",
+        makes=("point",),
+        factory="oncoseg_prompts.point:PointGenerator",
+        summary="One click inside the mask, in its middle or anywhere",
+    )

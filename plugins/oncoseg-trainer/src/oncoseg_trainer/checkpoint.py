@@ -1,0 +1,84 @@
+"""The resumable state of a run: one file, replaced whole, loaded without pickle from outside."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from oncoseg_core.atomic import atomic_write
+from oncoseg_core.errors import RunError, WeightsError
+from torch import nn
+
+FORMAT = 1
+
+
+@dataclass
+class Progress:
+    """How far a run has come: finished optimizer steps, and what was found on the way (plain values)."""
+
+    step: int = 0
+    zero_shot: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    progress: Progress,
+    trainable: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    versions: Mapping[str, Any],
+) -> None:
+    """Write everything that the rest of the run depends on.
+
+    Randomness needs no state: every draw is derived from the seed and the step.
+
+    Raises:
+        StorageError: it cannot be written; the checkpoint before it is untouched.
+    """
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "format": FORMAT,
+            "progress": json.dumps(vars(progress)),
+            "trainable": {name: parameter.detach().cpu() for name, parameter in trainable.items()},
+            "optimizer": optimizer.state_dict(),
+            "versions": json.dumps(versions),
+        },
+        buffer,
+    )
+    atomic_write(path, buffer.getvalue())
+
+
+def load_checkpoint(
+    path: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> Progress:
+    """Put a checkpoint's weights and optimizer state in place and say how far the run had come.
+
+    Raises:
+        RunError: there is no checkpoint.
+        WeightsError: it is damaged, or belongs to other trainable weights.
+    """
+    if not path.exists():
+        raise RunError(f"{path}: no checkpoint to resume from; start without --resume")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{path}: the checkpoint is damaged ({reason}); start anew in another output") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise WeightsError(f"{path}: is no checkpoint of this version of the trainer")
+    saved = state["trainable"]
+    if saved.keys() != trainable.keys() or any(saved[n].shape != p.shape for n, p in trainable.items()):
+        raise WeightsError(f"{path}: holds other trainable weights than this configuration has")
+    with torch.no_grad():
+        for name, parameter in trainable.items():
+            parameter.copy_(saved[name])
+    optimizer.load_state_dict(state["optimizer"])
+    return Progress(**json.loads(state["progress"]))

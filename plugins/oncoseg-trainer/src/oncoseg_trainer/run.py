@@ -1,0 +1,330 @@
+"""One training run from configuration to report: score, adapt, score again."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from oncoseg_core.atomic import atomic_write
+from oncoseg_core.environment import describe
+from oncoseg_core.image_io import load_case
+from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
+from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.predictor import Predictor
+from oncoseg_core.preprocess import Preprocessor
+from oncoseg_core.randomness import derived_seed
+from oncoseg_core.records import (
+    Case,
+    DatasetSpec,
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    PromptGeneratorSpec,
+    TrackerSpec,
+)
+from oncoseg_core.registry import Registry
+from oncoseg_core.scoring import CaseScore, score_case, summarise
+
+from oncoseg_trainer.before_after import draw_cases
+from oncoseg_trainer.checkpoint import Progress, load_checkpoint, save_checkpoint
+from oncoseg_trainer.data import TrainingSet, choose_cases, refuse_shared_patients, split_hash
+from oncoseg_trainer.interruption import stop_on_signals
+from oncoseg_trainer.processes import Processes, join_processes
+from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SUMMARY_FILE, claim
+from oncoseg_trainer.settings import TrainSettings
+from oncoseg_trainer.steps import Stepper
+from oncoseg_trainer.terminal import Terminal
+
+Stop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: its folder, and its summary, or None when it was stopped and can be resumed."""
+
+    folder: Path
+    summary: dict[str, Any] | None
+    is_first: bool
+
+
+class _StoppedError(Exception):
+    """The run was asked to stop; what is done is saved."""
+
+
+class Run:
+    """A run's parts, built from its configuration.
+
+    Args:
+        settings: the configuration.
+        registry: where components are found.
+        processes: this process among its fellows.
+        terminal: where it speaks.
+    """
+
+    def __init__(self, settings: TrainSettings, registry: Registry, processes: Processes, terminal: Terminal) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.processes = processes
+        self.terminal = terminal
+        self.progress = Progress()
+        # Components are named and checked before anything is fetched or loaded.
+        dataset = registry.build(DatasetSpec, settings.data.dataset, settings.data.settings)
+        self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
+        self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
+        self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
+        self.model_spec = registry.get(ModelSpec, settings.model.name)
+        with self._timed("data"), terminal.progress() as progress:
+            root = settings.data.root or self._on_first(lambda: dataset.fetch(progress))
+            cases = list(dataset.discover(Path(root)))
+        self.train_cases = choose_cases(cases, settings.data.targets, settings.data.train_split)
+        self.score_cases = choose_cases(cases, settings.data.targets, settings.data.score_split)
+        refuse_shared_patients(self.train_cases, self.score_cases)
+        modalities = sorted({case.modality for case in (*self.train_cases, *self.score_cases)})
+        self.preprocessors = {
+            modality: Preprocessor(registry, modality, self.model_spec, settings.normalizers.get(modality))
+            for modality in modalities
+        }
+        self.losses = {
+            modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
+            for modality in modalities
+        }
+        with self._timed("model"):
+            torch.manual_seed(derived_seed(settings.seed, "adapter"))
+            base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
+            self.model: Any = adapt(base, settings.lora)
+        self.trainable = trainable_parameters(self.model)
+        training = settings.training
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.trainable.values() if p.ndim > 1], "weight_decay": training.weight_decay},
+                {"params": [p for p in self.trainable.values() if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=training.learning_rate,
+        )
+        with self._timed("data"):
+            self.data = TrainingSet(self.train_cases, self.preprocessors, self.train_generator, settings.seed)
+        self.stepper = Stepper(
+            self.model, self.losses, self.optimizer, self.data, processes,
+            training.batch_size, training.accumulation, settings.seed,
+        )
+        self.total_steps = self.stepper.steps_per_epoch * training.epochs
+
+    def execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> Outcome:
+        """Score, train from where the checkpoint left off, score again, and write what was found."""
+        try:
+            summary = self._execute(folder, resume=resume, should_stop=should_stop)
+        except _StoppedError:
+            return Outcome(folder, None, self.processes.is_first)
+        return Outcome(folder, summary, self.processes.is_first)
+
+    def _execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> dict[str, Any]:
+        checkpoint = folder / CHECKPOINT_FILE
+        if resume:
+            self.progress = load_checkpoint(checkpoint, self.trainable, self.optimizer)
+            self.terminal.say(f"Resuming after step {self.progress.step} of {self.total_steps}.")
+        trackers = self._start_trackers(folder)
+        if not self.progress.zero_shot:
+            with self._timed("zero_shot"):
+                self.progress.zero_shot = self._score("untouched model", trackers, should_stop)
+            self._save(checkpoint, trackers)
+        with self._timed("training"):
+            self._train(checkpoint, trackers, should_stop)
+        with self._timed("adapted"):
+            adapted = self._score("adapted model", trackers, should_stop)
+        if self.processes.is_first:
+            with self._timed("pictures"):
+                for name, png, caption in draw_cases(
+                    self._predictor(), self.model, self.score_cases, self.score_generator, self.settings.seed
+                ):
+                    for tracker in trackers:
+                        tracker.image(name, png, caption)
+            save_adapter(self.model, folder / "adapter", versions=self.registry.versions())
+        summary = self._summary(self.progress.zero_shot, adapted)
+        if self.processes.is_first:
+            for tracker in trackers:
+                tracker.finish(summary)
+            atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+        return summary
+
+    def _train(self, checkpoint: Path, trackers: Sequence[Tracker], should_stop: Stop) -> None:
+        """Take the remaining steps.
+
+        Raises:
+            _StoppedError: stopped; the checkpoint is that of the last finished step.
+        """
+        set_training_mode(self.model)
+        with self.terminal.progress() as progress:
+            while self.progress.step < self.total_steps:
+                epoch = self.progress.step // self.stepper.steps_per_epoch
+                values = self.stepper.step(self.progress.step, self.data.order(epoch))
+                self.progress.step += 1
+                for tracker in trackers:
+                    tracker.metrics(self.progress.step, {"event": "train", "epoch": epoch, **values})
+                progress("training", self.progress.step, self.total_steps)
+                stop = self.processes.any(should_stop())
+                ends_epoch = self.progress.step % self.stepper.steps_per_epoch == 0
+                is_last = self.progress.step == self.total_steps
+                if ends_epoch and not is_last and not stop and self.settings.training.score_every_epoch:
+                    self._save(checkpoint, trackers)
+                    self._score(f"after epoch {epoch + 1}", trackers, should_stop)
+                    set_training_mode(self.model)
+                if stop or ends_epoch or self.progress.step % self.settings.training.checkpoint_every == 0:
+                    self._save(checkpoint, trackers)
+                if stop:
+                    raise _StoppedError
+
+    def _score(self, what: str, trackers: Sequence[Tracker], should_stop: Stop) -> list[dict[str, Any]]:
+        """Score every held-out case, shared out over the processes; rows in the order of the cases.
+
+        Raises:
+            _StoppedError: stopped between two cases, on any process.
+        """
+        predictor = self._predictor()
+        own: list[tuple[int, list[CaseScore]]] = []
+        mine = range(self.processes.rank, len(self.score_cases), self.processes.world_size)
+        with self.terminal.progress() as progress:
+            for done, number in enumerate(mine, start=1):
+                if should_stop():
+                    break
+                case = self.score_cases[number]
+                volume, masks = load_case(case)
+                scores = score_case(
+                    predictor, case, volume, masks, self.score_generator, self.metrics, self.settings.seed
+                )
+                own.append((number, scores))
+                progress(f"scoring, {what}", done, len(mine))
+        if self.processes.any(should_stop()):
+            raise _StoppedError
+        by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
+        rows = [score.row() for _, scores in by_case for score in scores]
+        for row in rows:
+            for tracker in trackers:
+                tracker.metrics(self.progress.step, {"event": "score", **row})
+        return rows
+
+    def _summary(self, zero_shot: list[dict[str, Any]], adapted: list[dict[str, Any]]) -> dict[str, Any]:
+        settings = self.settings
+        parameters = sum(p.numel() for p in self.model.parameters())
+        trainable = sum(p.numel() for p in self.trainable.values())
+        return {
+            "name": settings.name,
+            "seed": settings.seed,
+            "model": {
+                "name": settings.model.name,
+                "weights_sha256": self.model.weights_sha256,
+                "policy": self.model.lora_settings.policy,
+                "parameters": parameters,
+                "trainable_parameters": trainable,
+            },
+            "split": {
+                "hash": split_hash(self.train_cases, self.score_cases),
+                "train_split": settings.data.train_split,
+                "score_split": settings.data.score_split,
+                "n_train_cases": len(self.train_cases),
+                "n_score_cases": len(self.score_cases),
+                "train_cases": [case.case_id for case in self.train_cases],
+            },
+            "prompt": settings.prompts.score.model_dump(mode="json"),
+            "training": {
+                "steps": self.progress.step,
+                "epochs": settings.training.epochs,
+                "n_samples": len(self.data),
+                "processes": self.processes.world_size,
+            },
+            "n_slices": sum(row["n_slices"] for row in adapted),
+            "zero_shot": {"cases": zero_shot, "mean": self._means(zero_shot)},
+            "adapted": {"cases": adapted, "mean": self._means(adapted)},
+            "seconds": {name: round(value, 1) for name, value in self.progress.seconds.items()},
+            "peak_memory_mb": _peak_memory_mb(),
+            "versions": describe(self.registry),
+        }
+
+    def _means(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        return {name: summarise([row[name] for row in rows]) for name in self.metrics}
+
+    def _predictor(self) -> Predictor:
+        return Predictor(self.model, self.preprocessors, device=self.processes.device)
+
+    def _generator(self, name: str, settings: Mapping[str, Any]) -> PromptGenerator:
+        generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
+        return generator
+
+    def _start_trackers(self, folder: Path) -> list[Tracker]:
+        if not self.processes.is_first:
+            return []
+        trackers: list[Tracker] = [
+            self.registry.build(TrackerSpec, name, run_directory=folder) for name in self.settings.trackers
+        ]
+        for tracker in trackers:
+            tracker.start(self.settings.model_dump(mode="json"), self.progress.step)
+        return trackers
+
+    def _save(self, checkpoint: Path, trackers: Sequence[Tracker]) -> None:
+        if not self.processes.is_first:
+            return
+        save_checkpoint(checkpoint, self.progress, self.trainable, self.optimizer, describe(self.registry))
+        for tracker in trackers:
+            tracker.checkpoint(self.progress.step, checkpoint)
+
+    def _on_first(self, work: Callable[[], Path]) -> Path:
+        """Do something on the first process while the others wait; its result, or its error, on all."""
+        result: Path | Exception | None = None
+        if self.processes.is_first:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - raised again below, on every process
+                result = error
+        result = self.processes.gather(result)[0]
+        if isinstance(result, Exception):
+            raise result
+        return result  # type: ignore[return-value]
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.progress.seconds[phase] = self.progress.seconds.get(phase, 0.0) + spent
+
+
+def train(
+    settings: TrainSettings,
+    registry: Registry,
+    *,
+    resume: bool = False,
+    should_stop: Stop | None = None,
+) -> Outcome:
+    """Run a configuration on this process, or on all those that ``torchrun`` started.
+
+    Args:
+        settings: the configuration.
+        registry: where its components are found.
+        resume: go on with the run in ``settings.output``.
+        should_stop: asked after every step and scored case; True saves a checkpoint and ends the run early. By default
+            a first Ctrl-C or SIGTERM says so.
+
+    Raises:
+        OncoSegError: anything that keeps the run from going on, in one line.
+    """
+    with join_processes(settings.training.device) as processes:
+        terminal = Terminal(speaks=processes.is_first)
+        run = Run(settings, registry, processes, terminal)
+        folder = run._on_first(lambda: claim(settings, resume=resume))  # noqa: SLF001
+        with stop_on_signals() as signalled:
+            return run.execute(folder, resume=resume, should_stop=should_stop or signalled)
+
+
+def _peak_memory_mb() -> int:
+    """The most memory this process has held, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak // (1024 * 1024) if sys.platform == "darwin" else peak // 1024)

@@ -1,0 +1,76 @@
+"""The folder of a run: claimed by one configuration, never silently reused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from oncoseg_core.atomic import atomic_write
+from oncoseg_core.config import read_yaml
+from oncoseg_core.errors import RunError
+
+from oncoseg_trainer.settings import TrainSettings
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINT_FILE = "checkpoint.pt"
+SUMMARY_FILE = "summary.json"
+
+
+def claim(settings: TrainSettings, *, resume: bool) -> Path:
+    """Make or find the run's folder, and write the effective configuration to it.
+
+    A finished run of the same configuration is kept: the new one goes to the next free ``<output>-2``, ``-3``, …
+
+    Returns:
+        The folder to use.
+
+    Raises:
+        RunError: the folder belongs to another configuration (the differing keys are named), holds an unfinished run
+            and ``resume`` is off, or holds none and ``resume`` is on.
+        StorageError: it cannot be written.
+    """
+    folder = settings.output
+    effective = settings.model_dump(mode="json")
+    while (folder / CONFIG_FILE).exists():
+        differing = differing_keys(read_yaml(folder / CONFIG_FILE), effective)
+        if differing:
+            raise RunError(
+                f"{folder} belongs to a run with another configuration (differs in {', '.join(differing)}); "
+                "choose another folder with --set output=DIR"
+            )
+        finished = (folder / SUMMARY_FILE).exists()
+        if resume or not (finished or (folder / CHECKPOINT_FILE).exists()):
+            break
+        if not finished:
+            raise RunError(
+                f"{folder} holds an unfinished run of this configuration: go on with --resume, "
+                "or choose another folder with --set output=DIR"
+            )
+        folder = _next(folder, settings.output)
+    if resume and not (folder / CONFIG_FILE).exists():
+        raise RunError(f"{folder}: no run to resume; start without --resume")
+    if not resume and folder.exists() and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} holds other files than a run's; choose another folder with --set output=DIR")
+    effective["output"] = str(folder)
+    atomic_write(folder / CONFIG_FILE, yaml.safe_dump(effective, sort_keys=False, allow_unicode=True))
+    return folder
+
+
+def _next(folder: Path, first: Path) -> Path:
+    number = 2 if folder == first else int(folder.name.rpartition("-")[2]) + 1
+    return first.with_name(f"{first.name}-{number}")
+
+
+def differing_keys(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the keys in which two configurations differ, but for the top-level ``output``."""
+    differing = []
+    for key in sorted(one.keys() | other.keys()):
+        if not prefix and key == "output":
+            continue
+        left, right = one.get(key), other.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            differing.extend(differing_keys(left, right, f"{prefix}{key}."))
+        elif left != right:
+            differing.append(f"{prefix}{key}")
+    return differing

@@ -1,0 +1,83 @@
+"""What a run says on the terminal: progress bars where there is one, plain lines where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from oncoseg_core.interfaces import Progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+
+class Terminal:
+    """Speaks for the first process; the others keep silent."""
+
+    def __init__(self, *, speaks: bool = True) -> None:
+        self.console = Console(stderr=False, quiet=not speaks, highlight=False)
+
+    def say(self, line: str) -> None:
+        """Print one line."""
+        self.console.print(line, markup=False)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """A ``progress(what, done, total)`` function that draws a bar for each ``what``, or a line when it is done."""
+        if not self.console.is_terminal:
+            yield self._plain
+            return
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Bars(*columns, console=self.console) as bars:
+            tasks: dict[str, Any] = {}
+
+            def update(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done, total=total)
+
+            yield update
+
+    def _plain(self, what: str, done: int, total: int) -> None:
+        if done == total:
+            self.say(f"{what}: {done} of {total}")
+
+    def scores(self, summary: Mapping[str, Any]) -> None:
+        """The closing table: every held-out case before and after, and how the scores were taken."""
+        metrics = list(summary["zero_shot"]["mean"])
+        table = Table(title=f"{summary['model']['name']} on held-out cases, before → after adaptation")
+        for heading in ("case", "target", "slices"):
+            table.add_column(heading, justify="right" if heading == "slices" else "left")
+        for metric in metrics:
+            table.add_column(metric, justify="right")
+        for before, after in zip(summary["zero_shot"]["cases"], summary["adapted"]["cases"], strict=True):
+            cells = [_change(before[metric], after[metric]) for metric in metrics]
+            table.add_row(before["case"], before["target"], str(before["n_slices"]), *cells)
+        table.add_section()
+        means = [
+            _change(summary["zero_shot"]["mean"][m]["mean"], summary["adapted"]["mean"][m]["mean"]) for m in metrics
+        ]
+        deviations = [
+            _change(summary["zero_shot"]["mean"][m]["std"], summary["adapted"]["mean"][m]["std"], sign=False)
+            for m in metrics
+        ]
+        table.add_row("mean", f"n = {summary['split']['n_score_cases']}", str(summary["n_slices"]), *means)
+        table.add_row("std", "", "", *deviations)
+        self.console.print(table)
+        prompt = summary["prompt"]
+        self.say(
+            f"Split: {summary['split']['score_split']} (no patient of it was trained on), hash "
+            f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the reference "
+            f"({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
+        )
+
+
+def _change(before: float | None, after: float | None, *, sign: bool = True) -> str:
+    if before is None or after is None:
+        return "–"
+    return f"{before:.3f} → {after:.3f}" + (f" ({after - before:+.3f})" if sign else "")
