@@ -27,14 +27,14 @@ def equal(one, other):
 
 
 def save(state, path):
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in state.items()}, path)
     else:
         torch.save(state, path)
     return path
 
 
-@pytest.mark.parametrize("name", ["mine.pth", "mine.pt", "mine.safetensors", "MINE.PTH"])
+@pytest.mark.parametrize("name", ["mine.pth", "mine.pt", "mine.safetensors", "MINE.SAFETENSORS"])
 def test_a_local_file_is_taken_and_hashed(name, published, tmp_path):
     state = {key: tensor.clone() for key, tensor in published[0].items()}
     state["mask_decoder.iou_token.weight"] += 1

@@ -1,0 +1,249 @@
+"""Whole runs of a tiny model on the real sample scans: files, sameness, resuming, processes, interruption."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from oncoseg_core.errors import DataError, RunError, UnknownComponentError, WeightsError
+from oncoseg_core.registry import load_plugins
+from oncoseg_trainer.jsonl import read_metrics
+from oncoseg_trainer.run import train
+from oncoseg_trainer.settings import load_settings
+
+N_SAMPLES = 18  # labelled slices of lung2 (11) and brain1 (7)
+
+
+def run(path, *overrides, **options):
+    return train(load_settings(str(path), list(overrides)), load_plugins(), **options)
+
+
+def torchrun(processes, *arguments):
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "oncoseg_trainer"]
+    return subprocess.run(
+        [sys.executable, *launcher, *map(str, arguments)],
+        capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def weights(folder):
+    return torch.load(folder / "checkpoint.pt", weights_only=True)["trainable"]
+
+
+def train_rows(folder):
+    return [row for row in read_metrics(folder / "metrics.jsonl") if row["event"] == "train"]
+
+
+def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
+    outcome = run(tiny_config())
+    folder = tmp_path / "run"
+    assert outcome.folder == folder
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["training"] == {"steps": 18, "epochs": 2, "n_samples": N_SAMPLES, "processes": 1}
+    assert summary["split"]["train_cases"] == ["brain1", "lung2"]
+    assert len(summary["split"]["hash"]) == 64
+    assert summary["prompt"] == {"name": "box", "settings": {"margin_px": [2, 2]}}
+    assert summary["n_slices"] == 9
+    for phase in ("zero_shot", "adapted"):
+        assert [row["case"] for row in summary[phase]["cases"]] == ["brain2", "breast1", "lung1"]
+        scores = [row["dice"] for row in summary[phase]["cases"]]
+        assert summary[phase]["mean"]["dice"]["mean"] == pytest.approx(sum(scores) / 3)
+        assert summary[phase]["mean"]["dice"]["n_cases"] == 3
+        for row in summary[phase]["cases"]:
+            assert row["iou"] == pytest.approx(row["dice"] / (2 - row["dice"]))
+            assert len(row["per_slice"]["dice"]) == row["n_slices"] == 3
+    assert summary["zero_shot"]["cases"] != summary["adapted"]["cases"]
+    assert summary["versions"]["plugins"]["oncoseg-tiny"] == "1.0"
+    assert {"zero_shot", "training", "adapted"} <= summary["seconds"].keys()
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 4  # three cases and the curves
+    assert not re.search(r"""(src|href)=["']?(http|//|/)""", page)  # nothing is loaded from elsewhere
+    assert (folder / "adapter" / "adapter_model.safetensors").exists()
+    assert (folder / "config.yaml").exists()
+    losses = [row["loss"] for row in train_rows(folder)]
+    assert len(losses) == 18
+    assert sum(losses[-9:]) < sum(losses[:9])  # it learns
+    assert not list(folder.rglob(".partial-*"))
+
+
+def test_one_seed_gives_one_result_and_another_seed_another(tiny_config, tmp_path):
+    run(tiny_config())
+    again = run(tiny_config())
+    assert again.folder == tmp_path / "run-2"  # a finished run is never overwritten
+    first = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert first == (again.folder / "metrics.jsonl").read_bytes()
+    other = run(tiny_config(), "seed=1", f"output={tmp_path / 'other'}")
+    assert first != (other.folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("stop_after", [1, 5, 9, 13])
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny_config, tmp_path, stop_after):
+    whole = run(tiny_config(), f"output={tmp_path / 'whole'}")
+    asked = []
+
+    def stop():  # asked once before each of the 3 held-out cases, once after scoring, then after every step
+        asked.append(None)
+        return len(list((tmp_path / "run").glob("metrics.jsonl"))) and len(train_rows(tmp_path / "run")) >= stop_after
+
+    stopped = run(tiny_config(), should_stop=stop)
+    assert stopped.summary is None
+    assert len(train_rows(stopped.folder)) == stop_after
+    resumed = run(tiny_config(), resume=True)
+    assert resumed.summary is not None
+    expected, found = weights(whole.folder), weights(resumed.folder)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    for name in ("adapter_model.safetensors",):
+        assert (whole.folder / "adapter" / name).read_bytes() == (resumed.folder / "adapter" / name).read_bytes()
+    rows = [train_rows(folder) for folder in (whole.folder, resumed.folder)]
+    assert rows[0] == rows[1]
+
+
+def test_killed_between_checkpoints_it_still_ends_the_same(tiny_config, tmp_path):
+    """kill -9 after some step; what was logged after the last checkpoint is taken again, not twice."""
+    config = tiny_config(training={"epochs": 8})
+    whole = run(config, f"output={tmp_path / 'whole'}")
+    child = subprocess.Popen([sys.executable, "-m", "oncoseg_trainer", str(config)], stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and len(train_rows(tmp_path / "run")) >= 6):
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert not (tmp_path / "run" / "summary.json").exists(), "the child finished before it could be killed"
+    resumed = run(config, resume=True)
+    assert train_rows(resumed.folder) == train_rows(whole.folder)
+    assert all(torch.equal(value, weights(resumed.folder)[name]) for name, value in weights(whole.folder).items())
+
+
+def test_two_processes_follow_one(tiny_config, tmp_path):
+    """Half the batch per process, without dropout (its masks are drawn per process): the same losses and scores."""
+    run(tiny_config(lora={"dropout": 0.0}, training={"batch_size": 4}), f"output={tmp_path / 'one'}")
+    config = tiny_config(lora={"dropout": 0.0}, training={"batch_size": 2})
+    done = torchrun(2, config, "--set", f"output={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    one, two = (train_rows(tmp_path / name) for name in ("one", "two"))
+    assert len(one) == len(two) == 10  # 18 samples: four whole steps and one of two samples, twice
+    for left, right in zip(one, two, strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], abs=1e-4)
+    summaries = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
+    assert summaries[1]["training"]["processes"] == 2
+    for left, right in zip(*(s["adapted"]["cases"] for s in summaries), strict=True):
+        assert right["case"] == left["case"]
+        assert right["dice"] == pytest.approx(left["dice"], abs=2e-3)
+    assert done.stdout.count("held-out cases, before") == 1  # one process speaks
+
+
+def test_processes_without_a_sample_in_the_last_step_do_not_hang(tiny_config, tmp_path):
+    """18 samples in steps of 16: two are left for four processes."""
+    config = tiny_config(lora={"dropout": 0.0}, training={"epochs": 1, "batch_size": 16})
+    run(config, f"output={tmp_path / 'one'}")
+    done = torchrun(4, config, "--set", "training.batch_size=4", "--set", f"output={tmp_path / 'four'}")
+    assert done.returncode == 0, done.stderr
+    one, four = (train_rows(tmp_path / name) for name in ("one", "four"))
+    assert len(one) == len(four) == 2
+    for left, right in zip(one, four, strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], abs=1e-4)
+
+
+def test_accumulated_micro_batches_equal_one_batch(tiny_config, tmp_path):
+    run(tiny_config(lora={"dropout": 0.0}, training={"batch_size": 4}), f"output={tmp_path / 'one'}")
+    run(
+        tiny_config(lora={"dropout": 0.0}, training={"batch_size": 1, "accumulation": 4}),
+        f"output={tmp_path / 'four'}",
+    )
+    for left, right in zip(train_rows(tmp_path / "one"), train_rows(tmp_path / "four"), strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], abs=1e-5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_saves_and_says_how_to_go_on(tiny_config, tmp_path, number):
+    config = tiny_config(training={"epochs": 500})
+    child = subprocess.Popen(
+        [sys.executable, "-m", "oncoseg_trainer", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (metrics.exists() and len(train_rows(tmp_path / "run")) >= 3):
+        time.sleep(0.02)
+    child.send_signal(number)
+    output, errors = child.communicate(timeout=120)
+    assert child.returncode == 0, errors
+    assert errors == ""
+    assert f"--set output={tmp_path / 'run'} --resume" in " ".join(output.split())
+    done = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert json.loads(done["progress"])["step"] == len(train_rows(tmp_path / "run"))
+
+
+def test_a_folder_of_another_configuration_is_refused_with_the_keys(tiny_config, tmp_path):
+    run(tiny_config())
+    with pytest.raises(RunError, match=r"differs in lora\.rank, training\.learning_rate"):
+        run(tiny_config(), "lora.rank=2", "training.learning_rate=0.5")
+    with pytest.raises(RunError, match="differs in seed"):
+        run(tiny_config(), "seed=3", resume=True)
+
+
+def test_an_unfinished_run_asks_for_resume(tiny_config):
+    run(tiny_config(), should_stop=lambda: True)
+    # Stopped before anything was saved: simply starts again, and stops after the first saved state.
+    calls = iter([False] * 8 + [True] * 100)
+    assert run(tiny_config(), should_stop=lambda: next(calls)).summary is None
+    with pytest.raises(RunError, match="holds an unfinished run of this configuration: go on with --resume"):
+        run(tiny_config())
+
+
+def test_resuming_nothing_is_refused(tiny_config):
+    with pytest.raises(RunError, match="no run to resume; start without --resume"):
+        run(tiny_config(), resume=True)
+
+
+def test_a_folder_with_other_files_is_refused(tiny_config, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("dear")
+    with pytest.raises(RunError, match="holds other files than a run's"):
+        run(tiny_config())
+
+
+def test_a_damaged_checkpoint_is_named(tiny_config, tmp_path):
+    run(tiny_config(), should_stop=iter([False] * 8 + [True] * 100).__next__)
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"checkpoint\.pt: the checkpoint is damaged"):
+        run(tiny_config(), resume=True)
+
+
+def test_unknown_names_are_answered_before_anything_is_loaded(tiny_config, tmp_path):
+    for key, wrong, message in (
+        ("model.name", "tyny", r"unknown model 'tyny'; did you mean 'tiny'\?"),
+        ("data.dataset", "sample", r"unknown dataset 'sample'; did you mean 'samples'\?"),
+        ("loss.name", "dice-focl", r"did you mean 'dice-focal'\?"),
+        ("metrics", "[dise]", r"did you mean 'dice'\?"),
+    ):
+        with pytest.raises(UnknownComponentError, match=message):
+            run(tiny_config(), f"{key}={wrong}")
+    with pytest.raises(DataError, match=r"target 'lung tumor' is in no case of this dataset; did you mean 'lung tumour'"):
+        run(tiny_config(), "data.targets=[lung tumor]")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_batch_norm_statistics_never_move(tiny_config, monkeypatch):
+    seen = {}
+    from oncoseg_trainer.run import Run
+
+    original = Run.execute
+
+    def execute(self, *args, **kwargs):
+        norm = self.model.get_base_model().norm
+        seen["before"] = norm.running_mean.clone(), norm.running_var.clone()
+        outcome = original(self, *args, **kwargs)
+        seen["after"] = norm.running_mean, norm.running_var
+        return outcome
+
+    monkeypatch.setattr(Run, "execute", execute)
+    run(tiny_config())
+    assert all(torch.equal(a, b) for a, b in zip(seen["before"], seen["after"], strict=True))
