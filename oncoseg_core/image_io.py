@@ -6,8 +6,6 @@ grid.
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,16 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from oncoseg_core.atomic import atomic_path
-from oncoseg_core.errors import DataError, ImageReadError
+from oncoseg_core.errors import DataError, ImageReadError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
+from oncoseg_core.nifti import lost_by_itk, without_twin
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+ONE_FILE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
+"""Volume formats in one file, which alone can be written whole or not at all (.mhd and .nhdr put the voxels beside)."""
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Formats without a size in millimetres that can be relied on."""
 
@@ -115,12 +117,12 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
     Reads the file back and compares before saying done. NIfTI, NRRD and MHA.
 
     Raises:
-        ImageReadError: the suffix is not one of a volume format, or what was written does not read back the same.
-        StorageError: it cannot be written.
+        UsageError: the suffix is not that of a volume format in one file.
+        StorageError: it cannot be written, or does not read back the same.
         DataError: masks overlap, which one label image cannot hold.
     """
-    if _suffix(path) not in VOLUME_SUFFIXES:
-        raise ImageReadError(f"{path}: a mask is written as one of {', '.join(VOLUME_SUFFIXES)}")
+    if _suffix(path) not in ONE_FILE_SUFFIXES:
+        raise UsageError(f"{path}: a mask is written as one of {', '.join(ONE_FILE_SUFFIXES)}")
     label = np.zeros(segmentation.geometry.shape, dtype=np.uint8)
     for value, (name, mask) in enumerate(segmentation.masks.items(), start=1):
         if label[mask].any():
@@ -136,10 +138,13 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
             sitk.WriteImage(image, str(temporary), useCompression=True)
         except RuntimeError as error:
             raise OSError(0, _reason(error)) from error
-        written, written_geometry = _read(temporary)
+        try:
+            written, written_geometry = _read(temporary)
+        except ImageReadError as error:
+            raise StorageError(f"cannot write {path}: it does not read back; the disk may be full") from error
         geometry.require_same_grid(written_geometry, "the segmentation", str(path))
         if not np.array_equal(written[0], label):
-            raise ImageReadError(f"{path}: what was written does not read back the same; the disk may be full")
+            raise StorageError(f"cannot write {path}: it does not read back the same; the disk may be full")
 
 
 def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry]:
@@ -152,21 +157,27 @@ def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry]:
         known = ", ".join(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
         raise ImageReadError(f"{path}: unknown image format; expected one of {known}")
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-        if reader.GetDimension() not in (2, 3):
-            sizes = " x ".join(str(size) for size in reader.GetSize())
-            raise ImageReadError(
-                f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
-                "give one file per channel or time point"
-            )
-        if _suffix(path) in (".nii", ".nii.gz"):
-            _require_whole_nifti(path, reader)
-        image = reader.Execute()
+        with without_twin(path) as alone:
+            reader.SetFileName(str(alone))
+            reader.ReadImageInformation()
+            _require_two_or_three_axes(reader, path)
+            lost = lost_by_itk(path, reader) if _suffix(path) in NIFTI_SUFFIXES else None
+            image = reader.Execute()
     except RuntimeError as error:
         raise ImageReadError(f"{path}: cannot be read: {_reason(error)}") from error
-    return _voxels(image, path), _geometry(image, picture=_suffix(path) in PICTURE_SUFFIXES)
+    voxels = _voxels(image, path)
+    if lost is not None and lost.positions.size:
+        np.put(voxels, lost.positions, lost.values)
+    return voxels, _geometry(image, picture=_suffix(path) in PICTURE_SUFFIXES)
+
+
+def _require_two_or_three_axes(reader: Any, path: Path) -> None:
+    if reader.GetDimension() not in (2, 3):
+        sizes = " x ".join(str(size) for size in reader.GetSize())
+        raise ImageReadError(
+            f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: give one file per channel or time point"
+        )
 
 
 def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
@@ -198,24 +209,6 @@ def _geometry(image: Any, *, picture: bool) -> Geometry:
         direction = np.reshape(image.GetDirection(), (3, 3))
         spacing, origin = image.GetSpacing(), image.GetOrigin()
     return Geometry.from_parts(shape, spacing[::-1], direction, origin)
-
-
-def _require_whole_nifti(path: Path, reader: Any) -> None:
-    """Refuse a cut-short NIfTI: the reader would fill the missing voxels with zeros and say nothing."""
-    voxels = int(np.prod(reader.GetSize(), dtype=np.int64)) * reader.GetNumberOfComponents()
-    expected = int(float(reader.GetMetaData("vox_offset"))) + voxels * int(reader.GetMetaData("bitpix")) // 8
-    found = 0
-    try:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(path) as stream:
-                while chunk := stream.read(1 << 20):
-                    found += len(chunk)
-        else:
-            found = path.stat().st_size
-    except (OSError, EOFError, zlib.error) as error:
-        raise ImageReadError(f"{path}: is cut short or damaged ({error}); copy or download it again") from error
-    if found < expected:
-        raise ImageReadError(f"{path}: is cut short: {found} bytes of {expected}; copy or download it again")
 
 
 def _suffix(path: Path) -> str:

@@ -210,23 +210,22 @@ def load_plugins(environment: Mapping[str, str] | None = None) -> Registry:
         for name in sorted(names - entry_points.keys()):
             raise UsageError(f"{variable}: no plugin {name!r} is installed{close_matches(name, entry_points)}")
 
-    manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
     registry = Registry(plugins=list(shadowed))
     for name, (version, found) in sorted(entry_points.items()):
         if name in without or (only and name not in only):
             registry.plugins.append(Plugin(name, version, "disabled", "by the environment"))
             continue
         try:
-            records = [pair for entry_point in found for pair in _load_one(manager, entry_point)]
+            records = [pair for entry_point in found for pair in _load_one(entry_point)]
             _refuse_repeats(records)
-        except Exception as error:  # noqa: BLE001 - a plugin may fail in any way, and the host goes on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way, and the host goes on
+            log.debug("plugin %s %s failed to load", name, version, exc_info=True)
             registry.plugins.append(Plugin(name, version, "broken", _one_line(error)))
             continue
         plugin = Plugin(name, version)
         registry.plugins.append(plugin)
         registry.components.extend(Component(hook, spec, plugin) for hook, spec in records)
-    registry.plugins.sort(key=lambda plugin: (plugin.name, plugin.status == "shadowed"))
+    registry.plugins.sort(key=lambda plugin: (plugin.name, plugin.status == "shadowed", plugin.version))
     registry.components.sort(key=lambda c: (c.hook, c.spec.component_name, c.plugin.name))
     return registry
 
@@ -235,49 +234,42 @@ _EntryPoints = dict[str, tuple[str, list[importlib.metadata.EntryPoint]]]
 
 
 def _find_entry_points() -> tuple[_EntryPoints, list[Plugin]]:
-    """Walk the installed distributions once. The first of a name on the path wins, as for imports."""
+    """Walk the installed distributions once. The first of a name on the path wins, as for imports.
+
+    Only the metadata of plugins is read: parsing that of every installed package would take most of the start-up time.
+    """
     found: _EntryPoints = {}
-    seen: dict[str, str] = {}
     shadowed: list[Plugin] = []
     for distribution in importlib.metadata.distributions():
-        raw_name = distribution.metadata["Name"]
-        if not raw_name:
+        entry_points = _own_entry_points(distribution)
+        if not entry_points:
             continue
-        name = _normalised(raw_name)
-        version = distribution.version
-        entry_points = [e for e in distribution.entry_points if e.group == ENTRY_POINT_GROUP]
-        if name in seen:
-            if entry_points and version != seen[name]:
-                cause = f"version {seen[name]} comes first on the path and is used; uninstall one of the two"
-                shadowed.append(Plugin(name, version, "shadowed", cause))
-            continue
-        seen[name] = version
-        if entry_points:
-            found[name] = (version, sorted(entry_points, key=lambda e: e.name))
+        name, version = _identity(distribution, entry_points)
+        used = found[name][0] if name in found else _first_version(name)
+        if used not in (None, version):
+            cause = f"version {used} comes first on the path and is used; uninstall one of the two"
+            shadowed.append(Plugin(name, version, "shadowed", cause))
+        elif name not in found:
+            found[name] = (version, entry_points)
     return found, shadowed
 
 
-def _load_one(
-    manager: pluggy.PluginManager, entry_point: importlib.metadata.EntryPoint
-) -> Iterable[tuple[str, ComponentSpec]]:
-    module = entry_point.load()
-    _check_hook_names(module)
+def _own_entry_points(distribution: importlib.metadata.Distribution) -> list[importlib.metadata.EntryPoint]:
+    """A distribution's entry points in our group, sorted. One whose list cannot be read or parsed offers none."""
     try:
-        manager.register(module, name=entry_point.value)
-    except pluggy.PluginValidationError as error:
-        hook = next((h for h in HOOK_RECORDS if h in str(error)), "a hook")
-        raise PluginError(f"{hook} is declared with arguments; hooks take none: def {hook}()") from error
-    try:
-        for hook_name, record_type in HOOK_RECORDS.items():
-            caller = getattr(manager.hook, hook_name)
-            for implementation in caller.get_hookimpls():
-                if implementation.plugin is module:
-                    yield from _records_of(hook_name, record_type, implementation.function)
-    except Exception:
-        manager.unregister(module)
-        raise
+        text = distribution.read_text("entry_points.txt")
+        if text is None or f"[{ENTRY_POINT_GROUP}]" not in text:
+            return []
+        return sorted(e for e in distribution.entry_points if e.group == ENTRY_POINT_GROUP)
+    except (ValueError, TypeError):
+        return []
 
 
+def _identity(
+    distribution: importlib.metadata.Distribution, entry_points: list[importlib.metadata.EntryPoint]
+) -> tuple[str, str]:
+    """Normalised name and version; of an installation without readable metadata, its entry point's name stands in."""
+    ...
 def _records_of(hook_name: str, record_type: type[ComponentSpec], function: Any) -> Iterable[tuple[str, ComponentSpec]]:
     yielded = function()
     if isinstance(yielded, ComponentSpec) or not isinstance(yielded, Iterable):

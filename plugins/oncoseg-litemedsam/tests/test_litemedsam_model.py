@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -76,7 +77,7 @@ def test_builds_without_warnings_network_or_files(tmp_path):
         text=True,
         check=False,
         cwd=tmp_path,
-        env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        env={**os.environ, "HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
     )
     assert built.returncode == 0, built.stderr
     assert built.stderr == ""
