@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,25 +19,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
     Raises:
         StorageError: the folder cannot be written, or the disk is full. ``target`` is then as it was before.
     """
-    temporary: Path | None = None
+    temporary = target.with_name(f".partial-{uuid.uuid4().hex}{''.join(target.suffixes[-2:])}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".partial-", suffix="".join(target.suffixes[-2:]), dir=target.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)  # with the mode that any new file gets here
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        with temporary.open("rb") as stream:
+        with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
         temporary.replace(target)
-        _sync_folder(target.parent)
     except OSError as error:
         raise StorageError(explain(error, target)) from error
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    _sync_folder(target.parent)
 
 
 def atomic_write(target: Path, content: bytes | str) -> None:
@@ -68,11 +63,10 @@ def explain(error: OSError, target: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system can do it."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Make the rename itself durable, where the system can do it: not on Windows, nor on every network disk."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

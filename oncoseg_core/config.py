@@ -13,36 +13,59 @@ from oncoseg_core.errors import ConfigError, close_matches
 
 Model = TypeVar("Model", bound=BaseModel)
 
+LONGEST_VALUE = 100
+"""Characters of a wrong value that a message shows."""
+
 
 class _StrictLoader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice (plain YAML keeps the last one silently)."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                line = key_node.start_mark.line + 1
-                raise ConfigError(f"{self.name}, line {line}: key {key!r} is given twice; keep one")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Checked here and not when the mapping is built: by then merged keys (<<) stand beside its own.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # building the mapping refuses it
+            if (key.tag, key.value) in seen:
+                raise ConfigError(f"line {key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
+            seen.add((key.tag, key.value))
+        return node
+
+
+def _parse(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        ConfigError: it is not valid, or a key is given twice; the message lacks the place, which the caller knows.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ConfigError(f"not valid YAML{line}: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that no text has
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:  # 2024-13-45 looks like a date
+        raise ConfigError(f"not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping.
+    """Read a YAML file whose top level is a mapping; an empty file is an empty one.
 
     Raises:
         ConfigError: the file is missing, unreadable, not YAML, or not a mapping.
     """
     try:
-        with path.open(encoding="utf-8") as stream:
-            loaded = yaml.load(stream, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        loaded = _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; expected a readable YAML file") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not text in UTF-8; expected YAML") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not text in UTF-8; expected YAML") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
@@ -63,12 +86,14 @@ def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str
         if not equals or not all(keys):
             raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set training.epochs=2")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+            value = _parse(text)
+        except ConfigError as error:
+            raise ConfigError(f"--set {override}: {error}") from error
         level = result
         for key in keys[:-1]:
-            below = level.setdefault(key, {})
+            if level.get(key) is None:  # absent, or a section that the file leaves empty
+                level[key] = {}
+            below = level[key]
             if not isinstance(below, dict):
                 raise ConfigError(f"--set {override}: {key!r} holds {below!r}, not keys and values")
             level = below
@@ -94,32 +119,44 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        problems = [_explain(model, dict(problem)) for problem in error.errors(include_url=False)]
-        raise ConfigError(f"{where}: " + "; ".join(problems)) from error
+        raise ConfigError(f"{where}: {explain(model, error)}") from error
 
 
-def _explain(model: type[BaseModel], problem: dict[str, Any]) -> str:
-    location = [part for part in problem["loc"] if not isinstance(part, int)]
-    dotted = ".".join(str(part) for part in problem["loc"]) or "the whole"
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with values given for ``model``, in one line; the nearest known key where one is unknown."""
+    return "; ".join(_explain_one(model, dict(problem)) for problem in error.errors(include_url=False))
+
+
+def _explain_one(model: type[BaseModel], problem: dict[str, Any]) -> str:
+    location = problem["loc"]
+    dotted = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, [str(part) for part in location[:-1]])
-        return f"unknown key {dotted!r}{close_matches(str(location[-1]), known)}"
+        return f"unknown key {dotted!r}{close_matches(str(location[-1]), _keys_at(model, location[:-1]))}"
     if problem["type"] == "missing":
         return f"missing key {dotted!r}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{dotted} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    message = " ".join(str(problem["msg"]).split())
+    if problem["type"] in {"value_error", "assertion_error"}:  # written by the model's author
+        message = message.partition(", ")[2]
+    else:
+        message = message[0].lower() + message[1:]
+    return f"{dotted} = {_shortened(repr(problem['input']))}: {message}" if dotted else message
 
 
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(part)
-        nested = _model_in(field.annotation) if field is not None else None
-        if nested is None:
-            return []
-        model = nested
-    return list(model.model_fields)
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    candidates = [annotation, *get_args(annotation)]
-    return next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
+    """The keys known at a place. Parts that are no field (an index, a key of a mapping) do not change the models."""
+    models = {model}
+    for part in location:
+        fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
+        if fields:
+            models = {nested for field in fields for nested in _models_in(field.annotation)}
+    return {key for m in models for key in m.model_fields}
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for argument in get_args(annotation) for model in _models_in(argument)}

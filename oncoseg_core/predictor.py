@@ -166,12 +166,17 @@ class Predictor:
         return self.model.encode_image(pixels[None].to(self.device))
 
     def _weights_hash(self) -> str:
-        """The weights' fingerprint, taken anew when any parameter was written to (an optimizer step, a loaded adapter)."""
+        """The weights' fingerprint, taken anew when a parameter was written to, or an adapter switched on or off."""
         network: Any = self.model
         tensors = network.state_dict(keep_vars=True).values()
-        version = hash(tuple((tensor.data_ptr(), tensor._version) for tensor in tensors))  # noqa: SLF001
-        if self._weights is None or self._weights[0] != version:
-            self._weights = (version, weights_fingerprint(network))
+        # PEFT switches adapters off, and merges them, without touching a parameter's version.
+        adapters = [
+            (getattr(module, "disable_adapters", None), tuple(getattr(module, "merged_adapters", ())))
+            for module in network.modules()
+        ]
+        state = hash((tuple((tensor.data_ptr(), tensor._version) for tensor in tensors), tuple(adapters)))  # noqa: SLF001
+        if self._weights is None or self._weights[0] != state:
+            self._weights = (state, f"{weights_fingerprint(network)}{hash(tuple(adapters))}")
         return self._weights[1]
 
 

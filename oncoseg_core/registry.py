@@ -8,18 +8,16 @@ one of its components is asked for, or at once by those who call :meth:`Registry
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import inspect
+import logging
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
-import pluggy
-
-from oncoseg_core import hookspecs
+from oncoseg_core import interfaces, records
 from oncoseg_core.config import validate
+from oncoseg_core.discovery import find_distributions, normalised, read_records
 from oncoseg_core.errors import (
     MissingDependencyError,
     OncoSegError,
@@ -29,12 +27,23 @@ from oncoseg_core.errors import (
     UsageError,
     close_matches,
 )
-from oncoseg_core.hookspecs import HOOK_RECORDS
-from oncoseg_core.interfaces import NoSettings
 from oncoseg_core.records import ComponentSpec
 
-ENTRY_POINT_GROUP = "oncoseg"
+log = logging.getLogger(__name__)
+
 Spec = TypeVar("Spec", bound=ComponentSpec)
+
+BEHAVIOURS: dict[type[ComponentSpec], type[interfaces.Component]] = {
+    records.NormalizerSpec: interfaces.Normalizer,
+    records.DatasetSpec: interfaces.DatasetAdapter,
+    records.PromptGeneratorSpec: interfaces.PromptGenerator,
+    records.LossSpec: interfaces.SegmentationLoss,
+    records.ModelSpec: interfaces.PromptableModel,
+    records.ExporterSpec: interfaces.Exporter,
+    records.MetricSpec: interfaces.Metric,
+    records.TrackerSpec: interfaces.Tracker,
+}
+"""What the factory of each kind must be a subclass of; a command's is a ``typer.Typer`` app, which is not built."""
 
 
 @dataclass(frozen=True)
@@ -90,12 +99,14 @@ class Registry:
             raise PluginConflictError(_conflict_message(providers))
         known = [spec.component_name for spec in self.specs(spec_type)]
         message = f"unknown {spec_type.kind} {name!r}{close_matches(name, known)}"
-        broken = [plugin for plugin in self.plugins if plugin.status == "broken"]
-        if broken:
-            causes = "; ".join(f"{plugin}: {plugin.cause}" for plugin in broken)
-            raise PluginError(f"{message}. A plugin that failed to load may provide it: {causes}")
         if not known:
             message += f"; no {spec_type.kind} is installed (oncoseg plugins lists what is)"
+        disabled = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
+        if disabled:
+            message += f"; disabled by the environment: {', '.join(disabled)}"
+        broken = self._broken()
+        if broken:
+            raise PluginError(f"{message}. A plugin that failed to load may provide it: {broken}")
         raise UnknownComponentError(message)
 
     def get(self, spec_type: type[Spec], name: str) -> Spec:
@@ -120,9 +131,17 @@ class Registry:
         """
         found = self.component(spec_type, name)
         behaviour = load_factory(found)
-        settings_model = getattr(behaviour, "Settings", NoSettings)
-        checked = validate(settings_model, settings or {}, f"settings of {spec_type.kind} {name!r}")
-        return behaviour(checked, **context)
+        expected = BEHAVIOURS[spec_type]
+        if not (inspect.isclass(behaviour) and issubclass(behaviour, expected)):
+            raise PluginError(
+                f"{_described(found)}: its factory {found.spec.factory!r} is not a class derived from "
+                f"oncoseg_core.interfaces.{expected.__name__}"
+            )
+        if inspect.isabstract(behaviour):
+            missing = ", ".join(sorted(behaviour.__abstractmethods__))
+            raise PluginError(f"{_described(found)}: its class {behaviour.__name__} does not define {missing}")
+        checked = validate(behaviour.Settings, settings or {}, f"settings of {spec_type.kind} {name!r}")
+        return behaviour(cast("Any", checked), **context)
 
     def conflicts(self) -> list[str]:
         """One message for every name that two distributions contest."""
@@ -141,10 +160,12 @@ class Registry:
         conflicts = self.conflicts()
         if conflicts:
             raise PluginConflictError("; ".join(conflicts))
-        broken = [plugin for plugin in self.plugins if plugin.status == "broken"]
+        broken = self._broken()
         if broken:
-            causes = "; ".join(f"{plugin}: {plugin.cause}" for plugin in broken)
-            raise PluginError(f"broken plugin: {causes}. Repair or uninstall it, or pass --allow-broken-plugins")
+            raise PluginError(f"broken plugin: {broken}. Repair or uninstall it, or pass --allow-broken-plugins")
+
+    def _broken(self) -> str:
+        return "; ".join(f"{plugin}: {plugin.cause}" for plugin in self.plugins if plugin.status == "broken")
 
     def versions(self) -> dict[str, str]:
         """Names and versions of the plugins in use, for checkpoints, exports and reports."""
@@ -160,6 +181,10 @@ def _conflict_message(providers: list[Component]) -> str:
     )
 
 
+def _described(component: Component) -> str:
+    return f"{component.spec.kind} {component.spec.component_name!r} of {component.plugin}"
+
+
 def load_factory(component: Component) -> Any:
     """Import the behaviour behind a record.
 
@@ -168,26 +193,29 @@ def load_factory(component: Component) -> Any:
         PluginError: the module fails otherwise, or has no such attribute.
     """
     module_name, _, attribute = component.spec.factory.partition(":")
-    what = f"{component.spec.kind} {component.spec.component_name!r} of {component.plugin}"
+    what = _described(component)
     try:
         module = importlib.import_module(module_name)
+    except OncoSegError:
+        raise
     except ModuleNotFoundError as error:
         missing = error.name or module_name
-        if module_name == missing or module_name.startswith(missing + "."):
-            raise PluginError(f"{what}: its factory {component.spec.factory!r} names no module {missing!r}") from error
+        if missing.partition(".")[0] == module_name.partition(".")[0]:
+            raise PluginError(
+                f"{what}: its factory {component.spec.factory!r} needs {missing!r}: no such module"
+            ) from error
         raise MissingDependencyError(
             f"{what} needs the library {missing!r}, which is not installed; "
             f"reinstall the plugin with its dependencies: pip install {component.plugin.name}"
         ) from error
-    except OncoSegError:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{what}: importing {module_name!r} failed: {_one_line(error)}") from error
     try:
         return getattr(module, attribute)
     except AttributeError as error:
+        public = [name for name in vars(module) if not name.startswith("_")]
         raise PluginError(
-            f"{what}: module {module_name!r} has no {attribute!r}{close_matches(attribute, vars(module))}"
+            f"{what}: module {module_name!r} has no {attribute!r}{close_matches(attribute, public)}"
         ) from error
 
 
@@ -203,110 +231,39 @@ def load_plugins(environment: Mapping[str, str] | None = None) -> Registry:
         UsageError: one of the variables names a distribution that is no installed plugin.
     """
     environment = os.environ if environment is None else environment
-    entry_points, shadowed = _find_entry_points()
+    installed = find_distributions()
+    names = {found.name for found in installed if found.shadowed_by is None}
     only = _names_in(environment.get("ONCOSEG_PLUGINS", ""))
     without = _names_in(environment.get("ONCOSEG_DISABLE_PLUGINS", ""))
-    for variable, names in (("ONCOSEG_PLUGINS", only), ("ONCOSEG_DISABLE_PLUGINS", without)):
-        for name in sorted(names - entry_points.keys()):
-            raise UsageError(f"{variable}: no plugin {name!r} is installed{close_matches(name, entry_points)}")
+    for variable, wanted in (("ONCOSEG_PLUGINS", only), ("ONCOSEG_DISABLE_PLUGINS", without)):
+        for name in sorted(wanted - names):
+            raise UsageError(f"{variable}: no plugin {name!r} is installed{close_matches(name, names)}")
 
-    registry = Registry(plugins=list(shadowed))
-    for name, (version, found) in sorted(entry_points.items()):
+    registry = Registry()
+    for name, version, distribution, shadowed_by in installed:
+        if shadowed_by is not None:
+            cause = f"version {shadowed_by} comes first on the path and is used; uninstall one of the two"
+            registry.plugins.append(Plugin(name, version, "shadowed", cause))
+            continue
         if name in without or (only and name not in only):
             registry.plugins.append(Plugin(name, version, "disabled", "by the environment"))
             continue
         try:
-            records = [pair for entry_point in found for pair in _load_one(entry_point)]
-            _refuse_repeats(records)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may fail in any way, and the host goes on
+            records_found = read_records(distribution)
+        except (Exception, SystemExit) as error:  # a plugin may fail in any way, and the host goes on
             log.debug("plugin %s %s failed to load", name, version, exc_info=True)
             registry.plugins.append(Plugin(name, version, "broken", _one_line(error)))
             continue
         plugin = Plugin(name, version)
         registry.plugins.append(plugin)
-        registry.components.extend(Component(hook, spec, plugin) for hook, spec in records)
-    registry.plugins.sort(key=lambda plugin: (plugin.name, plugin.status == "shadowed", plugin.version))
+        registry.components.extend(Component(hook, spec, plugin) for hook, spec in records_found)
+    registry.plugins.sort(key=lambda plugin: (plugin.name, plugin.status == "shadowed"))
     registry.components.sort(key=lambda c: (c.hook, c.spec.component_name, c.plugin.name))
     return registry
 
 
-_EntryPoints = dict[str, tuple[str, list[importlib.metadata.EntryPoint]]]
-
-
-def _find_entry_points() -> tuple[_EntryPoints, list[Plugin]]:
-    """Walk the installed distributions once. The first of a name on the path wins, as for imports.
-
-    Only the metadata of plugins is read: parsing that of every installed package would take most of the start-up time.
-    """
-    found: _EntryPoints = {}
-    shadowed: list[Plugin] = []
-    for distribution in importlib.metadata.distributions():
-        entry_points = _own_entry_points(distribution)
-        if not entry_points:
-            continue
-        name, version = _identity(distribution, entry_points)
-        used = found[name][0] if name in found else _first_version(name)
-        if used not in (None, version):
-            cause = f"version {used} comes first on the path and is used; uninstall one of the two"
-            shadowed.append(Plugin(name, version, "shadowed", cause))
-        elif name not in found:
-            found[name] = (version, entry_points)
-    return found, shadowed
-
-
-def _own_entry_points(distribution: importlib.metadata.Distribution) -> list[importlib.metadata.EntryPoint]:
-    """A distribution's entry points in our group, sorted. One whose list cannot be read or parsed offers none."""
-    try:
-        text = distribution.read_text("entry_points.txt")
-        if text is None or f"[{ENTRY_POINT_GROUP}]" not in text:
-            return []
-        return sorted(e for e in distribution.entry_points if e.group == ENTRY_POINT_GROUP)
-    except (ValueError, TypeError):
-        return []
-
-
-def _identity(
-    distribution: importlib.metadata.Distribution, entry_points: list[importlib.metadata.EntryPoint]
-) -> tuple[str, str]:
-    """Normalised name and version; of an installation without readable metadata, its entry point's name stands in."""
-    ...
-def _records_of(hook_name: str, record_type: type[ComponentSpec], function: Any) -> Iterable[tuple[str, ComponentSpec]]:
-    yielded = function()
-    if isinstance(yielded, ComponentSpec) or not isinstance(yielded, Iterable):
-        raise PluginError(f"{hook_name} returned {type(yielded).__name__}; expected it to yield {record_type.__name__}")
-    for record in yielded:
-        if not isinstance(record, record_type):
-            raise PluginError(f"{hook_name} yielded {type(record).__name__}; expected {record_type.__name__}")
-        yield hook_name, record
-
-
-def _check_hook_names(module: Any) -> None:
-    """Report a misspelt hook with the nearest name; pluggy alone would ignore a function named otherwise."""
-    for name, member in inspect.getmembers(module, inspect.isroutine):
-        marked = hasattr(member, f"{hookspecs.PROJECT}_impl")
-        if name in HOOK_RECORDS:
-            if not marked:
-                raise PluginError(f"{name} is not marked as a hook: put @hookimpl above it")
-        elif marked:
-            raise PluginError(f"there is no hook {name!r}{close_matches(name, HOOK_RECORDS)}")
-
-
-def _refuse_repeats(records: list[tuple[str, ComponentSpec]]) -> None:
-    seen: set[tuple[str, str]] = set()
-    for hook, spec in records:
-        key = (hook, spec.component_name)
-        if key in seen:
-            raise PluginError(f"{hook} yields the {spec.kind} {spec.component_name!r} twice")
-        seen.add(key)
-
-
 def _names_in(variable: str) -> set[str]:
-    return {_normalised(name) for name in variable.split(",") if name.strip()}
-
-
-def _normalised(name: str) -> str:
-    """A distribution's name as PEP 503 normalises it."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+    return {normalised(name) for name in variable.split(",") if name.strip()}
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import importlib
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -463,3 +465,36 @@ def test_fingerprint_sees_every_single_value(data):
     tensor = data.draw(st.sampled_from(list(model.state_dict().values()))).view(-1)
     tensor[data.draw(st.integers(0, tensor.numel() - 1))] += 1
     assert weights_fingerprint(model) != before
+
+
+def test_the_documented_model_adapts_trains_and_is_loaded(tmp_path, monkeypatch):
+    """The example of docs/hooks/models.md, as it is printed there."""
+    page = (Path(__file__).parents[1] / "docs" / "hooks" / "models.md").read_text()
+    package = tmp_path / "oncoseg_tinyconv"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for title, code in re.findall(r'```python title="(oncoseg_tinyconv/\w+\.py)"\n(.*?)```', page, re.DOTALL):
+        (tmp_path / title).write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("oncoseg_tinyconv.model")
+    (record,) = importlib.import_module("oncoseg_tinyconv.plugin").oncoseg_models()
+    assert record.factory == f"{module.__name__}:{module.TinyConv.__name__}"
+
+    image = torch.rand(1, 3, record.input_size, record.input_size, generator=torch.Generator().manual_seed(0))
+    prompts = [(Box(10, 20, 60, 90),), (Box(30, 30, 40, 40),)]
+    model = adapt(module.TinyConv(module.TinyConvSettings(seed=1)))
+    set_training_mode(model)
+    decoded = model.decode(model.encode_image(image), prompts)
+    assert decoded.logits.shape[0] == 2
+    assert decoded.scores.shape == (2,)
+    assert not torch.equal(decoded.logits[0], decoded.logits[1])
+    decoded.logits.square().mean().backward()
+    torch.optim.SGD(trainable_parameters(model).values(), lr=0.1).step()
+    model.eval()
+    save_adapter(model, tmp_path / "adapter", versions={})
+    again = load_adapter(module.TinyConv(module.TinyConvSettings(seed=1)), tmp_path / "adapter").eval()
+    assert torch.equal(
+        again.decode(again.encode_image(image), prompts).logits, model.decode(model.encode_image(image), prompts).logits
+    )
+    with pytest.raises(WeightsError, match="random:1, the model has random:2"):
+        load_adapter(module.TinyConv(module.TinyConvSettings(seed=2)), tmp_path / "adapter")
