@@ -134,6 +134,8 @@ def _explain_one(model: type[BaseModel], problem: dict[str, Any]) -> str:
         return f"unknown key {dotted!r}{close_matches(str(location[-1]), _keys_at(model, location[:-1]))}"
     if problem["type"] == "missing":
         return f"missing key {dotted!r}"
+    if problem["type"] == "invalid_key":  # YAML reads a bare on, yes or 7 as no text
+        return f"key {problem['input']!r} is not text; put it in quotes"
     message = " ".join(str(problem["msg"]).split())
     if problem["type"] in {"value_error", "assertion_error"}:  # written by the model's author
         message = message.partition(", ")[2]

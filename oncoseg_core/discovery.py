@@ -5,8 +5,8 @@ pluggy alone would pass over a function whose name is misspelt or that lacks its
 
 from __future__ import annotations
 
+import difflib
 import importlib.metadata
-import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from oncoseg_core import hookspecs, records
 from oncoseg_core.config import explain
-from oncoseg_core.errors import PluginError, close_matches
+from oncoseg_core.errors import PluginError
 from oncoseg_core.hookspecs import HOOK_RECORDS
 from oncoseg_core.records import ComponentSpec
 
@@ -75,10 +75,9 @@ def _read(distribution: importlib.metadata.Distribution, file_name: str) -> str:
 
 def read_records(distribution: importlib.metadata.Distribution) -> list[tuple[str, ComponentSpec]]:
     """Import a distribution's plugin modules and call their hooks: ``(hook, record)`` pairs."""
-    entry_points = [e for e in distribution.entry_points if e.group == ENTRY_POINT_GROUP]
     found: list[tuple[str, ComponentSpec]] = []
     seen: set[tuple[str, str]] = set()
-    for entry_point in sorted(entry_points, key=lambda e: e.name):
+    for entry_point in distribution.entry_points.select(group=ENTRY_POINT_GROUP):
         for hook, spec in _records_in(entry_point):
             if (hook, spec.component_name) in seen:
                 raise PluginError(f"{hook} yields the {spec.kind} {spec.component_name!r} twice")
@@ -95,13 +94,13 @@ def _records_in(entry_point: importlib.metadata.EntryPoint) -> Iterator[tuple[st
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     for name, member in sorted(vars(module).items()):
-        looks_like_hook = name.startswith(f"{hookspecs.PROJECT}_") and inspect.isroutine(member)
+        looks_like_hook = name.startswith(f"{hookspecs.PROJECT}_") and callable(member)
         if looks_like_hook and manager.parse_hookimpl_opts(module, name) is None:
             raise PluginError(f"{name} is not marked as a hook: put @hookimpl above it{_nearest_hook(name)}")
     try:
         manager.register(module)
     except pluggy.PluginValidationError as error:
-        hook = next(h for h in HOOK_RECORDS if h in str(error))
+        hook = next((h for h in HOOK_RECORDS if h in str(error)), "a hook")
         raise PluginError(f"{hook} is declared with arguments; hooks take none: def {hook}()") from error
     for caller in sorted(manager.get_hookcallers(module) or [], key=lambda caller: caller.name):
         if not caller.has_spec():
@@ -111,7 +110,10 @@ def _records_in(entry_point: importlib.metadata.EntryPoint) -> Iterator[tuple[st
 
 
 def _nearest_hook(name: str) -> str:
-    return "" if name in HOOK_RECORDS else close_matches(name, HOOK_RECORDS)
+    """The one nearest: all hooks begin alike, so most would pass for close."""
+    if name in HOOK_RECORDS:
+        return ""
+    return f"; did you mean {difflib.get_close_matches(name, HOOK_RECORDS, n=1, cutoff=0)[0]!r}?"
 
 
 def _records_of(hook: str, function: Callable[[], Any]) -> Iterator[tuple[str, ComponentSpec]]:

@@ -53,7 +53,7 @@ class Geometry:
         direction: npt.ArrayLike = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
         origin: tuple[float, float, float] = (0.0, 0.0, 0.0),
     ) -> Geometry:
-        """Build from spacing ``(z, y, x)`` mm, a direction matrix (columns: LPS direction of index x, y, z), origin LPS mm."""
+        """Build from spacing ``(z, y, x)`` mm, direction (columns: LPS of index x, y, z) and origin in LPS mm."""
         affine = np.eye(4)
         affine[:3, :3] = np.asarray(direction, dtype=np.float64).reshape(3, 3) * np.asarray(spacing[::-1])
         affine[:3, 3] = origin
@@ -106,7 +106,7 @@ class Geometry:
         apart = self.distance_mm(other)
         if apart > SAME_GRID_MM:
             raise GeometryError(
-                f"{other_name} and {own_name} lie up to {apart:.3g} mm apart (allowed: {SAME_GRID_MM} mm for rounding): "
+                f"{other_name} and {own_name} lie up to {apart:.3g} mm apart (allowed: {SAME_GRID_MM} mm, rounding): "
                 "origin, spacing or direction differ; check that they belong together"
             )
 

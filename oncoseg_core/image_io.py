@@ -65,7 +65,7 @@ def read_label(path: Path, image: Volume) -> npt.NDArray[np.generic]:
     image.geometry.require_same_grid(geometry, image.name, str(path))
     if voxels.shape[0] != 1:
         raise ImageReadError(f"{path}: a label has one channel, found {voxels.shape[0]}")
-    label = voxels[0]
+    label: npt.NDArray[np.generic] = voxels[0]
     if np.issubdtype(label.dtype, np.floating):
         whole = np.rint(label)
         if not np.array_equal(whole, label):
@@ -176,7 +176,8 @@ def _require_two_or_three_axes(reader: Any, path: Path) -> None:
     if reader.GetDimension() not in (2, 3):
         sizes = " x ".join(str(size) for size in reader.GetSize())
         raise ImageReadError(
-            f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: give one file per channel or time point"
+            f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
+            "give one file per channel or time point"
         )
 
 

@@ -13,17 +13,18 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, cast
+from typing import cast
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import ConfigError, PluginError, UsageError, WeightsError, close_matches
-from oncoseg_core.interfaces import PromptableModel, Settings
+from oncoseg_core.interfaces import PromptableModel
+from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.torchvision_guard import ensure_torchvision_imports
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
@@ -45,18 +46,6 @@ NORMALISATIONS = (
     nn.LayerNorm,
     nn.RMSNorm,
 )
-
-
-class LoraSettings(Settings):
-    """How a model is adapted. ``policy`` names one of the model's own policies; by default its first.
-
-    The defaults are the configuration with which SAM3 was adapted to cancer imaging (rank 16, alpha 32, dropout 0.1).
-    """
-
-    rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    alpha: Annotated[int, Field(ge=1)] = 32
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    policy: str | None = None
 
 
 class _Manifest(BaseModel):
@@ -208,19 +197,6 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
     _check_tensors(tensors, _adapter_state(adapted), directory / WEIGHTS_FILE)
     set_peft_model_state_dict(adapted, tensors)
     return adapted
-
-
-def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of all parameters and persistent buffers.
-
-    Two models with the same fingerprint give the same embedding for the same pixels: it is the weights' part of the key
-    under which embeddings are cached.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}\n{tensor.dtype}\n{tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _promptable(model: nn.Module) -> PromptableModel:

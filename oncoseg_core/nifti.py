@@ -79,7 +79,9 @@ def lost_by_itk(path: Path, reader: Any) -> LostVoxels:
     except (OSError, EOFError, zlib.error) as error:
         raise ImageReadError(f"{path}: is cut short or damaged ({error}); copy or download it again") from error
     if found < expected:
-        raise ImageReadError(f"{path}: is cut short: {found} bytes of {expected} voxel bytes; copy or download it again")
+        raise ImageReadError(
+            f"{path}: is cut short: {found} bytes of {expected} voxel bytes; copy or download it again"
+        )
     if not positions:
         return LostVoxels(np.empty(0, dtype=np.int64), np.empty(0))
     return LostVoxels(np.concatenate(positions), np.concatenate(values))

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import torch
 
 from oncoseg_core.errors import PromptError
+from oncoseg_core.fingerprint import weights_fingerprint
 from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.interfaces import PromptableModel, Stats
-from oncoseg_core.lora import weights_fingerprint
 from oncoseg_core.preprocess import Preprocessor, logits_to_slice, prompt_to_model
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
@@ -50,7 +50,7 @@ class EmbeddingCache:
 
 @dataclass(frozen=True, eq=False)
 class SliceResult:
-    """One object on one slice: ``mask`` bool ``(y, x)`` and ``logits`` float32 ``(y, x)`` on the stored slice; ``score``."""
+    """One object: ``mask`` bool and ``logits`` float32, ``(y, x)`` on the stored slice, and the model's ``score``."""
 
     mask: BoolArray
     logits: npt.NDArray[np.float32]

@@ -126,7 +126,7 @@ def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
 
 
 def mask_to_model(mask: BoolArray, grid: SliceGrid) -> torch.Tensor:
-    """A stored slice's mask ``(y, x)`` in the model's input: the covered share of each pixel, float32 ``(size, size)``."""
+    """A stored slice's mask ``(y, x)`` as the covered share of each model pixel: float32 ``(size, size)``."""
     upright = grid.view.apply(mask).copy()
     return _pad(_resize(torch.from_numpy(upright).float()[None], grid.letterbox.scaled), grid.size)[0]
 

@@ -1,7 +1,7 @@
 """Randomness that depends on what is drawn for, never on who draws or in which order.
 
 One seed per run; each sample's generator is derived from the seed and the sample's own name (epoch, case, slice,
-repeat), so results do not depend on the number of workers or processes, and a resumed run draws what it would have drawn.
+repeat), so results do not depend on the number of workers or processes, and a resumed run draws what it would have.
 """
 
 from __future__ import annotations

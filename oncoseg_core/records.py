@@ -127,7 +127,7 @@ class LoraSpec(Record):
     """
 
     targets: tuple[str, ...] = Field(min_length=1)
-    policies: dict[str, tuple[str, ...]] = Field(default_factory=lambda: {"lora": ()}, min_length=1)
+    policies: dict[str, tuple[str, ...]] = Field(default={"lora": ()}, min_length=1)
 
 
 class ModelSpec(ComponentSpec):

@@ -51,7 +51,7 @@ OnSlice = Callable[[Case, str, FittedVolume, int, Prompt, BoolArray, SliceResult
 """Called with (case, target, fitted volume, slice, prompt, reference ``(y, x)``, result) for every scored slice."""
 
 
-def score_case(  # noqa: PLR0917
+def score_case(
     predictor: Predictor,
     case: Case,
     volume: Volume,

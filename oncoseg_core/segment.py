@@ -84,7 +84,9 @@ def recognise_modality(registry: Registry, volume: Volume) -> tuple[str, str]:
     names = [spec.modality for spec in registry.specs(NormalizerSpec)]
     sure = [name for name in names if registry.build(NormalizerSpec, name).recognises(volume.voxels)]
     if len(sure) != 1:
-        raise UsageError(f"{volume.name}: its modality cannot be told from the values; give --modality, {_one_of(names)}")
+        raise UsageError(
+            f"{volume.name}: its modality cannot be told from the values; give --modality, {_one_of(names)}"
+        )
     low, high = volume.voxels.min(), volume.voxels.max()
     return sure[0], f"recognised by its values, {low} to {high}; --modality overrides"
 
@@ -98,7 +100,9 @@ def parse_box(text: str) -> Box:
     try:
         x0, y0, x1, y1 = (float(part) for part in text.split(","))
     except ValueError:
-        raise PromptError(f"--box {text}: expected four numbers x0,y0,x1,y1 in pixels, such as 120,200,180,260") from None
+        raise PromptError(
+            f"--box {text}: expected four numbers x0,y0,x1,y1 in pixels, such as 120,200,180,260"
+        ) from None
     return Box(x0, y0, x1, y1)
 
 

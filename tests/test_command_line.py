@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from oncoseg_core.image_io import read_volume
 from oncoseg_core.interfaces import Progress
 from oncoseg_core.records import DatasetSpec
@@ -127,7 +128,9 @@ def test_a_flipped_image_gives_the_flipped_mask(samples, tmp_path):
     ):
         output = tmp_path / f"{len(masks)}.nrrd"
         box = f"{columns.min()},{low},{columns.max() + 1},{high}"
-        done = oncoseg("segment", name, "--model", "litemedsam", "--modality", "mri", "--box", box, "--slice", index, "-o", output)
+        done = oncoseg(
+            "segment", name, "--model", "litemedsam", "--modality", "mri", "--box", box, "--slice", index, "-o", output
+        )
         assert done.returncode == 0, done.stderr
         masks.append(read_volume(output, "label").voxels[0])
     assert masks[0].any()
@@ -169,7 +172,11 @@ def test_debug_shows_the_traceback(tmp_path):
 TRAINING = [
     (["quickstrat"], 2, ["no built-in configuration of that name; did you mean 'quickstart'?"]),
     (["quickstart", "--set", "training.epoch=1"], 2, ["unknown key 'training.epoch'; did you mean 'epochs'"]),
-    (["quickstart", "--set", "training.epochs=0"], 2, ["training.epochs = 0: input should be greater than or equal to 1"]),
+    (
+        ["quickstart", "--set", "training.epochs=0"],
+        2,
+        ["training.epochs = 0: input should be greater than or equal to 1"],
+    ),
     (["quickstart", "--set", "training.epochs"], 2, ["expected KEY=VALUE"]),
     (["quickstart", "--set", "model.name=sam"], 2, ["unknown model 'sam'"]),
     (["quickstart", "--set", "lora.rnk=8"], 2, ["unknown key 'lora.rnk'; did you mean 'rank'"]),

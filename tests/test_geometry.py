@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from oncoseg_core.errors import GeometryError
 from oncoseg_core.geometry import Geometry, PlaneView, SliceGrid
 from oncoseg_core.prompts import Box, Point
-from scipy.spatial.transform import Rotation
 
 spacings = st.tuples(*[st.floats(0.2, 8.0)] * 3)
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 60), st.integers(1, 60))
@@ -109,7 +110,12 @@ def test_prompts_land_on_the_voxel_they_came_from(geometry, size, data):
     (turned_row,), (turned_column,) = np.nonzero(grid.view.apply(marked))
     scale_x, scale_y = grid.letterbox.scale
     box = grid.box_to_model(Box(column, row, column + 1, row + 1))
-    expected = (turned_column * scale_x, turned_row * scale_y, (turned_column + 1) * scale_x, (turned_row + 1) * scale_y)
+    expected = (
+        turned_column * scale_x,
+        turned_row * scale_y,
+        (turned_column + 1) * scale_x,
+        (turned_row + 1) * scale_y,
+    )
     assert box.as_tuple() == pytest.approx(expected)
     point = grid.point_to_model(Point(column + 0.5, row + 0.5))
     assert (point.x, point.y) == pytest.approx(((turned_column + 0.5) * scale_x, (turned_row + 0.5) * scale_y))

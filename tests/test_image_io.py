@@ -10,12 +10,20 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.image_io import ONE_FILE_SUFFIXES, load_case, read_label, require_finite, read_volume, write_segmentation
+from oncoseg_core.image_io import (
+    ONE_FILE_SUFFIXES,
+    load_case,
+    read_label,
+    read_volume,
+    require_finite,
+    write_segmentation,
+)
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import Segmentation
-from scipy.spatial.transform import Rotation
 
 OBLIQUE = Rotation.from_euler("xyz", (20, -35, 70), degrees=True).as_matrix()
 VOLUME_FORMATS = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"]

@@ -22,16 +22,16 @@ from torch import nn
 
 from oncoseg_core import LoraSpec, ModelSpec
 from oncoseg_core.errors import ConfigError, PluginError, StorageError, UsageError, WeightsError
+from oncoseg_core.fingerprint import weights_fingerprint
 from oncoseg_core.interfaces import Decoded, PromptableModel
 from oncoseg_core.lora import (
-    LoraSettings,
     adapt,
     load_adapter,
     save_adapter,
     set_training_mode,
     trainable_parameters,
-    weights_fingerprint,
 )
+from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.prompts import Box
 
 SPEC = ModelSpec(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
 from oncoseg_core.errors import DataError, PluginError, PromptError
 from oncoseg_core.geometry import Geometry, PlaneView, SliceGrid
@@ -46,8 +47,14 @@ def path(size=64, input_range=(0.0, 1.0), factory=Unit, accepts_nan=False):
     registry.components.append(Component("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: factory()
     model = ModelSpec(
-        name="none", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=size,
-        input_range=input_range, lora=LoraSpec(targets=("qkv",)), weights="none",
+        name="none",
+        factory="tests:None",
+        summary="test",
+        prompt_kinds=("box",),
+        input_size=size,
+        input_range=input_range,
+        lora=LoraSpec(targets=("qkv",)),
+        weights="none",
     )
     return Preprocessor(registry, "unit", model)
 
@@ -62,22 +69,34 @@ def dice(one, other):
 
 @st.composite
 def placed_objects(draw):
-    """A slice and an ellipse or rectangle in it, more than 20 model pixels across."""
+    """A slice and an ellipse or rectangle in it, more than 20 model pixels across.
+
+    It touches the slice's border or keeps one model pixel off: a narrower gap there is nothing that logits can show.
+    """
     size = draw(st.sampled_from((256, 1008)))
     height, width = draw(st.integers(40, 700)), draw(st.integers(40, 700))
     grid = SliceGrid(draw(views), height, width, size)
     scale = min(grid.letterbox.scale)
     smallest = 20.0 / scale / 2 + 1
-    if smallest * 2 + 2 > min(height, width):
+    if np.ceil(smallest * 2) + 2 / scale + 2 > min(height, width):
         return draw(placed_objects())
-    radius_y = draw(st.floats(smallest, height / 2 - 1))
-    radius_x = draw(st.floats(smallest, width / 2 - 1))
-    middle_y, middle_x = draw(st.floats(radius_y, height - radius_y)), draw(st.floats(radius_x, width - radius_x))
+    gap = int(np.ceil(1 / scale))
+    rows, columns = (draw(spans(length, int(np.ceil(2 * smallest)), gap)) for length in (height, width))
     y, x = np.mgrid[:height, :width] + 0.5
-    distance_y, distance_x = (y - middle_y) / radius_y, (x - middle_x) / radius_x
+    distance_y, distance_x = (
+        (v - (low + high) / 2) / ((high - low) / 2) for v, (low, high) in ((y, rows), (x, columns))
+    )
     if draw(st.booleans()):
         return grid, distance_y**2 + distance_x**2 <= 1
     return grid, np.maximum(abs(distance_y), abs(distance_x)) <= 1
+
+
+@st.composite
+def spans(draw, length, least, gap):
+    """Where an object starts and ends along one axis: at the border, or at least ``gap`` away from it."""
+    low = draw(st.sampled_from([0, *range(gap, length - least + 1)]))
+    high = draw(st.sampled_from([*range(low + least, length - gap + 1), length]))
+    return low, high
 
 
 @settings(max_examples=60, deadline=None)
@@ -190,7 +209,9 @@ def test_every_kind_of_prompt_moves_with_the_image():
     grid = SliceGrid(PlaneView(flip_columns=True), 32, 64, 128)
     mask = np.zeros((32, 64), dtype=bool)
     mask[4:8, 10:20] = True
-    box, point, moved_mask, text = prompt_to_model((Box(10, 4, 20, 8), Point(10.5, 4.5), MaskPrompt(mask), Text("x")), grid)
+    box, point, moved_mask, text = prompt_to_model(
+        (Box(10, 4, 20, 8), Point(10.5, 4.5), MaskPrompt(mask), Text("x")), grid
+    )
     assert box == Box(88, 8, 108, 16)
     assert point == Point(107, 9)
     rows, columns = np.nonzero(moved_mask.mask)

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 
 import pytest
+
 from oncoseg_datasets.manifest import SOURCES, SampleFile, Source
 from oncoseg_datasets.samples import fetch_sources, samples_directory
 

@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from oncoseg_datasets.manifest import SOURCES
-from oncoseg_datasets.plugin import SAMPLES
-from oncoseg_datasets.samples import SamplesAdapter, SamplesSettings, samples_directory
 
 from oncoseg_core.config import validate
 from oncoseg_core.errors import ConfigError, DataError
 from oncoseg_core.records import DatasetSpec
 from oncoseg_core.registry import load_plugins
+from oncoseg_datasets.manifest import SOURCES
+from oncoseg_datasets.plugin import SAMPLES
+from oncoseg_datasets.samples import SamplesAdapter, SamplesSettings, samples_directory
 
 ALL = SamplesSettings(sources=("pyradiomics", "tptbox"))
 # Voxels of the target, counted when the files were pinned.

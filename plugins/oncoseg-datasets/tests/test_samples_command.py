@@ -5,11 +5,11 @@ import subprocess
 import sys
 
 import pytest
-from oncoseg_datasets import command
-from oncoseg_datasets.manifest import SOURCES
 from typer.testing import CliRunner
 
 from oncoseg_core.errors import DataError
+from oncoseg_datasets import command
+from oncoseg_datasets.manifest import SOURCES
 
 NAMES = [file.name for source in SOURCES for file in source.files]
 

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from oncoseg_datasets import pip_download
-from oncoseg_datasets.samples import fetch_sources
 
 from oncoseg_core.errors import DataError, MissingDependencyError, StorageError
+from oncoseg_datasets import pip_download
+from oncoseg_datasets.samples import fetch_sources
 
 MEMBERS = {"data/a_image.nrrd": b"image " * 500, "data/a_label.nrrd": b"label"}
 

@@ -9,10 +9,10 @@ import tarfile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oncoseg_datasets.manifest import SOURCES
-from oncoseg_datasets.pinned import check_present, copy_from, file_sha256, is_right, unpack
 
 from oncoseg_core.errors import DataError
+from oncoseg_datasets.manifest import SOURCES
+from oncoseg_datasets.pinned import check_present, copy_from, file_sha256, is_right, unpack
 
 MEMBERS = {"data/a_image.nrrd": b"image " * 500, "data/a_label.nrrd": b"label"}
 

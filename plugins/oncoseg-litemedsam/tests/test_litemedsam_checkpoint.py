@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from oncoseg_litemedsam import checkpoint
-from oncoseg_litemedsam.checkpoint import build_network
 
 from oncoseg_core.errors import WeightsError
+from oncoseg_litemedsam import checkpoint
+from oncoseg_litemedsam.checkpoint import build_network
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,19 @@ import copy
 
 import pytest
 import torch
-from oncoseg_litemedsam.model import LiteMedSAM
 from torch import nn
 
+from oncoseg_core.fingerprint import weights_fingerprint
 from oncoseg_core.lora import (
-    LoraSettings,
     adapt,
     load_adapter,
     save_adapter,
     set_training_mode,
     trainable_parameters,
-    weights_fingerprint,
 )
+from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.prompts import Box
+from oncoseg_litemedsam.model import LiteMedSAM
 
 PIXELS = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
 PROMPT = [(Box(60, 70, 120, 150),)]

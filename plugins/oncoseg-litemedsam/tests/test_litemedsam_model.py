@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oncoseg_litemedsam.model import LiteMedSAM, LiteMedSAMSettings
-from oncoseg_litemedsam.plugin import LITEMEDSAM, oncoseg_models
 
 from oncoseg_core.errors import PromptError, UsageError
 from oncoseg_core.prompts import Box, MaskPrompt, Point, Text
+from oncoseg_litemedsam.model import LiteMedSAM, LiteMedSAMSettings
+from oncoseg_litemedsam.plugin import LITEMEDSAM, oncoseg_models
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import DiceLoss, FocalLoss
-from oncoseg_losses.dice_focal import DiceFocalLoss, DiceFocalSettings
 
 from oncoseg_core.config import validate
 from oncoseg_core.errors import ConfigError, DataError
+from oncoseg_losses.dice_focal import DiceFocalLoss, DiceFocalSettings
 
 
 def loss(modality="ct", **values):

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oncoseg_metrics.overlap import Dice, IoU
 
 from oncoseg_core.errors import DataError
+from oncoseg_metrics.overlap import Dice, IoU
 
 SPACING = (5.0, 0.6, 0.6)
 METRICS = [Dice(), IoU()]

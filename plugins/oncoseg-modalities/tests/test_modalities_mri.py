@@ -4,10 +4,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from oncoseg_modalities.mri import MRINormalizer, MRISettings
 
 from oncoseg_core.config import validate
 from oncoseg_core.errors import ConfigError, DataError
+from oncoseg_modalities.mri import MRINormalizer, MRISettings
 
 
 def head(dtype=np.uint16, air=0):

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from oncoseg_core.interfaces import Normalizer
 from oncoseg_modalities.ct import CTNormalizer
 from oncoseg_modalities.linear import to_unit
 from oncoseg_modalities.mri import MRINormalizer
 from oncoseg_modalities.percentile import PercentileNormalizer, PercentileSettings
-
-from oncoseg_core.interfaces import Normalizer
 
 DTYPES = ["|i1", "|u1", "<i2", ">i2", "<u2", ">u2", "<i4", ">u4", "<i8", "<f2", "<f4", ">f4", "<f8", ">f8"]
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from oncoseg_modalities.ct import CTNormalizer
-from oncoseg_modalities.mri import MRINormalizer
 
 from oncoseg_core.image_io import read_volume
 from oncoseg_core.records import DatasetSpec
 from oncoseg_core.registry import load_plugins
+from oncoseg_modalities.ct import CTNormalizer
+from oncoseg_modalities.mri import MRINormalizer
 
 
 @pytest.fixture(scope="module")

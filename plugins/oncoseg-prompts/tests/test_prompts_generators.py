@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oncoseg_prompts.box import BoxGenerator, BoxSettings
-from oncoseg_prompts.point import PointGenerator, PointSettings
 
 from oncoseg_core.config import validate
 from oncoseg_core.errors import ConfigError, PromptError
 from oncoseg_core.prompts import check_on_slice
+from oncoseg_prompts.box import BoxGenerator, BoxSettings
+from oncoseg_prompts.point import PointGenerator, PointSettings
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24)).filter(np.any)
 SEEDS = st.integers(0, 2**32 - 1)

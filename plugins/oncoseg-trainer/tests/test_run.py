@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+
 from oncoseg_core.errors import DataError, RunError, UnknownComponentError, WeightsError
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
@@ -165,7 +166,10 @@ def test_accumulated_micro_batches_equal_one_batch(tiny_config, tmp_path):
 def test_an_interrupt_saves_and_says_how_to_go_on(tiny_config, tmp_path, number):
     config = tiny_config(training={"epochs": 500})
     child = subprocess.Popen(
-        [sys.executable, "-m", "oncoseg_trainer", str(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "oncoseg_trainer", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 120
@@ -226,7 +230,9 @@ def test_unknown_names_are_answered_before_anything_is_loaded(tiny_config, tmp_p
     ):
         with pytest.raises(UnknownComponentError, match=message):
             run(tiny_config(), f"{key}={wrong}")
-    with pytest.raises(DataError, match=r"target 'lung tumor' is in no case of this dataset; did you mean 'lung tumour'"):
+    with pytest.raises(
+        DataError, match=r"target 'lung tumor' is in no case of this dataset; did you mean 'lung tumour'"
+    ):
         run(tiny_config(), "data.targets=[lung tumor]")
     assert not (tmp_path / "run").exists()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
 from oncoseg_core.image_io import load_case
 from oncoseg_core.interfaces import PromptGenerator
 from oncoseg_core.predictor import Predictor
@@ -13,7 +14,6 @@ from oncoseg_core.prompts import Box
 from oncoseg_core.randomness import derived_generator
 from oncoseg_core.records import Case
 from oncoseg_core.volume import BoolArray
-
 from oncoseg_trainer.pictures import Overlay, draw_overlay
 
 
@@ -35,9 +35,7 @@ def draw_cases(
         view = fitted.grid.view
         for target, reference in masks.items():
             index = int(reference.sum(axis=(1, 2)).argmax())
-            prompt = generator.generate(
-                reference[index], derived_generator(seed, "score", case.case_id, target, index)
-            )
+            prompt = generator.generate(reference[index], derived_generator(seed, "score", case.case_id, target, index))
             (after,) = predictor.predict_slice(fitted, index, [prompt])
             with model.disable_adapter():
                 (before,) = predictor.predict_slice(fitted, index, [prompt])

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.errors import RunError, WeightsError
-from torch import nn
 
 FORMAT = 1
 
@@ -56,9 +57,7 @@ def save_checkpoint(
     atomic_write(path, buffer.getvalue())
 
 
-def load_checkpoint(
-    path: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> Progress:
+def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
     """Put a checkpoint's weights and optimizer state in place and say how far the run had come.
 
     Raises:

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
 from oncoseg_core.command_line import run_app
 from oncoseg_core.registry import load_plugins
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+
 from oncoseg_core.errors import DataError, close_matches
 from oncoseg_core.image_io import load_case
 from oncoseg_core.interfaces import PromptGenerator, Stats
@@ -34,7 +35,7 @@ class SampleKey:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sample made ready: ``pixels`` ``(3, size, size)``, its prompt in model pixels, ``target`` 0/1 ``(size, size)``."""
+    """A sample made ready: ``pixels`` ``(3, size, size)``, prompt in model pixels, ``target`` 0/1 ``(size, size)``."""
 
     pixels: torch.Tensor
     prompt: Prompt

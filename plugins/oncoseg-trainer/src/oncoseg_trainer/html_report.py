@@ -10,7 +10,6 @@ from typing import Any
 
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.interfaces import Tracker
-
 from oncoseg_trainer.jsonl import METRICS_FILE, read_metrics
 from oncoseg_trainer.pictures import draw_curves
 
@@ -18,7 +17,8 @@ REPORT_FILE = "report.html"
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1b1f24}
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.35rem .8rem;border-bottom:1px solid #d0d7de;text-align:right}
+table{border-collapse:collapse;margin:1rem 0}
+th,td{padding:.35rem .8rem;border-bottom:1px solid #d0d7de;text-align:right}
 th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}img{max-width:100%;height:auto}
 figure{margin:1.5rem 0}figcaption{color:#57606a}pre{background:#f6f8fa;padding:1rem;overflow:auto;font-size:13px}
 .note{background:#fff8c5;padding:.6rem 1rem;border-radius:6px}
@@ -70,8 +70,8 @@ def _what_was_done(summary: Mapping[str, Any]) -> str:
     return (
         f"{summary['model']['name']} adapted with LoRA policy {summary['model']['policy']!r} "
         f"({summary['model']['trainable_parameters']:,} of {summary['model']['parameters']:,} parameters) on "
-        f"{training['n_samples']} labelled slices of {split['n_train_cases']} cases in {training['steps']} steps; scored "
-        f"on {split['n_score_cases']} cases of other patients, {summary['n_slices']} labelled slices, "
+        f"{training['n_samples']} labelled slices of {split['n_train_cases']} cases in {training['steps']} steps; "
+        f"scored on {split['n_score_cases']} cases of other patients, {summary['n_slices']} labelled slices, "
         f"one {prompt['name']} per slice made from the reference ({json.dumps(prompt['settings'])})."
     )
 

@@ -1,4 +1,4 @@
-"""The ``jsonl`` tracker: one line per event in ``metrics.jsonl``, without times, so that equal runs write equal files."""
+"""The ``jsonl`` tracker: one line per event in ``metrics.jsonl``, without times: equal runs write equal files."""
 
 from __future__ import annotations
 

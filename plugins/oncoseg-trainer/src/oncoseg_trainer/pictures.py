@@ -12,6 +12,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+
 from oncoseg_core.prompts import Box
 
 REFERENCE, BEFORE, AFTER, PROMPT = "#35c46a", "#ff9f1c", "#3aa0ff", "#ffffff"
@@ -41,7 +42,12 @@ def draw_overlay(overlay: Overlay) -> bytes:
     row_mm, column_mm = overlay.spacing
     for axes in (whole, before, after):
         axes.imshow(
-            overlay.image, cmap="gray", vmin=0, vmax=1, aspect=row_mm / column_mm, interpolation="nearest",
+            overlay.image,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            aspect=row_mm / column_mm,
+            interpolation="nearest",
             extent=(0, overlay.image.shape[1], overlay.image.shape[0], 0),
         )
         axes.set_axis_off()
@@ -66,32 +72,43 @@ def draw_overlay(overlay: Overlay) -> bytes:
             Line2D([], [], color=AFTER, linestyle="--", label="adapted model"),
             Line2D([], [], color="#888888", linestyle=":", label="box given"),
         ],
-        loc="outside lower center", ncols=4, frameon=False, fontsize=11,
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=11,
     )
     return _png(figure)
 
 
 def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Training loss per step with its terms, and mean Dice on the scored cases over the run."""
+    """Training loss per step and its mean per epoch, and each held-out case's Dice over the run."""
     figure = Figure(figsize=(12, 4), dpi=100, layout="constrained")
     loss_axes, dice_axes = figure.subplots(1, 2)
     train = [row for row in rows if row["event"] == "train"]
-    terms = [name for name in (train[0] if train else {}) if name not in ("step", "event", "epoch")]
-    for name in terms:
-        loss_axes.plot(
-            [row["step"] for row in train], [row[name] for row in train],
-            linewidth=1.8 if name == "loss" else 1.0, alpha=1.0 if name == "loss" else 0.7, label=name,
-        )
+    loss_axes.plot(
+        [row["step"] for row in train], [row["loss"] for row in train], color="#9ec5f0", linewidth=1, label="each step"
+    )
+    epochs = [[row for row in train if row["epoch"] == epoch] for epoch in sorted({row["epoch"] for row in train})]
+    loss_axes.plot(
+        [np.mean([row["step"] for row in epoch]) for epoch in epochs],
+        [np.mean([row["loss"] for row in epoch]) for epoch in epochs],
+        color="#1f5fa8",
+        marker="o",
+        linewidth=2,
+        label="mean of an epoch",
+    )
     loss_axes.set(title="training loss", xlabel="optimizer step", ylabel="loss")
-    if terms:
-        loss_axes.legend(frameon=False)
-    cases: dict[str, list[tuple[int, float]]] = {}
+    loss_axes.set_ylim(bottom=0)
+    loss_axes.legend(frameon=False)
+    cases: dict[str, dict[int, float]] = {}
     for row in rows:
         if row["event"] == "score" and row.get("dice") is not None:
-            cases.setdefault(f"{row['case']} ({row['target']})", []).append((row["step"], row["dice"]))
+            cases.setdefault(f"{row['case']} ({row['target']})", {})[row["step"]] = row["dice"]
     for name, points in sorted(cases.items()):
-        dice_axes.plot(*zip(*sorted(dict(points).items()), strict=True), marker="o", label=name)
-    dice_axes.set(title="Dice on the held-out cases (0 = untouched)", xlabel="optimizer step", ylabel="Dice", ylim=(0, 1))
+        dice_axes.plot(list(points), list(points.values()), marker="o", label=name)
+    dice_axes.set(
+        title="Dice on the held-out cases", xlabel="optimizer step (0: untouched)", ylabel="Dice", ylim=(0, 1)
+    )
     if cases:
         dice_axes.legend(frameon=False, fontsize=9)
     for axes in (loss_axes, dice_axes):

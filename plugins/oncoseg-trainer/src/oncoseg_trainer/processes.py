@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+
 from oncoseg_core.errors import RunError
 
 T = TypeVar("T")

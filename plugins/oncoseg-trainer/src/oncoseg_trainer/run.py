@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe
 from oncoseg_core.image_io import load_case
@@ -22,7 +23,6 @@ from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
 from oncoseg_core.records import (
-    Case,
     DatasetSpec,
     LossSpec,
     MetricSpec,
@@ -32,7 +32,6 @@ from oncoseg_core.records import (
 )
 from oncoseg_core.registry import Registry
 from oncoseg_core.scoring import CaseScore, score_case, summarise
-
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.checkpoint import Progress, load_checkpoint, save_checkpoint
 from oncoseg_trainer.data import TrainingSet, choose_cases, refuse_shared_patients, split_hash
@@ -112,8 +111,14 @@ class Run:
         with self._timed("data"):
             self.data = TrainingSet(self.train_cases, self.preprocessors, self.train_generator, settings.seed)
         self.stepper = Stepper(
-            self.model, self.losses, self.optimizer, self.data, processes,
-            training.batch_size, training.accumulation, settings.seed,
+            self.model,
+            self.losses,
+            self.optimizer,
+            self.data,
+            processes,
+            training.batch_size,
+            training.accumulation,
+            settings.seed,
         )
         self.total_steps = self.stepper.steps_per_epoch * training.epochs
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.config import read_yaml
 from oncoseg_core.errors import RunError
-
 from oncoseg_trainer.settings import TrainSettings
 
 CONFIG_FILE = "config.yaml"

@@ -6,12 +6,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
 from oncoseg_core.config import apply_overrides, read_yaml, validate
 from oncoseg_core.errors import ConfigError, close_matches
 from oncoseg_core.interfaces import Settings
-from oncoseg_core.lora import LoraSettings
+from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.records import Name, Split
-from pydantic import Field
 
 
 class ComponentChoice(Settings):

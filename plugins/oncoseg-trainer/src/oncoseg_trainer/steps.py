@@ -7,13 +7,13 @@ from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
 from oncoseg_core.errors import RunError
 from oncoseg_core.interfaces import PromptableModel, SegmentationLoss
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.randomness import derived_seed
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-
 from oncoseg_trainer.data import Sample, TrainingSet
 from oncoseg_trainer.processes import Processes
 
@@ -113,9 +113,7 @@ class Stepper:
         self.optimizer.step()
         return means
 
-    def _collate(
-        self, samples: Sequence[Sample]
-    ) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[str]]:
+    def _collate(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[str]]:
         device = self.processes.device
         pixels = torch.stack([sample.pixels for sample in samples]).to(device)
         target = torch.stack([sample.target for sample in samples]).to(device)

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from oncoseg_core.interfaces import Progress
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+from oncoseg_core.interfaces import Progress
 
 
 class Terminal:
@@ -30,7 +31,10 @@ class Terminal:
             yield self._plain
             return
         columns = (
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
         with Bars(*columns, console=self.console) as bars:
@@ -50,34 +54,30 @@ class Terminal:
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
         metrics = list(summary["zero_shot"]["mean"])
-        table = Table(title=f"{summary['model']['name']} on held-out cases, before → after adaptation")
-        for heading in ("case", "target", "slices"):
-            table.add_column(heading, justify="right" if heading == "slices" else "left")
-        for metric in metrics:
-            table.add_column(metric, justify="right")
-        for before, after in zip(summary["zero_shot"]["cases"], summary["adapted"]["cases"], strict=True):
-            cells = [_change(before[metric], after[metric]) for metric in metrics]
-            table.add_row(before["case"], before["target"], str(before["n_slices"]), *cells)
+        table = Table(title=f"{summary['model']['name']} on the held-out cases, before and after adaptation")
+        table.add_column("case")
+        table.add_column("target")
+        for heading in ("slices", *(f"{m} {when}" for m in metrics for when in ("before", "after", "change"))):
+            table.add_column(heading, justify="right")
+        before, after = summary["zero_shot"], summary["adapted"]
+        for one, other in zip(before["cases"], after["cases"], strict=True):
+            cells = [cell for m in metrics for cell in _cells(one[m], other[m])]
+            table.add_row(one["case"], one["target"], str(one["n_slices"]), *cells)
         table.add_section()
-        means = [
-            _change(summary["zero_shot"]["mean"][m]["mean"], summary["adapted"]["mean"][m]["mean"]) for m in metrics
-        ]
-        deviations = [
-            _change(summary["zero_shot"]["mean"][m]["std"], summary["adapted"]["mean"][m]["std"], sign=False)
-            for m in metrics
-        ]
-        table.add_row("mean", f"n = {summary['split']['n_score_cases']}", str(summary["n_slices"]), *means)
-        table.add_row("std", "", "", *deviations)
+        for name in ("mean", "std"):
+            cells = [cell for m in metrics for cell in _cells(before["mean"][m][name], after["mean"][m][name])]
+            count = ("all", str(summary["n_slices"])) if name == "mean" else ("", "")
+            table.add_row(name, *count, *cells)
         self.console.print(table)
         prompt = summary["prompt"]
         self.say(
             f"Split: {summary['split']['score_split']} (no patient of it was trained on), hash "
-            f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the reference "
-            f"({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
+            f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the "
+            f"reference ({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
         )
 
 
-def _change(before: float | None, after: float | None, *, sign: bool = True) -> str:
+def _cells(before: float | None, after: float | None) -> tuple[str, str, str]:
     if before is None or after is None:
-        return "–"
-    return f"{before:.3f} → {after:.3f}" + (f" ({after - before:+.3f})" if sign else "")
+        return ("–", "–", "–")
+    return (f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
