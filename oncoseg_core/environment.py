@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import sys
 
 from oncoseg_core.registry import Registry
 
@@ -29,6 +30,16 @@ def machine() -> dict[str, str | int]:
         "processor": _processor(),
         "cores": os.cpu_count() or 1,
     }
+
+
+def peak_memory_mb() -> int | None:
+    """The most memory this process has held, in MB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak // (1024 * 1024) if sys.platform == "darwin" else peak // 1024)
 
 
 def describe(registry: Registry) -> dict[str, dict[str, str] | dict[str, str | int]]:

@@ -6,18 +6,25 @@ import sys
 import pytest
 import yaml
 
-TINY_MODEL = '''
-import hashlib
-
-import torch
+TINY_PLUGIN = """
 from oncoseg_core import LoraSpec, ModelSpec, hookimpl
-from oncoseg_core.interfaces import Decoded, PromptableModel
-from torch import nn
 
 SPEC = ModelSpec(
-    name="tiny", factory="oncoseg_tiny:Tiny", summary="test model", prompt_kinds=("box",), input_size=64,
+    name="tiny", factory="oncoseg_tiny_model:Tiny", summary="test model", prompt_kinds=("box",), input_size=64,
     lora=LoraSpec(targets=("qkv",), policies={"lora": (), "lora+head": ("head",)}), weights="random, for tests",
 )
+
+
+@hookimpl
+def oncoseg_models():
+    yield SPEC
+"""
+
+TINY_MODEL = '''
+import torch
+from oncoseg_core.interfaces import Decoded, PromptableModel
+from oncoseg_tiny import SPEC
+from torch import nn
 
 
 class Tiny(nn.Module, PromptableModel):
@@ -48,18 +55,15 @@ class Tiny(nn.Module, PromptableModel):
         logits = nn.functional.interpolate(self.head(seen), size=(64, 64), mode="bilinear")[:, 0]
         return Decoded(logits, torch.sigmoid(logits.amax(dim=(1, 2))))
 
-
-@hookimpl
-def oncoseg_models():
-    yield SPEC
 '''
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_plugin(tmp_path_factory):
     """A folder with the installed tiny plugin, on this process's path and for child processes in PYTHONPATH."""
     folder = tmp_path_factory.mktemp("site")
-    (folder / "oncoseg_tiny.py").write_text(TINY_MODEL)
+    (folder / "oncoseg_tiny.py").write_text(TINY_PLUGIN)
+    (folder / "oncoseg_tiny_model.py").write_text(TINY_MODEL)
     info = folder / "oncoseg_tiny-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-tiny\nVersion: 1.0\n")
@@ -69,6 +73,8 @@ def tiny_plugin(tmp_path_factory):
     os.environ["PYTHONPATH"] = str(folder) if before is None else f"{folder}{os.pathsep}{before}"
     yield folder
     sys.path.remove(str(folder))
+    for name in ("oncoseg_tiny", "oncoseg_tiny_model"):
+        sys.modules.pop(name, None)
     if before is None:
         del os.environ["PYTHONPATH"]
     else:

@@ -45,7 +45,7 @@ def train(
         terminal.say(f"Stopped; what is done is saved. Go on with: {_resume_command(config, overrides or [], outcome)}")
         return
     terminal.scores(outcome.summary)
-    terminal.say(f"Report: {outcome.folder / 'report.html'}")
+    terminal.say(f"Results: {outcome.folder}")
 
 
 def _resume_command(config: str, overrides: list[str], outcome: Outcome) -> str:

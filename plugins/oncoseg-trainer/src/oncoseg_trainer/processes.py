@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -47,10 +47,18 @@ class Processes:
         """Whether the flag is set on any process."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
 
-    def wait(self) -> None:
-        """Go on only when all processes have come here."""
-        if self.world_size > 1:
-            dist.barrier()
+    def on_first(self, work: Callable[[], T]) -> T:
+        """Do something on the first process while the others wait; its result, or its error, on all."""
+        outcome: tuple[T | None, Exception | None] = (None, None)
+        if self.is_first:
+            try:
+                outcome = (work(), None)
+            except Exception as error:  # noqa: BLE001 - raised again below, on every process
+                outcome = (None, error)
+        result, error = self.gather(outcome)[0]
+        if error is not None:
+            raise error
+        return cast("T", result)
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +13,7 @@ from typing import Any
 import torch
 
 from oncoseg_core.atomic import atomic_write
-from oncoseg_core.environment import describe
+from oncoseg_core.environment import describe, peak_memory_mb
 from oncoseg_core.image_io import load_case
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
 from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
@@ -37,7 +35,7 @@ from oncoseg_trainer.checkpoint import Progress, load_checkpoint, save_checkpoin
 from oncoseg_trainer.data import TrainingSet, choose_cases, refuse_shared_patients, split_hash
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.processes import Processes, join_processes
-from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SUMMARY_FILE, claim
+from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SUMMARY_FILE, choose_folder, write_config
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import Stepper
 from oncoseg_trainer.terminal import Terminal
@@ -81,7 +79,7 @@ class Run:
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
         with self._timed("data"), terminal.progress() as progress:
-            root = settings.data.root or self._on_first(lambda: dataset.fetch(progress))
+            root = settings.data.root or processes.on_first(lambda: dataset.fetch(progress))
             cases = list(dataset.discover(Path(root)))
         self.train_cases = choose_cases(cases, settings.data.targets, settings.data.train_split)
         self.score_cases = choose_cases(cases, settings.data.targets, settings.data.score_split)
@@ -140,8 +138,7 @@ class Run:
             with self._timed("zero_shot"):
                 self.progress.zero_shot = self._score("untouched model", trackers, should_stop)
             self._save(checkpoint, trackers)
-        with self._timed("training"):
-            self._train(checkpoint, trackers, should_stop)
+        self._train(checkpoint, trackers, should_stop)
         with self._timed("adapted"):
             adapted = self._score("adapted model", trackers, should_stop)
         if self.processes.is_first:
@@ -169,7 +166,8 @@ class Run:
         with self.terminal.progress() as progress:
             while self.progress.step < self.total_steps:
                 epoch = self.progress.step // self.stepper.steps_per_epoch
-                values = self.stepper.step(self.progress.step, self.data.order(epoch))
+                with self._timed("training"):
+                    values = self.stepper.step(self.progress.step, self.data.order(epoch))
                 self.progress.step += 1
                 for tracker in trackers:
                     tracker.metrics(self.progress.step, {"event": "train", "epoch": epoch, **values})
@@ -179,7 +177,8 @@ class Run:
                 is_last = self.progress.step == self.total_steps
                 if ends_epoch and not is_last and not stop and self.settings.training.score_every_epoch:
                     self._save(checkpoint, trackers)
-                    self._score(f"after epoch {epoch + 1}", trackers, should_stop)
+                    with self._timed("scores_after_epochs"):
+                        self._score(f"after epoch {epoch + 1}", trackers, should_stop)
                     set_training_mode(self.model)
                 if stop or ends_epoch or self.progress.step % self.settings.training.checkpoint_every == 0:
                     self._save(checkpoint, trackers)
@@ -248,7 +247,7 @@ class Run:
             "zero_shot": {"cases": zero_shot, "mean": self._means(zero_shot)},
             "adapted": {"cases": adapted, "mean": self._means(adapted)},
             "seconds": {name: round(value, 1) for name, value in self.progress.seconds.items()},
-            "peak_memory_mb": _peak_memory_mb(),
+            "peak_memory_mb": peak_memory_mb(),
             "versions": describe(self.registry),
         }
 
@@ -278,19 +277,6 @@ class Run:
         save_checkpoint(checkpoint, self.progress, self.trainable, self.optimizer, describe(self.registry))
         for tracker in trackers:
             tracker.checkpoint(self.progress.step, checkpoint)
-
-    def _on_first(self, work: Callable[[], Path]) -> Path:
-        """Do something on the first process while the others wait; its result, or its error, on all."""
-        result: Path | Exception | None = None
-        if self.processes.is_first:
-            try:
-                result = work()
-            except Exception as error:  # noqa: BLE001 - raised again below, on every process
-                result = error
-        result = self.processes.gather(result)[0]
-        if isinstance(result, Exception):
-            raise result
-        return result  # type: ignore[return-value]
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -323,13 +309,8 @@ def train(
     """
     with join_processes(settings.training.device) as processes:
         terminal = Terminal(speaks=processes.is_first)
+        folder = processes.on_first(lambda: choose_folder(settings, resume=resume))
         run = Run(settings, registry, processes, terminal)
-        folder = run._on_first(lambda: claim(settings, resume=resume))  # noqa: SLF001
+        processes.on_first(lambda: write_config(folder, settings))
         with stop_on_signals() as signalled:
             return run.execute(folder, resume=resume, should_stop=should_stop or signalled)
-
-
-def _peak_memory_mb() -> int:
-    """The most memory this process has held, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak // (1024 * 1024) if sys.platform == "darwin" else peak // 1024)

@@ -17,18 +17,14 @@ CHECKPOINT_FILE = "checkpoint.pt"
 SUMMARY_FILE = "summary.json"
 
 
-def claim(settings: TrainSettings, *, resume: bool) -> Path:
-    """Make or find the run's folder, and write the effective configuration to it.
+def choose_folder(settings: TrainSettings, *, resume: bool) -> Path:
+    """Find the folder a run may use; nothing is written.
 
     A finished run of the same configuration is kept: the new one goes to the next free ``<output>-2``, ``-3``, …
-
-    Returns:
-        The folder to use.
 
     Raises:
         RunError: the folder belongs to another configuration (the differing keys are named), holds an unfinished run
             and ``resume`` is off, or holds none and ``resume`` is on.
-        StorageError: it cannot be written.
     """
     folder = settings.output
     effective = settings.model_dump(mode="json")
@@ -41,20 +37,28 @@ def claim(settings: TrainSettings, *, resume: bool) -> Path:
             )
         finished = (folder / SUMMARY_FILE).exists()
         if resume or not (finished or (folder / CHECKPOINT_FILE).exists()):
-            break
+            return folder
         if not finished:
             raise RunError(
                 f"{folder} holds an unfinished run of this configuration: go on with --resume, "
                 "or choose another folder with --set output=DIR"
             )
         folder = _next(folder, settings.output)
-    if resume and not (folder / CONFIG_FILE).exists():
+    if resume:
         raise RunError(f"{folder}: no run to resume; start without --resume")
-    if not resume and folder.exists() and not (folder / CONFIG_FILE).exists() and any(folder.iterdir()):
+    if folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder} holds other files than a run's; choose another folder with --set output=DIR")
-    effective["output"] = str(folder)
-    atomic_write(folder / CONFIG_FILE, yaml.safe_dump(effective, sort_keys=False, allow_unicode=True))
     return folder
+
+
+def write_config(folder: Path, settings: TrainSettings) -> None:
+    """Write the effective configuration, which claims the folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    effective = {**settings.model_dump(mode="json"), "output": str(folder)}
+    atomic_write(folder / CONFIG_FILE, yaml.safe_dump(effective, sort_keys=False, allow_unicode=True))
 
 
 def _next(folder: Path, first: Path) -> Path:

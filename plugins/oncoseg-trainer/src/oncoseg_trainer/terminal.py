@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
@@ -54,20 +55,21 @@ class Terminal:
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
         metrics = list(summary["zero_shot"]["mean"])
-        table = Table(title=f"{summary['model']['name']} on the held-out cases, before and after adaptation")
-        table.add_column("case")
-        table.add_column("target")
-        for heading in ("slices", *(f"{m} {when}" for m in metrics for when in ("before", "after", "change"))):
-            table.add_column(heading, justify="right")
+        title = f"{summary['model']['name']} on the held-out cases, before → after adaptation, and the change"
+        table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        for heading in ("case", "target"):
+            table.add_column(heading, no_wrap=True)
+        for heading in ("slices", *metrics):
+            table.add_column(heading, justify="right", no_wrap=True)
         before, after = summary["zero_shot"], summary["adapted"]
         for one, other in zip(before["cases"], after["cases"], strict=True):
-            cells = [cell for m in metrics for cell in _cells(one[m], other[m])]
-            table.add_row(one["case"], one["target"], str(one["n_slices"]), *cells)
+            table.add_row(
+                one["case"], one["target"], str(one["n_slices"]), *(_change(one[m], other[m]) for m in metrics)
+            )
         table.add_section()
-        for name in ("mean", "std"):
-            cells = [cell for m in metrics for cell in _cells(before["mean"][m][name], after["mean"][m][name])]
-            count = ("all", str(summary["n_slices"])) if name == "mean" else ("", "")
-            table.add_row(name, *count, *cells)
+        for name, slices in (("mean", str(summary["n_slices"])), ("std", "")):
+            pairs = [(before["mean"][m][name], after["mean"][m][name]) for m in metrics]
+            table.add_row(name, f"{summary['split']['n_score_cases']} cases", slices, *(_change(*p) for p in pairs))
         self.console.print(table)
         prompt = summary["prompt"]
         self.say(
@@ -77,7 +79,7 @@ class Terminal:
         )
 
 
-def _cells(before: float | None, after: float | None) -> tuple[str, str, str]:
+def _change(before: float | None, after: float | None) -> str:
     if before is None or after is None:
-        return ("–", "–", "–")
-    return (f"{before:.3f}", f"{after:.3f}", f"{after - before:+.3f}")
+        return "–"
+    return f"{before:.3f} → {after:.3f} {after - before:+.3f}"

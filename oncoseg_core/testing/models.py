@@ -1,0 +1,181 @@
+"""The rules of a promptable model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import nn
+
+from oncoseg_core.errors import PromptError
+from oncoseg_core.interfaces import Decoded, PromptableModel
+from oncoseg_core.prompts import AnyPrompt, Box, MaskPrompt, Point, Prompt, PromptKind, Text
+from oncoseg_core.records import ModelSpec
+from oncoseg_core.testing.rules import for_all, refuses, require, rule
+
+ALIKE = 1e-3
+"""What batching may change, relative to the largest logit: sums in another order, through many layers."""
+
+
+def check_model(model: PromptableModel) -> None:
+    """Check a model on its device, in eval mode, with two random images and two prompts of each kind it takes.
+
+    About ten encodings and one backward pass; the model is left in the mode it was in.
+
+    Args:
+        model: built; also a ``torch.nn.Module``.
+
+    Raises:
+        AssertionError: a rule is broken.
+    """
+    with rule("a model is a torch.nn.Module with its record as spec and a digest as weights_sha256", repr(type(model))):
+        require(isinstance(model, nn.Module), "not a torch.nn.Module")
+        require(isinstance(getattr(model, "spec", None), ModelSpec), f"spec = {getattr(model, 'spec', None)!r}")
+        digest = getattr(model, "weights_sha256", None)
+        require(isinstance(digest, str) and bool(digest), f"weights_sha256 = {digest!r}")
+    network = cast("nn.Module", model)
+    was_training = network.training
+    network.eval()
+    try:
+        _check_lora(model, network)
+        for_all(st.integers(0, 2**31), lambda seed: _check_inference(model, network, seed), count=2)
+        _check_gradient(model, network)
+    finally:
+        network.train(was_training)
+
+
+def _check_lora(model: PromptableModel, network: nn.Module) -> None:
+    names = dict(network.named_modules())
+    for target in model.spec.lora.targets:
+        with rule("every LoRA target is the last part of some linear layer's name", f"target {target!r}"):
+            linear = [n for n, m in names.items() if n.rpartition(".")[2] == target and isinstance(m, nn.Linear)]
+            require(bool(linear), "no such layer")
+    for policy, whole in model.spec.lora.policies.items():
+        with rule("every module that a LoRA policy trains whole exists", f"policy {policy!r}"):
+            missing = [name for name in whole if name not in names]
+            require(not missing, f"no {', '.join(missing)}")
+
+
+def _check_inference(model: PromptableModel, network: nn.Module, seed: int) -> None:
+    spec = model.spec
+    images = _images(model, network, seed)
+    example = f"two random images of seed {seed}"
+    kept, state = images.clone(), {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with rule(f"encode_image takes pixels (batch, 3, {spec.input_size}, {spec.input_size})", example), torch.no_grad():
+        embedding = model.encode_image(images)
+    with rule("an embedding consists of tensors, batch first", example):
+        tensors = _tensors(embedding)
+        require(len(tensors) > 0, f"{type(embedding).__name__} without tensors")
+        require(all(t.shape[0] == 2 for t in tensors), f"shapes {[tuple(t.shape) for t in tensors]} for two images")
+    with torch.no_grad():
+        single = model.encode_image(images[:1])
+    for kind in spec.prompt_kinds:
+        _check_kind(model, embedding, single, kind, f"{example}, prompts of kind {kind!r}")
+    with rule("the same image in eval mode gives the very same result", example), torch.no_grad():
+        first, again = (_decode(model, model.encode_image(images), _prompts(spec, "any")) for _ in range(2))
+        require(torch.equal(first.logits, again.logits) and torch.equal(first.scores, again.scores), "another one")
+    with rule("encode_image does not write to the pixels, nor inference to parameters and buffers", example):
+        changed = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, state[name])]
+        require(not changed, f"changed: {', '.join(changed)}")
+        require(torch.equal(images, kept), "changed: the pixels")
+    every_kind: tuple[PromptKind, ...] = ("box", "point", "text", "mask")
+    for kind in sorted(set(every_kind) - set(spec.prompt_kinds)):
+        with rule("a kind of prompt that the record does not list is refused with PromptError", f"a {kind}"):
+            refuses(PromptError, lambda kind=kind: _decode(model, single, _prompts(spec, kind)[:1]))  # type: ignore[misc]
+
+
+def _check_kind(model: PromptableModel, embedding: Any, single: Any, kind: PromptKind, example: str) -> None:
+    prompts = _prompts(model.spec, kind)
+    with rule("decode returns finite logits (n, h, h) over the square input and finite scores (n,)", example):
+        decoded = _decode(model, embedding, prompts)
+        shape = tuple(decoded.logits.shape)
+        require(len(shape) == 3 and shape[0] == 2 and shape[1] == shape[2], f"logits {shape}")
+        require(tuple(decoded.scores.shape) == (2,), f"scores {tuple(decoded.scores.shape)}")
+        finite = bool(decoded.logits.isfinite().all()) and bool(decoded.scores.isfinite().all())
+        require(decoded.logits.is_floating_point() and finite, f"{decoded.logits.dtype}, finite: {finite}")
+    with rule("a batch of images gives what each image gives alone", example):
+        _require_alike(_decode(model, single, prompts[:1]), _part(decoded, 0))
+    with rule("two prompts on one image give what each gives alone", example):
+        shared = _decode(model, single, prompts)
+        require(tuple(shared.logits.shape) == shape, f"logits {tuple(shared.logits.shape)}")
+        for index in range(2):
+            _require_alike(_decode(model, single, [prompts[index]]), _part(shared, index))
+    with rule("the prompt matters: another one gives another mask", example):
+        require(not torch.equal(shared.logits[0], shared.logits[1]), "the same logits for both")
+
+
+def _check_gradient(model: PromptableModel, network: nn.Module) -> None:
+    example = "the sum of the logits of two random images"
+    layers = {n: m for n, m in network.named_modules() if n.rpartition(".")[2] in model.spec.lora.targets}
+    weights = {name: layer.weight for name, layer in layers.items() if isinstance(layer, nn.Linear)}
+    required = {name: weight.requires_grad for name, weight in weights.items()}
+    try:
+        for weight in weights.values():
+            weight.requires_grad_()
+        with rule("the gradient reaches every LoRA target", example):
+            decoded = model.decode(model.encode_image(_images(model, network, 0)), _prompts(model.spec, "any"))
+            gradients = torch.autograd.grad(decoded.logits.sum(), list(weights.values()), allow_unused=True)
+            unreached = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
+            require(not unreached, f"none for {', '.join(unreached)}")
+    finally:
+        for name, weight in weights.items():
+            weight.requires_grad_(required[name])
+
+
+def _images(model: PromptableModel, network: nn.Module, seed: int) -> torch.Tensor:
+    """Two images ``(2, 3, size, size)`` in the model's range, on its device."""
+    size, (low, high) = model.spec.input_size, model.spec.input_range
+    pixels = torch.rand((2, 3, size, size), generator=torch.Generator().manual_seed(seed)) * (high - low) + low
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    return pixels.to(device)
+
+
+def _prompts(spec: ModelSpec, kind: PromptKind | str) -> list[Prompt]:
+    """Two prompts at opposite corners, in pixels of the input; ``any``: of the first kind that the model takes."""
+    if kind == "any":
+        kind = spec.prompt_kinds[0]
+    unit = spec.input_size / 8
+    hints: list[AnyPrompt]
+    if kind == "box":
+        hints = [Box(unit, unit, 3 * unit, 3 * unit), Box(5 * unit, 4 * unit, 7 * unit, 7 * unit)]
+    elif kind == "point":
+        hints = [Point(2 * unit, 2 * unit), Point(6 * unit, 5 * unit)]
+    elif kind == "text":
+        hints = [Text("liver tumour"), Text("left lung")]
+    else:
+        masks = np.zeros((2, spec.input_size, spec.input_size), dtype=bool)
+        masks[0, : spec.input_size // 4, : spec.input_size // 4] = True
+        masks[1, spec.input_size // 2 :, spec.input_size // 2 :] = True
+        hints = [MaskPrompt(mask) for mask in masks]
+    return [(hint,) for hint in hints]
+
+
+def _decode(model: PromptableModel, embedding: Any, prompts: list[Prompt]) -> Decoded:
+    with torch.no_grad():
+        return model.decode(embedding, prompts)
+
+
+def _part(decoded: Decoded, index: int) -> Decoded:
+    return Decoded(decoded.logits[index : index + 1], decoded.scores[index : index + 1])
+
+
+def _require_alike(found: Decoded, expected: Decoded) -> None:
+    require(found.logits.shape == expected.logits.shape, f"logits {tuple(found.logits.shape)}")
+    for what, one, other in (("logits", found.logits, expected.logits), ("scores", found.scores, expected.scores)):
+        difference = float((one - other).abs().max())
+        require(
+            difference <= ALIKE * max(1.0, float(other.abs().max())), f"{what} that differ by up to {difference:.3g}"
+        )
+
+
+def _tensors(embedding: Any) -> list[torch.Tensor]:
+    if isinstance(embedding, torch.Tensor):
+        return [embedding]
+    if isinstance(embedding, Mapping):
+        return [tensor for value in embedding.values() for tensor in _tensors(value)]
+    if isinstance(embedding, list | tuple):
+        return [tensor for value in embedding for tensor in _tensors(value)]
+    return []
