@@ -7,14 +7,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from hypothesis import strategies as st
 from torch import nn
 
 from oncoseg_core.errors import PromptError
 from oncoseg_core.interfaces import Decoded, PromptableModel
 from oncoseg_core.prompts import AnyPrompt, Box, MaskPrompt, Point, Prompt, PromptKind, Text
 from oncoseg_core.records import ModelSpec
-from oncoseg_core.testing.rules import for_all, refuses, require, rule
+from oncoseg_core.testing.rules import refuses, require, rule
 
 ALIKE = 1e-3
 """What batching may change, relative to the largest logit: sums in another order, through many layers."""
@@ -23,7 +22,8 @@ ALIKE = 1e-3
 def check_model(model: PromptableModel) -> None:
     """Check a model on its device, in eval mode, with two random images and two prompts of each kind it takes.
 
-    About ten encodings and one backward pass; the model is left in the mode it was in.
+    Five images are encoded and one backward pass made, few enough for a large model; examples are therefore not varied.
+    The model is left in the mode it was in.
 
     Args:
         model: built; also a ``torch.nn.Module``.
@@ -41,7 +41,7 @@ def check_model(model: PromptableModel) -> None:
     network.eval()
     try:
         _check_lora(model, network)
-        for_all(st.integers(0, 2**31), lambda seed: _check_inference(model, network, seed), count=2)
+        _check_inference(model, network)
         _check_gradient(model, network)
     finally:
         network.train(was_training)
@@ -59,11 +59,11 @@ def _check_lora(model: PromptableModel, network: nn.Module) -> None:
             require(not missing, f"no {', '.join(missing)}")
 
 
-def _check_inference(model: PromptableModel, network: nn.Module, seed: int) -> None:
+def _check_inference(model: PromptableModel, network: nn.Module) -> None:
     spec = model.spec
-    images = _images(model, network, seed)
-    example = f"two random images of seed {seed}"
-    kept, state = images.clone(), {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    images = _images(model, network)
+    example = "two random images"
+    kept, state = images.clone(), _versions(network)
     with rule(f"encode_image takes pixels (batch, 3, {spec.input_size}, {spec.input_size})", example), torch.no_grad():
         embedding = model.encode_image(images)
     with rule("an embedding consists of tensors, batch first", example):
@@ -75,10 +75,10 @@ def _check_inference(model: PromptableModel, network: nn.Module, seed: int) -> N
     for kind in spec.prompt_kinds:
         _check_kind(model, embedding, single, kind, f"{example}, prompts of kind {kind!r}")
     with rule("the same image in eval mode gives the very same result", example), torch.no_grad():
-        first, again = (_decode(model, model.encode_image(images), _prompts(spec, "any")) for _ in range(2))
+        first, again = (_decode(model, e, _prompts(spec, "any")) for e in (single, model.encode_image(images[:1])))
         require(torch.equal(first.logits, again.logits) and torch.equal(first.scores, again.scores), "another one")
     with rule("encode_image does not write to the pixels, nor inference to parameters and buffers", example):
-        changed = [name for name, tensor in network.state_dict().items() if not torch.equal(tensor, state[name])]
+        changed = [name for name, version in _versions(network).items() if version != state[name]]
         require(not changed, f"changed: {', '.join(changed)}")
         require(torch.equal(images, kept), "changed: the pixels")
     every_kind: tuple[PromptKind, ...] = ("box", "point", "text", "mask")
@@ -108,7 +108,7 @@ def _check_kind(model: PromptableModel, embedding: Any, single: Any, kind: Promp
 
 
 def _check_gradient(model: PromptableModel, network: nn.Module) -> None:
-    example = "the sum of the logits of two random images"
+    example = "the sum of the logits of a random image"
     layers = {n: m for n, m in network.named_modules() if n.rpartition(".")[2] in model.spec.lora.targets}
     weights = {name: layer.weight for name, layer in layers.items() if isinstance(layer, nn.Linear)}
     required = {name: weight.requires_grad for name, weight in weights.items()}
@@ -116,7 +116,7 @@ def _check_gradient(model: PromptableModel, network: nn.Module) -> None:
         for weight in weights.values():
             weight.requires_grad_()
         with rule("the gradient reaches every LoRA target", example):
-            decoded = model.decode(model.encode_image(_images(model, network, 0)), _prompts(model.spec, "any"))
+            decoded = model.decode(model.encode_image(_images(model, network)[:1]), _prompts(model.spec, "any")[:1])
             gradients = torch.autograd.grad(decoded.logits.sum(), list(weights.values()), allow_unused=True)
             unreached = [name for name, gradient in zip(weights, gradients, strict=True) if gradient is None]
             require(not unreached, f"none for {', '.join(unreached)}")
@@ -125,10 +125,10 @@ def _check_gradient(model: PromptableModel, network: nn.Module) -> None:
             weight.requires_grad_(required[name])
 
 
-def _images(model: PromptableModel, network: nn.Module, seed: int) -> torch.Tensor:
+def _images(model: PromptableModel, network: nn.Module) -> torch.Tensor:
     """Two images ``(2, 3, size, size)`` in the model's range, on its device."""
     size, (low, high) = model.spec.input_size, model.spec.input_range
-    pixels = torch.rand((2, 3, size, size), generator=torch.Generator().manual_seed(seed)) * (high - low) + low
+    pixels = torch.rand((2, 3, size, size), generator=torch.Generator().manual_seed(0)) * (high - low) + low
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     return pixels.to(device)
 
@@ -169,6 +169,12 @@ def _require_alike(found: Decoded, expected: Decoded) -> None:
         require(
             difference <= ALIKE * max(1.0, float(other.abs().max())), f"{what} that differ by up to {difference:.3g}"
         )
+
+
+def _versions(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """What changes when a parameter or buffer is written to or replaced; copies of large models would not fit."""
+    tensors = network.state_dict(keep_vars=True)
+    return {name: (tensor.data_ptr(), tensor._version) for name, tensor in tensors.items()}  # noqa: SLF001
 
 
 def _tensors(embedding: Any) -> list[torch.Tensor]:

@@ -116,7 +116,7 @@ def _volumes(draw: st.DrawFn, channels: tuple[int, ...], values: tuple[int, int]
     dtype = np.dtype(draw(st.sampled_from(DTYPES)))
     low, high = values
     if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
+        limits = np.iinfo(dtype.name)
         low, high = max(low, int(limits.min)), min(high, int(limits.max))
     elements = st.integers(low, high)
     shape = draw(st.tuples(st.sampled_from(channels), st.integers(1, 3), st.integers(1, 6), st.integers(1, 6)))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.errors import Flaky
+from hypothesis.errors import FlakyFailure
 from hypothesis.strategies import SearchStrategy
 
 from oncoseg_core.errors import OncoSegError
@@ -77,7 +77,9 @@ def for_all(examples: SearchStrategy[Example], check: Callable[[Example], None],
 
     try:
         run()
-    except Flaky as error:  # what fails once and not the next time has failed: only the report is hypothesis's own
+    except (
+        FlakyFailure
+    ) as error:  # what fails once and not the next time has failed: only the report is hypothesis's own
         raise AssertionError(f"{error.exceptions[0]} (and not every time)") from error
 
 

@@ -1,0 +1,73 @@
+"""The rules of a dataset adapter."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from oncoseg_core.errors import DataError
+from oncoseg_core.interfaces import DatasetAdapter
+from oncoseg_core.records import Case, DatasetSpec
+from oncoseg_core.testing.rules import refuses, require, rule
+
+
+def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cases_to_read: int = 2) -> None:
+    """Check an adapter on a real copy of its dataset, or on a small folder laid out like it.
+
+    Args:
+        adapter: built, with whatever settings.
+        root: the folder that holds the dataset.
+        spec: the adapter's record.
+        cases_to_read: of how many cases to read image and label; the first ones. All others are not opened.
+
+    Raises:
+        AssertionError: a rule is broken.
+    """
+    example = f"dataset {spec.name!r} in {root}"
+    with rule("discover finds the cases under root", example):
+        cases = list(adapter.discover(root))
+        require(len(cases) > 0, "no case")
+        require(all(isinstance(case, Case) for case in cases), "something that is no Case")
+    with rule("a second discovery yields the same cases in the same order", example):
+        again = list(adapter.discover(root))
+        require(again == cases, f"{[case.case_id for case in cases]}, then {[case.case_id for case in again]}")
+    with rule("every case has an id of its own", example):
+        repeated = [name for name, count in Counter(case.case_id for case in cases).items() if count > 1]
+        require(not repeated, f"more than one {', '.join(repeated)}")
+    with rule("a patient's cases are all in one split", example):
+        splits = defaultdict(set)
+        for case in cases:
+            splits[case.patient_id].add(case.split)
+        torn = [f"{patient}: {sorted(map(str, found))}" for patient, found in splits.items() if len(found) > 1]
+        require(not torn, "; ".join(torn))
+    for case in cases:
+        _check_case(case, spec)
+    for case in cases[:cases_to_read]:
+        _check_voxels(case)
+    with tempfile.TemporaryDirectory() as empty:
+        for wrong in (Path(empty), Path(empty) / "absent"):
+            with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
+                refuses(DataError, lambda wrong=wrong: list(adapter.discover(wrong)))  # type: ignore[misc]
+
+
+def _check_case(case: Case, spec: DatasetSpec) -> None:
+    example = f"case {case.case_id!r}"
+    with rule("a case is of the dataset and of one of the modalities in the record", example):
+        require(case.dataset == spec.name, f"dataset {case.dataset!r}, not {spec.name!r}")
+        require(case.modality in spec.modalities, f"modality {case.modality!r}, not of {', '.join(spec.modalities)}")
+    with rule("a case's targets are those of the record, with the same label values or some of them", example):
+        known = {target.name: target.labels for target in spec.targets}
+        for target in case.targets:
+            right = target.name in known and target.labels <= known[target.name]
+            require(right, f"{target.name!r}: {sorted(target.labels)}; the record has {sorted(known)}")
+    with rule("the files of a case exist", example):
+        missing = [str(path) for path in (*case.images, case.label) if path is not None and not path.is_file()]
+        require(not missing, f"no {', '.join(missing)}")
+
+
+def _check_voxels(case: Case) -> None:
+    from oncoseg_core.image_io import load_case  # SimpleITK, which only this rule needs
+
+    with rule("image and label can be read and lie on one grid", f"case {case.case_id!r}"):
+        load_case(case)
