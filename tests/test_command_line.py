@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -191,6 +192,28 @@ def test_train_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, code
     (tmp_path / "file").write_text("x")
     failed(oncoseg(*arguments, program="oncoseg_trainer.cli", cwd=tmp_path), code, *parts)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_offline_the_first_time_says_how_to_go_on(tmp_path):
+    away = {
+        "ONCOSEG_CACHE": str(tmp_path / "cache"),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    done = oncoseg("quickstart", program="oncoseg_trainer.cli", environment=away, cwd=tmp_path)
+    failed(done, 1, "pyradiomics", "--set data.root=DIR", "oncoseg samples fetch --from DIR")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_altered_samples_are_refused(samples, tmp_path):
+    for path in samples.glob("*.nrrd"):
+        shutil.copy(path, tmp_path)
+    with (tmp_path / "lung2_label.nrrd").open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"x")
+    done = oncoseg("quickstart", "--set", f"data.root={tmp_path}", program="oncoseg_trainer.cli", cwd=tmp_path)
+    failed(done, 1, "lung2_label.nrrd: SHA-256 is", "expected cef52738")
 
 
 def test_oncoseg_train_is_the_same_command(tmp_path):

@@ -22,7 +22,7 @@ ALIKE = 1e-3
 def check_model(model: PromptableModel) -> None:
     """Check a model on its device, in eval mode, with two random images and two prompts of each kind it takes.
 
-    Five images are encoded and one backward pass made, few enough for a large model; examples are therefore not varied.
+    Six images are encoded and one backward pass made, few enough for a large model; hence the examples do not vary.
     The model is left in the mode it was in.
 
     Args:
@@ -66,28 +66,35 @@ def _check_inference(model: PromptableModel, network: nn.Module) -> None:
     kept, state = images.clone(), _versions(network)
     with rule(f"encode_image takes pixels (batch, 3, {spec.input_size}, {spec.input_size})", example), torch.no_grad():
         embedding = model.encode_image(images)
+    _check_untouched(network, state, images, kept, f"{example}, encoded")
     with rule("an embedding consists of tensors, batch first", example):
         tensors = _tensors(embedding)
         require(len(tensors) > 0, f"{type(embedding).__name__} without tensors")
         require(all(t.shape[0] == 2 for t in tensors), f"shapes {[tuple(t.shape) for t in tensors]} for two images")
     with torch.no_grad():
-        single = model.encode_image(images[:1])
+        alone = [model.encode_image(images[:1]), model.encode_image(images[1:])]
     for kind in spec.prompt_kinds:
-        _check_kind(model, embedding, single, kind, f"{example}, prompts of kind {kind!r}")
+        _check_kind(model, embedding, alone, kind, f"{example}, prompts of kind {kind!r}")
     with rule("the same image in eval mode gives the very same result", example), torch.no_grad():
-        first, again = (_decode(model, e, _prompts(spec, "any")) for e in (single, model.encode_image(images[:1])))
+        first, again = (_decode(model, e, _prompts(spec, "any")) for e in (alone[0], model.encode_image(images[:1])))
         require(torch.equal(first.logits, again.logits) and torch.equal(first.scores, again.scores), "another one")
-    with rule("encode_image does not write to the pixels, nor inference to parameters and buffers", example):
-        changed = [name for name, version in _versions(network).items() if version != state[name]]
-        require(not changed, f"changed: {', '.join(changed)}")
-        require(torch.equal(images, kept), "changed: the pixels")
+    _check_untouched(network, state, images, kept, f"{example}, encoded and decoded")
     every_kind: tuple[PromptKind, ...] = ("box", "point", "text", "mask")
     for kind in sorted(set(every_kind) - set(spec.prompt_kinds)):
         with rule("a kind of prompt that the record does not list is refused with PromptError", f"a {kind}"):
-            refuses(PromptError, lambda kind=kind: _decode(model, single, _prompts(spec, kind)[:1]))  # type: ignore[misc]
+            refuses(PromptError, lambda kind=kind: _decode(model, alone[0], _prompts(spec, kind)[:1]))  # type: ignore[misc]
 
 
-def _check_kind(model: PromptableModel, embedding: Any, single: Any, kind: PromptKind, example: str) -> None:
+def _check_untouched(
+    network: nn.Module, state: dict[str, tuple[int, int]], images: torch.Tensor, kept: torch.Tensor, example: str
+) -> None:
+    with rule("inference writes neither to the pixels nor to parameters and buffers", example):
+        changed = [name for name, version in _versions(network).items() if version != state[name]]
+        require(not changed, f"changed: {', '.join(changed)}")
+        require(torch.equal(images, kept), "changed: the pixels")
+
+
+def _check_kind(model: PromptableModel, embedding: Any, alone: list[Any], kind: PromptKind, example: str) -> None:
     prompts = _prompts(model.spec, kind)
     with rule("decode returns finite logits (n, h, h) over the square input and finite scores (n,)", example):
         decoded = _decode(model, embedding, prompts)
@@ -97,12 +104,13 @@ def _check_kind(model: PromptableModel, embedding: Any, single: Any, kind: Promp
         finite = bool(decoded.logits.isfinite().all()) and bool(decoded.scores.isfinite().all())
         require(decoded.logits.is_floating_point() and finite, f"{decoded.logits.dtype}, finite: {finite}")
     with rule("a batch of images gives what each image gives alone", example):
-        _require_alike(_decode(model, single, prompts[:1]), _part(decoded, 0))
+        for index in range(2):
+            _require_alike(_decode(model, alone[index], [prompts[index]]), _part(decoded, index))
     with rule("two prompts on one image give what each gives alone", example):
-        shared = _decode(model, single, prompts)
+        shared = _decode(model, alone[0], prompts)
         require(tuple(shared.logits.shape) == shape, f"logits {tuple(shared.logits.shape)}")
         for index in range(2):
-            _require_alike(_decode(model, single, [prompts[index]]), _part(shared, index))
+            _require_alike(_decode(model, alone[0], [prompts[index]]), _part(shared, index))
     with rule("the prompt matters: another one gives another mask", example):
         require(not torch.equal(shared.logits[0], shared.logits[1]), "the same logits for both")
 
