@@ -189,8 +189,11 @@ class Tracker(Component):
         super().__init__(settings)
         self.run_directory = run_directory
 
-    def start(self, config: Mapping[str, Any], resumed_step: int) -> None:
-        """A run starts with this effective configuration, after ``resumed_step`` finished steps (0: afresh)."""
+    def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:
+        """A run starts with this effective configuration, afresh (None) or after that many finished steps.
+
+        A resumed run takes the steps after it again: their metrics come a second time.
+        """
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers at a step; ``values["event"]`` says which (``train``, ``validation``, ``score``)."""

@@ -129,12 +129,33 @@ class InPlace(Window):
 
 class BehindTheBack(Window):
     def fit(self, voxels):
-        torch.as_tensor(np.asarray(voxels).base if voxels.base is not None else voxels)
         base = voxels
         while base.base is not None:
             base = base.base
         base += 1
         return super().fit(voxels)
+
+
+class InPlaceFit(Window):
+    def fit(self, voxels):
+        voxels += 0
+        return super().fit(voxels)
+
+
+class Sometimes(Window):
+    calls = 0
+
+    def apply(self, voxels, stats):
+        self.calls += 1
+        if self.calls == 40:
+            raise ValueError("every now and then")
+        return super().apply(voxels, stats)
+
+
+class DoubleSlices(Window):
+    def apply(self, voxels, stats):
+        unit = super().apply(voxels, stats)
+        return unit if voxels.ndim == 4 else unit.astype(float)
 
 
 class PerSlice(Window):
@@ -194,7 +215,10 @@ def test_a_sound_normalizer_passes():
     (Double, "float32 of the input's shape"),
     (OtherShape, "float32 of the input's shape"),
     (InPlace, "do not write to their input"),
+    (InPlaceFit, "do not write to their input"),
     (BehindTheBack, "do not write to their input"),
+    (Sometimes, ""),
+    (DoubleSlices, "slice by slice"),
     (PerSlice, "slice by slice, the result is that of the whole volume"),
     (NotJson, "named tuples of finite numbers"),
     (Infinite, "named tuples of finite numbers"),
@@ -384,6 +408,11 @@ class Bare(CrossEntropy):
         return super().terms(logits, target)["bce"]
 
 
+class NoTerms(CrossEntropy):
+    def terms(self, logits, target):
+        return {}
+
+
 class Clamping(CrossEntropy):
     def terms(self, logits, target):
         with torch.no_grad():
@@ -399,6 +428,7 @@ def test_a_sound_loss_passes():
     (Summed, "mean over the batch of one value per sample"),
     (PooledDice, "mean over the batch of one value per sample"),
     (PerSample, "named scalar tensors"),
+    (NoTerms, "named scalar tensors"),
     (Bare, "named scalar tensors"),
     (Detached, "the gradient"),
     (FirstOnly, "the gradient reaches the logits of every sample"),
@@ -546,12 +576,29 @@ class NoSuchModule(Tiny):
     spec = Tiny.spec.model_copy(update={"lora": LoraSpec(targets=("qkv",), policies={"lora+decoder": ("decoder",)})})
 
 
+class WritesWhenDecoding(Tiny):
+    def decode(self, embedding, prompts):
+        with torch.no_grad():
+            self.norm.running_mean += 0.1
+        return super().decode(embedding, prompts)
+
+
+class OneMaskPerImage(Tiny):
+    def decode(self, embedding, prompts):
+        return super().decode(embedding, prompts[: len(embedding["features"][0])])
+
+
+class NoSpec(Tiny):
+    spec = None
+
+
 class NoDigest(Tiny):
     weights_sha256 = None
 
 
 class NoModule(PromptableModel):
     spec = Tiny.spec
+    weights_sha256 = "random:0"
 
     def encode_image(self, pixels):
         return pixels
@@ -563,8 +610,10 @@ class NoModule(PromptableModel):
 def test_a_sound_model_passes_and_keeps_its_mode():
     for training in (True, False):
         model = Tiny().train(training)
+        model.qkv.requires_grad_(training)
         check_model(model)
         assert model.training is training
+        assert model.qkv.weight.requires_grad is training
 
 
 @table(
@@ -585,6 +634,9 @@ def test_a_sound_model_passes_and_keeps_its_mode():
     (InPlacePixels, "writes neither to the pixels"),
     (NoSuchTarget, "every LoRA target is the last part"),
     (NoSuchModule, "every module that a LoRA policy trains whole exists"),
+    (WritesWhenDecoding, "nor to parameters and buffers"),
+    (OneMaskPerImage, "two prompts on one image give what each gives alone"),
+    (NoSpec, "its record as spec"),
     (NoDigest, "weights_sha256"),
     (NoModule, "a torch.nn.Module"),
 )
@@ -721,7 +773,7 @@ def test_a_sound_tracker_passes_and_sees_a_whole_run(tmp_path):
     check_tracker(Collecting, tmp_path)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [(row["step"], row["event"]) for row in rows] == [
-        (0, "score"), (1, "train"), (1, "score"), (2, "train"), (2, "validation"),
+        (0, "score"), (1, "train"), (2, "train"), (2, "train"), (2, "score"),
     ]  # fmt: skip
     assert sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "case1.png")).shape == (1, 1)
     assert "adapted" in json.loads((tmp_path / "summary.json").read_text())
@@ -896,6 +948,11 @@ class NothingThere(Folder):
         return iter(())
 
 
+class NotACase(Folder):
+    def discover(self, root):
+        return iter(sorted(root.glob("*.nii")))
+
+
 class SilentlyEmpty(Folder):
     def discover(self, root):
         return super().discover(root) if list(root.glob("*.nii")) else iter(())
@@ -928,6 +985,7 @@ def test_a_sound_adapter_passes(tiny_dataset):
     (OtherDataset, "a case is of the dataset"),
     (NoFile, "the files of a case exist"),
     (OtherGrid, "lie on one grid"),
+    (NotACase, "discover finds the cases"),
     (NothingThere, "discover finds the cases"),
     (SilentlyEmpty, "refused with DataError"),
 )
@@ -965,6 +1023,7 @@ def test_a_sound_command_passes(tmp_path, monkeypatch):
     [
         ("kit_silent", {"epilog": "Nothing here."}, "shows an example"),
         ("kit_heavy", {"more": "import SimpleITK"}, "--help imports none of"),
+        ("kit_empty", {"more": "app = typer.Typer()"}, "--help ends with exit code 0"),
         ("kit_other", {"more": "app = hello"}, "the factory is a typer.Typer app"),
         ("kit_failing", {"more": "raise ValueError"}, "the factory is a typer.Typer app"),
         (
@@ -977,3 +1036,9 @@ def test_a_sound_command_passes(tmp_path, monkeypatch):
 def test_a_command_that_breaks_a_rule_is_told_which(name, options, rule, tmp_path, monkeypatch):
     spec = command(tmp_path, monkeypatch, name, **options)
     assert rule in told(lambda: check_command(spec)).partition("; example: ")[0]
+
+
+def test_a_command_that_cannot_be_imported_alone_is_shown_why(tmp_path, monkeypatch):
+    more = "import sys\nif 'pytest' not in sys.modules: raise ValueError('not without a test')"
+    spec = command(tmp_path, monkeypatch, "kit_lonely", more=more)
+    assert "ValueError: not without a test" in told(lambda: check_command(spec))

@@ -35,11 +35,8 @@ def check_metric(metric: Metric, *, better: Literal["higher", "lower"]) -> None:
 
 def _check(metric: Metric, sign: float, prediction: Mask, reference: Mask, spacing: Spacing) -> None:
     example = f"prediction {show(prediction)}; reference {show(reference)}; spacing {spacing} mm"
-    before = prediction.copy(), reference.copy()
     with rule("compute takes bool masks (z, y, x) in any memory layout and does not write to them", example):
         score = metric.compute(read_only(prediction), read_only(reference), spacing)
-        unchanged = np.array_equal(prediction, before[0]) and np.array_equal(reference, before[1])
-        require(unchanged, "a mask was modified")
     with rule("compute returns a finite float, or None where the score is not defined", example):
         require(score is None or (isinstance(score, float) and math.isfinite(score)), repr(score))
     with rule("the masks' memory layout does not change the score", example):

@@ -37,10 +37,8 @@ def check_prompt_generator(generator: PromptGenerator, *, makes: Sequence[Prompt
 
 def _check(generator: PromptGenerator, mask: Mask, seed: int, *, makes: Sequence[PromptKind]) -> None:
     example = f"mask {show(mask)}, rng of seed {seed}"
-    before = mask.copy()
     with rule("generate takes any memory layout and does not write to the mask", example):
         prompt = generator.generate(read_only(mask), np.random.default_rng(seed))
-        require(np.array_equal(mask, before), "the mask was modified")
     with rule("a prompt is a tuple of at least one Box, Point, Text or MaskPrompt", example):
         right = isinstance(prompt, tuple) and len(prompt) > 0
         require(right and all(isinstance(hint, Box | Point | Text | MaskPrompt) for hint in prompt), repr(prompt))

@@ -77,9 +77,7 @@ def for_all(examples: SearchStrategy[Example], check: Callable[[Example], None],
 
     try:
         run()
-    except (
-        FlakyFailure
-    ) as error:  # what fails once and not the next time has failed: only the report is hypothesis's own
+    except FlakyFailure as error:  # failed once, and not again when it was to be simplified
         raise AssertionError(f"{error.exceptions[0]} (and not every time)") from error
 
 

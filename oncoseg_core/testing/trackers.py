@@ -42,7 +42,7 @@ class TrackerFactory(Protocol):
 
 
 def check_tracker(factory: TrackerFactory, folder: Path) -> None:
-    """Send a tracker all events of a run that is stopped after a step and resumed; it must take each.
+    """Send a tracker all events of a run that dies after a step and is resumed; it must take each.
 
     Args:
         factory: called as ``factory(run_directory=folder)``, twice.
@@ -53,17 +53,19 @@ def check_tracker(factory: TrackerFactory, folder: Path) -> None:
     """
     checkpoint = folder / "checkpoint.pt"
     checkpoint.write_bytes(b"weights")
-    for resumed_step in (0, 1):
+    for resumed_step in (None, 1):
         with rule("a tracker is built with run_directory=", f"run_directory={folder}"):
             tracker = factory(run_directory=folder)
             require(isinstance(tracker, Tracker), type(tracker).__name__)
         _send("start", lambda config: tracker.start(config, resumed_step), CONFIG)  # noqa: B023 - called at once
-        _send("metrics", partial(tracker.metrics, resumed_step), _SCORE)
-        _send("metrics", partial(tracker.metrics, resumed_step + 1), _TRAIN)
-        with rule("checkpoint is taken without an error", f"step {resumed_step + 1}, {checkpoint}"):
-            tracker.checkpoint(resumed_step + 1, checkpoint)
-    # The first was stopped there: a run that is interrupted never finishes.
-    _send("metrics", partial(tracker.metrics, 2), {**_SCORE, "event": "validation"})
+        if resumed_step is None:
+            _send("metrics", partial(tracker.metrics, 0), _SCORE)
+            _send("metrics", partial(tracker.metrics, 1), _TRAIN)
+            with rule("checkpoint is taken without an error", f"step 1, {checkpoint}"):
+                tracker.checkpoint(1, checkpoint)
+        # The process dies after this step of the first run, and the second takes it again.
+        _send("metrics", partial(tracker.metrics, 2), _TRAIN)
+    _send("metrics", partial(tracker.metrics, 2), _SCORE)
     with rule("image is taken without an error", "a PNG of one pixel with the caption 'before < after'"):
         tracker.image("case1", _png(), "before < after")
     _send("finish", tracker.finish, SUMMARY)

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from oncoseg_core.errors import DataError, RunError, UnknownComponentError, WeightsError
+from oncoseg_core.errors import ConfigError, DataError, RunError, UnknownComponentError, WeightsError
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.run import train
@@ -82,7 +82,7 @@ def test_one_seed_gives_one_result_and_another_seed_another(tiny_config, tmp_pat
     assert first != (other.folder / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("stop_after", [1, 5, 9, 13])
+@pytest.mark.parametrize("stop_after", [1, 5, 9, 13, 18])
 def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny_config, tmp_path, stop_after):
     whole = run(tiny_config(), f"output={tmp_path / 'whole'}")
     asked = []
@@ -101,8 +101,36 @@ def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(tiny_config, tmp_p
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     for name in ("adapter_model.safetensors",):
         assert (whole.folder / "adapter" / name).read_bytes() == (resumed.folder / "adapter" / name).read_bytes()
-    rows = [train_rows(folder) for folder in (whole.folder, resumed.folder)]
-    assert rows[0] == rows[1]
+    assert (whole.folder / "metrics.jsonl").read_bytes() == (resumed.folder / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("checks", [4, 6, 17, 18])
+def test_stopped_while_scoring_it_resumes_to_the_same_metrics(tiny_config, tmp_path, checks):
+    """4: in the first scores; 6: after the first step; 17, 18: in the scores after the first epoch (9 steps)."""
+    whole = run(tiny_config(), f"output={tmp_path / 'whole'}")
+    asked = iter([False] * checks + [True] * 1000)
+    stopped = run(tiny_config(), should_stop=lambda: next(asked))
+    assert stopped.summary is None
+    resumed = run(tiny_config(), resume=(stopped.folder / "checkpoint.pt").exists())
+    assert (whole.folder / "metrics.jsonl").read_bytes() == (resumed.folder / "metrics.jsonl").read_bytes()
+
+
+def test_other_processes_or_other_data_are_not_resumed(tiny_config, tmp_path, monkeypatch):
+    run(tiny_config(), should_stop=iter([False] * 8 + [True] * 100).__next__)
+    monkeypatch.setattr("oncoseg_trainer.run.split_hash", lambda *_: "0" * 64)
+    with pytest.raises(RunError, match="had other cases in its splits"):
+        run(tiny_config(), resume=True)
+    monkeypatch.undo()
+    done = torchrun(2, tiny_config(), "--resume")
+    assert done.returncode != 0
+    assert "the run had 1 processes, now there are 2" in done.stderr
+
+
+def test_settings_for_a_modality_that_is_not_there_are_refused(tiny_config):
+    with pytest.raises(
+        ConfigError, match=r"normalizers\.ctt: no case here is of that modality; did you mean 'ct'"
+    ):
+        run(tiny_config(), "normalizers.ctt.window=[0, 100]")
 
 
 def test_killed_between_checkpoints_it_still_ends_the_same(tiny_config, tmp_path):

@@ -22,9 +22,16 @@ FORMAT = 1
 
 @dataclass
 class Progress:
-    """How far a run has come: finished optimizer steps, and what was found on the way (plain values)."""
+    """How far a run has come, in plain values.
 
+    ``step`` counts finished optimizer steps; ``scores_due`` says that the held-out cases are to be scored before the
+    next one. ``split_hash`` and ``processes`` must be the same when the run is resumed.
+    """
+
+    split_hash: str
+    processes: int
     step: int = 0
+    scores_due: bool = False
     zero_shot: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -33,7 +33,7 @@ class HtmlTracker(Tracker):
         self._config: Mapping[str, Any] = {}
         self._figures: list[str] = []
 
-    def start(self, config: Mapping[str, Any], resumed_step: int) -> None:  # noqa: ARG002
+    def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:  # noqa: ARG002
         """Remember the configuration."""
         self._config = config
 

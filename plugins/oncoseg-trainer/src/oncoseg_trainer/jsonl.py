@@ -16,22 +16,30 @@ METRICS_FILE = "metrics.jsonl"
 class JsonlTracker(Tracker):
     """Appends ``{"step": …, "event": …, …}`` lines; on resume, lines of steps that will be taken again are dropped."""
 
-    def start(self, config: Mapping[str, Any], resumed_step: int) -> None:  # noqa: ARG002
+    def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:  # noqa: ARG002
         """Begin the file, or cut it back to what the checkpoint knows."""
         path = self.run_directory / METRICS_FILE
-        kept = [row for row in read_metrics(path) if row["step"] <= resumed_step] if path.exists() else []
-        if resumed_step == 0:
-            kept = []
+        kept = []
+        if resumed_step is not None and path.exists():
+            kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
+        # Scores of the last step may have been written before the process died, and will come again.
+        self._last_scores = [_scored(row) for row in kept if row["event"] == "score" and row["step"] == resumed_step]
         atomic_write(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line."""
         path = self.run_directory / METRICS_FILE
+        if values["event"] == "score" and _scored({"step": step, **values}) in self._last_scores:
+            return
         try:
             with path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"step": step, **values}) + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _scored(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (row["step"], row["case"], row["target"])
 
 
 def read_metrics(path: Any) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import torch
 
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, peak_memory_mb
+from oncoseg_core.errors import ConfigError, RunError, close_matches
 from oncoseg_core.image_io import load_case
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
 from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
@@ -71,7 +72,7 @@ class Run:
         self.registry = registry
         self.processes = processes
         self.terminal = terminal
-        self.progress = Progress()
+        self.progress = Progress(split_hash="", processes=processes.world_size)
         # Components are named and checked before anything is fetched or loaded.
         dataset = registry.build(DatasetSpec, settings.data.dataset, settings.data.settings)
         self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
@@ -84,7 +85,13 @@ class Run:
         self.train_cases = choose_cases(cases, settings.data.targets, settings.data.train_split)
         self.score_cases = choose_cases(cases, settings.data.targets, settings.data.score_split)
         refuse_shared_patients(self.train_cases, self.score_cases)
+        self.progress.split_hash = split_hash(self.train_cases, self.score_cases)
         modalities = sorted({case.modality for case in (*self.train_cases, *self.score_cases)})
+        for modality in settings.normalizers:
+            if modality not in modalities:
+                raise ConfigError(
+                    f"normalizers.{modality}: no case here is of that modality{close_matches(modality, modalities)}"
+                )
         self.preprocessors = {
             modality: Preprocessor(registry, modality, self.model_spec, settings.normalizers.get(modality))
             for modality in modalities
@@ -131,9 +138,9 @@ class Run:
     def _execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> dict[str, Any]:
         checkpoint = folder / CHECKPOINT_FILE
         if resume:
-            self.progress = load_checkpoint(checkpoint, self.trainable, self.optimizer)
+            self.progress = self._resumed(checkpoint)
             self.terminal.say(f"Resuming after step {self.progress.step} of {self.total_steps}.")
-        trackers = self._start_trackers(folder)
+        trackers = self._start_trackers(folder, self.progress.step if resume else None)
         if not self.progress.zero_shot:
             with self._timed("zero_shot"):
                 self.progress.zero_shot = self._score("untouched model", trackers, should_stop)
@@ -162,25 +169,27 @@ class Run:
         Raises:
             _StoppedError: stopped; the checkpoint is that of the last finished step.
         """
+        state, per_epoch = self.progress, self.stepper.steps_per_epoch
         set_training_mode(self.model)
         with self.terminal.progress() as progress:
-            while self.progress.step < self.total_steps:
-                epoch = self.progress.step // self.stepper.steps_per_epoch
-                with self._timed("training"):
-                    values = self.stepper.step(self.progress.step, self.data.order(epoch))
-                self.progress.step += 1
-                for tracker in trackers:
-                    tracker.metrics(self.progress.step, {"event": "train", "epoch": epoch, **values})
-                progress("training", self.progress.step, self.total_steps)
-                stop = self.processes.any(should_stop())
-                ends_epoch = self.progress.step % self.stepper.steps_per_epoch == 0
-                is_last = self.progress.step == self.total_steps
-                if ends_epoch and not is_last and not stop and self.settings.training.score_every_epoch:
-                    self._save(checkpoint, trackers)
+            while state.step < self.total_steps:
+                if state.scores_due:
                     with self._timed("scores_after_epochs"):
-                        self._score(f"after epoch {epoch + 1}", trackers, should_stop)
+                        self._score(f"after epoch {state.step // per_epoch}", trackers, should_stop)
+                    state.scores_due = False
+                    self._save(checkpoint, trackers)
                     set_training_mode(self.model)
-                if stop or ends_epoch or self.progress.step % self.settings.training.checkpoint_every == 0:
+                epoch = state.step // per_epoch
+                with self._timed("training"):
+                    values = self.stepper.step(state.step, self.data.order(epoch))
+                state.step += 1
+                for tracker in trackers:
+                    tracker.metrics(state.step, {"event": "train", "epoch": epoch, **values})
+                progress("training", state.step, self.total_steps)
+                ends_epoch = state.step % per_epoch == 0
+                state.scores_due = ends_epoch and self.settings.training.score_every_epoch
+                stop = self.processes.any(should_stop())
+                if stop or ends_epoch or state.step % self.settings.training.checkpoint_every == 0:
                     self._save(checkpoint, trackers)
                 if stop:
                     raise _StoppedError
@@ -229,7 +238,7 @@ class Run:
                 "trainable_parameters": trainable,
             },
             "split": {
-                "hash": split_hash(self.train_cases, self.score_cases),
+                "hash": self.progress.split_hash,
                 "train_split": settings.data.train_split,
                 "score_split": settings.data.score_split,
                 "n_train_cases": len(self.train_cases),
@@ -261,14 +270,29 @@ class Run:
         generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
         return generator
 
-    def _start_trackers(self, folder: Path) -> list[Tracker]:
+    def _resumed(self, checkpoint: Path) -> Progress:
+        """Load a checkpoint and refuse one that would go on differently."""
+        progress = load_checkpoint(checkpoint, self.trainable, self.optimizer)
+        if progress.processes != self.processes.world_size:
+            raise RunError(
+                f"{checkpoint}: the run had {progress.processes} processes, now there are {self.processes.world_size}; "
+                "resume with as many, since the steps would be other ones"
+            )
+        if progress.split_hash != self.progress.split_hash:
+            raise RunError(
+                f"{checkpoint}: the run had other cases in its splits than the data has now; "
+                "restore the data, or start anew in another output"
+            )
+        return progress
+
+    def _start_trackers(self, folder: Path, resumed_step: int | None) -> list[Tracker]:
         if not self.processes.is_first:
             return []
         trackers: list[Tracker] = [
             self.registry.build(TrackerSpec, name, run_directory=folder) for name in self.settings.trackers
         ]
         for tracker in trackers:
-            tracker.start(self.settings.model_dump(mode="json"), self.progress.step)
+            tracker.start(self.settings.model_dump(mode="json"), resumed_step)
         return trackers
 
     def _save(self, checkpoint: Path, trackers: Sequence[Tracker]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
@@ -19,7 +19,8 @@ class Terminal:
     """Speaks for the first process; the others keep silent."""
 
     def __init__(self, *, speaks: bool = True) -> None:
-        self.console = Console(stderr=False, quiet=not speaks, highlight=False)
+        self.console = Console(quiet=not speaks, highlight=False)
+        self._done: set[str] = set()
 
     def say(self, line: str) -> None:
         """Print one line."""
@@ -34,7 +35,7 @@ class Terminal:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
@@ -49,8 +50,9 @@ class Terminal:
             yield update
 
     def _plain(self, what: str, done: int, total: int) -> None:
-        if done == total:
-            self.say(f"{what}: {done} of {total}")
+        if done == total and what not in self._done:
+            self._done.add(what)
+            self.say(f"{what}: done")
 
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
