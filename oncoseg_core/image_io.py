@@ -6,7 +6,10 @@ grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +53,7 @@ def read_volume(paths: Path | Sequence[Path], modality: str) -> Volume:
         geometry.require_same_grid(other, str(files[0]), str(file))
         channels.append(voxels)
     voxels = channels[0] if len(channels) == 1 else np.concatenate(channels)
-    physical = _suffix(files[0]) not in PICTURE_SUFFIXES
-    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
+    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], _is_physical(files[0]))
 
 
 def read_label(path: Path, image: Volume) -> npt.NDArray[np.generic]:
@@ -156,9 +158,10 @@ def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry]:
     if _suffix(path) not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
         known = ", ".join(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
         raise ImageReadError(f"{path}: unknown image format; expected one of {known}")
+    _require_whole_jpeg(path)
     reader = sitk.ImageFileReader()
     try:
-        with without_twin(path) as alone:
+        with without_twin(path) as alone, _silent_codecs():
             reader.SetFileName(str(alone))
             reader.ReadImageInformation()
             _require_two_or_three_axes(reader, path)
@@ -179,6 +182,9 @@ def _require_two_or_three_axes(reader: Any, path: Path) -> None:
             f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
             "give one file per channel or time point"
         )
+    if reader.GetDimension() == 2 and _suffix(path) in NIFTI_SUFFIXES:
+        # ITK drops the third axis of the affine, and with it the slice's place in the body.
+        raise ImageReadError(f"{path}: a NIfTI file with two axes loses its place; save it with three (z = 1)")
 
 
 def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
@@ -217,9 +223,48 @@ def _suffix(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
+def _is_physical(path: Path) -> bool:
+    """Whether the file tells the size of a voxel in mm along all three axes."""
+    if _suffix(path) in PICTURE_SUFFIXES:
+        return False
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return bool(reader.GetDimension() == 3)
+
+
+def _require_whole_jpeg(path: Path) -> None:
+    """Refuse a JPEG without its end marker: the decoder would fill the rest with grey and go on."""
+    if _suffix(path) not in (".jpg", ".jpeg"):
+        return
+    with path.open("rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 1024))
+        if b"\xff\xd9" not in stream.read():
+            raise ImageReadError(f"{path}: is cut short: a JPEG ends with the bytes FF D9; copy or download it again")
+
+
+@contextmanager
+def _silent_codecs() -> Iterator[None]:
+    """Keep MetaIO, libpng and libtiff, which print their complaints before ITK raises, from the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _reason(error: RuntimeError) -> str:
     """The telling line of an ITK error, without its source file and addresses."""
     noise = ("Exception thrown", "/", "sitk::ERROR", "Reason: No such file")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(noise)] or lines
-    return "it is cut short, damaged, or not of that format (" + telling[-1].split("): ", 1)[-1][:160] + ")"
+    detail = telling[-1].split("): ", 1)[-1][:160]
+    if "orthonormal" in str(error) or "direction" in str(error):
+        return f"its axes are not at right angles (sheared), which no format but NIfTI can hold; resample it ({detail})"
+    if "Unable to determine ImageIO" in str(error):
+        return "its content is not of the format that its name says, or it is NIfTI-2, which is not read"
+    return f"it is cut short, damaged, or not of that format ({detail})"

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -48,14 +48,18 @@ NORMALISATIONS = (
 )
 
 
-class _Manifest(BaseModel):
-    """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it."""
+class AdapterManifest(BaseModel):
+    """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it.
+
+    ``normalizers`` are the settings of each modality it was trained on: prediction must use the same.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str
     base_weights_sha256: str
     lora: LoraSettings
+    normalizers: dict[str, dict[str, Any]]
     versions: dict[str, str]
     files: dict[str, str]
 
@@ -117,7 +121,13 @@ def set_training_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def save_adapter(model: nn.Module, directory: Path, *, versions: Mapping[str, str]) -> None:
+def save_adapter(
+    model: nn.Module,
+    directory: Path,
+    *,
+    versions: Mapping[str, str],
+    normalizers: Mapping[str, Mapping[str, Any]],
+) -> None:
     """Write what was trained to a folder that PEFT can read too.
 
     ``adapter_model.safetensors`` and ``adapter_config.json`` are PEFT's; ``oncoseg.json`` says which model and base
@@ -128,6 +138,7 @@ def save_adapter(model: nn.Module, directory: Path, *, versions: Mapping[str, st
         model: a model from :func:`adapt`.
         directory: made when missing; an adapter in it is replaced.
         versions: names and versions of the software that trained it.
+        normalizers: by modality, the settings with which the images were normalised.
 
     Raises:
         UsageError: the model is not adapted.
@@ -145,10 +156,11 @@ def save_adapter(model: nn.Module, directory: Path, *, versions: Mapping[str, st
         WEIGHTS_FILE: safetensors.torch.save(tensors, metadata={"format": "pt"}),
         CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True).encode(),
     }
-    manifest = _Manifest(
+    manifest = AdapterManifest(
         model=base.spec.name,
         base_weights_sha256=base.weights_sha256,
         lora=cast("LoraSettings", model.lora_settings),
+        normalizers={modality: dict(values) for modality, values in normalizers.items()},
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     )
@@ -176,7 +188,7 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
             weights, or its tensors are not those of the model's LoRA layers.
     """
     base = _promptable(model)
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     if manifest.model != base.spec.name:
         raise WeightsError(
             f"{directory}: the adapter was trained for model {manifest.model!r}, this is {base.spec.name!r}; "
@@ -243,12 +255,17 @@ def _adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
     return cast("dict[str, torch.Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
 
 
-def _read_manifest(directory: Path) -> _Manifest:
+def read_manifest(directory: Path) -> AdapterManifest:
+    """What an adapter's folder says of it.
+
+    Raises:
+        WeightsError: the folder or its record is missing, or is not one of an adapter.
+    """
     path = directory / MANIFEST_FILE
     if not directory.is_dir():
         raise WeightsError(f"{directory}: no such folder; expected an adapter ({MANIFEST_FILE}, {WEIGHTS_FILE})")
     try:
-        return _Manifest.model_validate_json(path.read_bytes())
+        return AdapterManifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise WeightsError(
             f"{path}: {error.strerror or error}; expected the record that is saved beside an adapter"
@@ -259,7 +276,7 @@ def _read_manifest(directory: Path) -> _Manifest:
         raise WeightsError(f"{path}: is not the record of an adapter: {where}: {first['msg']}") from error
 
 
-def _read_file(directory: Path, name: str, manifest: _Manifest) -> bytes:
+def _read_file(directory: Path, name: str, manifest: AdapterManifest) -> bytes:
     path = directory / name
     try:
         content = path.read_bytes()

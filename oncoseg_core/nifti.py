@@ -59,8 +59,9 @@ def lost_by_itk(path: Path, reader: Any) -> LostVoxels:
     Raises:
         ImageReadError: the file holds fewer bytes than its header promises, or is no whole gzip.
     """
-    voxels = int(np.prod(reader.GetSize(), dtype=np.int64)) * reader.GetNumberOfComponents()
-    expected = voxels * int(reader.GetMetaData("bitpix")) // 8
+    axes = range(1, int(reader.GetMetaData("dim[0]")) + 1)
+    elements = int(np.prod([int(reader.GetMetaData(f"dim[{axis}]")) for axis in axes], dtype=np.int64))
+    expected = elements * int(reader.GetMetaData("bitpix")) // 8
     kind = FLOATS.get(int(reader.GetMetaData("datatype")))
     positions: list[npt.NDArray[np.int64]] = []
     values: list[npt.NDArray[np.floating[Any]]] = []

@@ -166,17 +166,18 @@ class Predictor:
         return self.model.encode_image(pixels[None].to(self.device))
 
     def _weights_hash(self) -> str:
-        """The weights' fingerprint, taken anew when a parameter was written to, or an adapter switched on or off."""
+        """The fingerprint, taken anew when a parameter was written to or an adapter switched, scaled or merged.
+
+        Writing through ``parameter.data`` hides from torch's version counter, and so from this.
+        """
         network: Any = self.model
         tensors = network.state_dict(keep_vars=True).values()
-        # PEFT switches adapters off, and merges them, without touching a parameter's version.
-        adapters = [
-            (getattr(module, "disable_adapters", None), tuple(getattr(module, "merged_adapters", ())))
-            for module in network.modules()
-        ]
-        state = hash((tuple((tensor.data_ptr(), tensor._version) for tensor in tensors), tuple(adapters)))  # noqa: SLF001
+        # PEFT switches, scales and merges adapters without touching a parameter's version.
+        switches = ("disable_adapters", "active_adapters", "merged_adapters", "scaling")
+        adapters = str([[getattr(module, switch, None) for switch in switches] for module in network.modules()])
+        state = hash((tuple((tensor.data_ptr(), tensor._version) for tensor in tensors), adapters))  # noqa: SLF001
         if self._weights is None or self._weights[0] != state:
-            self._weights = (state, f"{weights_fingerprint(network)}{hash(tuple(adapters))}")
+            self._weights = (state, weights_fingerprint(network) + adapters)
         return self._weights[1]
 
 

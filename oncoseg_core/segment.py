@@ -29,6 +29,7 @@ class SegmentRequest:
     modality: str | None
     adapter: Path | None
     output: Path | None
+    overwrite: bool
 
 
 def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
@@ -44,6 +45,8 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     output = request.output or Path(f"{_stem(request.image)}_mask.nii.gz")
     if output.resolve() == request.image.resolve():
         raise UsageError(f"--output {output} is the image itself; give the mask another name")
+    if output.exists() and not request.overwrite:
+        raise UsageError(f"{output} exists; give another --output, or --overwrite to replace it")
     volume = read_volume(request.image, request.modality or "unknown")
     modality, how = (request.modality, "as given") if request.modality else recognise_modality(registry, volume)
     volume = Volume(volume.voxels, volume.geometry, modality, volume.source, volume.physical)
@@ -51,11 +54,19 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     if request.slice_index is None and depth > 1:
         raise UsageError(f"{request.image}: has {depth} slices; say on which one the box is: --slice 0 to {depth - 1}")
     index = request.slice_index or 0
-    preprocessor = Preprocessor(registry, modality, spec)
+    normalizer_settings = None
+    if request.adapter is not None:
+        from oncoseg_core.lora import load_adapter, read_manifest
+
+        trained_on = read_manifest(request.adapter).normalizers
+        if modality not in trained_on:
+            raise UsageError(
+                f"{request.adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
+            )
+        normalizer_settings = trained_on[modality]
+    preprocessor = Preprocessor(registry, modality, spec, normalizer_settings)
     model = registry.build(ModelSpec, request.model)
     if request.adapter is not None:
-        from oncoseg_core.lora import load_adapter
-
         model = load_adapter(model, request.adapter)
     predictor = Predictor(model, {modality: preprocessor})
     segmentation = predictor.segment(volume, {index: (box,)})

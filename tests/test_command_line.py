@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import nibabel
 import numpy as np
@@ -155,12 +157,39 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["IMAGE", *BOX, "--slice", "1", "-o", "mask.png"], 2, ["a mask is written as one of"]),
         (["BRAIN", *BOX, "--slice", "1"], 2, ["its modality cannot be told", "--modality", "ct, mri"]),
         (["IMAGE", *BOX, "--slice", "1", "--adapter", "nowhere"], 1, ["nowhere: no such folder"]),
+        (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another --output, or --overwrite"]),
+        (["IMAGE", "--model", "litemedsam"], 2, ["Missing option '--box'", "--help shows how"]),
+        (["IMAGE", *BOX, "--slice", "one"], 2, ["'one' is not a valid int"]),
     ],
 )  # fmt: skip
 def test_segment_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, code, parts):
     names = {"IMAGE": str(samples / "lung1_image.nrrd"), "BRAIN": str(samples / "brain1_image.nrrd")}
     arguments = [names.get(argument, argument) for argument in arguments]
     failed(oncoseg("segment", *arguments, cwd=tmp_path), code, *(names.get(part, part) for part in parts))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["segmnt"], ["plugins", "--foo"]])
+def test_wrong_usage_is_one_line(arguments):
+    failed(oncoseg(*arguments), 2, "--help shows how")
+
+
+def test_without_arguments_there_is_help():
+    done = oncoseg()
+    assert done.returncode == 0
+    assert "segment" in done.stdout
+
+
+def test_an_interrupt_is_one_line(samples, tmp_path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", "from oncoseg_core.cli import main; main()", "segment",
+         str(samples / "lung1_image.nrrd"), *BOX, "--slice", "1"],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    time.sleep(1.5)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert (child.returncode, errors) == (1, "error: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -209,11 +209,11 @@ def test_four_axes_are_refused_with_their_sizes(tmp_path):
         read_volume(tmp_path / "four.nii.gz", "mri")
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha", ".png", ".tif", ".jpg"])
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.95])
 def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix, kept, capfd):
     path = tmp_path / f"a{suffix}"
-    if suffix in (".png", ".tif"):
+    if suffix in (".png", ".tif", ".jpg"):
         noise = np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)
         sitk.WriteImage(sitk.GetImageFromArray(noise), str(path))
     else:
@@ -223,6 +223,7 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, suffix, kept, capfd):
     with pytest.raises(ImageReadError, match=rf"a{suffix}: ") as caught:
         read_volume(path, "ct")
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_whole_gzip_around_a_cut_short_nifti_is_refused(tmp_path, voxels):
@@ -241,6 +242,31 @@ def test_what_is_no_image_is_named(tmp_path, name, message):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ImageReadError, match=f"{name}: {message}"):
         read_volume(tmp_path / name, "ct")
+
+
+def test_a_nifti_with_two_axes_is_refused_as_it_would_lose_its_place(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((30, 40), dtype=np.int16), np.diag([1, 1, 5, 1])), tmp_path / "two.nii")
+    with pytest.raises(ImageReadError, match=r"two\.nii: a NIfTI file with two axes loses its place"):
+        read_volume(tmp_path / "two.nii", "mri")
+
+
+def test_other_flat_formats_have_no_millimetres_across(tmp_path):
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5), dtype=np.int16)), str(tmp_path / "flat.nrrd"))
+    assert not read_volume(tmp_path / "flat.nrrd", "mri").physical
+
+
+def test_rgb_nifti_is_whole(tmp_path):
+    colour = np.random.default_rng(0).integers(0, 255, (4, 5, 6, 3), dtype=np.uint8)
+    write(tmp_path / "rgb.nii.gz", colour)
+    assert np.array_equal(read_volume(tmp_path / "rgb.nii.gz", "dermoscopy").voxels, np.moveaxis(colour, -1, 0))
+
+
+def test_a_sheared_affine_is_named(tmp_path):
+    affine = np.eye(4)
+    affine[0, 1] = 0.5
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5), dtype=np.int16), affine), tmp_path / "sheared.nii")
+    with pytest.raises(ImageReadError, match="its axes are not at right angles"):
+        read_volume(tmp_path / "sheared.nii", "ct")
 
 
 def test_text_that_calls_itself_nifti_is_refused(tmp_path):

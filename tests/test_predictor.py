@@ -153,6 +153,12 @@ def test_changed_weights_and_a_switched_adapter_are_noticed():
     with adapted.disable_adapter():
         assert np.array_equal(logits(), before)
     assert np.array_equal(logits(), after)
+    adapted.base_model.model.qkv.scaling["default"] = 3.0
+    scaled = logits()
+    assert not np.array_equal(scaled, after)
+    adapted.add_adapter("other", adapted.peft_config["default"])
+    adapted.set_adapter("other")
+    assert np.array_equal(logits(), before)
 
 
 def test_the_cache_keeps_to_its_limit_and_drops_the_oldest():

@@ -87,7 +87,7 @@ def test_training_the_decoder_whole_and_bringing_the_adapter_back(tmp_path):
     changed = moved(before, model)
     assert all("lora_" in name or ".modules_to_save." in name for name in changed)
     assert any(".modules_to_save." in name for name in changed)
-    save_adapter(model, tmp_path, versions={"oncoseg-litemedsam": "0.1.0"})
+    save_adapter(model, tmp_path, versions={"oncoseg-litemedsam": "0.1.0"}, normalizers={"ct": {}})
     again = load_adapter(LiteMedSAM(), tmp_path)
     assert torch.equal(predict(again), predict(model))
     assert weights_fingerprint(again) == weights_fingerprint(model)

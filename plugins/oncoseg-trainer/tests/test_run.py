@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from oncoseg_core.errors import ConfigError, DataError, RunError, UnknownComponentError, WeightsError
+from oncoseg_core.errors import ConfigError, DataError, RunError, UnknownComponentError, UsageError, WeightsError
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.run import train
@@ -111,7 +111,7 @@ def test_stopped_while_scoring_it_resumes_to_the_same_metrics(tiny_config, tmp_p
     asked = iter([False] * checks + [True] * 1000)
     stopped = run(tiny_config(), should_stop=lambda: next(asked))
     assert stopped.summary is None
-    resumed = run(tiny_config(), resume=(stopped.folder / "checkpoint.pt").exists())
+    resumed = run(tiny_config(), resume=True)
     assert (whole.folder / "metrics.jsonl").read_bytes() == (resumed.folder / "metrics.jsonl").read_bytes()
 
 
@@ -127,9 +127,7 @@ def test_other_processes_or_other_data_are_not_resumed(tiny_config, tmp_path, mo
 
 
 def test_settings_for_a_modality_that_is_not_there_are_refused(tiny_config):
-    with pytest.raises(
-        ConfigError, match=r"normalizers\.ctt: no case here is of that modality; did you mean 'ct'"
-    ):
+    with pytest.raises(ConfigError, match=r"normalizers\.ctt: no case here is of that modality; did you mean 'ct'"):
         run(tiny_config(), "normalizers.ctt.window=[0, 100]")
 
 
@@ -151,9 +149,9 @@ def test_killed_between_checkpoints_it_still_ends_the_same(tiny_config, tmp_path
 
 
 def test_two_processes_follow_one(tiny_config, tmp_path):
-    """Half the batch per process, without dropout (its masks are drawn per process): the same losses and scores."""
-    run(tiny_config(lora={"dropout": 0.0}, training={"batch_size": 4}), f"output={tmp_path / 'one'}")
-    config = tiny_config(lora={"dropout": 0.0}, training={"batch_size": 2})
+    """The same samples per step and micro-batch: the same losses and scores, dropout included."""
+    run(tiny_config(training={"batch_size": 1, "accumulation": 4}), f"output={tmp_path / 'one'}")
+    config = tiny_config(training={"batch_size": 1, "accumulation": 2})
     done = torchrun(2, config, "--set", f"output={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
     one, two = (train_rows(tmp_path / name) for name in ("one", "two"))
@@ -166,6 +164,16 @@ def test_two_processes_follow_one(tiny_config, tmp_path):
         assert right["case"] == left["case"]
         assert right["dice"] == pytest.approx(left["dice"], abs=2e-3)
     assert done.stdout.count("held-out cases, before") == 1  # one process speaks
+
+
+def test_two_processes_with_half_the_batch_follow_one(tiny_config, tmp_path):
+    """Without dropout: one batch of four is one forward, and draws other masks than two batches of two."""
+    run(tiny_config(lora={"dropout": 0.0}, training={"batch_size": 4}), f"output={tmp_path / 'one'}")
+    config = tiny_config(lora={"dropout": 0.0}, training={"batch_size": 2})
+    done = torchrun(2, config, "--set", f"output={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    for left, right in zip(train_rows(tmp_path / "one"), train_rows(tmp_path / "two"), strict=True):
+        assert right["loss"] == pytest.approx(left["loss"], abs=1e-4)
 
 
 def test_processes_without_a_sample_in_the_last_step_do_not_hang(tiny_config, tmp_path):
@@ -209,7 +217,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tiny_config, tmp_path, number)
     assert errors == ""
     assert f"--set output={tmp_path / 'run'} --resume" in " ".join(output.split())
     done = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert json.loads(done["progress"])["step"] == len(train_rows(tmp_path / "run"))
+    assert json.loads(done["run"])["step"] == len(train_rows(tmp_path / "run"))
 
 
 def test_a_folder_of_another_configuration_is_refused_with_the_keys(tiny_config, tmp_path):
@@ -221,11 +229,49 @@ def test_a_folder_of_another_configuration_is_refused_with_the_keys(tiny_config,
 
 
 def test_an_unfinished_run_asks_for_resume(tiny_config):
-    run(tiny_config(), should_stop=lambda: True)
-    # Stopped before anything was saved: simply starts again, and stops after the first saved state.
-    calls = iter([False] * 8 + [True] * 100)
-    assert run(tiny_config(), should_stop=lambda: next(calls)).summary is None
+    assert run(tiny_config(), should_stop=lambda: True).summary is None  # before the first score, already resumable
     with pytest.raises(RunError, match="holds an unfinished run of this configuration: go on with --resume"):
+        run(tiny_config())
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_config, tmp_path):
+    finished = run(tiny_config())
+    before = {path: path.stat().st_mtime_ns for path in sorted(finished.folder.rglob("*"))}
+    again = run(tiny_config(), resume=True)
+    assert again.summary == json.loads((finished.folder / "summary.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in sorted(finished.folder.rglob("*"))} == before
+
+
+def test_prompts_that_the_model_does_not_take_are_refused_first(tiny_config, tmp_path):
+    for use in ("train", "score"):
+        with pytest.raises(ConfigError, match="'point' makes prompts of kind 'point'; model 'tiny' takes box"):
+            run(tiny_config(), f"prompts.{use}={{name: point}}")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_adapter_remembers_how_its_images_were_normalised(tiny_config):
+    outcome = run(tiny_config(), "normalizers.ct.window=[-200, 300]")
+    record = json.loads((outcome.folder / "adapter" / "oncoseg.json").read_text())
+    assert record["normalizers"]["ct"]["window"] == [-200, 300]
+    assert set(record["normalizers"]) == {"ct", "mri"}
+    assert {"torch", "peft", "oncoseg-core", "oncoseg-tiny"} <= record["versions"].keys()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.learning_rate=.inf", "finite number"),
+        ("trackers=[html]", "draws its curves from the jsonl tracker"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(tiny_config, override, message):
+    with pytest.raises(ConfigError, match=message):
+        run(tiny_config(), override)
+
+
+def test_processes_without_torchrun_are_named(tiny_config, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="WORLD_SIZE is set but not RANK.*: start several processes with torchrun"):
         run(tiny_config())
 
 

@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 @dataclass
-class Progress:
+class RunState:
     """How far a run has come, in plain values.
 
     ``step`` counts finished optimizer steps; ``scores_due`` says that the held-out cases are to be scored before the
@@ -38,7 +38,7 @@ class Progress:
 
 def save_checkpoint(
     path: Path,
-    progress: Progress,
+    state: RunState,
     trainable: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     versions: Mapping[str, Any],
@@ -54,7 +54,7 @@ def save_checkpoint(
     torch.save(
         {
             "format": FORMAT,
-            "progress": json.dumps(vars(progress)),
+            "run": json.dumps(vars(state)),
             "trainable": {name: parameter.detach().cpu() for name, parameter in trainable.items()},
             "optimizer": optimizer.state_dict(),
             "versions": json.dumps(versions),
@@ -64,7 +64,7 @@ def save_checkpoint(
     atomic_write(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> Progress:
+def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> RunState:
     """Put a checkpoint's weights and optimizer state in place and say how far the run had come.
 
     Raises:
@@ -74,17 +74,17 @@ def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], optimizer
     if not path.exists():
         raise RunError(f"{path}: no checkpoint to resume from; start without --resume")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{path}: the checkpoint is damaged ({reason}); start anew in another output") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise WeightsError(f"{path}: is no checkpoint of this version of the trainer")
-    saved = state["trainable"]
-    if saved.keys() != trainable.keys() or any(saved[n].shape != p.shape for n, p in trainable.items()):
+    weights = saved["trainable"]
+    if weights.keys() != trainable.keys() or any(weights[n].shape != p.shape for n, p in trainable.items()):
         raise WeightsError(f"{path}: holds other trainable weights than this configuration has")
     with torch.no_grad():
         for name, parameter in trainable.items():
-            parameter.copy_(saved[name])
-    optimizer.load_state_dict(state["optimizer"])
-    return Progress(**json.loads(state["progress"]))
+            parameter.copy_(weights[name])
+    optimizer.load_state_dict(saved["optimizer"])
+    return RunState(**json.loads(saved["run"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,10 @@ def train(
     outcome = run_training(settings, registry, resume=resume)
     terminal = Terminal(speaks=outcome.is_first)
     if outcome.summary is None:
-        terminal.say(f"Stopped; what is done is saved. Go on with: {_resume_command(config, overrides or [], outcome)}")
+        terminal.say(
+            f"Stopped; what is done is saved. Go on with: {_resume_command(config, overrides or [], outcome)}"
+            + (" --allow-broken-plugins" if allow_broken_plugins else "")
+        )
         return
     terminal.scores(outcome.summary)
     terminal.say(f"Results: {outcome.folder}")
@@ -51,7 +55,9 @@ def train(
 def _resume_command(config: str, overrides: list[str], outcome: Outcome) -> str:
     kept = [override for override in overrides if not override.startswith("output=")]
     changes = [f"--set {shlex.quote(override)}" for override in (*kept, f"output={outcome.folder}")]
-    return " ".join(["oncoseg-train", shlex.quote(config), *changes, "--resume"])
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    program = "oncoseg-train" if processes == "1" else f"torchrun --nproc-per-node {processes} -m oncoseg_trainer"
+    return " ".join([program, shlex.quote(config), *changes, "--resume"])
 
 
 def main() -> None:

@@ -71,7 +71,7 @@ def _what_was_done(summary: Mapping[str, Any]) -> str:
         f"{summary['model']['name']} adapted with LoRA policy {summary['model']['policy']!r} "
         f"({summary['model']['trainable_parameters']:,} of {summary['model']['parameters']:,} parameters) on "
         f"{training['n_samples']} labelled slices of {split['n_train_cases']} cases in {training['steps']} steps; "
-        f"scored on {split['n_score_cases']} cases of other patients, {summary['n_slices']} labelled slices, "
+        f"scored on {split['n_score_cases']} other cases, {summary['n_slices']} labelled slices, "
         f"one {prompt['name']} per slice made from the reference ({json.dumps(prompt['settings'])})."
     )
 

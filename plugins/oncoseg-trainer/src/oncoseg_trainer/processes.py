@@ -11,9 +11,12 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
-from oncoseg_core.errors import RunError
+from oncoseg_core.errors import RunError, UsageError
 
 T = TypeVar("T")
+
+_LAUNCHED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun tells each process besides WORLD_SIZE."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,9 @@ def join_processes(device: str) -> Iterator[Processes]:
     chosen = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(chosen)
+    missing = [name for name in _LAUNCHED if name not in os.environ] if "WORLD_SIZE" in os.environ else []
+    if missing:
+        raise UsageError(f"WORLD_SIZE is set but not {', '.join(missing)}: start several processes with torchrun")
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
         yield Processes(0, 1, chosen)

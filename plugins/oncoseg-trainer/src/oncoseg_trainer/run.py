@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from oncoseg_core.atomic import atomic_write
-from oncoseg_core.environment import describe, peak_memory_mb
+from oncoseg_core.environment import describe, library_versions, peak_memory_mb
 from oncoseg_core.errors import ConfigError, RunError, close_matches
 from oncoseg_core.image_io import load_case
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
@@ -32,7 +32,7 @@ from oncoseg_core.records import (
 from oncoseg_core.registry import Registry
 from oncoseg_core.scoring import CaseScore, score_case, summarise
 from oncoseg_trainer.before_after import draw_cases
-from oncoseg_trainer.checkpoint import Progress, load_checkpoint, save_checkpoint
+from oncoseg_trainer.checkpoint import RunState, load_checkpoint, save_checkpoint
 from oncoseg_trainer.data import TrainingSet, choose_cases, refuse_shared_patients, split_hash
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.processes import Processes, join_processes
@@ -72,20 +72,27 @@ class Run:
         self.registry = registry
         self.processes = processes
         self.terminal = terminal
-        self.progress = Progress(split_hash="", processes=processes.world_size)
+        self.state = RunState(split_hash="", processes=processes.world_size)
         # Components are named and checked before anything is fetched or loaded.
         dataset = registry.build(DatasetSpec, settings.data.dataset, settings.data.settings)
         self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
+        for generator in (settings.prompts.train.name, settings.prompts.score.name):
+            for kind in registry.get(PromptGeneratorSpec, generator).makes:
+                if kind not in self.model_spec.prompt_kinds:
+                    raise ConfigError(
+                        f"prompt generator {generator!r} makes prompts of kind {kind!r}; "
+                        f"model {self.model_spec.name!r} takes {', '.join(self.model_spec.prompt_kinds)}"
+                    )
         with self._timed("data"), terminal.progress() as progress:
             root = settings.data.root or processes.on_first(lambda: dataset.fetch(progress))
             cases = list(dataset.discover(Path(root)))
         self.train_cases = choose_cases(cases, settings.data.targets, settings.data.train_split)
         self.score_cases = choose_cases(cases, settings.data.targets, settings.data.score_split)
         refuse_shared_patients(self.train_cases, self.score_cases)
-        self.progress.split_hash = split_hash(self.train_cases, self.score_cases)
+        self.state.split_hash = split_hash(self.train_cases, self.score_cases)
         modalities = sorted({case.modality for case in (*self.train_cases, *self.score_cases)})
         for modality in settings.normalizers:
             if modality not in modalities:
@@ -138,12 +145,14 @@ class Run:
     def _execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> dict[str, Any]:
         checkpoint = folder / CHECKPOINT_FILE
         if resume:
-            self.progress = self._resumed(checkpoint)
-            self.terminal.say(f"Resuming after step {self.progress.step} of {self.total_steps}.")
-        trackers = self._start_trackers(folder, self.progress.step if resume else None)
-        if not self.progress.zero_shot:
+            self.state = self._resumed(checkpoint)
+            self.terminal.say(f"Resuming after step {self.state.step} of {self.total_steps}.")
+        trackers = self._start_trackers(folder, self.state.step if resume else None)
+        if not resume:
+            self._save(checkpoint, trackers)  # from here on there is something to resume
+        if not self.state.zero_shot:
             with self._timed("zero_shot"):
-                self.progress.zero_shot = self._score("untouched model", trackers, should_stop)
+                self.state.zero_shot = self._score("untouched model", trackers, should_stop)
             self._save(checkpoint, trackers)
         self._train(checkpoint, trackers, should_stop)
         with self._timed("adapted"):
@@ -155,8 +164,16 @@ class Run:
                 ):
                     for tracker in trackers:
                         tracker.image(name, png, caption)
-            save_adapter(self.model, folder / "adapter", versions=self.registry.versions())
-        summary = self._summary(self.progress.zero_shot, adapted)
+            save_adapter(
+                self.model,
+                folder / "adapter",
+                versions={**library_versions(), **self.registry.versions()},
+                normalizers={
+                    modality: preprocessor.normalizer.settings.model_dump(mode="json")
+                    for modality, preprocessor in self.preprocessors.items()
+                },
+            )
+        summary = self._summary(self.state.zero_shot, adapted)
         if self.processes.is_first:
             for tracker in trackers:
                 tracker.finish(summary)
@@ -169,7 +186,7 @@ class Run:
         Raises:
             _StoppedError: stopped; the checkpoint is that of the last finished step.
         """
-        state, per_epoch = self.progress, self.stepper.steps_per_epoch
+        state, per_epoch = self.state, self.stepper.steps_per_epoch
         set_training_mode(self.model)
         with self.terminal.progress() as progress:
             while state.step < self.total_steps:
@@ -220,7 +237,7 @@ class Run:
         rows = [score.row() for _, scores in by_case for score in scores]
         for row in rows:
             for tracker in trackers:
-                tracker.metrics(self.progress.step, {"event": "score", **row})
+                tracker.metrics(self.state.step, {"event": "score", **row})
         return rows
 
     def _summary(self, zero_shot: list[dict[str, Any]], adapted: list[dict[str, Any]]) -> dict[str, Any]:
@@ -238,7 +255,7 @@ class Run:
                 "trainable_parameters": trainable,
             },
             "split": {
-                "hash": self.progress.split_hash,
+                "hash": self.state.split_hash,
                 "train_split": settings.data.train_split,
                 "score_split": settings.data.score_split,
                 "n_train_cases": len(self.train_cases),
@@ -247,7 +264,7 @@ class Run:
             },
             "prompt": settings.prompts.score.model_dump(mode="json"),
             "training": {
-                "steps": self.progress.step,
+                "steps": self.state.step,
                 "epochs": settings.training.epochs,
                 "n_samples": len(self.data),
                 "processes": self.processes.world_size,
@@ -255,7 +272,7 @@ class Run:
             "n_slices": sum(row["n_slices"] for row in adapted),
             "zero_shot": {"cases": zero_shot, "mean": self._means(zero_shot)},
             "adapted": {"cases": adapted, "mean": self._means(adapted)},
-            "seconds": {name: round(value, 1) for name, value in self.progress.seconds.items()},
+            "seconds": {name: round(value, 1) for name, value in self.state.seconds.items()},
             "peak_memory_mb": peak_memory_mb(),
             "versions": describe(self.registry),
         }
@@ -270,20 +287,20 @@ class Run:
         generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
         return generator
 
-    def _resumed(self, checkpoint: Path) -> Progress:
+    def _resumed(self, checkpoint: Path) -> RunState:
         """Load a checkpoint and refuse one that would go on differently."""
-        progress = load_checkpoint(checkpoint, self.trainable, self.optimizer)
-        if progress.processes != self.processes.world_size:
+        state = load_checkpoint(checkpoint, self.trainable, self.optimizer)
+        if state.processes != self.processes.world_size:
             raise RunError(
-                f"{checkpoint}: the run had {progress.processes} processes, now there are {self.processes.world_size}; "
+                f"{checkpoint}: the run had {state.processes} processes, now there are {self.processes.world_size}; "
                 "resume with as many, since the steps would be other ones"
             )
-        if progress.split_hash != self.progress.split_hash:
+        if state.split_hash != self.state.split_hash:
             raise RunError(
                 f"{checkpoint}: the run had other cases in its splits than the data has now; "
                 "restore the data, or start anew in another output"
             )
-        return progress
+        return state
 
     def _start_trackers(self, folder: Path, resumed_step: int | None) -> list[Tracker]:
         if not self.processes.is_first:
@@ -298,9 +315,9 @@ class Run:
     def _save(self, checkpoint: Path, trackers: Sequence[Tracker]) -> None:
         if not self.processes.is_first:
             return
-        save_checkpoint(checkpoint, self.progress, self.trainable, self.optimizer, describe(self.registry))
+        save_checkpoint(checkpoint, self.state, self.trainable, self.optimizer, describe(self.registry))
         for tracker in trackers:
-            tracker.checkpoint(self.progress.step, checkpoint)
+            tracker.checkpoint(self.state.step, checkpoint)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -309,7 +326,7 @@ class Run:
             yield
         finally:
             spent = time.perf_counter() - started
-            self.progress.seconds[phase] = self.progress.seconds.get(phase, 0.0) + spent
+            self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
 
 
 def train(
@@ -334,6 +351,10 @@ def train(
     with join_processes(settings.training.device) as processes:
         terminal = Terminal(speaks=processes.is_first)
         folder = processes.on_first(lambda: choose_folder(settings, resume=resume))
+        if (folder / SUMMARY_FILE).exists():
+            terminal.say(f"{folder} is finished; nothing is left to resume.")
+            summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
+            return Outcome(folder, summary, processes.is_first)
         run = Run(settings, registry, processes, terminal)
         processes.on_first(lambda: write_config(folder, settings))
         with stop_on_signals() as signalled:

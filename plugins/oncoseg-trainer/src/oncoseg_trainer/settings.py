@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from oncoseg_core.config import apply_overrides, read_yaml, validate
 from oncoseg_core.errors import ConfigError, close_matches
@@ -50,8 +50,8 @@ class OptimisationSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] = 4
     batch_size: Annotated[int, Field(ge=1)] = 1
     accumulation: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
     score_every_epoch: bool = True
@@ -72,6 +72,12 @@ class TrainSettings(Settings):
     training: OptimisationSettings = OptimisationSettings()
     metrics: tuple[Name, ...] = Field(default=("dice", "iou"), min_length=1)
     trackers: tuple[Name, ...] = ("jsonl", "html")
+
+    @model_validator(mode="after")
+    def _html_needs_jsonl(self) -> TrainSettings:
+        if "html" in self.trackers and "jsonl" not in self.trackers:
+            raise ValueError("the html report draws its curves from the jsonl tracker: name both, or neither")
+        return self
 
 
 def built_in_names() -> list[str]:

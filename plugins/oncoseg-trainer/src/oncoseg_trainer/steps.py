@@ -96,7 +96,7 @@ class Stepper:
             names.extend(sample.name for sample in samples)
             is_last = number == len(batches) - 1
             with nullcontext() if is_last else self._without_sync():
-                torch.manual_seed(derived_seed(self.seed, "dropout", step, number, self.processes.rank))
+                torch.manual_seed(derived_seed(self.seed, "dropout", epoch, batch[0]))
                 terms = self.forward(*self._collate(samples))
                 loss = torch.stack(list(terms.values())).sum()
                 # DDP averages over processes: times their number makes it the mean over all samples of the step.

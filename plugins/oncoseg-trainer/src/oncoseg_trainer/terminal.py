@@ -24,7 +24,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self.console.print(line, markup=False)
+        self.console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -75,7 +75,7 @@ class Terminal:
         self.console.print(table)
         prompt = summary["prompt"]
         self.say(
-            f"Split: {summary['split']['score_split']} (no patient of it was trained on), hash "
+            f"Split: {summary['split']['score_split']} (no case or patient id of it was trained on), hash "
             f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the "
             f"reference ({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
         )

@@ -1,0 +1,138 @@
+"""Every hook has a page that says what the code says, and the plugins shown there work."""
+
+import importlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import SimpleITK as sitk
+
+from oncoseg_core import hookspecs, interfaces, testing
+from oncoseg_core.hookspecs import HOOK_RECORDS
+from oncoseg_core.records import Case, CommandSpec, LoraSpec, Target
+from oncoseg_core.registry import BEHAVIOURS, load_factory, load_plugins
+
+DOCS = Path(__file__).parents[1] / "docs"
+SIGNATURES = re.findall(r"^def (oncoseg_\w+)(.*:)", Path(hookspecs.__file__).read_text(), re.MULTILINE)
+BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def page_of(hook):
+    return DOCS / "hooks" / f"{hook.removeprefix('oncoseg_').replace('_', '-')}.md"
+
+
+def blocks(page):
+    """``(language, title, text)`` of every fenced block."""
+    return BLOCK.findall(page.read_text())
+
+
+def test_the_signatures_are_all_found():
+    assert [name for name, _ in SIGNATURES] == list(HOOK_RECORDS)
+
+
+@pytest.mark.parametrize(("hook", "rest"), SIGNATURES, ids=HOOK_RECORDS)
+def test_every_hook_has_a_page_with_its_signature(hook, rest):
+    line = f"def {hook}{rest}".partition("  #")[0]
+    assert line == f"def {hook}() -> Iterable[{HOOK_RECORDS[hook].__name__}]:"
+    assert ("python", "", line + "\n") in blocks(page_of(hook))
+
+
+@pytest.mark.parametrize("hook", HOOK_RECORDS)
+def test_every_field_and_every_method_is_on_the_page(hook):
+    record = HOOK_RECORDS[hook]
+    extra = {"oncoseg_datasets": (Target, Case), "oncoseg_models": (LoraSpec,)}
+    fields = [field for model in (record, *extra.get(hook, ())) for field in model.model_fields]
+    text = page_of(hook).read_text()
+    assert [field for field in fields if f"| `{field}` |" not in text] == []
+    behaviour = BEHAVIOURS.get(record, interfaces.Component)
+    methods = [name for name, member in vars(behaviour).items() if callable(member) and not name.startswith("_")]
+    assert [name for name in methods if name != "Settings" and f"| `{name}(" not in text] == []
+
+
+@pytest.mark.parametrize("hook", HOOK_RECORDS)
+def test_the_overview_names_every_hook_its_record_and_its_check(hook):
+    (row,) = [line for line in (DOCS / "hooks" / "index.md").read_text().splitlines() if f"[`{hook}`]" in line]
+    assert f"[`{hook}`]({page_of(hook).name}) | `{HOOK_RECORDS[hook].__name__}`" in row
+    check = "check_" + HOOK_RECORDS[hook].kind.replace(" ", "_")
+    assert f"`{check}`" in row
+    assert check in testing.__all__
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
+def test_python_on_every_page_compiles(page):
+    for language, title, text in blocks(page):
+        if language == "python" and not text.startswith("def oncoseg_"):
+            compile(text, title or str(page), "exec")
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Installs the plugin that a page shows, from its own files, and gives its one component."""
+    monkeypatch.syspath_prepend(tmp_path)
+    modules = set(sys.modules)
+
+    def install(page):
+        files = {title: text for _, title, text in blocks(page) if title}
+        project = tomllib.loads(files.pop("pyproject.toml"))["project"]
+        for title, text in files.items():
+            path = tmp_path / title
+            path.parent.mkdir(exist_ok=True)
+            (path.parent / "__init__.py").touch()
+            path.write_text(text)
+        name, version = project["name"], project["version"]
+        assert any(dependency.startswith("oncoseg-core>=0.1,<0.2") for dependency in project["dependencies"])
+        info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n")
+        points = "".join(f"{key} = {value}\n" for key, value in project["entry-points"]["oncoseg"].items())
+        (info / "entry_points.txt").write_text(f"[oncoseg]\n{points}")
+        importlib.invalidate_caches()
+        registry = load_plugins({"ONCOSEG_PLUGINS": name})
+        registry.require_sound()
+        (component,) = registry.components
+        return registry, component
+
+    yield install
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("hook", HOOK_RECORDS)
+def test_the_plugin_on_the_page_passes_the_kit(hook, installed, tmp_path):
+    registry, component = installed(page_of(hook))
+    spec = component.spec
+    assert component.hook == hook
+    if isinstance(spec, CommandSpec):
+        testing.check_command(spec)
+        return
+    context = {"loss": {"modality": "ct"}, "tracker": {"run_directory": tmp_path}}.get(spec.kind, {})
+    behaviour = registry.build(type(spec), spec.component_name, **context)
+    match spec.kind:
+        case "normalizer":
+            testing.check_normalizer(behaviour, accepts_nan=spec.accepts_nan)
+        case "dataset":
+            testing.check_dataset(behaviour, small_dataset(tmp_path / "data"), spec)
+        case "prompt generator":
+            testing.check_prompt_generator(behaviour, makes=spec.makes)
+        case "loss":
+            testing.check_loss(behaviour)
+        case "model":
+            testing.check_model(behaviour)
+        case "exporter":
+            testing.check_exporter(behaviour, tmp_path / "exports", suffix=spec.suffix)
+        case "metric":
+            testing.check_metric(behaviour, better=spec.better)
+        case "tracker":
+            testing.check_tracker(load_factory(component), tmp_path)
+
+
+def small_dataset(root):
+    """Laid out like the dataset on the page; the voxels are all zero, for the adapter does not look at them."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+        for name in ("p1_1", "p1_2", "p2_1", "p5_1"):
+            sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkInt16), root / folder / f"{name}.nii.gz")
+    return root
