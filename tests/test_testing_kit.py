@@ -4,6 +4,7 @@ The images are synthetic: the subject is the kit, and what it must catch does no
 """
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -42,6 +43,7 @@ from oncoseg_core.testing import (
     check_prompt_generator,
     check_tracker,
 )
+from oncoseg_core.testing.datasets import _listing
 
 
 def table(*broken):
@@ -193,9 +195,9 @@ class Inverted(Window):
 
 
 class ByMemory(Window):
-    def apply(self, voxels, stats):
-        unit = super().apply(voxels, stats)
-        return unit if voxels.flags.c_contiguous else unit / 2
+    def fit(self, voxels):
+        stats = super().fit(voxels)
+        return stats if voxels.flags.c_contiguous else {**stats, "high": tuple(2 * abs(n) + 1 for n in stats["high"])}
 
 
 class Unsure(Window):
@@ -903,6 +905,31 @@ class Unsorted(Folder):
         return iter(list(super().discover(root))[:: (-1) ** self.turn])
 
 
+class AsListed(Folder):
+    def discover(self, root):
+        return iter(
+            sorted(
+                super().discover(root),
+                key=lambda case: [path.name for path in root.iterdir()].index(f"{case.case_id}.nii"),
+            )
+        )
+
+
+class AsGlobbed(Folder):
+    def discover(self, root):
+        return iter(
+            sorted(
+                super().discover(root), key=lambda case: [path.stem for path in root.glob("*.nii")].index(case.case_id)
+            )
+        )
+
+
+class AsWalked(Folder):
+    def discover(self, root):
+        names = [name for _, _, files in os.walk(root) for name in files]
+        return iter(sorted(super().discover(root), key=lambda case: names.index(f"{case.case_id}.nii")))
+
+
 class SameId(Folder):
     def case(self, name, path):
         return super().case(name, path).model_copy(update={"case_id": name[:2]})
@@ -977,6 +1004,9 @@ def test_a_sound_adapter_passes(tiny_dataset):
 
 @table(
     (Unsorted, "in the same order"),
+    (AsListed, "sort what you list"),
+    (AsGlobbed, "sort what you list"),
+    (AsWalked, "sort what you list"),
     (SameId, "an id of its own"),
     (TornPatient, "a patient's cases are all in one split"),
     (OtherTarget, "targets are those of the record"),
@@ -991,6 +1021,12 @@ def test_a_sound_adapter_passes(tiny_dataset):
 )
 def test_an_adapter_that_breaks_a_rule_is_told_which(broken, rule, tiny_dataset):
     assert rule in told(lambda: check_dataset(broken(), tiny_dataset, SPEC)).partition("; example: ")[0]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_an_unsorted_adapter_is_told_whatever_the_order_of_this_system(backwards, tiny_dataset):
+    with _listing(backwards=backwards):
+        assert "sort what you list" in told(lambda: check_dataset(AsListed(), tiny_dataset, SPEC))
 
 
 # Commands.

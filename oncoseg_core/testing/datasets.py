@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Self
+from unittest import mock
 
 from oncoseg_core.errors import DataError
 from oncoseg_core.interfaces import DatasetAdapter
@@ -29,9 +34,11 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
         cases = list(adapter.discover(root))
         require(len(cases) > 0, "no case")
         require(all(isinstance(case, Case) for case in cases), "something that is no Case")
-    with rule("a second discovery yields the same cases in the same order", example):
-        again = list(adapter.discover(root))
-        require(again == cases, f"{[case.case_id for case in cases]}, then {[case.case_id for case in again]}")
+    for backwards in (False, True):
+        with rule("the cases come in the same order however the system lists a folder: sort what you list", example):
+            with _listing(backwards=backwards):
+                again = list(adapter.discover(root))
+            require(again == cases, f"{[case.case_id for case in cases]}, then {[case.case_id for case in again]}")
     with rule("every case has an id of its own", example):
         repeated = [name for name, count in Counter(case.case_id for case in cases).items() if count > 1]
         require(not repeated, f"more than one {', '.join(repeated)}")
@@ -49,6 +56,41 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
         for wrong in (Path(empty), Path(empty) / "absent"):
             with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
                 refuses(DataError, lambda wrong=wrong: list(adapter.discover(wrong)))  # type: ignore[misc]
+
+
+class _Listing(Iterator[os.DirEntry[str]]):
+    """What ``os.scandir`` returns, in a given order."""
+
+    def __init__(self, entries: list[os.DirEntry[str]]) -> None:
+        self._entries = iter(entries)
+
+    def __next__(self) -> os.DirEntry[str]:
+        return next(self._entries)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextlib.contextmanager
+def _listing(*, backwards: bool) -> Iterator[None]:
+    """Folders are listed by name, or backwards, as another file system might."""
+    scandir, listdir = os.scandir, os.listdir
+
+    def scan(path: Any = ".") -> _Listing:
+        with scandir(path) as entries:
+            return _Listing(sorted(entries, key=lambda entry: entry.name, reverse=backwards))
+
+    def names(path: Any = ".") -> list[Any]:
+        return sorted(listdir(path), reverse=backwards)
+
+    with mock.patch.object(os, "scandir", scan), mock.patch.object(os, "listdir", names):
+        yield
 
 
 def _check_case(case: Case, spec: DatasetSpec) -> None:

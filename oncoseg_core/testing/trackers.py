@@ -14,7 +14,18 @@ from typing import Any, Protocol
 from oncoseg_core.interfaces import Tracker
 from oncoseg_core.testing.rules import require, rule
 
-_SCORE = {"event": "score", "case": "case1", "target": "liver tumour", "n_slices": 3, "dice": 0.5, "hd95": None}
+_SCORE = {
+    "event": "score",
+    "case": "case1",
+    "patient": "patient1",
+    "modality": "ct",
+    "target": "liver tumour",
+    "n_slices": 2,
+    "dice": 0.5,
+    "hd95": None,
+    "slices": [3, 4],
+    "per_slice": {"dice": [0.5, 0.5], "hd95": [2.0, None]},
+}
 _TRAIN = {"event": "train", "epoch": 0, "loss": 0.7, "dice": 0.4, "focal": 0.3, "learning_rate": 1e-4}
 _MEAN = {"dice": {"mean": 0.5, "std": 0.0, "n_cases": 1}}
 CONFIG: Mapping[str, Any] = {"name": "check", "seed": 0, "training": {"epochs": 1, "learning_rate": 1e-4}, "tags": []}
@@ -25,7 +36,7 @@ SUMMARY: Mapping[str, Any] = {
     "split": {"hash": "0" * 64, "n_train_cases": 1, "n_score_cases": 1, "train_cases": ["case2"]},
     "prompt": {"name": "box", "settings": {}},
     "training": {"steps": 2, "epochs": 1, "n_samples": 2, "processes": 1},
-    "n_slices": 3,
+    "n_slices": 2,
     "zero_shot": {"cases": [_SCORE], "mean": _MEAN},
     "adapted": {"cases": [_SCORE], "mean": _MEAN},
     "seconds": {"training": 1.5},
