@@ -12,6 +12,9 @@ import typer
 
 from oncoseg_core.errors import OncoSegError
 
+INTERRUPTED = 130
+"""What typer returns for Ctrl-C: 128 and the signal's number, as shells do."""
+
 
 def run_app(app: Any, without_arguments: Sequence[str] = ()) -> NoReturn:
     """Run a ``typer.Typer`` app on the process's arguments (or on ``without_arguments``, if there are none) and exit.
@@ -41,6 +44,8 @@ def run_app(app: Any, without_arguments: Sequence[str] = ()) -> NoReturn:
             traceback.print_exc()
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         _fail(f"unexpected error: {reason}; run again with --debug and report it", 1)
+    if code == INTERRUPTED:
+        _fail("interrupted", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

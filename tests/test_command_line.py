@@ -159,7 +159,7 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["IMAGE", *BOX, "--slice", "1", "--adapter", "nowhere"], 1, ["nowhere: no such folder"]),
         (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another --output, or --overwrite"]),
         (["IMAGE", "--model", "litemedsam"], 2, ["Missing option '--box'", "--help shows how"]),
-        (["IMAGE", *BOX, "--slice", "one"], 2, ["'one' is not a valid int"]),
+        (["IMAGE", *BOX, "--slice", "one"], 2, ["'--slice'", "valid integer"]),
     ],
 )  # fmt: skip
 def test_segment_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, code, parts):

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions, peak_memory_mb
-from oncoseg_core.errors import ConfigError, RunError, close_matches
+from oncoseg_core.errors import ConfigError, PluginError, RunError, close_matches
 from oncoseg_core.image_io import load_case
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
 from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
@@ -88,7 +89,14 @@ class Run:
                     )
         with self._timed("data"), terminal.progress() as progress:
             root = settings.data.root or processes.on_first(lambda: dataset.fetch(progress))
-            cases = list(dataset.discover(Path(root)))
+            try:
+                cases = list(dataset.discover(Path(root)))
+            except ValidationError as error:
+                first = error.errors(include_url=False)[0]
+                where = ".".join(str(part) for part in first["loc"])
+                raise PluginError(
+                    f"dataset {settings.data.dataset!r} made a wrong case: {where}: {first['msg']}"
+                ) from error
         self.train_cases = choose_cases(cases, settings.data.targets, settings.data.train_split)
         self.score_cases = choose_cases(cases, settings.data.targets, settings.data.score_split)
         refuse_shared_patients(self.train_cases, self.score_cases)
