@@ -21,8 +21,8 @@ def run_app(app: Any, without_arguments: Sequence[str] = ()) -> NoReturn:
 
     ``--debug`` may stand anywhere among the arguments (or ``ONCOSEG_DEBUG=1`` in the environment).
     """
-    # Threads that wait actively fight with whatever else runs: beside one busy process a training step took 4.0 s instead
-    # of 2.7 s on two cores; alone both take 1.6 s. Read by OpenMP when torch is imported.
+    # Threads that wait actively fight with whatever else runs: beside one busy process a training step took 4.0 s
+    # and not 2.7 s on two cores; alone both take 1.6 s. Read by OpenMP when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv or os.environ.get("ONCOSEG_DEBUG", "") not in ("", "0")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
