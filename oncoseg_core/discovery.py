@@ -81,6 +81,8 @@ def read_records(distribution: importlib.metadata.Distribution) -> list[tuple[st
         for hook, spec in _records_in(entry_point):
             if (hook, spec.component_name) in seen:
                 raise PluginError(f"{hook} yields the {spec.kind} {spec.component_name!r} twice")
+            if isinstance(spec, records.CommandSpec) and spec.name in hookspecs.CORE_COMMANDS:
+                raise PluginError(f"{hook}: the command {spec.name!r} is the core's own; choose another name")
             seen.add((hook, spec.component_name))
             found.append((hook, spec))
     return found

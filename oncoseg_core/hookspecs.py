@@ -109,6 +109,9 @@ def oncoseg_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-body]
     """
 
 
+CORE_COMMANDS = frozenset({"doctor", "plugins", "segment"})
+"""Commands of the core itself, whose names a plugin cannot take."""
+
 HOOK_RECORDS: dict[str, type[ComponentSpec]] = {
     "oncoseg_normalizers": NormalizerSpec,
     "oncoseg_datasets": DatasetSpec,

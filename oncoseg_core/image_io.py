@@ -46,14 +46,14 @@ def read_volume(paths: Path | Sequence[Path], modality: str) -> Volume:
         GeometryError: the channel files do not share one grid.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    first, geometry = _read(files[0])
+    first, geometry, physical = _read(files[0])
     channels = [first]
     for file in files[1:]:
-        voxels, other = _read(file)
+        voxels, other, _ = _read(file)
         geometry.require_same_grid(other, str(files[0]), str(file))
         channels.append(voxels)
     voxels = channels[0] if len(channels) == 1 else np.concatenate(channels)
-    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], _is_physical(files[0]))
+    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
 
 
 def read_label(path: Path, image: Volume) -> npt.NDArray[np.generic]:
@@ -63,7 +63,7 @@ def read_label(path: Path, image: Volume) -> npt.NDArray[np.generic]:
         ImageReadError: as for :func:`read_volume`; or several channels, or values that are not whole numbers.
         GeometryError: it lies on another grid than the image.
     """
-    voxels, geometry = _read(path)
+    voxels, geometry, _ = _read(path)
     image.geometry.require_same_grid(geometry, image.name, str(path))
     if voxels.shape[0] != 1:
         raise ImageReadError(f"{path}: a label has one channel, found {voxels.shape[0]}")
@@ -141,7 +141,7 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         except RuntimeError as error:
             raise OSError(0, _reason(error)) from error
         try:
-            written, written_geometry = _read(temporary)
+            written, written_geometry, _ = _read(temporary)
         except ImageReadError as error:
             raise StorageError(f"cannot write {path}: it does not read back; the disk may be full") from error
         geometry.require_same_grid(written_geometry, "the segmentation", str(path))
@@ -149,8 +149,8 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
             raise StorageError(f"cannot write {path}: it does not read back the same; the disk may be full")
 
 
-def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry]:
-    """Voxels ``(channel, z, y, x)`` and their grid."""
+def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
+    """Voxels ``(channel, z, y, x)``, their grid, and whether the file tells its millimetres along all three axes."""
     if not path.exists():
         raise ImageReadError(f"{path}: no such file")
     if path.is_dir():
@@ -172,7 +172,8 @@ def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry]:
     voxels = _voxels(image, path)
     if lost is not None and lost.positions.size:
         np.put(voxels, lost.positions, lost.values)
-    return voxels, _geometry(image, picture=_suffix(path) in PICTURE_SUFFIXES)
+    picture = _suffix(path) in PICTURE_SUFFIXES
+    return voxels, _geometry(image, picture=picture), not picture and image.GetDimension() == 3
 
 
 def _require_two_or_three_axes(reader: Any, path: Path) -> None:
@@ -221,16 +222,6 @@ def _geometry(image: Any, *, picture: bool) -> Geometry:
 def _suffix(path: Path) -> str:
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def _is_physical(path: Path) -> bool:
-    """Whether the file tells the size of a voxel in mm along all three axes."""
-    if _suffix(path) in PICTURE_SUFFIXES:
-        return False
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return bool(reader.GetDimension() == 3)
 
 
 def _require_whole_jpeg(path: Path) -> None:

@@ -258,7 +258,8 @@ def test_oncoseg_train_is_the_same_command(tmp_path):
         ("moved", ["label.nii.gz and ", "lie up to 5 mm apart"]),
     ],
 )
-def test_training_refuses_bad_cases_by_name(tmp_path, change, parts):
+@pytest.mark.parametrize("spoilt", ["a", "b"], ids=["trained on", "held out"])
+def test_bad_cases_are_refused_by_name(tmp_path, change, parts, spoilt):
     """A generated dataset of two cases, served by a plugin made here; one case is spoilt."""
     site = tmp_path / "site"
     info = site / "oncoseg_bad-1.0.dist-info"
@@ -285,7 +286,7 @@ def test_training_refuses_bad_cases_by_name(tmp_path, change, parts):
     for name in ("a", "b"):
         affines = {"image": np.diag([-1.0, -1, 1, 1]), "label": np.diag([-1.0, -1, 1, 1])}
         arrays = {"image": voxels.copy(), "label": label.copy()}
-        if name == "a":
+        if name == spoilt:
             arrays["image"][0, 0, 0] = np.nan if change == "nan" else 0
             arrays["label"] *= change != "empty"
             affines["label"][2, 3] = 5.0 if change == "moved" else 0.0
@@ -296,5 +297,5 @@ def test_training_refuses_bad_cases_by_name(tmp_path, change, parts):
         "--set", f"output={tmp_path / 'run'}", program="oncoseg_trainer.cli",
         environment={"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
-    failed(done, 1, f"{tmp_path}/a_", *parts)
+    failed(done, 1, f"{tmp_path}/{spoilt}_", *parts)
     assert not (tmp_path / "run").exists()

@@ -627,3 +627,28 @@ def test_loading_the_installed_plugins_loads_nothing_heavy():
     assert not heavy & set(after_import)
     assert len(plugins) >= 7  # those of this repository
     assert not heavy & set(after_loading)
+
+
+def test_a_plugin_cannot_take_the_name_of_a_core_command(site):
+    site.distribution(
+        "taker",
+        source="""
+        from oncoseg_core import CommandSpec, hookimpl
+
+        @hookimpl
+        def oncoseg_commands():
+            yield CommandSpec(name="segment", factory="taker:app", summary="x")
+        """,
+    )
+    plugin = only_plugin(site.load())
+    assert (plugin.status, plugin.cause) == (
+        "broken",
+        "oncoseg_commands: the command 'segment' is the core's own; choose another name",
+    )
+
+
+def test_the_core_commands_are_all_reserved():
+    from oncoseg_core.cli import app
+    from oncoseg_core.hookspecs import CORE_COMMANDS
+
+    assert {command.name or command.callback.__name__ for command in app.registered_commands} == CORE_COMMANDS

@@ -84,6 +84,20 @@ def refuse_shared_patients(train: Sequence[Case], scored: Sequence[Case]) -> Non
         )
 
 
+def require_target_voxels(case: Case, masks: Mapping[str, BoolArray]) -> None:
+    """Refuse a case whose label holds no voxel of one of its targets.
+
+    Raises:
+        DataError: naming the label and the target.
+    """
+    for target, mask in masks.items():
+        if not mask.any():
+            raise DataError(
+                f"{case.label}: the label holds no voxel of {target!r}; expected some in data that is trained on or "
+                "scored (wrong file, or other label values than the dataset declares?)"
+            )
+
+
 def split_hash(train: Sequence[Case], scored: Sequence[Case]) -> str:
     """SHA-256 of which case, patient and targets are on which side."""
     sides = [
@@ -121,14 +135,9 @@ class TrainingSet:
         self.keys: list[SampleKey] = []
         for number, case in enumerate(self._cases):
             _, masks, _ = self._load(number)
+            require_target_voxels(case, masks)
             for target, mask in masks.items():
-                slices = labelled_slices(mask)
-                if not slices:
-                    raise DataError(
-                        f"{case.label}: the label holds no voxel of {target!r}; expected some in training data "
-                        "(wrong file, or other label values than the dataset declares?)"
-                    )
-                self.keys.extend(SampleKey(number, target, index) for index in slices)
+                self.keys.extend(SampleKey(number, target, index) for index in labelled_slices(mask))
 
     def __len__(self) -> int:
         return len(self.keys)

@@ -34,7 +34,13 @@ from oncoseg_core.registry import Registry
 from oncoseg_core.scoring import CaseScore, score_case, summarise
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.checkpoint import RunState, load_checkpoint, save_checkpoint
-from oncoseg_trainer.data import TrainingSet, choose_cases, refuse_shared_patients, split_hash
+from oncoseg_trainer.data import (
+    TrainingSet,
+    choose_cases,
+    refuse_shared_patients,
+    require_target_voxels,
+    split_hash,
+)
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.processes import Processes, join_processes
 from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SUMMARY_FILE, choose_folder, write_config
@@ -111,6 +117,12 @@ class Run:
             modality: Preprocessor(registry, modality, self.model_spec, settings.normalizers.get(modality))
             for modality in modalities
         }
+        with self._timed("data"):
+            # The held-out cases are read now, so that a bad one is found before anything is scored or written.
+            for case in self.score_cases:
+                volume, masks = load_case(case)
+                require_target_voxels(case, masks)
+                self.preprocessors[case.modality].fit(volume)
         self.losses = {
             modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
             for modality in modalities
