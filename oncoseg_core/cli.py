@@ -139,6 +139,12 @@ def segment(
     modality: Annotated[
         str | None, typer.Option(help="What the intensities are, such as ct; recognised by itself where that is sure.")
     ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I,J,K", help="Which channels to take, by index or mode, of an image with more than three."
+        ),
+    ] = None,
     adapter: Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter, as oncoseg-train writes it.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The mask's file; by default IMAGE_mask.nii.gz here.")
@@ -155,7 +161,7 @@ def segment(
         registry.require_sound()
     from oncoseg_core.segment import SegmentRequest, segment_file
 
-    request = SegmentRequest(image, model, box, slice_index, modality, adapter, output, overwrite)
+    request = SegmentRequest(image, model, box, slice_index, modality, channels, adapter, output, overwrite)
     report = segment_file(registry, request)
     typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in report.items()))
 

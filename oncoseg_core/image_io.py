@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,27 +86,33 @@ def target_mask(label: npt.NDArray[np.generic], target: Target) -> BoolArray:
 
 
 def load_case(case: Case) -> tuple[Volume, dict[str, BoolArray]]:
-    """Read a case: its image, and one mask per annotated target.
+    """Read a case whose annotation is one label image: its image, and one mask per annotated target.
 
     Raises:
         ImageReadError, GeometryError: as for :func:`read_volume` and :func:`read_label`.
+        DataError: it has several label files, or other channels than it names.
     """
-    volume = read_volume(case.images, case.modality)
-    if case.label is None:
+    volume = replace(read_volume(case.images, case.modality), channel_names=case.channel_names)
+    if not case.labels:
         return volume, {}
-    label = read_label(case.label, volume)
+    if len(case.labels) > 1:
+        raise DataError(
+            f"case {case.case_id!r} has {len(case.labels)} label files; expected one label image "
+            "(the dataset's adapter has to read them itself)"
+        )
+    label = read_label(case.labels[0], volume)
     return volume, {target.name: target_mask(label, target) for target in case.targets}
 
 
-def require_finite(volume: Volume) -> None:
-    """Refuse NaN and infinite voxels.
+def require_finite(volume: Volume, channels: Sequence[int]) -> None:
+    """Refuse NaN and infinite voxels in the given channels.
 
     Raises:
         DataError: there are some; the message counts them.
     """
     if not np.issubdtype(volume.voxels.dtype, np.floating):
         return
-    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for channel in volume.voxels for plane in channel)
+    bad = sum(int(np.count_nonzero(~np.isfinite(plane))) for channel in channels for plane in volume.voxels[channel])
     if bad:
         raise DataError(
             f"{volume.name}: {bad} voxels are NaN or infinite, which {volume.modality!r} does not take; "

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from oncoseg_core.volume import Segmentation
+    from oncoseg_core.volume import Segmentation, Volume
 
 Stats: TypeAlias = Mapping[str, tuple[float, ...]]
 """What a normalizer learned from a volume: named numbers, one per channel, that survive JSON."""
+
+Header: TypeAlias = Mapping[str, Any]
+"""What an image file tells of its values: DICOM attributes by keyword; a sequence is a list of such mappings."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` by work that takes long."""
@@ -56,6 +59,28 @@ class Component(ABC):  # noqa: B024 - the kinds below have the abstract methods
 class Normalizer(Component):
     """Maps one modality's intensities to [0, 1]. Fitted once per volume, applied per slice in O(slice)."""
 
+    def calibrate(self, voxels: np.ndarray, header: Header) -> np.ndarray:
+        """Bring values as a file stores them to what the modality means by them, once, before :meth:`fit`.
+
+        Args:
+            voxels: a whole volume ``(channel, z, y, x)`` after the file's rescale slope and intercept; not modified.
+            header: what the file tells; empty for formats that tell nothing.
+
+        Default: ``PhotometricInterpretation`` MONOCHROME1, where low values are shown bright (DICOM PS3.3,
+        C.7.6.3.1.2), is turned around, so that more is always brighter: whole numbers within their own range, others
+        by their sign.
+
+        Raises:
+            DataError: the header lacks what is needed; the message names it.
+        """
+        if header.get("PhotometricInterpretation") != "MONOCHROME1":
+            return voxels
+        if voxels.dtype.kind == "f":
+            return -voxels
+        # In the array's own dtype: the differences may wrap around, and wrap back.
+        turned: np.ndarray = voxels.max() - (voxels - voxels.min())
+        return turned
+
     @abstractmethod
     def fit(self, voxels: np.ndarray) -> Stats:
         """Learn from a whole volume ``(channel, z, y, x)`` of any real dtype, which is not modified."""
@@ -68,9 +93,13 @@ class Normalizer(Component):
         """Whether these values can only be this modality's (Hounsfield units, say). Default: never sure."""
         return False
 
+    def example(self) -> np.ndarray | None:
+        """A small generated image ``(channel, z, y, x)`` of this modality, for pictures; None if there is none."""
+        return None
+
 
 class DatasetAdapter(Component):
-    """Finds a dataset's cases in a folder laid out as it was downloaded."""
+    """Finds a dataset's cases in a folder laid out as it was downloaded, and reads them."""
 
     @abstractmethod
     def discover(self, root: Path) -> Iterator[Case]:
@@ -79,6 +108,19 @@ class DatasetAdapter(Component):
         Raises:
             DataError: the folder is not this dataset; the message says what was looked for.
         """
+
+    def load(self, case: Case) -> tuple[Volume, dict[str, np.ndarray]]:
+        """Read one of the cases: its image, and a bool mask ``(z, y, x)`` on the image's grid per annotated target.
+
+        Default: images and one label image of whole numbers in the formats of :mod:`oncoseg_core.image_io`. Override it
+        for other formats and annotations. Needs nothing but the case, so that it can run in another process.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: a file cannot be read, or is not what it should be.
+        """
+        from oncoseg_core.image_io import load_case
+
+        return load_case(case)
 
     def fetch(self, progress: Progress) -> Path:  # noqa: ARG002
         """Download the dataset and return its root, for the few datasets that a package index serves.

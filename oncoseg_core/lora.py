@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import safetensors.torch
 import torch
@@ -25,6 +25,7 @@ from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import ConfigError, PluginError, UsageError, WeightsError, close_matches
 from oncoseg_core.interfaces import PromptableModel
 from oncoseg_core.lora_settings import LoraSettings
+from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.torchvision_guard import ensure_torchvision_imports
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
@@ -51,7 +52,7 @@ NORMALISATIONS = (
 class AdapterManifest(BaseModel):
     """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it.
 
-    ``normalizers`` are the settings of each modality it was trained on: prediction must use the same.
+    ``paths`` are the settings of the image's path for each modality it was trained on: prediction must use the same.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +60,7 @@ class AdapterManifest(BaseModel):
     model: str
     base_weights_sha256: str
     lora: LoraSettings
-    normalizers: dict[str, dict[str, Any]]
+    paths: dict[str, PathSettings]
     versions: dict[str, str]
     files: dict[str, str]
 
@@ -126,7 +127,7 @@ def save_adapter(
     directory: Path,
     *,
     versions: Mapping[str, str],
-    normalizers: Mapping[str, Mapping[str, Any]],
+    paths: Mapping[str, PathSettings],
 ) -> None:
     """Write what was trained to a folder that PEFT can read too.
 
@@ -138,7 +139,7 @@ def save_adapter(
         model: a model from :func:`adapt`.
         directory: made when missing; an adapter in it is replaced.
         versions: names and versions of the software that trained it.
-        normalizers: by modality, the settings with which the images were normalised.
+        paths: by modality, the settings of the path that the images took.
 
     Raises:
         UsageError: the model is not adapted.
@@ -160,7 +161,7 @@ def save_adapter(
         model=base.spec.name,
         base_weights_sha256=base.weights_sha256,
         lora=cast("LoraSettings", model.lora_settings),
-        normalizers={modality: dict(values) for modality, values in normalizers.items()},
+        paths=dict(paths),
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     )

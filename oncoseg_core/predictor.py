@@ -61,10 +61,10 @@ class FittedVolume:
     """A volume whose statistics are fitted, ready to be prompted slice by slice."""
 
     def __init__(self, predictor: Predictor, volume: Volume) -> None:
-        self.volume = volume
         self.preprocessor = predictor.preprocessor(volume.modality)
-        self.stats: Stats = self.preprocessor.fit(volume)
-        self.grid: SliceGrid = self.preprocessor.grid(volume)
+        self.volume = self.preprocessor.calibrated(volume)
+        self.stats: Stats = self.preprocessor.fit(self.volume)
+        self.grid: SliceGrid = self.preprocessor.grid(self.volume)
 
 
 class Predictor:
@@ -106,7 +106,7 @@ class Predictor:
         """Fit the normalizer on a whole volume, once, before its slices are prompted.
 
         Raises:
-            DataError: the volume cannot be taken (NaN voxels, number of channels).
+            DataError: the volume cannot be taken (NaN voxels, channels, a header that lacks something).
         """
         return FittedVolume(self, volume)
 

@@ -1,15 +1,16 @@
 """The one way from an image to a model's input, and its exact inverse back to the image's own pixels.
 
 Training, prediction, benchmark and server all use this module. For a slice along the stored z axis: check, normalise to
-[0, 1] with statistics of the whole volume, turn upright, three channels, scale the longer side to the model's input
-(bilinear, antialiased), pad at the bottom and right, and map to the model's own range. Logits go the same way back.
+[0, 1] with statistics of the whole volume, choose three channels, turn upright, scale the longer side to the model's
+input (bilinear, antialiased), pad at the bottom and right, and map to the model's own range. Logits go the same way
+back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,10 +18,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
+from oncoseg_core.channels import choose_channels
 from oncoseg_core.errors import DataError, PluginError
 from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.image_io import require_finite
 from oncoseg_core.interfaces import Normalizer, Stats
+from oncoseg_core.mixed import ChannelwiseNormalizer
+from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.prompts import Box, MaskPrompt, Point, Prompt, check_on_slice
 from oncoseg_core.records import ModelSpec, NormalizerSpec
 from oncoseg_core.registry import Registry
@@ -32,9 +36,9 @@ class Preprocessor:
 
     Args:
         registry: where the modality's normalizer is found.
-        modality: what the intensities are, such as ``ct``.
+        modality: what the intensities are, such as ``ct``; ``ct+pet`` for an image whose channels differ.
         model: the record of the model that the pixels are for.
-        normalizer_settings: the normalizer's settings; its defaults when empty.
+        settings: of the normalizers, and which channels to take; the defaults when omitted.
 
     Raises:
         UnknownComponentError: no plugin provides that modality.
@@ -42,31 +46,72 @@ class Preprocessor:
     """
 
     def __init__(
-        self,
-        registry: Registry,
-        modality: str,
-        model: ModelSpec,
-        normalizer_settings: Mapping[str, Any] | None = None,
+        self, registry: Registry, modality: str, model: ModelSpec, settings: PathSettings | None = None
     ) -> None:
         self.modality = modality
         self.model = model
-        self.normalizer_spec = registry.get(NormalizerSpec, modality)
-        self.normalizer: Normalizer = registry.build(NormalizerSpec, modality, normalizer_settings)
-        self._identity = json.dumps(
-            [modality, self.normalizer.settings.model_dump(mode="json"), model.input_size, model.input_range]
+        settings = settings or PathSettings()
+        parts = parts_of(modality)
+        self._specs = [registry.get(NormalizerSpec, part) for part in parts]
+        built: dict[str, Normalizer] = {
+            part: registry.build(NormalizerSpec, part, settings.normalizers.get(part)) for part in sorted(set(parts))
+        }
+        self.normalizer: Normalizer = (
+            built[modality] if len(parts) == 1 else ChannelwiseNormalizer([built[part] for part in parts])
         )
+        self.settings = PathSettings(
+            normalizers={part: normalizer.settings.model_dump(mode="json") for part, normalizer in built.items()},
+            channels=settings.channels,
+        )
+        self._identity = json.dumps(
+            [modality, self.settings.model_dump(mode="json"), model.input_size, model.input_range]
+        )
+
+    def calibrated(self, volume: Volume) -> Volume:
+        """The volume with values as its modality means them, where its files tell how they are stored.
+
+        Raises:
+            DataError: a header lacks what is needed; the message names it.
+        """
+        if not volume.headers:
+            return volume
+        channels = len(volume.voxels)
+        headers = volume.headers * channels if len(volume.headers) == 1 else volume.headers
+        normalizers = (
+            self.normalizer.normalizers
+            if isinstance(self.normalizer, ChannelwiseNormalizer)
+            else (self.normalizer,) * channels
+        )
+        calibrated = [
+            normalizer.calibrate(volume.voxels[number : number + 1], header)
+            for number, (normalizer, header) in enumerate(zip(normalizers, headers, strict=True))
+        ]
+        voxels = calibrated[0] if channels == 1 else np.concatenate(calibrated)
+        return replace(volume, voxels=np.ascontiguousarray(voxels), headers=())
 
     def fit(self, volume: Volume) -> Stats:
         """Learn the normalizer's statistics from the whole volume, once.
 
         Raises:
-            DataError: the volume holds NaN or infinite voxels, or a number of channels that no model takes.
+            DataError: the volume is not calibrated, holds NaN or infinite voxels, or has channels of which it is not
+                said which three to take.
         """
-        if not self.normalizer_spec.accepts_nan:
-            require_finite(volume)
-        if volume.voxels.shape[0] not in (1, 3):
-            raise DataError(f"{volume.name}: has {volume.voxels.shape[0]} channels; expected 1 or 3")
+        if volume.headers:
+            raise DataError(f"{volume.name}: its values are as the file stores them; calibrate it first")
+        self.channels(volume)
+        channels = range(len(volume.voxels))
+        whole = self._specs * len(channels) if len(self._specs) == 1 else self._specs
+        require_finite(volume, [c for c, spec in zip(channels, whole, strict=False) if not spec.accepts_nan])
         return self.normalizer.fit(volume.voxels)
+
+    def channels(self, volume: Volume) -> tuple[int, int, int]:
+        """The indices of the three channels of this volume that the model sees.
+
+        Raises:
+            DataError: as for :func:`oncoseg_core.channels.choose_channels`.
+        """
+        spec = self._specs[0] if len(self._specs) == 1 else None
+        return choose_channels(self.settings.channels, spec, len(volume.voxels), volume.channel_names, volume.name)
 
     def grid(self, volume: Volume) -> SliceGrid:
         """Where the pixels of each slice of this volume go in the model's input."""
@@ -81,15 +126,18 @@ class Preprocessor:
         normalised = self.normalizer.apply(volume.voxels[:, index], stats)
         self._check_normalised(normalised, volume)
         grid = self.grid(volume)
-        upright = grid.view.apply(normalised).copy()
+        chosen = self.channels(volume)
+        different = sorted(set(chosen))
+        upright = grid.view.apply(normalised[different]).copy()
         image = _resize(torch.from_numpy(upright), grid.letterbox.scaled).clamp(0.0, 1.0)
         low, high = self.model.input_range
-        return (_pad(image, grid.size) * (high - low) + low).expand(3, -1, -1).contiguous()
+        return (_pad(image, grid.size) * (high - low) + low)[[different.index(channel) for channel in chosen]]
 
     def slice_key(self, volume: Volume, index: int, stats: Stats) -> str:
         """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grid."""
         digest = hashlib.sha256(self._identity.encode())
-        digest.update(json.dumps([sorted((k, list(v)) for k, v in stats.items()), str(self.grid(volume))]).encode())
+        statistics = sorted((name, list(values)) for name, values in stats.items())
+        digest.update(json.dumps([statistics, str(self.grid(volume)), self.channels(volume)]).encode())
         section = np.ascontiguousarray(volume.voxels[:, index])
         digest.update(f"{section.dtype.str}{section.shape}".encode())
         digest.update(section.tobytes())

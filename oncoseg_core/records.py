@@ -18,6 +18,8 @@ Factory: TypeAlias = Annotated[
     str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", description="package.module:attribute")
 ]
 Split: TypeAlias = Literal["train", "validation", "test"]
+Annotation: TypeAlias = Literal["mask", "contours", "boxes", "recist", "class"]
+"""What a label really is: voxel masks, contours that are filled, or a weak sign of where the object is."""
 
 
 class Record(BaseModel):
@@ -46,31 +48,49 @@ class NormalizerSpec(ComponentSpec):
 
     ``accepts_nan`` says that NaN and infinite voxels are part of the modality (PET background) and handled;
     otherwise the path refuses them before the normalizer sees them.
+
+    ``channel_names`` are the channels that the modality can have, each with its other spellings; ``channel_order`` the
+    order in which images without channel names store them; ``channel_modes`` named choices of three channels, the
+    first of which is taken where an image has more than three (:mod:`oncoseg_core.channels`).
     """
 
     kind: ClassVar[str] = "normalizer"
     name_field: ClassVar[str] = "modality"
 
-    modality: Name
+    modality: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
     accepts_nan: bool = False
+    channel_names: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
+    channel_order: tuple[Name, ...] = ()
+    channel_modes: dict[Name, tuple[Name, Name, Name]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _channels_are_named(self) -> NormalizerSpec:
+        for name in (*self.channel_order, *(name for mode in self.channel_modes.values() for name in mode)):
+            if name not in self.channel_names:
+                raise ValueError(f"channel {name!r} is not in channel_names")
+        return self
 
 
 class Target(Record):
-    """A named set of label values; the name is also the text prompt.
+    """A named set of label values; the name is also the text prompt, and ``synonyms`` are other ways to say it.
 
     Example: ``Target(name="tumor core", labels={1, 4})``.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     labels: frozenset[int] = Field(min_length=1)
+    synonyms: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
 
 
 class Case(Record):
-    """One image of one patient with its label, as a dataset adapter found it. Paths are read later.
+    """One image of one patient with its annotation, as a dataset adapter found it. Files are read later.
 
-    ``images`` are the channel files in channel order, or one file that holds all channels. ``patient_id`` keeps a
-    patient's cases in one split; it is a pseudonym of the dataset, never a name. ``targets`` are those annotated here:
-    a target that is missing is unlabelled, which is not the same as empty.
+    ``images`` are the channel files in channel order, or one file that holds all channels; ``channel_names`` say what
+    the channels are, where the dataset tells. ``modality`` of an image whose channels differ joins theirs with a plus,
+    in channel order: ``ct+pet``. ``patient_id`` keeps a patient's cases in one split; it is a pseudonym of the dataset,
+    never a name. ``labels`` are the files that hold the annotation, ``annotation`` what it is. ``targets`` are those
+    annotated here: a target that is missing is unlabelled, which is not the same as empty. ``category`` is the
+    dataset's own group of the case (benign, malignant).
     """
 
     dataset: str
@@ -78,19 +98,38 @@ class Case(Record):
     patient_id: str
     modality: str
     images: tuple[Path, ...] = Field(min_length=1)
-    label: Path | None = None
+    channel_names: tuple[str, ...] = ()
+    labels: tuple[Path, ...] = ()
     targets: tuple[Target, ...] = ()
+    annotation: Annotation = "mask"
     split: Split | None = None
+    category: str | None = None
 
     @model_validator(mode="after")
     def _label_has_targets(self) -> Case:
-        if self.label is not None and not self.targets:
+        if self.labels and not self.targets:
             raise ValueError(f"case {self.case_id} has a label file but names no target in it")
         return self
 
 
+class Overlap(Record):
+    """Images that another dataset holds too: training on one and scoring on the other would be no test.
+
+    ``certain`` is False where it is suspected only. ``how`` says what is known of it, and from where.
+    """
+
+    dataset: Name
+    certain: bool
+    how: str
+
+
 class DatasetSpec(ComponentSpec):
-    """A public dataset and the adapter that finds its cases in a folder as it was downloaded."""
+    """A dataset and the adapter that finds its cases in a folder as it was downloaded.
+
+    ``annotation`` is what its labels really are. ``n_cases`` are the cases it was published with, ``access`` how it is
+    got, ``phase`` its place in the training chain of the OncoSeg paper. ``doubts`` are statements of this record that
+    nobody could check against the archive itself.
+    """
 
     kind: ClassVar[str] = "dataset"
 
@@ -100,6 +139,12 @@ class DatasetSpec(ComponentSpec):
     licence: str
     url: str
     citation: str
+    annotation: Annotation = "mask"
+    n_cases: Annotated[int, Field(ge=1)] | None = None
+    access: Literal["open", "registration", "agreement"] | None = None
+    phase: str | None = None
+    overlaps: tuple[Overlap, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 class PromptGeneratorSpec(ComponentSpec):

@@ -81,7 +81,7 @@ def score_case(
     for target, reference in masks.items():
         slices = labelled_slices(reference)
         if not slices:
-            raise DataError(f"{case.label}: holds no voxel of {target!r}; there is nothing to score")
+            raise DataError(f"case {case.case_id!r} holds no voxel of {target!r}; there is nothing to score")
         predicted: npt.NDArray[np.bool_] = np.zeros((len(slices), *reference.shape[1:]), dtype=bool)
         for position, index in enumerate(slices):
             rng = derived_generator(seed, "score", case.case_id, target, index)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from oncoseg_core.channels import ChannelChoice
 from oncoseg_core.errors import PromptError, UsageError, close_matches
 from oncoseg_core.image_io import read_volume, write_segmentation
+from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.prompts import Box
@@ -27,6 +29,7 @@ class SegmentRequest:
     box: str
     slice_index: int | None
     modality: str | None
+    channels: str | None
     adapter: Path | None
     output: Path | None
     overwrite: bool
@@ -41,7 +44,8 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     box = parse_box(request.box)
     spec = registry.get(ModelSpec, request.model)
     if request.modality is not None:
-        registry.get(NormalizerSpec, request.modality)
+        for part in parts_of(request.modality):
+            registry.get(NormalizerSpec, part)
     output = request.output or Path(f"{_stem(request.image)}_mask.nii.gz")
     if output.resolve() == request.image.resolve():
         raise UsageError(f"--output {output} is the image itself; give the mask another name")
@@ -49,24 +53,16 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
         raise UsageError(f"{output} exists; give another --output, or --overwrite to replace it")
     volume = read_volume(request.image, request.modality or "unknown")
     modality, how = (request.modality, "as given") if request.modality else recognise_modality(registry, volume)
-    volume = Volume(volume.voxels, volume.geometry, modality, volume.source, volume.physical)
+    volume = replace(volume, modality=modality)
     depth = volume.geometry.shape[0]
     if request.slice_index is None and depth > 1:
         raise UsageError(f"{request.image}: has {depth} slices; say on which one the box is: --slice 0 to {depth - 1}")
     index = request.slice_index or 0
-    normalizer_settings = None
-    if request.adapter is not None:
-        from oncoseg_core.lora import load_adapter, read_manifest
-
-        trained_on = read_manifest(request.adapter).normalizers
-        if modality not in trained_on:
-            raise UsageError(
-                f"{request.adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
-            )
-        normalizer_settings = trained_on[modality]
-    preprocessor = Preprocessor(registry, modality, spec, normalizer_settings)
+    preprocessor = Preprocessor(registry, modality, spec, _path_settings(request, modality))
     model = registry.build(ModelSpec, request.model)
     if request.adapter is not None:
+        from oncoseg_core.lora import load_adapter
+
         model = load_adapter(model, request.adapter)
     predictor = Predictor(model, {modality: preprocessor})
     segmentation = predictor.segment(volume, {index: (box,)})
@@ -86,6 +82,23 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     }
 
 
+def _path_settings(request: SegmentRequest, modality: str) -> PathSettings:
+    """The path that the adapter was trained with, if there is one, and the channels asked for."""
+    settings = PathSettings()
+    if request.adapter is not None:
+        from oncoseg_core.lora import read_manifest
+
+        trained_on = read_manifest(request.adapter).paths
+        if modality not in trained_on:
+            raise UsageError(
+                f"{request.adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
+            )
+        settings = trained_on[modality]
+    if request.channels is not None:
+        settings = settings.model_copy(update={"channels": parse_channels(request.channels)})
+    return settings
+
+
 def recognise_modality(registry: Registry, volume: Volume) -> tuple[str, str]:
     """The one modality whose normalizer is sure that these values are its own, and how that was found.
 
@@ -100,6 +113,14 @@ def recognise_modality(registry: Registry, volume: Volume) -> tuple[str, str]:
         )
     low, high = volume.voxels.min(), volume.voxels.max()
     return sure[0], f"recognised by its values, {low} to {high}; --modality overrides"
+
+
+def parse_channels(text: str) -> ChannelChoice:
+    """``2,0,1`` as indices; a single word as the name of a mode."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if len(parts) == 1 and not parts[0].isdigit():
+        return parts[0]
+    return tuple(int(part) if part.isdigit() else part for part in parts)
 
 
 def parse_box(text: str) -> Box:

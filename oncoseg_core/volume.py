@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.errors import GeometryError
+from oncoseg_core.errors import DataError, GeometryError
 from oncoseg_core.geometry import Geometry
+from oncoseg_core.interfaces import Header
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -20,6 +21,8 @@ class Volume:
     """An image: ``voxels`` ``(channel, z, y, x)`` of any real dtype, C-contiguous; a 2-D image has z = 1.
 
     ``physical`` is False where the file tells no size in millimetres (PNG, JPEG, TIFF); spacing then reads 1.
+    ``channel_names`` say what the channels are, where that is known. ``headers`` are what the files tell of values that
+    are still as stored: one for all channels, or one per channel; none once the values are calibrated.
     """
 
     voxels: npt.NDArray[np.generic]
@@ -27,12 +30,22 @@ class Volume:
     modality: str
     source: Path | None = None
     physical: bool = True
+    channel_names: tuple[str, ...] = ()
+    headers: tuple[Header, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or self.voxels.shape[1:] != self.geometry.shape:
             raise GeometryError(
                 f"voxels are (channel, z, y, x) on a grid of {self.geometry.shape}, found shape {self.voxels.shape}"
             )
+        channels = self.voxels.shape[0]
+        if len(self.channel_names) not in (0, channels):
+            raise DataError(
+                f"{self.name}: has {channels} channels, but {len(self.channel_names)} channel names "
+                f"({', '.join(self.channel_names)})"
+            )
+        if len(self.headers) not in (0, 1, channels):
+            raise DataError(f"{self.name}: has {channels} channels, but {len(self.headers)} headers")
 
     @property
     def name(self) -> str:

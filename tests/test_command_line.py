@@ -274,7 +274,7 @@ def test_bad_cases_are_refused_by_name(tmp_path, change, parts, spoilt):
         "    def discover(self, root):\n"
         "        for name, split in (('a', 'train'), ('b', 'test')):\n"
         "            yield Case(dataset='bad', case_id=name, patient_id=name, modality='ct', targets=T, split=split,\n"
-        "                       images=(root / f'{name}_image.nii.gz',), label=root / f'{name}_label.nii.gz')\n"
+        "                       images=(root / f'{name}_image.nii.gz',), labels=(root / f'{name}_label.nii.gz',))\n"
         "@hookimpl\n"
         "def oncoseg_datasets():\n"
         "    yield DatasetSpec(name='bad', factory='oncoseg_bad:Adapter', summary='x', modalities=('ct',), targets=T,\n"

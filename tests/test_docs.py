@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from oncoseg_core import hookspecs, interfaces, testing
 from oncoseg_core.hookspecs import HOOK_RECORDS
-from oncoseg_core.records import Case, CommandSpec, LoraSpec, Target
+from oncoseg_core.records import Case, CommandSpec, LoraSpec, Overlap, Target
 from oncoseg_core.registry import BEHAVIOURS, load_factory, load_plugins
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -42,7 +42,7 @@ def test_every_hook_has_a_page_with_its_signature(hook, rest):
 @pytest.mark.parametrize("hook", HOOK_RECORDS)
 def test_every_field_and_every_method_is_on_the_page(hook):
     record = HOOK_RECORDS[hook]
-    extra = {"oncoseg_datasets": (Target, Case), "oncoseg_models": (LoraSpec,)}
+    extra = {"oncoseg_datasets": (Target, Case, Overlap), "oncoseg_models": (LoraSpec,)}
     fields = [field for model in (record, *extra.get(hook, ())) for field in model.model_fields]
     text = page_of(hook).read_text()
     assert [field for field in fields if f"| `{field}` |" not in text] == []

@@ -129,7 +129,7 @@ def labelled(tmp_path, voxels, label, **geometry):
     image = write(tmp_path / "image.nii.gz", voxels)
     return Case(
         dataset="d", case_id="c", patient_id="p", modality="ct", images=(image,),
-        label=write(tmp_path / "label.nii.gz", label, **geometry), targets=(Target(name="t", labels={2, 3}),),
+        labels=(write(tmp_path / "label.nii.gz", label, **geometry),), targets=(Target(name="t", labels={2, 3}),),
     )  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def test_nan_and_infinite_voxels_stay_what_they_are(tmp_path, suffix, dtype):
     volume = read_volume(path, "mri")
     assert np.array_equal(volume.voxels[0], image, equal_nan=True)
     with pytest.raises(DataError, match=rf"a{suffix}: 3 voxels are NaN or infinite"):
-        require_finite(volume)
+        require_finite(volume, [0])
 
 
 def test_a_compressed_nifti_is_not_mistaken_for_its_uncompressed_twin(tmp_path, voxels):

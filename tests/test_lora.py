@@ -32,6 +32,7 @@ from oncoseg_core.lora import (
     trainable_parameters,
 )
 from oncoseg_core.lora_settings import LoraSettings
+from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.prompts import Box
 
 SPEC = ModelSpec(
@@ -251,7 +252,7 @@ def test_a_normalisation_layer_that_is_trained_trains():
 @pytest.mark.parametrize("policy", ["lora", "lora+decoder"])
 def test_saved_adapter_comes_back_bit_for_bit(policy, tmp_path):
     model = trained(policy)
-    save_adapter(model, tmp_path / "new" / "adapter", versions=VERSIONS, normalizers={"ct": {}})
+    save_adapter(model, tmp_path / "new" / "adapter", versions=VERSIONS, paths={"ct": PathSettings()})
     again = load_adapter(Toy(), tmp_path / "new" / "adapter")
     assert not torch.equal(output(model), output(Toy()))
     assert torch.equal(output(again), output(model))
@@ -267,7 +268,7 @@ def test_peft_itself_loads_it(policy, tmp_path):
     from peft import PeftModel
 
     model = trained(policy)
-    save_adapter(model, tmp_path, versions=VERSIONS, normalizers={"ct": {}})
+    save_adapter(model, tmp_path, versions=VERSIONS, paths={"ct": PathSettings()})
     assert torch.equal(output(PeftModel.from_pretrained(Toy(), tmp_path)), output(model))
 
 
@@ -279,7 +280,7 @@ def test_any_settings_come_back(tmp_path_factory, rank, alpha, dropout, seed):
     model = adapt(Toy(), LoraSettings(rank=rank, alpha=alpha, dropout=dropout))
     for parameter in trainable_parameters(model).values():
         nn.init.normal_(parameter)
-    save_adapter(model, folder, versions={}, normalizers={"ct": {}})
+    save_adapter(model, folder, versions={}, paths={"ct": PathSettings()})
     again = load_adapter(Toy(), folder)
     assert again.lora_settings == model.lora_settings
     assert torch.equal(output(again), output(model))
@@ -287,18 +288,18 @@ def test_any_settings_come_back(tmp_path_factory, rank, alpha, dropout, seed):
 
 @pytest.fixture
 def adapter(tmp_path):
-    save_adapter(trained(), tmp_path, versions=VERSIONS, normalizers={"ct": {}})
+    save_adapter(trained(), tmp_path, versions=VERSIONS, paths={"ct": PathSettings()})
     return tmp_path
 
 
 def test_saving_over_an_adapter_replaces_it(adapter):
-    save_adapter(trained("lora+decoder"), adapter, versions=VERSIONS, normalizers={"ct": {}})
+    save_adapter(trained("lora+decoder"), adapter, versions=VERSIONS, paths={"ct": PathSettings()})
     assert load_adapter(Toy(), adapter).lora_settings.policy == "lora+decoder"
 
 
 def test_saving_an_unadapted_model_is_refused(tmp_path):
     with pytest.raises(UsageError, match="adapt it first"):
-        save_adapter(Toy(), tmp_path / "x", versions={}, normalizers={"ct": {}})
+        save_adapter(Toy(), tmp_path / "x", versions={}, paths={"ct": PathSettings()})
     assert not (tmp_path / "x").exists()
 
 
@@ -315,7 +316,7 @@ def test_a_full_disk_leaves_the_old_adapter(adapter, monkeypatch):
     before = {path.name: path.read_bytes() for path in adapter.iterdir()}
     monkeypatch.setattr(Path, "write_bytes", second_write_fails)
     with pytest.raises(StorageError, match="disk is full"):
-        save_adapter(trained("lora+decoder"), adapter, versions=VERSIONS, normalizers={"ct": {}})
+        save_adapter(trained("lora+decoder"), adapter, versions=VERSIONS, paths={"ct": PathSettings()})
     assert {path.name: path.read_bytes() for path in adapter.iterdir()} == before
 
 
@@ -333,7 +334,7 @@ def test_a_save_killed_between_renames_never_loads_as_a_mixture(renames, adapter
     old = output(load_adapter(Toy(), adapter))
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        save_adapter(trained(steps=4), adapter, versions=VERSIONS, normalizers={"ct": {}})
+        save_adapter(trained(steps=4), adapter, versions=VERSIONS, paths={"ct": PathSettings()})
     monkeypatch.undo()
     if renames == 0:
         assert torch.equal(output(load_adapter(Toy(), adapter)), old)
@@ -491,7 +492,7 @@ def test_the_documented_model_adapts_trains_and_is_loaded(tmp_path, monkeypatch)
     decoded.logits.square().mean().backward()
     torch.optim.SGD(trainable_parameters(model).values(), lr=0.1).step()
     model.eval()
-    save_adapter(model, tmp_path / "adapter", versions={}, normalizers={"ct": {}})
+    save_adapter(model, tmp_path / "adapter", versions={}, paths={"ct": PathSettings()})
     again = load_adapter(module.TinyConv(module.TinyConvSettings(seed=1)), tmp_path / "adapter").eval()
     assert torch.equal(
         again.decode(again.encode_image(image), prompts).logits, model.decode(model.encode_image(image), prompts).logits

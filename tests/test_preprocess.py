@@ -3,6 +3,8 @@
 The images are generated: what is tested holds for any content.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -179,9 +181,42 @@ def test_voxels_that_are_not_finite_are_counted_and_refused(bad):
     path(accepts_nan=True).fit(volume(voxels))
 
 
-def test_two_channels_are_refused():
-    with pytest.raises(DataError, match="has 2 channels; expected 1 or 3"):
-        path().fit(volume(np.zeros((2, 1, 4, 4), dtype=np.float32)))
+def test_four_channels_without_a_choice_are_refused():
+    with pytest.raises(DataError, match=r"has 4 channels without names; say which three: channels: \[0, 1, 2\]"):
+        path().fit(volume(np.zeros((4, 1, 4, 4), dtype=np.float32)))
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, (0, 0, 0)), (2, (0, 1, 1)), (3, (0, 1, 2))])
+def test_three_channels_come_out(count, expected):
+    image = volume(np.random.default_rng(0).random((count, 1, 8, 8)).astype(np.float32))
+    preprocessor = path(size=32)
+    pixels = preprocessor.pixels(image, 0, preprocessor.fit(image))
+    assert pixels.shape == (3, 32, 32)
+    assert pixels.is_contiguous()
+    alone = [volume(image.voxels[c : c + 1]) for c in expected]
+    for channel, one in zip(pixels, alone, strict=True):
+        assert torch.equal(channel, preprocessor.pixels(one, 0, preprocessor.fit(one))[0])
+
+
+def test_values_as_stored_are_not_normalised():
+    stored = replace(volume(np.zeros((1, 1, 4, 4), np.float32)), headers=({"Modality": "DX"},))
+    preprocessor = path()
+    with pytest.raises(DataError, match="calibrate it first"):
+        preprocessor.fit(stored)
+    assert preprocessor.calibrated(stored).headers == ()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32])
+def test_monochrome1_is_turned_around(dtype):
+    info = np.iinfo(dtype) if dtype != np.float32 else None
+    values = [0, 1, 5] if info is None else [info.min, info.min + 1, 5, info.max]
+    stored = volume(np.array(values, dtype).reshape(1, 1, 1, -1))
+    turned = path().calibrated(replace(stored, headers=({"PhotometricInterpretation": "MONOCHROME1"},))).voxels
+    assert turned.dtype == dtype
+    gaps = np.diff(np.array(values, dtype=np.float64))
+    np.testing.assert_array_equal(np.diff(turned.ravel().astype(np.float64)), -gaps)
+    if info is not None:
+        assert (turned.min(), turned.max()) == (info.min, info.max)
 
 
 def test_the_slice_key_depends_on_what_the_pixels_depend_on():

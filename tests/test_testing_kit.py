@@ -886,7 +886,7 @@ class Folder(DatasetAdapter):
     def case(self, name, path):
         return Case(
             dataset="tiny", case_id=name, patient_id=name[:2], modality="ct", images=(path,),
-            label=path.with_name(f"{name}-label.nii"), targets=SPEC.targets, split="train" if name < "p2" else "test",
+            labels=(path.with_name(f"{name}-label.nii"),), targets=SPEC.targets, split="train" if name < "p2" else "test",
         )  # fmt: skip
 
     def discover(self, root):
@@ -962,12 +962,12 @@ class OtherDataset(Folder):
 
 class NoFile(Folder):
     def case(self, name, path):
-        return super().case(name, path).model_copy(update={"label": path.with_name("absent.nii")})
+        return super().case(name, path).model_copy(update={"labels": (path.with_name("absent.nii"),)})
 
 
 class OtherGrid(Folder):
     def case(self, name, path):
-        return super().case(name, path).model_copy(update={"label": path.with_name("p2-label.nii")})
+        return super().case(name, path).model_copy(update={"labels": (path.with_name("p2-label.nii"),)})
 
 
 class NothingThere(Folder):

@@ -51,7 +51,7 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
     for case in cases:
         _check_case(case, spec)
     for case in cases[:cases_to_read]:
-        _check_voxels(case)
+        _check_voxels(adapter, case)
     with tempfile.TemporaryDirectory() as empty:
         for wrong in (Path(empty), Path(empty) / "absent"):
             with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
@@ -104,12 +104,19 @@ def _check_case(case: Case, spec: DatasetSpec) -> None:
             right = target.name in known and target.labels <= known[target.name]
             require(right, f"{target.name!r}: {sorted(target.labels)}; the record has {sorted(known)}")
     with rule("the files of a case exist", example):
-        missing = [str(path) for path in (*case.images, case.label) if path is not None and not path.is_file()]
+        missing = [str(path) for path in (*case.images, *case.labels) if not path.is_file()]
         require(not missing, f"no {', '.join(missing)}")
 
 
-def _check_voxels(case: Case) -> None:
-    from oncoseg_core.image_io import load_case  # SimpleITK, which only this rule needs
-
-    with rule("image and label can be read and lie on one grid", f"case {case.case_id!r}"):
-        load_case(case)
+def _check_voxels(adapter: DatasetAdapter, case: Case) -> None:
+    example = f"case {case.case_id!r}"
+    with rule("load reads the image and its annotation, and they lie on one grid", example):
+        volume, masks = adapter.load(case)
+    with rule("the image is of the case's modality and has the channel names of the case", example):
+        found = f"modality {volume.modality!r}, channels {volume.channel_names}"
+        require((volume.modality, volume.channel_names) == (case.modality, case.channel_names), found)
+    with rule("an annotated case has one bool mask (z, y, x) for each of its targets, and no other", example):
+        expected = {target.name for target in case.targets} if case.labels else set()
+        require(set(masks) == expected, f"masks of {sorted(masks)}")
+        wrong = [name for name, mask in masks.items() if mask.dtype != bool or mask.shape != volume.geometry.shape]
+        require(not wrong, f"{', '.join(wrong)}: not bool of shape {volume.geometry.shape}")

@@ -82,7 +82,7 @@ def test_no_patient_is_in_two_splits(real_samples):
 
 def test_labels_hold_their_target_on_the_grid_of_their_image(real_samples):
     for case in SamplesAdapter(ALL).discover(real_samples):
-        image, label = sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(case.label))
+        image, label = sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(case.labels[0]))
         assert image.GetSize() == label.GetSize(), case.case_id
         for of in ("GetSpacing", "GetOrigin", "GetDirection"):
             np.testing.assert_allclose(getattr(image, of)(), getattr(label, of)(), atol=1e-3, err_msg=case.case_id)

@@ -17,6 +17,7 @@ from oncoseg_core.lora import (
     trainable_parameters,
 )
 from oncoseg_core.lora_settings import LoraSettings
+from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.prompts import Box
 from oncoseg_litemedsam.model import LiteMedSAM
 
@@ -87,7 +88,7 @@ def test_training_the_decoder_whole_and_bringing_the_adapter_back(tmp_path):
     changed = moved(before, model)
     assert all("lora_" in name or ".modules_to_save." in name for name in changed)
     assert any(".modules_to_save." in name for name in changed)
-    save_adapter(model, tmp_path, versions={"oncoseg-litemedsam": "0.1.0"}, normalizers={"ct": {}})
+    save_adapter(model, tmp_path, versions={"oncoseg-litemedsam": "0.1.0"}, paths={"ct": PathSettings()})
     again = load_adapter(LiteMedSAM(), tmp_path)
     assert torch.equal(predict(again), predict(model))
     assert weights_fingerprint(again) == weights_fingerprint(model)

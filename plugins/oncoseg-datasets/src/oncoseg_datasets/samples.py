@@ -135,7 +135,7 @@ class SamplesAdapter(DatasetAdapter):
                     patient_id=f"{case.source.package}-{case.case_id}",
                     modality=case.modality,
                     images=(root / case.image,),
-                    label=root / case.label,
+                    labels=(root / case.label,),
                     targets=(targets[case.target],),
                     split=case.split,
                 )

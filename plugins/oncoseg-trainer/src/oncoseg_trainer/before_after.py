@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.image_io import load_case
-from oncoseg_core.interfaces import PromptGenerator
+from oncoseg_core.interfaces import DatasetAdapter, PromptGenerator
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.prompts import Box
 from oncoseg_core.randomness import derived_generator
@@ -18,19 +17,25 @@ from oncoseg_trainer.pictures import Overlay, draw_overlay
 
 
 def draw_cases(
-    predictor: Predictor, model: Any, cases: Sequence[Case], generator: PromptGenerator, seed: int
+    predictor: Predictor,
+    model: Any,
+    dataset: DatasetAdapter,
+    cases: Sequence[Case],
+    generator: PromptGenerator,
+    seed: int,
 ) -> Iterator[tuple[str, bytes, str]]:
     """Yield ``(name, png, caption)`` per case and target.
 
     Args:
         predictor: runs the adapted model.
         model: the same model; its adapter is switched off for the picture of the untouched one.
+        dataset: reads the cases.
         cases: with labels.
         generator: makes the prompts, the same as in scoring.
         seed: the run's.
     """
     for case in cases:
-        volume, masks = load_case(case)
+        volume, masks = dataset.load(case)
         fitted = predictor.fit(volume)
         view = fitted.grid.view
         for target, reference in masks.items():
@@ -39,7 +44,7 @@ def draw_cases(
             (after,) = predictor.predict_slice(fitted, index, [prompt])
             with model.disable_adapter():
                 (before,) = predictor.predict_slice(fitted, index, [prompt])
-            image = fitted.preprocessor.normalizer.apply(volume.voxels[:, index], fitted.stats)[0]
+            image = fitted.preprocessor.normalizer.apply(fitted.volume.voxels[:, index], fitted.stats)[0]
             spacing = view.spacing(*volume.geometry.spacing[1:])
             dice_before, dice_after = (_dice(result.mask, reference[index]) for result in (before, after))
             overlay = Overlay(

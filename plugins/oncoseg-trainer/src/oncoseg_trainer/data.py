@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from oncoseg_core.errors import DataError, close_matches
-from oncoseg_core.image_io import load_case
-from oncoseg_core.interfaces import PromptGenerator, Stats
+from oncoseg_core.interfaces import DatasetAdapter, PromptGenerator, Stats
 from oncoseg_core.preprocess import Preprocessor, mask_to_model, prompt_to_model
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.randomness import derived_generator
@@ -62,7 +61,7 @@ def choose_cases(cases: Sequence[Case], targets: Sequence[str], split: Split) ->
     chosen = []
     for case in cases:
         kept = tuple(t for t in case.targets if not targets or t.name in targets)
-        if case.split == split and case.label is not None and kept:
+        if case.split == split and case.labels and kept:
             chosen.append(case.model_copy(update={"targets": kept}))
     if not chosen:
         raise DataError(f"no labelled case is in the split {split!r} with the targets {', '.join(sorted(known))}")
@@ -93,8 +92,8 @@ def require_target_voxels(case: Case, masks: Mapping[str, BoolArray]) -> None:
     for target, mask in masks.items():
         if not mask.any():
             raise DataError(
-                f"{case.label}: the label holds no voxel of {target!r}; expected some in data that is trained on or "
-                "scored (wrong file, or other label values than the dataset declares?)"
+                f"{' '.join(map(str, case.labels))}: the label holds no voxel of {target!r}; expected some in data "
+                "that is trained on or scored (wrong file, or other label values than the dataset declares?)"
             )
 
 
@@ -111,6 +110,7 @@ class TrainingSet:
     """Labelled slices of the training cases.
 
     Args:
+        dataset: reads the cases.
         cases: with labels.
         preprocessors: by modality.
         generator: makes the prompts.
@@ -122,11 +122,13 @@ class TrainingSet:
 
     def __init__(
         self,
+        dataset: DatasetAdapter,
         cases: Sequence[Case],
         preprocessors: Mapping[str, Preprocessor],
         generator: PromptGenerator,
         seed: int,
     ) -> None:
+        self._dataset = dataset
         self._cases = list(cases)
         self._preprocessors = preprocessors
         self._generator = generator
@@ -172,8 +174,10 @@ class TrainingSet:
             self._loaded.move_to_end(number)
             return self._loaded[number]
         case = self._cases[number]
-        volume, masks = load_case(case)
-        self._loaded[number] = (volume, masks, self._preprocessors[case.modality].fit(volume))
+        volume, masks = self._dataset.load(case)
+        preprocessor = self._preprocessors[case.modality]
+        volume = preprocessor.calibrated(volume)
+        self._loaded[number] = (volume, masks, preprocessor.fit(volume))
         while len(self._loaded) > 1 and sum(map(_size, self._loaded.values())) > MEMORY_BYTES:
             self._loaded.popitem(last=False)
         return self._loaded[number]

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions, peak_memory_mb
 from oncoseg_core.errors import ConfigError, PluginError, RunError, close_matches
-from oncoseg_core.image_io import load_case
-from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
+from oncoseg_core.interfaces import DatasetAdapter, Metric, PromptGenerator, Tracker
 from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
@@ -81,7 +81,7 @@ class Run:
         self.terminal = terminal
         self.state = RunState(split_hash="", processes=processes.world_size)
         # Components are named and checked before anything is fetched or loaded.
-        dataset = registry.build(DatasetSpec, settings.data.dataset, settings.data.settings)
+        self.dataset: DatasetAdapter = registry.build(DatasetSpec, settings.data.dataset, settings.data.settings)
         self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
@@ -94,9 +94,9 @@ class Run:
                         f"model {self.model_spec.name!r} takes {', '.join(self.model_spec.prompt_kinds)}"
                     )
         with self._timed("data"), terminal.progress() as progress:
-            root = settings.data.root or processes.on_first(lambda: dataset.fetch(progress))
+            root = settings.data.root or processes.on_first(lambda: self.dataset.fetch(progress))
             try:
-                cases = list(dataset.discover(Path(root)))
+                cases = list(self.dataset.discover(Path(root)))
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]
                 where = ".".join(str(part) for part in first["loc"])
@@ -108,21 +108,30 @@ class Run:
         refuse_shared_patients(self.train_cases, self.score_cases)
         self.state.split_hash = split_hash(self.train_cases, self.score_cases)
         modalities = sorted({case.modality for case in (*self.train_cases, *self.score_cases)})
-        for modality in settings.normalizers:
-            if modality not in modalities:
-                raise ConfigError(
-                    f"normalizers.{modality}: no case here is of that modality{close_matches(modality, modalities)}"
-                )
+        parts = {part for modality in modalities for part in parts_of(modality)}
+        for section, given, known in (
+            ("normalizers", settings.normalizers, parts),
+            ("channels", settings.channels, set(modalities)),
+        ):
+            for name in given:
+                if name not in known:
+                    raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")
         self.preprocessors = {
-            modality: Preprocessor(registry, modality, self.model_spec, settings.normalizers.get(modality))
+            modality: Preprocessor(
+                registry,
+                modality,
+                self.model_spec,
+                PathSettings(normalizers=settings.normalizers, channels=settings.channels.get(modality)),
+            )
             for modality in modalities
         }
         with self._timed("data"):
             # The held-out cases are read now, so that a bad one is found before anything is scored or written.
             for case in self.score_cases:
-                volume, masks = load_case(case)
+                volume, masks = self.dataset.load(case)
                 require_target_voxels(case, masks)
-                self.preprocessors[case.modality].fit(volume)
+                preprocessor = self.preprocessors[case.modality]
+                preprocessor.fit(preprocessor.calibrated(volume))
         self.losses = {
             modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
             for modality in modalities
@@ -141,7 +150,9 @@ class Run:
             lr=training.learning_rate,
         )
         with self._timed("data"):
-            self.data = TrainingSet(self.train_cases, self.preprocessors, self.train_generator, settings.seed)
+            self.data = TrainingSet(
+                self.dataset, self.train_cases, self.preprocessors, self.train_generator, settings.seed
+            )
         self.stepper = Stepper(
             self.model,
             self.losses,
@@ -180,7 +191,12 @@ class Run:
         if self.processes.is_first:
             with self._timed("pictures"):
                 for name, png, caption in draw_cases(
-                    self._predictor(), self.model, self.score_cases, self.score_generator, self.settings.seed
+                    self._predictor(),
+                    self.model,
+                    self.dataset,
+                    self.score_cases,
+                    self.score_generator,
+                    self.settings.seed,
                 ):
                     for tracker in trackers:
                         tracker.image(name, png, caption)
@@ -188,10 +204,7 @@ class Run:
                 self.model,
                 folder / "adapter",
                 versions={**library_versions(), **self.registry.versions()},
-                normalizers={
-                    modality: preprocessor.normalizer.settings.model_dump(mode="json")
-                    for modality, preprocessor in self.preprocessors.items()
-                },
+                paths={modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
             )
         summary = self._summary(self.state.zero_shot, adapted)
         if self.processes.is_first:
@@ -245,7 +258,7 @@ class Run:
                 if should_stop():
                     break
                 case = self.score_cases[number]
-                volume, masks = load_case(case)
+                volume, masks = self.dataset.load(case)
                 scores = score_case(
                     predictor, case, volume, masks, self.score_generator, self.metrics, self.settings.seed
                 )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from oncoseg_core.channels import ChannelChoice
 from oncoseg_core.config import apply_overrides, read_yaml, validate
 from oncoseg_core.errors import ConfigError, close_matches
 from oncoseg_core.interfaces import Settings
@@ -58,13 +59,18 @@ class OptimisationSettings(Settings):
 
 
 class TrainSettings(Settings):
-    """A whole run. ``output`` is the run's folder; ``normalizers`` holds settings by modality."""
+    """A whole run.
+
+    ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
+    image are taken, by modality (a mode, names or indices).
+    """
 
     name: Name
     seed: Annotated[int, Field(ge=0)] = 0
     output: Path
     data: DataSettings
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    channels: dict[str, ChannelChoice] = Field(default_factory=dict)
     model: ComponentChoice
     lora: LoraSettings = LoraSettings()
     loss: ComponentChoice = ComponentChoice(name="dice-focal")
