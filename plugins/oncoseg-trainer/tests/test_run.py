@@ -252,8 +252,8 @@ def test_prompts_that_the_model_does_not_take_are_refused_first(tiny_config, tmp
 def test_the_adapter_remembers_how_its_images_were_normalised(tiny_config):
     outcome = run(tiny_config(), "normalizers.ct.window=[-200, 300]")
     record = json.loads((outcome.folder / "adapter" / "oncoseg.json").read_text())
-    assert record["normalizers"]["ct"]["window"] == [-200, 300]
-    assert set(record["normalizers"]) == {"ct", "mri"}
+    assert record["paths"]["ct"]["normalizers"]["ct"]["window"] == [-200, 300]
+    assert set(record["paths"]) == {"ct", "mri"}
     assert {"torch", "peft", "oncoseg-core", "oncoseg-tiny"} <= record["versions"].keys()
 
 
