@@ -1,8 +1,8 @@
 """What a component must do: one abstract class per kind, called directly, never through a hook.
 
 Every component is built the same way: its class carries a pydantic ``Settings`` model, ``Registry.build`` validates the
-user's settings against it, and the class is called as ``Class(settings)``. A loss also gets ``modality=``, a tracker
-``run_directory=``.
+user's settings against it, and the class is called as ``Class(settings)``. A dataset's adapter also gets its record as
+``spec=``, a loss ``modality=``, a tracker ``run_directory=``.
 
 Axes: voxels are ``(channel, z, y, x)``, masks bool ``(z, y, x)``, slices ``(channel, y, x)`` and ``(y, x)``; spacing is
 in millimetres in the order of the mask's axes.
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from oncoseg_core.errors import DataError
 from oncoseg_core.prompts import Prompt
-from oncoseg_core.records import Case, ModelSpec
+from oncoseg_core.records import Case, DatasetSpec, ModelSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,7 +99,14 @@ class Normalizer(Component):
 
 
 class DatasetAdapter(Component):
-    """Finds a dataset's cases in a folder laid out as it was downloaded, and reads them."""
+    """Finds a dataset's cases in a folder laid out as it was downloaded, and reads them.
+
+    Built with ``spec=``, its record, so that one class can serve a family of datasets; it says which.
+    """
+
+    def __init__(self, settings: BaseModel | None = None, *, spec: DatasetSpec | None = None) -> None:
+        super().__init__(settings)
+        self.spec = spec
 
     @abstractmethod
     def discover(self, root: Path) -> Iterator[Case]:

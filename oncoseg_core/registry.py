@@ -140,6 +140,8 @@ class Registry:
         if inspect.isabstract(behaviour):
             missing = ", ".join(sorted(behaviour.__abstractmethods__))
             raise PluginError(f"{_described(found)}: its class {behaviour.__name__} does not define {missing}")
+        if isinstance(found.spec, records.DatasetSpec):
+            context["spec"] = found.spec
         checked = validate(behaviour.Settings, settings or {}, f"settings of {spec_type.kind} {name!r}")
         return behaviour(cast("Any", checked), **context)
 
