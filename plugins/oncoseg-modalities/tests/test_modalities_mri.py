@@ -49,6 +49,26 @@ def test_a_few_bright_voxels_move_the_result_by_no_more_than_their_share():
     assert np.percentile(inside, 99) <= high <= np.percentile(inside, 99 + 100 * 6 / inside.size)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_air_with_noise_in_it_is_left_out(dtype):
+    voxels = head(np.float64)
+    air = voxels == 0
+    noise = np.random.default_rng(3).rayleigh(9, voxels.shape)
+    voxels = np.where(air, noise, voxels).astype(dtype)
+    stats = MRINormalizer().fit(voxels)
+    for channel, outside, low, high in zip(voxels, air, stats["low"], stats["high"], strict=True):
+        tissue = np.percentile(channel[~outside].astype(float), (1, 99))
+        np.testing.assert_allclose((low, high), tissue, rtol=0.01)
+
+
+@pytest.mark.parametrize("dark", [0.2, 0.3])
+def test_a_quarter_of_dark_voxels_are_air(dark):
+    voxels = np.random.default_rng(4).integers(400, 1000, (1, 1, 100, 100)).astype(np.int16)
+    voxels.reshape(-1)[: int(dark * voxels.size)] //= 64
+    low = MRINormalizer().fit(voxels)["low"][0]
+    assert low == np.percentile(voxels[voxels > 15] if dark > 0.25 else voxels.astype(float), 1)
+
+
 def test_no_flat_background_means_all_voxels():
     voxels = np.random.default_rng(2).integers(0, 5000, (1, 8, 50, 50)).astype(np.int16)
     stats = MRINormalizer().fit(voxels)
@@ -64,9 +84,9 @@ def test_two_percent_at_the_bottom_are_air(zeros):
     assert MRINormalizer().fit(voxels)["low"] == (expected,)
 
 
-def test_background_share_of_one_takes_all_voxels():
+def test_shares_of_one_take_all_voxels():
     voxels = head()
-    stats = MRINormalizer(MRISettings(background_share=1)).fit(voxels)
+    stats = MRINormalizer(MRISettings(background_share=1, noise_share=1)).fit(voxels)
     assert stats["low"] == (0.0, 0.0)
     assert stats["high"][0] == np.percentile(voxels[0].astype(float), 99)
 
@@ -82,7 +102,7 @@ def test_one_single_bright_value_stays_apart_from_the_air():
 def test_what_lies_above_a_flat_interval_becomes_one():
     voxels = np.zeros((1, 1, 20, 20), np.uint8)
     voxels[0, 0, 0, 0] = 9
-    normalizer = MRINormalizer(MRISettings(background_share=1))
+    normalizer = MRINormalizer(MRISettings(background_share=1, noise_share=1))
     unit = normalizer.apply(voxels, normalizer.fit(voxels))
     np.testing.assert_array_equal(unit, voxels == 9)
 
@@ -111,6 +131,9 @@ def test_statistics_of_other_channels_are_refused():
         {"percentiles": (1, 101)},
         {"background_share": 0},
         {"background_share": 1.5},
+        {"noise_level": 1},
+        {"noise_level": -0.1},
+        {"noise_share": 0},
     ],
 )
 def test_impossible_settings_are_refused(wrong):
@@ -118,9 +141,9 @@ def test_impossible_settings_are_refused(wrong):
         validate(MRISettings, wrong, "settings")
 
 
-@pytest.mark.parametrize(("dtype", "limit"), [(np.int16, 0.25), (np.float32, 1.3)])
+@pytest.mark.parametrize(("dtype", "limit"), [(np.int16, 0.25), (np.float32, 0.25), (np.float64, 0.25)])
 def test_fit_needs_no_wider_copy(dtype, limit):
-    """Peak memory over the input's: a histogram for integers, one copy of one channel for floats."""
+    """Peak memory over the input's: values are counted a block at a time."""
     voxels = np.random.default_rng(3).integers(0, 4000, (1, 64, 256, 256)).astype(dtype)
     normalizer = MRINormalizer()
     tracemalloc.start()

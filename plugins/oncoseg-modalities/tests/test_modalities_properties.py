@@ -15,9 +15,17 @@ from hypothesis.extra import numpy as hnp
 
 from oncoseg_core.interfaces import Normalizer
 from oncoseg_modalities.ct import CTNormalizer
+from oncoseg_modalities.cxr import CXRNormalizer
+from oncoseg_modalities.dermoscopy import DermoscopyNormalizer
+from oncoseg_modalities.endoscopy import EndoscopyNormalizer
 from oncoseg_modalities.linear import to_unit
+from oncoseg_modalities.mammography import MammographyNormalizer
 from oncoseg_modalities.mri import MRINormalizer
 from oncoseg_modalities.percentile import PercentileNormalizer, PercentileSettings
+from oncoseg_modalities.pet import PETNormalizer
+from oncoseg_modalities.srh import SRHNormalizer
+from oncoseg_modalities.ultrasound import UltrasoundNormalizer
+from oncoseg_modalities.xray import XRayNormalizer
 
 DTYPES = ["|i1", "|u1", "<i2", ">i2", "<u2", ">u2", "<i4", ">u4", "<i8", "<f2", "<f4", ">f4", "<f8", ">f8"]
 
@@ -29,8 +37,17 @@ class ByRank(PercentileNormalizer):
         percentiles: tuple[float, float] = (2.0, 98.0)
 
 
-FIRST_PARTY = [CTNormalizer, MRINormalizer, ByRank]
-BY_PERCENTILE = [MRINormalizer, ByRank]
+SEPARATE = [MRINormalizer, PETNormalizer, SRHNormalizer, ByRank]
+PICTURES = [
+    CXRNormalizer,
+    DermoscopyNormalizer,
+    EndoscopyNormalizer,
+    MammographyNormalizer,
+    UltrasoundNormalizer,
+    XRayNormalizer,
+]
+BY_PERCENTILE = [*SEPARATE, *PICTURES]
+FIRST_PARTY = [CTNormalizer, *BY_PERCENTILE]
 
 
 @st.composite
@@ -132,18 +149,58 @@ def ignores_scale_and_offset(normalizer, voxels):
 def agrees_with_numpy(normalizer, voxels):
     """The limits are numpy's percentiles of the float64 values, without the background where there is one."""
     stats = normalizer.fit(voxels)
-    percents = normalizer.settings.percentiles
+    rules = normalizer.settings
     for channel, low, high in zip(voxels, stats["low"], stats["high"], strict=True):
         values = np.sort(channel.astype(np.float64), axis=None)
-        bottom = values[int(percents[0] / 100 * (values.size - 1))]
-        above = values[values > bottom]
-        share = 1 - above.size / values.size
-        if share >= normalizer.settings.background_share and above.size:
-            values = above
-        expected = np.percentile(values, percents)
-        if expected[0] == expected[1] and len(values) == above.size:
+        bottom, top = (values[int(percent / 100 * (values.size - 1))] for percent in rules.percentiles)
+        noisy = values > bottom + rules.noise_level * (top - bottom)
+        flat = values > bottom
+        for share, above in ((rules.noise_share, noisy), (rules.background_share, flat)):
+            if share < 1 and 1 - above.mean() >= share and above.any():
+                values = values[above]
+                break
+        expected = np.percentile(values, rules.percentiles)
+        if expected[0] == expected[1]:
             expected[0] = bottom
         np.testing.assert_array_equal((low, high), expected)
+
+
+def nan_is_least_and_changes_nothing_else(normalizer, voxels):
+    """A plane of NaN more: it becomes 0, and all others what they were without it."""
+    gap = np.full_like(voxels[:, :1], np.nan)
+    alone = normalizer.apply(voxels, normalizer.fit(voxels))
+    padded = np.concatenate([voxels[:, :1], gap, voxels[:, 1:]], axis=1)
+    unit = normalizer.apply(padded, normalizer.fit(padded))
+    assert not unit[:, 1].any(), "NaN is not 0"
+    np.testing.assert_array_equal(np.delete(unit, 1, axis=1), alone)
+
+
+def infinity_lies_outside(normalizer, voxels):
+    """Infinite voxels are clipped like any that lie outside, and count for nothing."""
+    edges = np.full_like(voxels[:, [0, 0]], np.inf)
+    edges[:, 1] = -np.inf
+    alone = normalizer.apply(voxels, normalizer.fit(voxels))
+    padded = np.concatenate([voxels, edges], axis=1)
+    unit = normalizer.apply(padded, normalizer.fit(padded))
+    np.testing.assert_array_equal(unit[:, :-2], alone)
+    assert (unit[:, -2] == 1).all()
+    assert not unit[:, -1].any()
+
+
+def outliers_move_limits_by_their_share(normalizer, voxels):
+    """Two voxels of the region that is looked at become as bright as can be: percentiles move by two ranks."""
+    before = normalizer.fit(voxels)
+    region = normalizer.region(voxels) if hasattr(normalizer, "region") else voxels
+    changed = voxels.copy()
+    inside = normalizer.region(changed) if hasattr(normalizer, "region") else changed
+    inside[:, 0, 1, 1:3] = 2**30
+    after = normalizer.fit(changed)
+    low, high = normalizer.settings.percentiles
+    share = 100 * 3 / region[0].size
+    for channel, *limits in zip(region, before["low"], before["high"], after["low"], after["high"], strict=True):
+        for percent, moved in ((low, limits[2]), (high, limits[3])):
+            least, most = np.percentile(channel, [max(0, percent - share), min(100, percent + share)])
+            assert least <= moved <= most, f"percentile {percent} moved to {moved}, beyond {least} to {most}"
 
 
 class WithoutClip(ByRank):
@@ -213,7 +270,30 @@ class NearestRank(MRINormalizer):
         return {"low": tuple(float(x[0]) for x in limits), "high": tuple(float(x[1]) for x in limits)}
 
 
+class KeepsNan(ByRank):
+    def apply(self, voxels, stats):
+        return np.where(np.isnan(voxels), np.nan, super().apply(voxels, stats)).astype(np.float32)
+
+
+class NanIsAValue(ByRank):
+    def fit(self, voxels):
+        return super().fit(np.nan_to_num(voxels, posinf=1e30, neginf=-1e30))
+
+
+class FromLeastToMost(ByRank):
+    class Settings(PercentileSettings):
+        percentiles: tuple[float, float] = (0.0, 99.0)
+
+    def fit(self, voxels):
+        return {**super().fit(voxels), "high": tuple(float(channel.max()) for channel in voxels)}
+
+
 ANY, SMALL = volumes(), small_integers()
+FLOATS = volumes([d for d in DTYPES if "f" in d])
+# Without a background: the same values once and in any order, so that no share of them is flat or dark.
+SPREAD = st.permutations(range(1000)).map(
+    lambda order: np.stack([1000 + 2 * np.reshape(order, (1, 25, 40)).astype(np.int32)] * 2)
+)
 CASES = [  # property, voxels, normalizers it holds for, one that breaks it
     (stays_in_range, ANY, FIRST_PARTY, WithoutClip),
     (stays_in_range, ANY, FIRST_PARTY, DividesByZero),
@@ -223,10 +303,14 @@ CASES = [  # property, voxels, normalizers it holds for, one that breaks it
     (slice_equals_volume, ANY, FIRST_PARTY, FitsEachSlice),
     (stats_survive_json, ANY, FIRST_PARTY, KeepsArrays),
     (layout_and_dtype_do_not_matter, volumes([d for d in DTYPES if d != "<i8"]), FIRST_PARTY, BlindToByteOrder),
-    (channels_are_independent, ANY, FIRST_PARTY, MixesChannels),
+    (channels_are_independent, ANY, [CTNormalizer, *SEPARATE], MixesChannels),
     (constant_becomes_zero, ANY, BY_PERCENTILE, KeepsConstants),
     (ignores_scale_and_offset, SMALL, BY_PERCENTILE, ZeroIsBackground),
-    (agrees_with_numpy, ANY, BY_PERCENTILE, NearestRank),
+    (agrees_with_numpy, ANY, SEPARATE, NearestRank),
+    (nan_is_least_and_changes_nothing_else, FLOATS, FIRST_PARTY, KeepsNan),
+    (nan_is_least_and_changes_nothing_else, FLOATS, FIRST_PARTY, NanIsAValue),
+    (infinity_lies_outside, FLOATS, FIRST_PARTY, NanIsAValue),
+    (outliers_move_limits_by_their_share, SPREAD, BY_PERCENTILE, FromLeastToMost),
 ]
 
 

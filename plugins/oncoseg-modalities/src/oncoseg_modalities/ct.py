@@ -1,6 +1,6 @@
 """Computed tomography: a window of Hounsfield units."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,39 @@ _LEAST_SHARE = 0.01
 _SAMPLES = 1 << 18
 
 
-class CTSettings(Settings):
-    """``window``: the Hounsfield units that become 0 and 1; what lies outside is clipped."""
+WINDOWS = {
+    "lung": (-1350.0, 150.0),
+    "liver": (-45.0, 105.0),
+    "bone": (-500.0, 1300.0),
+    "brain": (0.0, 80.0),
+    "soft tissue": (-150.0, 250.0),
+}
+"""HU, low and high: level -/+ half the width of Radiopaedia's table "Windowing (CT)" (lung W 1500 L -600, liver W 150
+L 30, bone W 1800 L 400, brain W 80 L 40, soft tissue W 400 L 50)."""
 
-    window: Annotated[tuple[FiniteFloat, FiniteFloat], Field(description="HU, low and high")] = (-1000.0, 1000.0)
+
+class CTSettings(Settings):
+    """``window``: the Hounsfield units that become 0 and 1, or the name of a usual window; the rest is clipped.
+
+    Names: lung, liver, bone, brain, soft tissue. The default, -1000 to 1000, is the paper's.
+    """
+
+    window: Annotated[
+        Literal["lung", "liver", "bone", "brain", "soft tissue"] | tuple[FiniteFloat, FiniteFloat],
+        Field(description="HU, low and high, or a name"),
+    ] = (-1000.0, 1000.0)
 
     @field_validator("window")
     @classmethod
-    def _increasing(cls, window: tuple[float, float]) -> tuple[float, float]:
-        if window[0] >= window[1]:
+    def _increasing(cls, window: str | tuple[float, float]) -> str | tuple[float, float]:
+        if not isinstance(window, str) and window[0] >= window[1]:
             raise ValueError("the window's low end must be below its high end (HU)")
         return window
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The window in HU, low and high."""
+        return WINDOWS[self.window] if isinstance(self.window, str) else self.window
 
 
 class CTNormalizer(Normalizer):
@@ -46,7 +68,7 @@ class CTNormalizer(Normalizer):
 
     def apply(self, voxels: np.ndarray, stats: Stats) -> npt.NDArray[np.float32]:  # noqa: ARG002 - always empty
         """Map Hounsfield units ``(channel, ...)`` to float32 in [0, 1], exact at the window's ends and middle."""
-        low, high = self.settings.window
+        low, high = self.settings.limits
         channels = voxels.shape[0]
         return to_unit(voxels, [low] * channels, [high] * channels)
 

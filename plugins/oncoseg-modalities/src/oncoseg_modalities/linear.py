@@ -1,13 +1,18 @@
-"""The linear map from an intensity interval to [0, 1] that the normalizers share."""
+"""The map from an intensity interval to [0, 1] that the normalizers share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+Curve = Callable[[npt.NDArray[np.float64]], None]
+"""Bends values in [0, 1] in place: rising, 0 to 0 and 1 to 1."""
 
-def to_unit(voxels: np.ndarray, low: Sequence[float], high: Sequence[float]) -> npt.NDArray[np.float32]:
-    """Map ``low`` to 0 and ``high`` to 1, linearly, and clip outside.
+
+def to_unit(
+    voxels: np.ndarray, low: Sequence[float], high: Sequence[float], curve: Curve | None = None
+) -> npt.NDArray[np.float32]:
+    """Map ``low`` to 0 and ``high`` to 1, linearly or bent, and clip outside. NaN becomes 0.
 
     Computed in float64 one plane at a time and rounded once, so integers and floats of equal value agree, and a large
     offset costs no precision. Where an interval is a single value, what lies above it becomes 1 and the rest 0.
@@ -16,6 +21,7 @@ def to_unit(voxels: np.ndarray, low: Sequence[float], high: Sequence[float]) -> 
         voxels: ``(channel, ...)``, any real dtype, byte order and strides; not modified.
         low: one number per channel.
         high: one number per channel, not below ``low``.
+        curve: bends what is between; straight when omitted.
 
     Returns:
         float32, the shape of ``voxels``.
@@ -23,12 +29,34 @@ def to_unit(voxels: np.ndarray, low: Sequence[float], high: Sequence[float]) -> 
     unit = np.empty(voxels.shape, np.float32)
     for index in np.ndindex(voxels.shape[: max(1, voxels.ndim - 2)]):
         bottom, top = low[index[0]], high[index[0]]
-        plane = voxels[(*index, ...)]
-        if top > bottom:
-            scaled = np.clip(plane, bottom, top, dtype=np.float64)
+        plane, out = voxels[(*index, ...)], unit[(*index, ...)]
+        if not top > bottom:
+            out[...] = plane > top
+        elif curve is None and _exact_in_float32(plane.dtype, bottom, top):
+            # The same numbers in half the time: differences of such integers are exact in float32, and their quotient
+            # lies too far from the middle between two float32 for rounding once or twice to differ.
+            limits = np.iinfo(plane.dtype)
+            out[...] = np.clip(plane, max(int(bottom), limits.min), min(int(top), limits.max))
+            out -= np.float32(bottom)
+            out /= np.float32(top - bottom)
+        else:
+            scaled = plane.astype(np.float64)
+            np.clip(scaled, bottom, top, out=scaled)
             scaled -= bottom
             scaled /= top - bottom
-            unit[(*index, ...)] = scaled
-        else:
-            unit[(*index, ...)] = plane > top
+            if curve is not None:
+                curve(scaled)
+            out[...] = scaled
+        if plane.dtype.kind == "f":
+            missing = np.isnan(out)
+            if missing.any():
+                out[missing] = 0
     return unit
+
+
+def _exact_in_float32(dtype: np.dtype[np.generic], bottom: float, top: float) -> bool:
+    """Integers of 16 bits or less, and an interval between whole numbers that these can reach."""
+    if dtype.kind not in "iu" or dtype.itemsize > 2 or not (float(bottom).is_integer() and float(top).is_integer()):
+        return False
+    limits = np.iinfo(dtype)
+    return top - bottom < 2**23 and bottom <= limits.max and top >= limits.min
