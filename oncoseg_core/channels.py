@@ -53,6 +53,14 @@ def choose_channels(
     return _three(tuple(_index(one, spec, count, names, image) for one in choice))
 
 
+def parse_channels(text: str) -> ChannelChoice:
+    """``2,0,1`` as indices; a single word as the name of a mode."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if len(parts) == 1 and not parts[0].isdigit():
+        return parts[0]
+    return tuple(int(part) if part.isdigit() else part for part in parts)
+
+
 def _mode(mode: str, spec: NormalizerSpec | None, count: int, names: Sequence[str], image: str) -> tuple[int, int, int]:
     modes = {} if spec is None else spec.channel_modes
     if spec is None or mode not in modes:

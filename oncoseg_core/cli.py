@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from oncoseg_core import __version__
 from oncoseg_core.command_line import run_app
-from oncoseg_core.errors import PluginError
+from oncoseg_core.errors import PluginError, UsageError
 from oncoseg_core.records import CommandSpec
 from oncoseg_core.registry import Registry, load_factory, load_plugins
 
@@ -76,9 +76,15 @@ def _main(
     pass
 
 
-@app.command(epilog="Example: oncoseg plugins --json")
-def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+plugins_app = typer.Typer(invoke_without_command=True, epilog="Example: oncoseg plugins --json")
+app.add_typer(plugins_app, name="plugins")
+
+
+@plugins_app.callback()
+def plugins(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List every component: kind, name, distribution, version, status. Exits 1 when a plugin is broken."""
+    if ctx.invoked_subcommand is not None:
+        return
     registry = installed()
     rows = [
         {
@@ -111,6 +117,46 @@ def plugins(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
             console.print(f"conflict: {conflict}", markup=False, soft_wrap=True)
     if conflicts or any(plugin.status == "broken" for plugin in unwell):
         raise typer.Exit(1)
+
+
+@plugins_app.command("show", epilog="Example: oncoseg plugins show ct --image chest.nii.gz --set window=lung")
+def show_component(
+    name: Annotated[str, typer.Argument(help="The component's name, such as ct.")],
+    kind: Annotated[str | None, typer.Option(help="Its kind, where several components have the name.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Draw what the normalizer does to this image, not to its own example.")
+    ] = None,
+    slice_index: Annotated[int | None, typer.Option("--slice", help="Which slice; the middle one by default.")] = None,
+    channels: Annotated[str | None, typer.Option(metavar="I,J,K", help="Channels to show, by index or mode.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The PNG; by default NAME.png here.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tell what a component is and takes; of a normalizer, draw a slice and its histogram before and after to a PNG."""
+    from oncoseg_core.atomic import atomic_write
+    from oncoseg_core.channels import parse_channels
+    from oncoseg_core.config import apply_overrides
+    from oncoseg_core.show import describe, find, picture_of
+
+    component = find(installed(), name, kind)
+    told = describe(component)
+    if component.spec.kind == "normalizer":
+        png = picture_of(
+            installed(),
+            component,
+            image=image,
+            slice_index=slice_index,
+            settings=apply_overrides({}, settings or []),
+            channels=None if channels is None else parse_channels(channels),
+        )
+        target = output or Path(f"{name}.png")
+        atomic_write(target, png)
+        told["picture"] = str(target)
+    elif image is not None or output is not None:
+        raise UsageError(f"{name!r} is a {component.spec.kind}; only a normalizer is drawn: leave --image and --output")
+    typer.echo(
+        json.dumps(told, indent=2, default=str) if as_json else "\n".join(f"{k}: {v}" for k, v in told.items() if v)
+    )
 
 
 @app.command(epilog="Example: oncoseg doctor --json")

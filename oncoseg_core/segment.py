@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.channels import ChannelChoice
+from oncoseg_core.channels import parse_channels
 from oncoseg_core.errors import PromptError, UsageError, close_matches
 from oncoseg_core.image_io import read_volume, write_segmentation
 from oncoseg_core.path_settings import PathSettings, parts_of
@@ -113,14 +113,6 @@ def recognise_modality(registry: Registry, volume: Volume) -> tuple[str, str]:
         )
     low, high = volume.voxels.min(), volume.voxels.max()
     return sure[0], f"recognised by its values, {low} to {high}; --modality overrides"
-
-
-def parse_channels(text: str) -> ChannelChoice:
-    """``2,0,1`` as indices; a single word as the name of a mode."""
-    parts = tuple(part.strip() for part in text.split(","))
-    if len(parts) == 1 and not parts[0].isdigit():
-        return parts[0]
-    return tuple(int(part) if part.isdigit() else part for part in parts)
 
 
 def parse_box(text: str) -> Box:

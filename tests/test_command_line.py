@@ -155,7 +155,7 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["IMAGE", *BOX, "--slice", "48"], 2, ["slice 48 does not exist", "slices 0 to 47"]),
         (["IMAGE", *BOX, "--slice", "1", "-o", "IMAGE"], 2, ["is the image itself"]),
         (["IMAGE", *BOX, "--slice", "1", "-o", "mask.png"], 2, ["a mask is written as one of"]),
-        (["BRAIN", *BOX, "--slice", "1"], 2, ["its modality cannot be told", "--modality", "ct, mri"]),
+        (["BRAIN", *BOX, "--slice", "1"], 2, ["its modality cannot be told", "--modality", "known: ct, cxr"]),
         (["IMAGE", *BOX, "--slice", "1", "--adapter", "nowhere"], 1, ["nowhere: no such folder"]),
         (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another --output, or --overwrite"]),
         (["IMAGE", "--model", "litemedsam"], 2, ["Missing option '--box'", "--help shows how"]),

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from pydantic import Field, FiniteFloat, field_validator
 
 from oncoseg_core.interfaces import Normalizer, Settings, Stats
+from oncoseg_modalities import generated
 from oncoseg_modalities.linear import to_unit
 
 # By definition of the Hounsfield scale air is -1000 and water 0. Scanners pad outside their field down to -3024 (-2000
@@ -90,6 +91,10 @@ class CTNormalizer(Normalizer):
             and _share_within(sample, _AIR) >= _LEAST_SHARE
             and _share_within(sample, _SOFT_TISSUE) >= _LEAST_SHARE
         )
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.ct()
 
 
 def _within(value: float, interval: tuple[int, int]) -> bool:

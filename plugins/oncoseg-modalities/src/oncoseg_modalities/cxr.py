@@ -5,6 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 
 
@@ -34,3 +35,7 @@ class CXRNormalizer(PercentileNormalizer):
         """The volume ``(channel, z, y, x)`` without its border in y and x."""
         rows, columns = (int(self.settings.border * size) for size in voxels.shape[2:])
         return voxels[:, :, rows : voxels.shape[2] - rows, columns : voxels.shape[3] - columns]
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.cxr()

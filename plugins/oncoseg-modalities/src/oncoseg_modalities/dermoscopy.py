@@ -1,5 +1,8 @@
 """Dermoscopy: colour photographs of skin under a lens."""
 
+import numpy as np
+
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
 
 
@@ -18,3 +21,7 @@ class DermoscopyNormalizer(PercentileNormalizer):
 
     Settings = DermoscopySettings
     channels = "colour"
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.dermoscopy()

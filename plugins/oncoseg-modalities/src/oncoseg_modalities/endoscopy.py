@@ -1,5 +1,8 @@
 """Endoscopy: colour video frames with reflections of the lamp in them."""
 
+import numpy as np
+
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
 
 
@@ -17,3 +20,7 @@ class EndoscopyNormalizer(PercentileNormalizer):
 
     Settings = EndoscopySettings
     channels = "colour"
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.endoscopy()

@@ -32,12 +32,12 @@ def to_unit(
         plane, out = voxels[(*index, ...)], unit[(*index, ...)]
         if not top > bottom:
             out[...] = plane > top
-        elif curve is None and _exact_in_float32(plane.dtype, bottom, top):
-            # The same numbers in half the time: differences of such integers are exact in float32, and their quotient
-            # lies too far from the middle between two float32 for rounding once or twice to differ.
-            limits = np.iinfo(plane.dtype)
-            out[...] = np.clip(plane, max(int(bottom), limits.min), min(int(top), limits.max))
-            out -= np.float32(bottom)
+        elif curve is None and _fits_in_integers(plane.dtype, bottom, top):
+            # The same numbers in half the time: differences of such integers are exact, and their quotient lies too far
+            # from the middle between two float32 for rounding once or twice to differ.
+            whole = np.clip(plane, int(bottom), min(int(top), np.iinfo(plane.dtype).max))
+            whole -= plane.dtype.type(bottom)
+            out[...] = whole
             out /= np.float32(top - bottom)
         else:
             scaled = plane.astype(np.float64)
@@ -54,9 +54,9 @@ def to_unit(
     return unit
 
 
-def _exact_in_float32(dtype: np.dtype[np.generic], bottom: float, top: float) -> bool:
-    """Integers of 16 bits or less, and an interval between whole numbers that these can reach."""
+def _fits_in_integers(dtype: np.dtype[np.generic], bottom: float, top: float) -> bool:
+    """Integers of 16 bits or less that hold all differences of an interval between whole numbers."""
     if dtype.kind not in "iu" or dtype.itemsize > 2 or not (float(bottom).is_integer() and float(top).is_integer()):
         return False
     limits = np.iinfo(dtype)
-    return top - bottom < 2**23 and bottom <= limits.max and top >= limits.min
+    return limits.min <= bottom <= limits.max and top - bottom <= limits.max

@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 
 
@@ -27,3 +29,7 @@ class MammographyNormalizer(PercentileNormalizer):
 
     Settings = MammographySettings
     channels = "grey"
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.mammography()

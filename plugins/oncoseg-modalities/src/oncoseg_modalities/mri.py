@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
+import numpy as np
 from pydantic import Field
 
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 
 
@@ -30,3 +32,7 @@ class MRINormalizer(PercentileNormalizer):
     """Each channel's 1st to 99th percentile, without its air, linear to [0, 1]."""
 
     Settings = MRISettings
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.mri()

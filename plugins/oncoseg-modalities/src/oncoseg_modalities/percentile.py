@@ -11,7 +11,7 @@ from oncoseg_core.errors import DataError
 from oncoseg_core.interfaces import Normalizer, Settings, Stats
 from oncoseg_modalities.colour import is_grey
 from oncoseg_modalities.linear import Curve, to_unit
-from oncoseg_modalities.ranks import RankedValues, percentile
+from oncoseg_modalities.ranks import RankedValues, percentile, rank_values
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -62,11 +62,11 @@ class PercentileNormalizer(Normalizer):
         voxels = self.region(voxels)
         one_for_all = len(voxels) > 1 and self.channels != "separate" and (self.channels == "grey" or is_grey(voxels))
         if not one_for_all:
-            limits = [self._limits(RankedValues(channel)) for channel in voxels]
+            limits = [self._limits(rank_values(channel)) for channel in voxels]
         elif is_grey(voxels):  # exactly as for the picture stored in one channel
-            limits = [self._limits(RankedValues(voxels[0]))] * len(voxels)
+            limits = [self._limits(rank_values(voxels[0]))] * len(voxels)
         else:
-            limits = [self._limits(RankedValues(voxels.reshape(-1, *voxels.shape[2:])))] * len(voxels)
+            limits = [self._limits(rank_values(voxels.reshape(-1, *voxels.shape[2:])))] * len(voxels)
         return {"low": tuple(low for low, _ in limits), "high": tuple(high for _, high in limits)}
 
     def apply(self, voxels: np.ndarray, stats: Stats) -> npt.NDArray[np.float32]:

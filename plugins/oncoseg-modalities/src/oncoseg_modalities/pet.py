@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
 from oncoseg_core.interfaces import Header, Stats
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 from oncoseg_modalities.suv import suvbw_factor
 
@@ -56,3 +57,7 @@ class PETNormalizer(PercentileNormalizer):
             return super().fit(voxels)
         low, high = self.settings.suv_window
         return {"low": (low,) * len(voxels), "high": (high,) * len(voxels)}
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.pet()

@@ -1,115 +1,58 @@
-"""Order statistics of a channel: exact, counted digit by digit, without a copy of the volume."""
+"""Order statistics of a channel: exact, without a copy of the volume."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-_DIGIT = 16
 _BLOCK = 1 << 18
-_FEW = 1 << 18
+_SAMPLES = 1 << 16
 
 
-class RankedValues:
+class RankedValues(ABC):
     """A channel's finite values as if they were sorted; ranks count from 0.
 
-    Every value has an unsigned key that sorts as the values do (of a float: its bits, all turned around when it is
-    negative). Values are counted by the first 16 bits of their keys; those that share the 16 bits of a rank that is
-    asked for are sorted when they are few, or counted by their next 16 bits. No more than a block of values is ever
-    copied.
+    Args:
+        channel: ``(z, y, x)`` of any real dtype; not modified.
     """
 
-    def __init__(self, channel: np.ndarray) -> None:
-        """Rank a channel ``(z, y, x)`` of any real dtype, which is not modified."""
-        self._channel = channel if channel.dtype.itemsize <= 8 else channel.astype(np.float64)
-        self._type = self._channel.dtype.newbyteorder("=") if channel.dtype != bool else np.dtype(np.uint8)
-        self._bits = 8 * self._type.itemsize
-        self._width = min(_DIGIT, self._bits)
-        self._unsigned = np.dtype(f"u{self._type.itemsize}")
-        self._counted: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
-        self._few: dict[tuple[int, int], np.ndarray] = {}
-        self.size = int(self._cumulative(0, self._bits)[-1])
+    size: int
 
+    def __init__(self, channel: np.ndarray) -> None:
+        self._channel = channel
+
+    @abstractmethod
     def value_at(self, rank: int) -> float:
         """The value at a rank of the sorted values."""
-        return float(self._value(self._locate(rank)[0]))
 
+    @abstractmethod
     def count_up_to(self, rank: int) -> int:
         """How many values are at most the one at ``rank``, ties included."""
-        return self._locate(rank)[1]
 
     def count_at_most(self, limit: float) -> int:
         """How many values are at most ``limit``."""
         return sum(int(np.count_nonzero(block <= np.float64(limit))) for block in self._blocks())
 
-    def _locate(self, rank: int) -> tuple[int, int]:
-        """The key at a rank, and how many keys are at most it."""
-        prefix, below, shift = 0, 0, self._bits
-        while True:
-            cumulative = self._cumulative(prefix, shift)
-            digit = int(np.searchsorted(cumulative, rank - below, side="right"))
-            before = int(cumulative[digit - 1]) if digit else 0
-            shift -= self._width
-            prefix = prefix << self._width | digit
-            if shift == 0:
-                return prefix, below + int(cumulative[digit])
-            below += before
-            if cumulative[digit] - before <= _FEW:
-                keys = self._sorted(prefix, shift)
-                key = keys[rank - below]
-                return int(key), below + int(np.searchsorted(keys, key, side="right"))
-
-    def _cumulative(self, prefix: int, shift: int) -> npt.NDArray[np.int64]:
-        """Counts of the digit that follows a key's prefix, summed up; ``shift`` bits of the key follow the prefix."""
-        if (prefix, shift) not in self._counted:
-            counts = np.zeros(1 << self._width, np.int64)
-            last = self._unsigned.type((1 << self._width) - 1)
-            for keys in self._with_prefix(prefix, shift):
-                digits = (keys >> self._unsigned.type(shift - self._width)) & last
-                counts += np.bincount(digits.astype(np.intp), minlength=1 << self._width)
-            self._counted[prefix, shift] = np.cumsum(counts)
-        return self._counted[prefix, shift]
-
-    def _sorted(self, prefix: int, shift: int) -> np.ndarray:
-        """The few keys with a prefix, sorted."""
-        if (prefix, shift) not in self._few:
-            self._few[prefix, shift] = np.sort(np.concatenate(list(self._with_prefix(prefix, shift))))
-        return self._few[prefix, shift]
-
-    def _with_prefix(self, prefix: int, shift: int) -> Iterator[np.ndarray]:
-        for block in self._blocks():
-            keys = self._keys(block)
-            yield keys if shift == self._bits else keys[keys >> self._unsigned.type(shift) == prefix]
-
     def _blocks(self) -> Iterator[np.ndarray]:
         """The finite values, some rows at a time, flat and of native byte order."""
+        native = self._channel.dtype.newbyteorder("=")
         for plane in self._channel:
-            rows = max(1, _BLOCK // max(1, plane.size // max(1, len(plane))))
+            rows = max(1, _BLOCK * len(plane) // max(1, plane.size))
             for start in range(0, len(plane), rows):
-                block = np.ascontiguousarray(plane[start : start + rows], dtype=self._type).reshape(-1)
-                if self._type.kind == "f":
+                block = np.ascontiguousarray(plane[start : start + rows], dtype=native).reshape(-1)
+                if native.kind == "f":
                     finite = np.isfinite(block)
                     block = block if finite.all() else block[finite]
                 yield block
 
-    def _keys(self, block: np.ndarray) -> np.ndarray:
-        sign = self._unsigned.type(1 << (self._bits - 1))
-        if self._type.kind == "u":
-            return block
-        if self._type.kind == "i":
-            return block.view(self._unsigned) ^ sign
-        bits = (block + self._type.type(0)).view(self._unsigned)  # -0 becomes 0
-        return np.where(bits & sign, ~bits, bits | sign)
 
-    def _value(self, key: int) -> np.generic:
-        sign = 1 << (self._bits - 1)
-        if self._type.kind == "i":
-            key ^= sign
-        elif self._type.kind == "f":
-            key = key ^ sign if key & sign else ~key & ((1 << self._bits) - 1)
-        value: np.generic = np.array([key], self._unsigned).view(self._type)[0]
-        return value
+def rank_values(channel: np.ndarray) -> RankedValues:
+    """Rank a channel ``(z, y, x)`` of any real dtype, which is not modified."""
+    if channel.dtype.kind in "biu" and channel.dtype.itemsize <= 2:
+        return _CountedValues(channel)
+    return _SelectedValues(channel)
 
 
 def percentile(values: RankedValues, percent: float, skip: int = 0) -> float:
@@ -128,3 +71,116 @@ def percentile(values: RankedValues, percent: float, skip: int = 0) -> float:
     if fraction < 0.5:  # numpy interpolates from the nearer end; the other order would round differently
         return left + (right - left) * fraction
     return right - (right - left) * (1 - fraction)
+
+
+class _CountedValues(RankedValues):
+    """Integers of 16 bits or less: how often each occurs."""
+
+    def __init__(self, channel: np.ndarray) -> None:
+        super().__init__(channel)
+        self._lowest = 0 if channel.dtype == bool else int(np.iinfo(channel.dtype).min)
+        bins = 1 << 8 * channel.dtype.itemsize
+        counts = np.zeros(bins, np.int64)
+        for block in self._blocks():  # bincount widens to 64 bits: a block at a time keeps that small
+            counts += np.bincount(np.subtract(block, self._lowest, dtype=np.int64), minlength=bins)
+        self.size = channel.size
+        self._cumulative = np.cumsum(counts)
+
+    def value_at(self, rank: int) -> float:
+        return float(self._lowest + self._bin_of(rank))
+
+    def count_up_to(self, rank: int) -> int:
+        return int(self._cumulative[self._bin_of(rank)])
+
+    def _bin_of(self, rank: int) -> int:
+        return int(np.searchsorted(self._cumulative, rank, side="right"))
+
+
+class _SelectedValues(RankedValues):
+    """Anything else: a sample tells between which two values a rank lies, and a pass over all sorts those between.
+
+    Floyd and Rivest's way to select (Communications of the ACM 18, 1975): exact, and quicker than sorting or
+    partitioning a copy of all values.
+    """
+
+    def __init__(self, channel: np.ndarray) -> None:
+        super().__init__(channel)
+        self._sections: list[_Section] = []
+        self.size = 0
+        kept = []
+        step = max(1, channel.size // _SAMPLES) | 1  # odd: does not fall on the same columns in every row
+        offset = 0
+        for block in self._blocks():
+            self.size += block.size
+            kept.append(block[offset::step])
+            offset = (offset - block.size) % step
+        self._sample = np.sort(np.concatenate(kept))
+
+    def value_at(self, rank: int) -> float:
+        return float(self._section(rank).value_and_count(rank)[0])
+
+    def count_up_to(self, rank: int) -> int:
+        return self._section(rank).value_and_count(rank)[1]
+
+    def _section(self, rank: int) -> "_Section":
+        """The neighbourhood of a rank, found before or found now."""
+        for section in self._sections:
+            if section.holds(rank):
+                return section
+        expected = rank / self.size * self._sample.size
+        margin = 2 + 2 * math.isqrt(self._sample.size)
+        while True:
+            first, last = math.floor(expected) - margin, math.ceil(expected) + margin
+            section = self._between(
+                self._sample[first] if first >= 0 else None,
+                self._sample[last] if last < self._sample.size else None,
+            )
+            if section.holds(rank):
+                self._sections.append(section)
+                return section
+            margin *= 8
+
+    def _between(self, low: np.generic | None, high: np.generic | None) -> "_Section":
+        """Count and keep the values from ``low`` to ``high``; None has no bound on that side."""
+        below, at_low, at_high = 0, 0, 0
+        kept = []
+        for block in self._blocks():
+            inside = np.ones(block.shape, bool)
+            if low is not None:
+                inside = block > low
+                equal = int(np.count_nonzero(block == low))
+                below += block.size - int(np.count_nonzero(inside)) - equal
+                at_low += equal
+            if high is not None:
+                inside &= block < high
+                at_high += int(np.count_nonzero(block == high)) if high != low else 0
+            kept.append(block[inside])
+        return _Section(below, low, at_low, np.sort(np.concatenate(kept)), high, at_high)
+
+
+class _Section(NamedTuple):
+    """Neighbours in rank: after ``below`` others ``at_low`` times ``low``, those between, ``at_high`` times ``high``.
+
+    A value that occurs often is a bound, and so never copied.
+    """
+
+    below: int
+    low: np.generic | None
+    at_low: int
+    between: np.ndarray
+    high: np.generic | None
+    at_high: int
+
+    def holds(self, rank: int) -> bool:
+        """Whether the value at that rank is here."""
+        return self.below <= rank < self.below + self.at_low + self.between.size + self.at_high
+
+    def value_and_count(self, rank: int) -> tuple[Any, int]:
+        """The value at a rank, and how many values are at most it."""
+        position = rank - self.below - self.at_low
+        if position < 0:
+            return self.low, self.below + self.at_low
+        if position >= self.between.size:
+            return self.high, self.below + self.at_low + self.between.size + self.at_high
+        value = self.between[position]
+        return value, self.below + self.at_low + int(np.searchsorted(self.between, value, side="right"))

@@ -1,5 +1,8 @@
 """Stimulated Raman histology: two channels of 16 bits, lipids (2845 / cm) and proteins (2930 / cm)."""
 
+import numpy as np
+
+from oncoseg_modalities import generated
 from oncoseg_modalities.compression import Compression, logarithmic
 from oncoseg_modalities.linear import Curve
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
@@ -24,3 +27,7 @@ class SRHNormalizer(PercentileNormalizer):
     def curve(self) -> Curve | None:
         """The logarithm of the settings' strength."""
         return logarithmic(self.settings.compression)
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.srh()

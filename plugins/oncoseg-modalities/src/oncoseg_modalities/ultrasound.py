@@ -1,5 +1,8 @@
 """Ultrasound: speckle makes its extremes meaningless."""
 
+import numpy as np
+
+from oncoseg_modalities import generated
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
 
 
@@ -20,3 +23,7 @@ class UltrasoundNormalizer(PercentileNormalizer):
 
     Settings = UltrasoundSettings
     channels = "grey"
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.ultrasound()

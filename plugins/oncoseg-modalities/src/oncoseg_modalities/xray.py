@@ -1,5 +1,8 @@
 """Projection radiographs other than of the chest or breast."""
 
+import numpy as np
+
+from oncoseg_modalities import generated
 from oncoseg_modalities.compression import Compression, logarithmic
 from oncoseg_modalities.linear import Curve
 from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
@@ -26,3 +29,7 @@ class XRayNormalizer(PercentileNormalizer):
     def curve(self) -> Curve | None:
         """The logarithm of the settings' strength."""
         return logarithmic(self.settings.compression)
+
+    def example(self) -> np.ndarray:
+        """A generated image."""
+        return generated.xray()
