@@ -1,8 +1,19 @@
 """What this distribution offers to OncoSeg."""
 
 from collections.abc import Iterator
+from importlib import import_module
 
 from oncoseg_core import CommandSpec, DatasetSpec, Target, hookimpl
+
+RECORD_MODULES: tuple[str, ...] = (
+    "brats",
+    "ct",
+    "generic",
+    "mr",
+    "msd",
+    "pet_ct",
+)
+"""The modules of :mod:`oncoseg_datasets.records` with the records of the datasets; each has ``SPECS``."""
 
 SAMPLES = DatasetSpec(
     name="samples",
@@ -24,15 +35,22 @@ SAMPLES = DatasetSpec(
 
 @hookimpl
 def oncoseg_datasets() -> Iterator[DatasetSpec]:
-    """The sample scans."""
+    """The sample scans, the datasets of the OncoSeg paper, and one's own data."""
     yield SAMPLES
+    for name in RECORD_MODULES:
+        yield from import_module(f"oncoseg_datasets.records.{name}").SPECS
 
 
 @hookimpl
 def oncoseg_commands() -> Iterator[CommandSpec]:
-    """``oncoseg samples``."""
+    """``oncoseg samples`` and ``oncoseg datasets``."""
     yield CommandSpec(
         name="samples",
         factory="oncoseg_datasets.command:app",
         summary="Fetch or list the real sample scans, pinned and hash-checked",
+    )
+    yield CommandSpec(
+        name="datasets",
+        factory="oncoseg_datasets.commands:app",
+        summary="List the datasets, look at one, check a copy of it",
     )
