@@ -1,19 +1,16 @@
 """What this distribution offers to OncoSeg."""
 
 from collections.abc import Iterator
-from importlib import import_module
 
 from oncoseg_core import CommandSpec, DatasetSpec, Target, hookimpl
-
-RECORD_MODULES: tuple[str, ...] = (
-    "brats",
-    "ct",
-    "generic",
-    "mr",
-    "msd",
-    "pet_ct",
+from oncoseg_datasets.records import (
+    brats,
+    ct,
+    generic,
+    mr,
+    msd,
+    pet_ct,
 )
-"""The modules of :mod:`oncoseg_datasets.records` with the records of the datasets; each has ``SPECS``."""
 
 SAMPLES = DatasetSpec(
     name="samples",
@@ -32,13 +29,23 @@ SAMPLES = DatasetSpec(
     citation="van Griethuysen et al., Cancer Research 77(21), e104-e107, 2017, doi:10.1158/0008-5472.CAN-17-0339",
 )
 
+RECORDS = (
+    brats,
+    ct,
+    generic,
+    mr,
+    msd,
+    pet_ct,
+)
+"""The modules that hold the records of public datasets, by what they show, and of one's own data."""
+
 
 @hookimpl
 def oncoseg_datasets() -> Iterator[DatasetSpec]:
     """The sample scans, the datasets of the OncoSeg paper, and one's own data."""
     yield SAMPLES
-    for name in RECORD_MODULES:
-        yield from import_module(f"oncoseg_datasets.records.{name}").SPECS
+    for records in RECORDS:
+        yield from records.SPECS
 
 
 @hookimpl

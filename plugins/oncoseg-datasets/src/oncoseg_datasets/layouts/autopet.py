@@ -22,7 +22,7 @@ _TRACERS = {"fdg", "psma"}
 
 
 class AutoPETSettings(Settings):
-    """``fold``: which of the five folds in ``splits_final.json`` validates (0 to 4); the others train; None: no split."""
+    """``fold``: which fold of ``splits_final.json`` validates, 0 to 4; the others train. None: no split."""
 
     fold: Annotated[int, Field(ge=0, le=4)] | None = None
 

@@ -56,8 +56,8 @@ _TEST_PARTS = ("test-", "live-")
 class PairedFiles(LabelImageAdapter):
     """An image and its label by the number in their names. Images of the test parts have no labels.
 
-    Each case is taken as a patient of its own. Numbers of a test part may occur in training too, so its cases are called
-    ``test-…`` (of PROMISE12's live challenge ``live-…``).
+    Each case is taken as a patient of its own. Numbers of a test part may occur in training too, so its cases are
+    called ``test-…`` (of PROMISE12's live challenge ``live-…``).
     """
 
     def discover(self, root: Path) -> Iterator[Case]:
