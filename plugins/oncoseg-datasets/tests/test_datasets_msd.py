@@ -66,7 +66,9 @@ def test_another_tasks_folder_is_refused(archives, build):
 
 
 def test_an_unpacked_folder_without_images_says_what_was_looked_for(tmp_path, build):
-    with pytest.raises(DataError, match=r"holds no imagesTr or Task03_Liver/imagesTr; expected the unpacked archive Task03"):
+    with pytest.raises(
+        DataError, match=r"holds no imagesTr or Task03_Liver/imagesTr; expected the unpacked archive Task03"
+    ):
         list(build("msd-liver").discover(tmp_path))
     (tmp_path / "imagesTr").mkdir()
     with pytest.raises(DataError, match=r"imagesTr holds no \.nii\.gz"):

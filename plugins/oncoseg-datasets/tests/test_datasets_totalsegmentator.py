@@ -19,7 +19,10 @@ def dataset(tmp_path_factory, nifti, label, image):
     for subject in ("s0000", "s0001", "s0010"):
         nifti(root / subject / "ct.nii.gz", image)
         for number, structure in enumerate(("spleen", "kidney_left", "vertebrae_L5", "rib_right_3")):
-            nifti(root / subject / "segmentations" / f"{structure}.nii.gz", (label(1, 2, 3, 4) == number + 1).astype(np.uint8))
+            nifti(
+                root / subject / "segmentations" / f"{structure}.nii.gz",
+                (label(1, 2, 3, 4) == number + 1).astype(np.uint8),
+            )
         if subject != "s0010":
             nifti(root / subject / "segmentations" / "liver.nii.gz", label())
         (root / subject / "segmentations" / "._liver.nii.gz").write_bytes(b"\0\5\26\7")
@@ -34,7 +37,13 @@ def test_passes_the_kit_with_the_official_split(dataset, passes_the_kit):
         ("s0001", "validation", None),
         ("s0010", "test", "ct abdomen"),
     ]
-    assert [target.name for target in cases[0].targets] == ["spleen", "left kidney", "liver", "vertebra L5", "right rib 3"]
+    assert [target.name for target in cases[0].targets] == [
+        "spleen",
+        "left kidney",
+        "liver",
+        "vertebra L5",
+        "right rib 3",
+    ]
     assert "liver" not in {target.name for target in cases[2].targets}
     assert passes_the_kit("totalsegmentator", dataset) == cases
 
@@ -61,7 +70,9 @@ def test_structures_are_chosen_by_either_name(dataset, passes_the_kit, build):
     cases = passes_the_kit("totalsegmentator", dataset, structures=["kidney_left", "spleen", "right rib 3"])
     assert [target.name for target in cases[0].targets] == ["spleen", "left kidney", "right rib 3"]
     assert len(cases[0].labels) == 3
-    with pytest.raises(DataError, match=r"structures: 'left kidny' is none of TotalSegmentator v2; did you mean 'left kidney'"):
+    with pytest.raises(
+        DataError, match=r"structures: 'left kidny' is none of TotalSegmentator v2; did you mean 'left kidney'"
+    ):
         list(build("totalsegmentator", structures=["left kidny"]).discover(dataset))
 
 
@@ -92,7 +103,9 @@ def test_what_is_wrong_is_told(tmp_path, build, nifti, image, label):
     with pytest.raises(DataError, match=r"holds no meta\.csv or Totalsegmentator_dataset\*/meta\.csv"):
         list(adapter.discover(tmp_path))
     (tmp_path / "meta.csv").write_text("image_id,split\ns0000,train\n")
-    with pytest.raises(DataError, match="expected the columns image_id and split, separated by semicolons; found image_id,split"):
+    with pytest.raises(
+        DataError, match="expected the columns image_id and split, separated by semicolons; found image_id,split"
+    ):
         list(adapter.discover(tmp_path))
     (tmp_path / "meta.csv").write_text(META)
     with pytest.raises(DataError, match="holds no subject folder"):
