@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.channels import choose_channels
-from oncoseg_core.errors import OncoSegError, UsageError
+from oncoseg_core.errors import DataError, OncoSegError, UsageError
 from oncoseg_core.interfaces import Normalizer
 from oncoseg_core.mixed import ChannelwiseNormalizer
 from oncoseg_core.path_settings import parts_of
@@ -28,12 +28,15 @@ MOST_OUTLINES = 8
 """Targets of one case that are outlined; of more, those with the largest area."""
 
 COLOURS = ("#ffb000", "#00c2ff", "#ff5fa2", "#7ee787", "#c297ff", "#ff7b00", "#fff275", "#5eead4")
+STYLES = ("solid", "dashed")
+"""In turn from the largest target to the smallest: where two outlines run together, both are seen."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tile:
     """One slice turned upright: ``image`` ``(y, x, 3)`` in [0, 1], masks ``(y, x)``; row height over column width.
 
+    The masks come with the largest first.
     ``image`` is None where the modality's normalizer is missing or refuses the image; ``title`` then says why.
     """
 
@@ -90,26 +93,36 @@ def make_tile(registry: Registry, name: str, volume: Volume, masks: dict[str, Bo
     view = volume.geometry.view
     row_mm, column_mm = view.spacing(*volume.geometry.spacing[1:])
     try:
-        image = np.moveaxis(view.apply(_as_seen(registry, volume, index)), 0, -1).astype(np.float32)
+        unit = _normalised(registry, volume, index)
     except OncoSegError as error:
         return Tile(f"{name}\n{error}", None, {}, 1.0)
+    channels, note = _channels(registry, volume)
+    image = np.moveaxis(view.apply(unit[list(channels)]), 0, -1).astype(np.float32)
     upright = {key: np.asarray(view.apply(mask[index]), dtype=bool) for key, mask in masks.items()}
     largest = sorted(upright, key=lambda key: -int(upright[key].sum()))[:MOST_OUTLINES]
-    shown = {key: mask.copy() for key, mask in upright.items() if key in largest and mask.any()}
-    return Tile(f"{name}\n{state}", image, shown, row_mm / column_mm)
+    shown = {key: upright[key].copy() for key in largest if upright[key].any()}
+    return Tile(f"{name}\n{state}{note}", image, shown, row_mm / column_mm)
 
 
-def _as_seen(registry: Registry, volume: Volume, index: int) -> npt.NDArray[np.float32]:
-    """One slice ``(3, y, x)`` in [0, 1]: normalised by its modality's rule, the three channels that a model sees."""
+def _channels(registry: Registry, volume: Volume) -> tuple[tuple[int, int, int], str]:
+    """The three channels a model sees unless told otherwise; the first one, and a note, where nothing says which."""
+    parts = parts_of(volume.modality)
+    spec = registry.get(NormalizerSpec, volume.modality) if len(parts) == 1 else None
+    try:
+        return choose_channels(None, spec, len(volume.voxels), volume.channel_names, volume.name), ""
+    except DataError:
+        first = volume.channel_names[0] if volume.channel_names else "channel 1"
+        return (0, 0, 0), f", {first} of {len(volume.voxels)}"
+
+
+def _normalised(registry: Registry, volume: Volume, index: int) -> npt.NDArray[np.float32]:
+    """One slice ``(channel, y, x)`` in [0, 1] by its modality's rule."""
     parts = parts_of(volume.modality)
     built: dict[str, Normalizer] = {part: registry.build(NormalizerSpec, part) for part in sorted(set(parts))}
     single = len(parts) == 1
     normalizer = built[volume.modality] if single else ChannelwiseNormalizer([built[part] for part in parts])
     calibrated = _calibrated(volume, [built[part] for part in parts])
-    unit = normalizer.apply(calibrated[:, index], normalizer.fit(calibrated))
-    spec = registry.get(NormalizerSpec, volume.modality) if single else None
-    channels = choose_channels(None, spec, len(unit), volume.channel_names, volume.name)
-    return np.asarray(unit[list(channels)], dtype=np.float32)
+    return np.asarray(normalizer.apply(calibrated[:, index], normalizer.fit(calibrated)), dtype=np.float32)
 
 
 def _calibrated(volume: Volume, normalizers: Sequence[Normalizer]) -> npt.NDArray[np.generic]:
@@ -146,11 +159,13 @@ def draw(tiles: Sequence[Tile]) -> Figure:
         if tile.image is None:
             continue
         axes.imshow(tile.image, aspect=tile.aspect, interpolation="nearest")
-        for name, mask in tile.masks.items():
+        for order, (name, mask) in enumerate(tile.masks.items()):
             # A margin of one pixel, so that a target at the border has a closed outline.
             padded = np.pad(mask, 1).astype(np.float32)
             ys, xs = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
-            axes.contour(xs, ys, padded, levels=[0.5], colors=[colours[name]], linewidths=1.2)
+            axes.contour(
+                xs, ys, padded, levels=[0.5], colors=[colours[name]], linewidths=1.6, linestyles=STYLES[order % 2]
+            )
     if colours:
         handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
