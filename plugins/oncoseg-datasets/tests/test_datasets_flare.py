@@ -84,6 +84,11 @@ def test_labels_are_read_once_and_again_when_they_change(dataset, build, cache, 
     os.utime(changed, (1, 1))
     assert "gallbladder" in names(list(adapter.discover(dataset))[1])
     assert read[6:] == ["FLARE23_0002.nii.gz"]
+    plain = nifti(dataset / "labelsTr2200/FLARE23_0003.nii", label(14))  # of one size whatever it holds
+    (dataset / "labelsTr2200/FLARE23_0003.nii.gz").unlink()
+    assert names(list(adapter.discover(dataset))[2]) == {"tumour"}
+    os.utime(nifti(plain, label(1)), (2, 2))
+    assert names(list(adapter.discover(dataset))[2]) == FEW
     cache.write_text("{damaged")
     assert "gallbladder" in names(list(adapter.discover(dataset))[1])
 
