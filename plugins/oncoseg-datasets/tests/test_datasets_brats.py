@@ -97,6 +97,13 @@ def test_a_label_of_another_year_than_its_name_is_refused(tmp_path, exam, build,
         adapter.load(narrowed)
 
 
+def test_one_exam_under_the_names_of_two_years_is_refused(tmp_path, exam, build):
+    exam(tmp_path / "a/BraTS-GLI-00000-000", (1, 2, 3))
+    exam(tmp_path / "b/BraTS2021_00000", (1, 2, 4), "_", OLD)
+    with pytest.raises(DataError, match=r"a/BraTS-GLI-00000-000 and .*BraTS2021_00000 are named by different years"):
+        list(build("brats-gli").discover(tmp_path))
+
+
 def test_ssa_passes_the_kit_and_two_uploads_side_by_side_are_refused(tmp_path, exam, passes_the_kit, build):
     first = tmp_path / "ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData_V2" / "BraTS-SSA-00002-000"
     exam(first, (1, 2, 3))

@@ -24,7 +24,14 @@ def run(*arguments, code=0):
     return result.output
 
 
-def test_list_shows_every_dataset_in_120_columns(registry):
+@pytest.fixture(scope="module")
+def everything():
+    """All plugins, among them the normalizers of oncoseg-modalities, which this one does not depend on."""
+    pytest.importorskip("oncoseg_modalities")
+    return load_plugins()
+
+
+def test_list_shows_every_dataset_in_120_columns():
     output = run("list")
     lines = output.splitlines()
     assert max(map(len, lines)) <= 120
@@ -164,6 +171,16 @@ def test_an_unexpected_failure_of_an_adapter_is_one_cases_problem(liver, monkeyp
     ] * 2
 
 
+def test_voxels_that_the_modality_does_not_take_are_an_error(tmp_path, nifti, label, image, everything):
+    bad = image.astype(np.float32)
+    bad[2, 3, 4] = np.nan
+    nifti(tmp_path / "imagesTr/liver_0.nii.gz", bad)
+    nifti(tmp_path / "labelsTr/liver_0.nii.gz", label(1, 2))
+    report = json.loads(run("check", "msd-liver", tmp_path, "--json", code=1))
+    (problem,) = (one for one in report["problems"] if one["severity"] == "error")
+    assert re.search(r"liver_0\.nii\.gz: 1 voxels are NaN or infinite, which 'ct' does not take", problem["message"])
+
+
 def test_a_program_gets_a_line_and_the_exit_code(tmp_path):
     def oncoseg(*arguments):
         program = "import sys; from oncoseg_core.cli import main; sys.argv[0] = 'oncoseg'; main()"
@@ -186,12 +203,7 @@ def test_a_program_gets_a_line_and_the_exit_code(tmp_path):
 # The preview.
 
 
-@pytest.fixture(scope="module")
-def everything():
-    return load_plugins()
-
-
-def test_preview_is_written_and_draws_outlines_in_the_targets_colours(liver):
+def test_preview_is_written_and_draws_outlines_in_the_targets_colours(liver, everything):
     sheet = liver.parent / "sheet.png"
     run("check", "msd-liver", liver, "--preview", sheet, code=1)
     pixels = matplotlib.image.imread(sheet)[..., :3]
@@ -201,7 +213,7 @@ def test_preview_is_written_and_draws_outlines_in_the_targets_colours(liver):
     assert not list(liver.parent.glob(".partial-*"))
 
 
-def test_a_preview_that_is_no_png_is_refused_before_anything_is_read(liver, monkeypatch):
+def test_a_preview_that_is_no_png_is_refused_before_anything_is_read(liver):
     result = CliRunner().invoke(app, ["check", "msd-liver", str(liver), "--preview", "sheet.jpg"])
     assert "a preview is a PNG" in str(result.exception)
 

@@ -89,7 +89,9 @@ def test_labels_are_read_once_and_again_when_they_change(dataset, build, cache, 
     assert names(list(adapter.discover(dataset))[2]) == {"tumour"}
     os.utime(nifti(plain, label(1)), (2, 2))
     assert names(list(adapter.discover(dataset))[2]) == FEW
-    cache.write_text("{damaged")
+    for damaged in ("{damaged", "[1, 2]"):
+        cache.write_text(damaged)
+        assert names(list(adapter.discover(dataset))[2]) == FEW
     assert "gallbladder" in names(list(adapter.discover(dataset))[1])
 
 

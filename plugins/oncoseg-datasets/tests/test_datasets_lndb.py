@@ -88,6 +88,7 @@ def test_what_is_wrong_is_told(tmp_path, build, mhd, image):
     with pytest.raises(DataError, match=r"holds no data0/LNDb-0001\.mhd"):
         list(adapter.discover(tmp_path))
     mhd(tmp_path / "data0/LNDb-0001.mhd", image)
+    assert next(adapter.discover(tmp_path)).split is None  # without any mask, nothing tells the test part
     mhd(tmp_path / "masks/LNDb-0001_rad1.mhd", mask(A, 9, image.shape))
     with pytest.raises(DataError, match=r"holds masks but no trainNodules\.csv"):
         list(adapter.discover(tmp_path))

@@ -107,7 +107,11 @@ def test_what_is_wrong_is_told(tmp_path, build, nifti, image, label):
         DataError, match="expected the columns image_id and split, separated by semicolons; found image_id,split"
     ):
         list(adapter.discover(tmp_path))
+    (tmp_path / "meta.csv").write_text("image_id;split\ns0000;training\n")
+    with pytest.raises(DataError, match="s0000 has the split 'training'; expected train, val, test"):
+        list(adapter.discover(tmp_path))
     (tmp_path / "meta.csv").write_text(META)
+    (tmp_path / "scripts").mkdir()
     with pytest.raises(DataError, match="holds no subject folder"):
         list(adapter.discover(tmp_path))
     nifti(tmp_path / "s0000/ct.nii.gz", image)

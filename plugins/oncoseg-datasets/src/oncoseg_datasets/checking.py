@@ -11,7 +11,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from oncoseg_core.errors import OncoSegError
+from oncoseg_core.image_io import require_finite
 from oncoseg_core.interfaces import DatasetAdapter
+from oncoseg_core.path_settings import parts_of
 from oncoseg_core.records import Case, DatasetSpec
 from oncoseg_core.volume import BoolArray, Volume
 
@@ -81,17 +83,14 @@ Seen = Callable[[Case, Volume, dict[str, BoolArray]], None]
 """Called with each case that could be read."""
 
 
-def cases_of(adapter: DatasetAdapter, root: Path) -> list[Case]:
-    """All cases of a copy.
-
-    Raises:
-        DataError: it is not this dataset.
-    """
-    return list(adapter.discover(root))
-
-
 def check(
-    adapter: DatasetAdapter, spec: DatasetSpec, root: Path, cases: Sequence[Case], reading: Iterator[Case], seen: Seen
+    adapter: DatasetAdapter,
+    spec: DatasetSpec,
+    root: Path,
+    cases: Sequence[Case],
+    reading: Iterator[Case],
+    finite: frozenset[str],
+    seen: Seen,
 ) -> Report:
     """Compare what was found with the record, and read cases one by one. A broken case does not end it.
 
@@ -101,6 +100,7 @@ def check(
         root: the copy.
         cases: all of them.
         reading: those to read; a generator, so that the caller can show how far it got.
+        finite: the modalities that take no NaN and no infinite voxel.
         seen: called with what was read.
     """
     hidden = [case for case in cases if not case.labels and case.split in {"validation", "test"}]
@@ -115,6 +115,7 @@ def check(
         report.read += 1
         try:
             volume, masks = adapter.load(case)
+            require_finite(volume, _channels_of(volume, finite))
         except OncoSegError as error:
             report.problems.append(Problem("error", case.case_id, " ".join(str(error).split())))
             continue
@@ -131,6 +132,13 @@ def check(
             if names:
                 report.problems.append(Problem("warning", None, f"{state} that could be read: {', '.join(names)}"))
     return report
+
+
+def _channels_of(volume: Volume, modalities: frozenset[str]) -> list[int]:
+    """The channels of a volume that are of one of these modalities."""
+    parts = parts_of(volume.modality)
+    own = parts * len(volume.voxels) if len(parts) == 1 else parts
+    return [channel for channel, part in enumerate(own) if part in modalities and channel < len(volume.voxels)]
 
 
 def _compare(report: Report, cases: Sequence[Case]) -> None:

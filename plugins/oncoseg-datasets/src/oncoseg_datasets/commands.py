@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,10 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from oncoseg_core.config import apply_overrides
-from oncoseg_core.records import Case, DatasetSpec
+from oncoseg_core.records import Case, DatasetSpec, NormalizerSpec
 from oncoseg_core.registry import load_plugins
-from oncoseg_datasets.checking import Report, cases_of, check
 from oncoseg_datasets.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
+
+if TYPE_CHECKING:
+    from oncoseg_datasets.checking import Report
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -85,15 +87,18 @@ def check_copy(
     registry = load_plugins()
     spec = registry.get(DatasetSpec, name)
     adapter = registry.build(DatasetSpec, name, apply_overrides({}, settings or []))
-    cases = cases_of(adapter, root)
+    cases = list(adapter.discover(root))
     to_read = cases[:limit]
+    finite = frozenset(one.modality for one in registry.specs(NormalizerSpec) if not one.accepts_nan)
+    from oncoseg_datasets.checking import check
+
     if preview is None:
-        report = check(adapter, spec, root, cases, _shown(to_read), lambda *_: None)
+        report = check(adapter, spec, root, cases, _shown(to_read), finite, lambda *_: None)
     else:
         from oncoseg_datasets.preview import Preview
 
         sheet = Preview(registry, to_read, preview)
-        report = check(adapter, spec, root, cases, _shown(to_read), sheet.add)
+        report = check(adapter, spec, root, cases, _shown(to_read), finite, sheet.add)
         sheet.write()
     if json_wanted:
         typer.echo(json.dumps(report.as_json(), indent=2))

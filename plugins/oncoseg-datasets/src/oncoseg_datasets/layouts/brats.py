@@ -99,7 +99,8 @@ class BraTS(LabelImageAdapter):
         """Yield the exams in natural order of their ids.
 
         Raises:
-            DataError: there is none; one is there twice; or the folder does not tell an edition that must be known.
+            DataError: there is none; one is there twice, or editions are mixed; or the folder does not tell an edition
+                that must be known.
         """
         root = require_folder(root, f"the folder of {self.record.name} ({self.record.url})")
         namings = _NAMINGS[self.record.name]
@@ -111,6 +112,12 @@ class BraTS(LabelImageAdapter):
             raise DataError(
                 f"{root}: holds no folder named like {first.folder.pattern} with files ending in "
                 f"{', '.join(first.files.values())}; expected the unpacked archive ({self.record.url})"
+            )
+        by_naming = {_naming_of(folder.name, namings).label: folder for folder in found.values()}
+        if len(by_naming) > 1:
+            one, other = sorted(by_naming.values())[:2]
+            raise DataError(
+                f"{one} and {other} are named by different years; give one edition: their exams are the same"
             )
         if self.record.name in _YEAR_UNCLEAR:
             for folder in found.values():

@@ -92,8 +92,8 @@ def _held(labels: Sequence[Path]) -> dict[Path, frozenset[int] | None]:
     """The values that each label holds, from the user's cache where the file is unchanged; None: it cannot be read."""
     store = cache_directory() / "flare23-label-values.json"
     kept: dict[str, list[int]] = {}
-    with suppress(OSError, ValueError):  # none yet, or damaged: the labels are read again
-        kept = json.loads(store.read_text(encoding="utf-8"))
+    with suppress(OSError, ValueError, TypeError):  # none yet, or damaged: the labels are read again
+        kept = dict(json.loads(store.read_text(encoding="utf-8")))
     keys = {label: _identity(label) for label in labels}
     missing = [label for label in labels if keys[label] not in kept]
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:  # decompression leaves the interpreter free

@@ -77,7 +77,7 @@ class LNDb(LabelImageAdapter):
                 images=(scans[number],),
                 labels=(*chosen, findings[_FINDINGS]) if chosen else (),
                 targets=self.record.targets if chosen else (),
-                split=None if readers else "test",
+                split="test" if masks and not readers else None,
             )
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:

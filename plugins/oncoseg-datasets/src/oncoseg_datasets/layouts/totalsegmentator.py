@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, listed
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter, require_known_values
 from oncoseg_datasets.records.structures import STRUCTURES
 
+_SUBJECT = re.compile(r"s\d+")
 _SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -46,7 +48,7 @@ class TotalSegmentator(LabelImageAdapter):
         folder = folder_that_holds(root, "meta.csv", ("Totalsegmentator_dataset*",), what)
         chosen = self._chosen()
         rows = _read_meta(folder / "meta.csv")
-        subjects = [path for path in listed(folder) if path.is_dir() and path.name.startswith("s")]
+        subjects = [path for path in listed(folder) if path.is_dir() and _SUBJECT.fullmatch(path.name)]
         if not subjects:
             raise DataError(f"{folder}: holds no subject folder (s0000); expected {what}")
         targets = {structure: self.record.targets[value] for value, structure in enumerate(STRUCTURES)}
@@ -62,7 +64,7 @@ class TotalSegmentator(LabelImageAdapter):
                 images=(subject / "ct.nii.gz",),
                 labels=tuple(files[structure] for structure in found),
                 targets=tuple(targets[structure] for structure in found),
-                split=_SPLITS.get(row.get("split", "")),
+                split=_SPLITS[row["split"]] if row else None,
                 category=row.get("study_type") or None,
             )
 
@@ -105,7 +107,7 @@ def _read_meta(path: Path) -> dict[str, dict[str, str]]:
     """The rows of ``meta.csv`` by subject.
 
     Raises:
-        DataError: it cannot be read, or lacks the columns ``image_id`` and ``split``.
+        DataError: it cannot be read, lacks the columns ``image_id`` and ``split``, or has another split than the three.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -115,4 +117,7 @@ def _read_meta(path: Path) -> dict[str, dict[str, str]]:
     if not rows or not {"image_id", "split"} <= rows[0].keys():
         found = ", ".join(map(str, rows[0])) if rows else "no row"
         raise DataError(f"{path}: expected the columns image_id and split, separated by semicolons; found {found}")
+    for row in rows:
+        if row["split"] not in _SPLITS:
+            raise DataError(f"{path}: {row['image_id']} has the split {row['split']!r}; expected {', '.join(_SPLITS)}")
     return {row["image_id"]: row for row in rows}
