@@ -36,8 +36,8 @@ STYLES = ("solid", "dashed")
 class Tile:
     """One slice turned upright: ``image`` ``(y, x, 3)`` in [0, 1], masks ``(y, x)``; row height over column width.
 
-    The masks come with the largest first.
-    ``image`` is None where the modality's normalizer is missing or refuses the image; ``title`` then says why.
+    The largest mask comes first. ``image`` is None where the modality's normalizer is missing or refuses the image;
+    ``title`` then says why.
     """
 
     title: str

@@ -138,10 +138,8 @@ class BraTS(LabelImageAdapter):
         )
 
     def _require_2023(self, folder: Path) -> None:
-        above = (
-            *folder.parent.resolve().parts,
-            *folder.parent.absolute().parts,
-        )  # the name given, or the one linked to
+        # The folder's given name counts before the one that it is a link to.
+        above = (*folder.parent.resolve().parts, *folder.parent.absolute().parts)
         years = [match[1] for part in above if (match := _YEAR_IN_FOLDER.search(part))]
         edition = self.settings.edition or (int(years[-1]) if years else None)
         if edition is None:

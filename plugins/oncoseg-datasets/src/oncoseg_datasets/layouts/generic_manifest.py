@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def manifest_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
+        rows = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(StringIO(text)))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; expected a CSV or JSON file that lists the cases") from error
     except (ValueError, csv.Error) as error:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from oncoseg_core.interfaces import Settings
 from oncoseg_core.records import Target
 
+TargetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Values: TypeAlias = Annotated[frozenset[int], Field(min_length=1)]
 Modality: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=64)]
 
@@ -32,7 +33,7 @@ class GenericSettings(Settings):
     layout: Literal["nnunet", "folders", "manifest", "dicom"]
     modality: Modality | None = None
     channel_names: tuple[str, ...] = ()
-    targets: dict[str, Values] = Field(default_factory=dict)
+    targets: dict[TargetName, Values] = Field(default_factory=dict)
     ignored: frozenset[int] = frozenset()
     images: str | None = None
     labels: str | None = None
