@@ -35,22 +35,24 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 sitk.ProcessObject.GlobalWarningDisplayOff()
 
 
-def read_volume(paths: Path | Sequence[Path], modality: str) -> Volume:
+def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_axis: bool = False) -> Volume:
     """Read an image from one file, or from one file per channel on one grid.
 
     Args:
         paths: the file, or the channel files in channel order.
         modality: what the intensities are, such as ``ct``.
+        channels_last_axis: take a NIfTI file's fourth axis as channels. Only where the dataset says so: in other files
+            it is time.
 
     Raises:
         ImageReadError: missing, unreadable or cut short, of unknown format, or with other than two or three axes.
         GeometryError: the channel files do not share one grid.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    first, geometry, physical = _read(files[0])
+    first, geometry, physical = _read(files[0], channels_last_axis=channels_last_axis)
     channels = [first]
     for file in files[1:]:
-        voxels, other, _ = _read(file)
+        voxels, other, _ = _read(file, channels_last_axis=channels_last_axis)
         geometry.require_same_grid(other, str(files[0]), str(file))
         channels.append(voxels)
     voxels = channels[0] if len(channels) == 1 else np.concatenate(channels)
@@ -156,7 +158,7 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
             raise StorageError(f"cannot write {path}: it does not read back the same; the disk may be full")
 
 
-def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
+def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
     """Voxels ``(channel, z, y, x)``, their grid, and whether the file tells its millimetres along all three axes."""
     if not path.exists():
         raise ImageReadError(f"{path}: no such file")
@@ -171,7 +173,8 @@ def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
         with without_twin(path) as alone, _silent_codecs():
             reader.SetFileName(str(alone))
             reader.ReadImageInformation()
-            _require_two_or_three_axes(reader, path)
+            if not (channels_last_axis and reader.GetDimension() == 4 and _suffix(path) in NIFTI_SUFFIXES):
+                _require_two_or_three_axes(reader, path)
             lost = lost_by_itk(path, reader) if _suffix(path) in NIFTI_SUFFIXES else None
             image = reader.Execute()
     except RuntimeError as error:
@@ -180,7 +183,7 @@ def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
     if lost is not None and lost.positions.size:
         np.put(voxels, lost.positions, lost.values)
     picture = _suffix(path) in PICTURE_SUFFIXES
-    return voxels, _geometry(image, picture=picture), not picture and image.GetDimension() == 3
+    return voxels, _geometry(image, picture=picture), not picture and image.GetDimension() >= 3
 
 
 def _require_two_or_three_axes(reader: Any, path: Path) -> None:
@@ -200,6 +203,10 @@ def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
     if np.iscomplexobj(array):
         raise ImageReadError(f"{path}: holds complex numbers; expected real intensities")
     components = image.GetNumberOfComponentsPerPixel()
+    if image.GetDimension() == 4:
+        if components != 1:
+            raise ImageReadError(f"{path}: has four axes and {components} values per voxel; expected one")
+        return array  # (channel, z, y, x) already: the file's last axis is the array's first
     if image.GetDimension() == 2:
         array = array[np.newaxis]
     if components == 1:
@@ -221,8 +228,9 @@ def _geometry(image: Any, *, picture: bool) -> Geometry:
         direction[:2, :2] = np.reshape(image.GetDirection(), (2, 2))
         spacing, origin = (*image.GetSpacing(), 1.0), (*image.GetOrigin(), 0.0)
     else:
-        direction = np.reshape(image.GetDirection(), (3, 3))
-        spacing, origin = image.GetSpacing(), image.GetOrigin()
+        axes = image.GetDimension()  # a fourth one holds channels, which have no place in space
+        direction = np.reshape(image.GetDirection(), (axes, axes))[:3, :3]
+        spacing, origin = image.GetSpacing()[:3], image.GetOrigin()[:3]
     return Geometry.from_parts(shape, spacing[::-1], direction, origin)
 
 

@@ -72,7 +72,9 @@ def lost_by_itk(path: Path, reader: Any) -> LostVoxels:
             order = "<" if int.from_bytes(header[:4], "little") in (348, 540) else ">"
             while chunk := stream.read(CHUNK):
                 if kind is not None and found < expected:
-                    numbers = np.frombuffer(chunk[: expected - found], dtype=order + kind)
+                    usable = min(len(chunk), expected - found)
+                    usable -= usable % int(kind[1:])  # a cut may go through a number
+                    numbers = np.frombuffer(chunk[:usable], dtype=order + kind)
                     bad = np.flatnonzero(~np.isfinite(numbers))
                     positions.append(bad + found // numbers.itemsize)
                     values.append(numbers[bad])

@@ -126,6 +126,8 @@ class Overlap(Record):
 class DatasetSpec(ComponentSpec):
     """A dataset and the adapter that finds its cases in a folder as it was downloaded.
 
+    ``modalities`` and ``targets`` are empty where the user's settings say what they are (one's own data).
+
     ``annotation`` is what its labels really are. ``n_cases`` are the cases it was published with, ``access`` how it is
     got, ``phase`` its place in the training chain of the OncoSeg paper. ``doubts`` are statements of this record that
     nobody could check against the archive itself.
@@ -134,8 +136,8 @@ class DatasetSpec(ComponentSpec):
     kind: ClassVar[str] = "dataset"
 
     name: Name
-    modalities: tuple[Name, ...] = Field(min_length=1)
-    targets: tuple[Target, ...] = Field(min_length=1)
+    modalities: tuple[Name, ...]
+    targets: tuple[Target, ...]
     licence: str
     url: str
     citation: str

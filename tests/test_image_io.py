@@ -244,6 +244,48 @@ def test_what_is_no_image_is_named(tmp_path, name, message):
         read_volume(tmp_path / name, "ct")
 
 
+def four_axes(path, dtype=np.float32, time_step=1.0):
+    """A NIfTI file of three channels on an oblique grid, written with nibabel alone; ``(x, y, z, channel)``."""
+    array = np.random.default_rng(1).integers(-100, 100, (6, 5, 4, 3)).astype(dtype)
+    affine = np.eye(4)
+    affine[:3, :3] = OBLIQUE * (0.9, 0.7, 1.5)
+    affine[:3, 3] = (12.5, -40.0, 300.25)
+    image = nibabel.Nifti1Image(array, affine)
+    image.header["pixdim"][4] = time_step
+    nibabel.save(image, path)
+    return array, affine
+
+
+@pytest.mark.parametrize("time_step", [1.0, 0.0])
+def test_the_fourth_axis_of_a_nifti_is_read_as_channels_when_asked(tmp_path, time_step):
+    array, affine = four_axes(tmp_path / "four.nii.gz", np.int16, time_step)
+    volume = read_volume(tmp_path / "four.nii.gz", "mri", channels_last_axis=True)
+    assert volume.voxels.dtype == np.int16
+    assert volume.voxels.flags.c_contiguous
+    assert np.array_equal(volume.voxels, array.transpose(3, 2, 1, 0))
+    assert np.allclose(volume.geometry.affine, np.diag([-1, -1, 1, 1]) @ affine, atol=1e-4)
+    assert volume.physical
+    # A label on the first three axes lies on the same grid.
+    nibabel.save(nibabel.Nifti1Image(array[..., 0].astype(np.uint8), affine), tmp_path / "label.nii.gz")
+    assert read_label(tmp_path / "label.nii.gz", volume).shape == (4, 5, 6)
+
+
+def test_voxels_of_a_fourth_axis_are_checked_like_others(tmp_path):
+    array, affine = four_axes(tmp_path / "four.nii")
+    array[1, 2, 3, 2] = np.nan
+    nibabel.save(nibabel.Nifti1Image(array, affine), tmp_path / "nan.nii")
+    volume = read_volume(tmp_path / "nan.nii", "mri", channels_last_axis=True)
+    assert np.argwhere(np.isnan(volume.voxels)).tolist() == [[2, 3, 2, 1]]
+    (tmp_path / "short.nii").write_bytes((tmp_path / "four.nii").read_bytes()[:-7])
+    with pytest.raises(ImageReadError, match=r"short\.nii: is cut short"):
+        read_volume(tmp_path / "short.nii", "mri", channels_last_axis=True)
+
+
+def test_asking_for_channels_changes_nothing_for_three_axes(tmp_path, voxels):
+    path = write(tmp_path / "a.nii.gz", voxels)
+    assert np.array_equal(read_volume(path, "ct", channels_last_axis=True).voxels, read_volume(path, "ct").voxels)
+
+
 def test_a_nifti_with_two_axes_is_refused_as_it_would_lose_its_place(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros((30, 40), dtype=np.int16), np.diag([1, 1, 5, 1])), tmp_path / "two.nii")
     with pytest.raises(ImageReadError, match=r"two\.nii: a NIfTI file with two axes loses its place"):

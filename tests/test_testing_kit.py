@@ -1002,6 +1002,22 @@ def test_a_sound_adapter_passes(tiny_dataset):
     check_dataset(OtherGrid(), tiny_dataset, SPEC, cases_to_read=0)
 
 
+class OfManyMeanings(Folder):
+    """The organ has another value in each case."""
+
+    def case(self, name, path):
+        target = Target(name="organ", labels={len(name)})
+        return super().case(name, path).model_copy(update={"targets": (target,)})
+
+
+def test_settings_may_say_what_a_record_leaves_open(tiny_dataset):
+    """A record without modalities and targets takes any, as long as a name has one meaning."""
+    said_by_settings = SPEC.model_copy(update={"modalities": (), "targets": ()})
+    check_dataset(Folder(), tiny_dataset, said_by_settings)
+    message = told(lambda: check_dataset(OfManyMeanings(), tiny_dataset, said_by_settings))
+    assert "a target of one name has the same label values in every case" in message
+
+
 @table(
     (Unsorted, "in the same order"),
     (AsListed, "sort what you list"),

@@ -1,4 +1,4 @@
-"""Fixtures: the real samples from the user's cache, and small made-up archives for what can go wrong with one."""
+"""Fixtures: the real samples, small made-up archives for what can go wrong with one, and miniature datasets."""
 
 import hashlib
 import io
@@ -6,8 +6,14 @@ import os
 import tarfile
 import zipfile
 
+import nibabel
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
+from oncoseg_core.records import DatasetSpec
+from oncoseg_core.registry import load_plugins
+from oncoseg_core.testing import check_dataset
 from oncoseg_datasets.manifest import SOURCES, SampleFile, Source
 from oncoseg_datasets.samples import fetch_sources, samples_directory
 
@@ -83,3 +89,78 @@ def _pins(kind, archive, members):
         sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
         files=tuple(SampleFile(name, len(c), hashlib.sha256(c).hexdigest()) for name, c in members.items()),
     )
+
+
+# Miniature datasets: generated voxels in the real formats, names and folders.
+
+
+@pytest.fixture(scope="session")
+def registry():
+    return load_plugins({"ONCOSEG_PLUGINS": "oncoseg-datasets"})
+
+
+@pytest.fixture(scope="session")
+def build(registry):
+    """``build(name, **settings)``: a dataset's adapter, as a user gets it."""
+    return lambda name, **settings: registry.build(DatasetSpec, name, settings)
+
+
+@pytest.fixture(scope="session")
+def passes_the_kit(registry, build):
+    """``passes_the_kit(name, root, **settings)``: run the checks that every plugin author runs; returns the cases."""
+
+    def run(name, root, **settings):
+        adapter = build(name, **settings)
+        check_dataset(adapter, root, registry.get(DatasetSpec, name), cases_to_read=4)
+        return list(adapter.discover(root))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def nifti():
+    """``nifti(path, voxels)`` writes with nibabel: ``(z, y, x)``, or ``(channel, z, y, x)`` with the channel last."""
+    return _nifti
+
+
+@pytest.fixture(scope="session")
+def mhd():
+    """``mhd(path, voxels)`` writes ``(z, y, x)`` as a header and a raw file beside it."""
+    return _mhd
+
+
+@pytest.fixture(scope="session")
+def label():
+    """``label(1, 2)``: a label image with a box of each value, none touching the border; the sizes differ."""
+    return _label
+
+
+@pytest.fixture(scope="session")
+def image():
+    """A CT-like image on the labels' grid."""
+    return np.random.default_rng(0).integers(-1000, 1000, SHAPE).astype(np.int16)
+
+
+SHAPE = (5, 12, 40)
+AFFINE = np.array([[-0.8, 0, 0, 90], [0, -0.9, 0, 120], [0, 0, 3.0, -250], [0, 0, 0, 1]])
+
+
+def _nifti(path, voxels, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(voxels).T, affine), path)
+    return path
+
+
+def _mhd(path, voxels, spacing=(3.0, 0.9, 0.8)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = sitk.GetImageFromArray(voxels)
+    written.SetSpacing(spacing[::-1])
+    sitk.WriteImage(written, str(path))
+    return path
+
+
+def _label(*values):
+    voxels = np.zeros(SHAPE, np.uint8)
+    for position, value in enumerate(values):
+        voxels[1:4, 2 : 4 + position, 2 + 2 * position : 4 + 2 * position] = value
+    return voxels

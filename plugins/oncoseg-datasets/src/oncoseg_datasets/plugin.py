@@ -3,6 +3,14 @@
 from collections.abc import Iterator
 
 from oncoseg_core import CommandSpec, DatasetSpec, Target, hookimpl
+from oncoseg_datasets.records import (
+    brats,
+    ct,
+    generic,
+    mr,
+    msd,
+    pet_ct,
+)
 
 SAMPLES = DatasetSpec(
     name="samples",
@@ -21,18 +29,35 @@ SAMPLES = DatasetSpec(
     citation="van Griethuysen et al., Cancer Research 77(21), e104-e107, 2017, doi:10.1158/0008-5472.CAN-17-0339",
 )
 
+RECORDS = (
+    brats,
+    ct,
+    generic,
+    mr,
+    msd,
+    pet_ct,
+)
+"""The modules that hold the records of public datasets, by what they show, and of one's own data."""
+
 
 @hookimpl
 def oncoseg_datasets() -> Iterator[DatasetSpec]:
-    """The sample scans."""
+    """The sample scans, the datasets of the OncoSeg paper, and one's own data."""
     yield SAMPLES
+    for records in RECORDS:
+        yield from records.SPECS
 
 
 @hookimpl
 def oncoseg_commands() -> Iterator[CommandSpec]:
-    """``oncoseg samples``."""
+    """``oncoseg samples`` and ``oncoseg datasets``."""
     yield CommandSpec(
         name="samples",
         factory="oncoseg_datasets.command:app",
         summary="Fetch or list the real sample scans, pinned and hash-checked",
+    )
+    yield CommandSpec(
+        name="datasets",
+        factory="oncoseg_datasets.commands:app",
+        summary="List the datasets, look at one, check a copy of it",
     )

@@ -1,0 +1,109 @@
+"""Looking through a dataset's folder: what is skipped, in which order, and what a file is called without its format."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from oncoseg_core.errors import DataError
+
+NIFTI = (".nii.gz", ".nii")
+
+
+def natural(text: str) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts ``liver_2`` before ``liver_10``."""
+    parts = re.split(r"(\d+)", text)
+    return tuple((1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts if part)
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is none of the dataset's: AppleDouble (``._a``), ``__MACOSX``, hidden."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def listed(folder: Path) -> list[Path]:
+    """The folder's own entries without litter, sorted naturally; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted((path for path in folder.iterdir() if not is_litter(path.name)), key=lambda path: natural(path.name))
+
+
+def walked(root: Path) -> Iterator[Path]:
+    """All files below a folder without litter, folder by folder, sorted naturally."""
+    for folder, folders, files in os.walk(root, followlinks=True):  # cases are often linked
+        folders[:] = sorted((name for name in folders if not is_litter(name)), key=natural)
+        yield from (Path(folder) / name for name in sorted(files, key=natural) if not is_litter(name))
+
+
+def stem(path: Path, suffixes: Iterable[str] = NIFTI) -> str | None:
+    """The file's name without its format; None if it is of none of these formats."""
+    return next((path.name[: -len(suffix)] for suffix in suffixes if path.name.lower().endswith(suffix)), None)
+
+
+def by_stem(folder: Path, suffixes: Iterable[str] = NIFTI) -> dict[str, Path]:
+    """The folder's files of these formats by their name without it.
+
+    Raises:
+        DataError: two files differ in their format alone.
+    """
+    found: dict[str, Path] = {}
+    for path in listed(folder):
+        name = stem(path, suffixes)
+        if name is not None and path.is_file():
+            add_once(found, name, path)
+    return found
+
+
+def add_once(found: dict[str, Path], key: str, path: Path) -> None:
+    """Enter a file under a key.
+
+    Raises:
+        DataError: there is one already; the message names both.
+    """
+    if key in found:
+        raise DataError(f"{found[key]} and {path} are both {key!r}; keep one of them in the dataset's folder")
+    found[key] = path
+
+
+def either(folder: Path, name: str, suffixes: tuple[str, ...] = NIFTI) -> Path:
+    """The file of that name in one of the formats; that of the first format where there is none."""
+    return next((path for s in suffixes if (path := folder / f"{name}{s}").is_file()), folder / f"{name}{suffixes[0]}")
+
+
+def require_folder(root: Path, what: str) -> Path:
+    """The root as a path.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected {what}")
+    return root
+
+
+def folder_that_holds(root: Path, part: str, below: tuple[str, ...], what: str) -> Path:
+    """The folder that has a part named so: the root, or one of the folders below it that it is usually unpacked into.
+
+    Args:
+        root: what the user points at.
+        part: a file or folder that the dataset's own folder has.
+        below: patterns of that folder's path below the root, tried in this order.
+        what: the dataset, for the message.
+
+    Raises:
+        DataError: there is none, or more than one.
+    """
+    root = require_folder(root, what)
+    if (root / part).exists():
+        return root
+    for pattern in below:
+        found = [path for path in sorted(root.glob(pattern)) if not is_litter(path.name) and (path / part).exists()]
+        if len(found) > 1:
+            raise DataError(f"{root}: holds {found[0].name} and {found[1].name}; give the one to use, {what}")
+        if found:
+            return found[0]
+    looked = " or ".join([part, *(f"{pattern}/{part}" for pattern in below)])
+    raise DataError(f"{root}: holds no {looked}; expected {what}")

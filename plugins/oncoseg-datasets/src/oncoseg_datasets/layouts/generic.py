@@ -1,0 +1,50 @@
+"""One's own data, described by settings instead of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from oncoseg_core.errors import MissingDependencyError
+from oncoseg_core.records import Case
+from oncoseg_datasets.layouts.files import require_folder
+from oncoseg_datasets.layouts.generic_folders import folder_cases
+from oncoseg_datasets.layouts.generic_manifest import manifest_cases
+from oncoseg_datasets.layouts.generic_nnunet import nnunet_cases, nnunet_values
+from oncoseg_datasets.layouts.generic_settings import GenericSettings
+from oncoseg_datasets.layouts.label_images import LabelImageAdapter
+
+
+class Generic(LabelImageAdapter):
+    """Cases as :class:`GenericSettings` say. One without a label is not annotated, which is not the same as empty."""
+
+    Settings = GenericSettings
+
+    def discover(self, root: Path) -> Iterator[Case]:
+        """Yield the cases in natural order; those of a manifest in its own.
+
+        Raises:
+            DataError: the folder does not hold the layout.
+            MissingDependencyError: the layout is one that another plugin reads.
+        """
+        root = require_folder(root, "the folder of your data")
+        settings: GenericSettings = self.settings
+        if settings.layout == "dicom":
+            raise MissingDependencyError(
+                "layout 'dicom' (series with RTSTRUCT or SEG) is for the plugin oncoseg-dicom, which does not offer it "
+                "yet; convert the series and structures to NIfTI and use another layout"
+            )
+        read = {"nnunet": nnunet_cases, "folders": folder_cases, "manifest": manifest_cases}[settings.layout]
+        found = [case.model_copy(update={"dataset": self.record.name}) for case in read(root, settings)]
+        return iter(found)
+
+    def known_values(self, case: Case) -> frozenset[int]:
+        """The values of all targets and those that the settings say belong to none."""
+        settings: GenericSettings = self.settings
+        if settings.layout == "nnunet":
+            return nnunet_values(case.labels[0].parent.parent, settings)
+        return settings.ignored.union(*settings.targets.values())
+
+    def channels_are_the_last_axis(self) -> bool:
+        """True where several channels are named: a file with a fourth axis then holds them there."""
+        return len(self.settings.channel_names) > 1

@@ -1,0 +1,85 @@
+"""Cases whose annotation is one label image of known values."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from oncoseg_core.errors import DataError, PluginError
+from oncoseg_core.image_io import read_label, read_volume, target_mask
+from oncoseg_core.interfaces import DatasetAdapter
+from oncoseg_core.records import Case, DatasetSpec
+from oncoseg_core.volume import BoolArray, Volume
+
+
+class LabelImageAdapter(DatasetAdapter):
+    """Reads image and label image, and refuses a label that holds a value the dataset does not have."""
+
+    @property
+    def record(self) -> DatasetSpec:
+        """The dataset this adapter was built for.
+
+        Raises:
+            PluginError: it was built without its record.
+        """
+        if self.spec is None:
+            raise PluginError(f"{type(self).__name__} serves several datasets: build it with spec=, its record")
+        return self.spec
+
+    def known_values(self, case: Case) -> frozenset[int]:  # noqa: ARG002
+        """The values that a case's label may hold besides 0. Default: those of the record's targets."""
+        return frozenset().union(*(target.labels for target in self.record.targets))
+
+    def why_unknown(self) -> str:
+        """What to add to the message about a value that is not known. Default: nothing."""
+        return ""
+
+    def channels_are_the_last_axis(self) -> bool:
+        """Whether a NIfTI file's fourth axis holds the channels. Default: it has none."""
+        return False
+
+    def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
+        """Read the image and one mask per target of the case.
+
+        Raises:
+            ImageReadError, GeometryError: as for :func:`oncoseg_core.image_io.read_volume` and ``read_label``.
+            DataError: the label holds a value that the dataset does not have.
+        """
+        volume = read_volume(case.images, case.modality, channels_last_axis=self.channels_are_the_last_axis())
+        volume = replace(volume, channel_names=case.channel_names)
+        if not case.labels:
+            return volume, {}
+        label = read_label(case.labels[0], volume)
+        require_known_values(label, self.known_values(case), case.labels[0], self.why_unknown())
+        return volume, {target.name: target_mask(label, target) for target in case.targets}
+
+
+def require_known_values(label: npt.NDArray[np.generic], known: frozenset[int], path: Path, why: str = "") -> None:
+    """Refuse a label ``(z, y, x)`` with other values than 0 and the known ones.
+
+    Args:
+        label: whole numbers.
+        known: the values that may occur.
+        path: the label's file, for the message.
+        why: what to add to the message.
+
+    Raises:
+        DataError: there are others; the message says which and in how many voxels.
+    """
+    expected = sorted(known | {0})
+    strange: set[int] = set()
+    voxels = 0
+    for plane in label:  # by plane: a mask of the whole label would need as much memory as the label itself
+        other = np.isin(plane, expected, invert=True)
+        if other.any():
+            voxels += int(np.count_nonzero(other))
+            strange.update(int(value) for value in np.unique(plane[other]))
+    if strange:
+        found = ", ".join(map(str, sorted(strange)[:10])) + (", …" if len(strange) > 10 else "")
+        raise DataError(
+            f"{path}: holds the value {found} in {voxels} voxels; expected only {', '.join(map(str, expected))}"
+            + (f": {why}" if why else "")
+        )

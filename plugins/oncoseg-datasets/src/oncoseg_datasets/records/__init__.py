@@ -1,0 +1,1 @@
+"""What is known of each dataset: one module per family, each with its records in ``SPECS``. Light: no array library."""

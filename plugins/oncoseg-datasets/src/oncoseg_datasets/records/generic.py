@@ -1,0 +1,18 @@
+"""One's own data."""
+
+from __future__ import annotations
+
+from oncoseg_core.records import DatasetSpec
+
+SPECS: tuple[DatasetSpec, ...] = (
+    DatasetSpec(
+        name="generic",
+        factory="oncoseg_datasets.layouts.generic:Generic",
+        summary="Your own data: nnU-Net raw layout, folders of images and masks, or a CSV or JSON manifest",
+        modalities=(),  # the settings say what the data are
+        targets=(),
+        licence="yours",
+        url="https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md",
+        citation="none",
+    ),
+)

@@ -1,0 +1,15 @@
+"""Building targets, and the spellings that several records share.
+
+A target's name is the concept in words, ``tumour`` spelled as in the rest of OncoSeg; other spellings are synonyms.
+"""
+
+from __future__ import annotations
+
+from oncoseg_core.records import Target
+
+LIVER_TUMOUR = ("liver tumor",)
+
+
+def target(name: str, *labels: int, also: tuple[str, ...] = ()) -> Target:
+    """A target and its label values; ``also`` are its synonyms."""
+    return Target(name=name, labels=frozenset(labels), synonyms=also)
