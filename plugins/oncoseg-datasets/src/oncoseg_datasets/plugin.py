@@ -3,6 +3,17 @@
 from collections.abc import Iterator
 
 from oncoseg_core import CommandSpec, DatasetSpec, Target, hookimpl
+from oncoseg_datasets.records import (
+    breast_mri,
+    cxr,
+    dermoscopy,
+    endoscopy,
+    lesion_ct,
+    mammography,
+    srh,
+    ultrasound,
+    xray,
+)
 
 SAMPLES = DatasetSpec(
     name="samples",
@@ -21,11 +32,26 @@ SAMPLES = DatasetSpec(
     citation="van Griethuysen et al., Cancer Research 77(21), e104-e107, 2017, doi:10.1158/0008-5472.CAN-17-0339",
 )
 
+RECORDS = (
+    breast_mri,
+    cxr,
+    dermoscopy,
+    endoscopy,
+    lesion_ct,
+    mammography,
+    srh,
+    ultrasound,
+    xray,
+)
+"""The modules that hold the records of public datasets, by what they show."""
+
 
 @hookimpl
 def oncoseg_datasets() -> Iterator[DatasetSpec]:
-    """The sample scans."""
+    """The sample scans and the public datasets."""
     yield SAMPLES
+    for records in RECORDS:
+        yield from records.SPECS
 
 
 @hookimpl
