@@ -106,7 +106,9 @@ def test_polyps_with_masks_in_jpeg(tmp_path, name, folder, sign):
 
 def test_one_kvasir_is_not_taken_for_the_other(tmp_path):
     polyps(tmp_path / "Kvasir-SEG", "kavsir_bboxes.json")
-    with pytest.raises(DataError, match="holds no hyper-kvasir: looked for the folders images .with or in segmented-im"):
+    with pytest.raises(
+        DataError, match="holds no hyper-kvasir: looked for the folders images .with or in segmented-im"
+    ):
         discovered("hyper-kvasir", tmp_path)
 
 

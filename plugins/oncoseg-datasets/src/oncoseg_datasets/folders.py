@@ -8,8 +8,8 @@ from pathlib import Path
 from oncoseg_core.errors import DataError
 from oncoseg_core.records import DatasetSpec
 
-_DEPTH = 4
-"""How many levels below the given folder are searched: manifest folder, collection, part, nested copy of the part."""
+_DEPTH = 5
+"""How many levels below the given folder are searched: physionet.org/files/vindr-cxr/1.0.0/annotations has the most."""
 
 _MOST_PARTS = 60
 """A folder of more folders than this is one of patients or series, not of parts of an archive: not searched further."""

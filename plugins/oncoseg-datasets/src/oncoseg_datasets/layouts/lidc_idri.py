@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 from xml.etree import ElementTree as ET
@@ -65,9 +65,9 @@ class LidcIdri(LayoutAdapter):
         ]
         if not patients:
             raise self.refusal(root, "LIDC-IDRI/LIDC-IDRI-0001")
-        elsewhere = _readings(
-            path for name in _XML_FOLDERS for folder in folders_named(root, name) for path in folder.rglob("*.xml")
-        )
+        # One of these folders lies in the other, so that a file is found from both.
+        xml_folders = [folder for name in _XML_FOLDERS for folder in folders_named(root, name)]
+        elsewhere = _readings({path for folder in xml_folders for path in folder.rglob("*.xml")})
         for patient in patients:
             for folder in (series for study in folders_in(patient) for series in folders_in(study)):
                 files = files_in(folder, (".dcm",))
@@ -106,7 +106,7 @@ class LidcIdri(LayoutAdapter):
         return series.volume, {target.name: mask for target in case.targets}
 
 
-def _readings(paths: Iterator[Path] | list[Path]) -> dict[str, Path]:
+def _readings(paths: Iterable[Path]) -> dict[str, Path]:
     """The XML files by the series that they belong to; files of other kinds (readings of radiographs) are left out."""
     found: dict[str, Path] = {}
     for path in sorted(path for path in paths if not is_leftover(path.name)):

@@ -106,9 +106,7 @@ class VinDrCxr(LayoutAdapter):
             if name == _NOTHING:
                 continue
             if name not in _NUMBERS:
-                raise DataError(
-                    f"{table}: {row['class_name']!r} of {row['image_id']} is no finding of {self.record.name}"
-                )
+                raise DataError(f"{table}: {row['image_id']} has a finding {row['class_name']!r}, which is not known")
             x0, y0, x1, y1 = (number(row, column, table) for column in _COLUMNS[1:])
             box = box_mask(shape[1:], x0, y0, x1, y1, f"{table}: {row['image_id']}")[np.newaxis]
             key = (_NUMBERS[name], row.get(_READER, ""))
