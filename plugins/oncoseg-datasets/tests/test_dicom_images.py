@@ -106,6 +106,31 @@ def test_a_missing_slice_is_refused(tmp_path):
         read_series(paths, "ct")
 
 
+@pytest.mark.parametrize("lost", [1, 50, 148])
+def test_one_missing_slice_of_many_is_found(tmp_path, lost):
+    paths = series(tmp_path, np.zeros((150, 2, 2), np.int16))
+    del paths[lost]
+    with pytest.raises(GeometryError, match=rf"1-{lost:03}\.dcm and .*1-{lost + 2:03}\.dcm are 6 mm apart"):
+        read_series(paths, "ct")
+
+
+def test_positions_rounded_to_a_tenth_of_a_millimetre_are_even(tmp_path):
+    """0.625 mm becomes steps of 0.6 and 0.7."""
+    paths = series(
+        tmp_path, np.zeros((40, 2, 2), np.int16), ImagePositionPatient=lambda index: [0, 0, round(index * 0.625, 1)]
+    )
+    assert read_series(paths, "ct").volume.geometry.spacing[0] == pytest.approx(0.625, abs=2e-3)
+
+
+def test_slices_whose_distance_grows_are_refused(tmp_path):
+    """Each step is within 1 % of its neighbours, but the middle slice lies far from the middle."""
+    paths = series(
+        tmp_path, np.zeros((40, 2, 2), np.int16), ImagePositionPatient=lambda index: [0, 0, 3 * index + index**2 / 80]
+    )
+    with pytest.raises(GeometryError, match=r"off an even grid by up to \d"):
+        read_series(paths, "ct")
+
+
 def test_a_tilted_gantry_is_refused(tmp_path):
     paths = series(tmp_path, VOXELS, ImagePositionPatient=lambda index: [0, index * 0.5, index * 3.0])
     with pytest.raises(GeometryError, match=r"shifted by 1\.5 mm across their normal"):

@@ -159,6 +159,11 @@ def test_a_box_holds_the_pixels_whose_centre_it_holds(x0, x1, y0, y1):
         np.testing.assert_array_equal(mask, inside)
 
 
+def test_a_box_thinner_than_a_pixel_marks_the_pixel_it_lies_in():
+    mask = box_mask((15, 20), 3.6, 7.1, 3.9, 7.2, "x")
+    assert np.argwhere(mask).tolist() == [[7, 3]]
+
+
 @pytest.mark.parametrize("box", [(3, 1, 2, 4), (1, float("nan"), 2, 4), (-9, 1, 0, 4), (30, 1, 40, 4)])
 def test_a_box_that_is_none_is_refused(box):
     with pytest.raises(DataError, match="x: a box from"):

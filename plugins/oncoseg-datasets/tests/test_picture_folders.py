@@ -80,7 +80,7 @@ def test_a_mask_of_another_size_is_named(busi):
 def polyps(root, name):
     for number, mask in enumerate([ONE, TWO | ONE]):
         stem = f"cju0qkwl35piu0993l0dewei{number}"
-        picture(root / "images" / f"{stem}.jpg", colours(number), quality=90)
+        leftover(picture(root / "images" / f"{stem}.jpg", colours(number), quality=90))
         picture(root / "masks" / f"{stem}.jpg", np.dstack([white(mask)] * 3), quality=80)
     (root / name).write_text("{}")
     return root

@@ -36,8 +36,9 @@ HEADER_KEYWORDS = (
 _SAME_DIRECTION = 1e-3
 """Cosines that differ by no more are the same orientation: rounding in the files."""
 
-_STEP_TOLERANCE = 0.1
-"""Largest deviation of one slice distance from the mean one, as part of it. A missing slice deviates by about 1."""
+_OFF_GRID, _ROUNDING_MM = 0.1, 0.05
+"""How far a slice may lie from its place on an even grid: part of the slice distance, and what rounding to a tenth of a
+millimetre adds. One missing slice moves some slice by half the distance or more."""
 
 _SIDEWAYS_MM = 0.1
 """Largest drift of the slices across the normal, over the whole series. More is a tilted gantry: a sheared volume."""
@@ -70,9 +71,8 @@ def read_header(path: Path, keywords: Sequence[str] | None = None) -> Any:
     from pydicom.errors import InvalidDicomError
 
     try:
-        return pydicom.dcmread(
-            path, stop_before_pixels=True, specific_tags=None if keywords is None else list(keywords)
-        )
+        tags = None if keywords is None else list(keywords)
+        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
     except InvalidDicomError:
         raise ImageReadError(f"{path}: is not a DICOM file, or lacks its preamble") from None
     except (OSError, EOFError, ValueError, AttributeError) as error:
@@ -114,10 +114,10 @@ def read_series(files: Iterable[Path], modality: str) -> Series:
         raise ImageReadError("a series without a file; expected one DICOM file per slice")
     _require_one_series(headers)
     first = headers[0][1]
-    row, column = (
-        _numbers(first, "ImageOrientationPatient", 6, headers[0][0])[part] for part in (slice(3), slice(3, 6))
-    )
+    orientation = _numbers(first, "ImageOrientationPatient", 6, headers[0][0])
+    row, column = orientation[:3], orientation[3:]
     normal = np.cross(row, column)
+    normal /= np.linalg.norm(normal)
     slices = sorted(
         (_Slice(path, header, float(normal @ _position(header, path))) for path, header in headers),
         key=lambda one: (one.along, one.path.name),
@@ -169,21 +169,20 @@ def _step(slices: Sequence[_Slice], normal: npt.NDArray[np.float64]) -> float:
     along = np.array([one.along for one in slices])
     steps = np.diff(along)
     mean = float((along[-1] - along[0]) / (len(slices) - 1))
-    same = np.flatnonzero(steps <= max(mean, 0.01) * _STEP_TOLERANCE)
+    same = np.flatnonzero(steps <= max(mean, 0.01) * _OFF_GRID)
     if same.size:
         one, two = slices[same[0]].path, slices[same[0] + 1].path
         raise GeometryError(
             f"{one} and {two} lie at one place ({along[same[0]]:g} mm along the normal), {same.size} such pairs in "
             "all: keep one file of each"
         )
-    # The median is the true distance even where some slices are missing; the mean is exact where none is.
-    usual = float(np.median(steps))
-    uneven = np.flatnonzero(np.abs(steps - usual) > usual * _STEP_TOLERANCE)
-    if uneven.size:
-        one, two = slices[uneven[0]].path, slices[uneven[0] + 1].path
+    off = float(np.abs(along - along[0] - mean * np.arange(len(slices))).max())
+    if off > mean * _OFF_GRID + _ROUNDING_MM:
+        usual = float(np.median(steps))
+        worst = int(np.abs(steps - usual).argmax())
         raise GeometryError(
-            f"{one} and {two} are {steps[uneven[0]]:.4g} mm apart, but other slices {usual:.4g} mm: slices are "
-            f"missing or unevenly spaced (at {uneven.size} places); complete the series"
+            f"{slices[worst].path} and {slices[worst + 1].path} are {steps[worst]:.4g} mm apart, but other slices "
+            f"{usual:.4g} mm (off an even grid by up to {off:.3g} mm): complete the series, or resample it"
         )
     travel = _position(slices[-1].header, slices[-1].path) - _position(slices[0].header, slices[0].path)
     sideways = float(np.linalg.norm(travel - normal * (travel @ normal)))

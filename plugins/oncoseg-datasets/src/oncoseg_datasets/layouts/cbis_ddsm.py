@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from oncoseg_core.errors import DataError
-from oncoseg_core.records import Case, Split
+from oncoseg_core.records import Case, Split, Target
 from oncoseg_core.volume import BoolArray, Volume
 from oncoseg_datasets.dicom_images import read_film, read_header
 from oncoseg_datasets.folders import folders_in, folders_named, is_leftover, one_file_named
@@ -62,21 +62,28 @@ class CbisDdsm(LayoutAdapter):
         films = _films(root)
         if not folders or not films:
             tables = ", ".join(name for name, _ in _TABLES)
-            raise self.refusal(root, f"CBIS-DDSM/Mass-Training_P_00001_LEFT_CC and at least one of {tables}")
+            raise self.refusal(root, f"CBIS-DDSM/{_EXAMPLE} and at least one of {tables}")
         tests = {film.patient for film in films.values() if film.split == "test"}
+        names = {name: match for name in films if (match := _FILM.fullmatch(name)) is not None}
+        if len(names) < len(films):
+            odd = next(name for name in films if name not in names)
+            raise DataError(f"{root}: a table names the film {odd!r}; expected a name such as {_EXAMPLE}")
         kinds = defaultdict(set)
-        for name in films:
-            match = _FILM.fullmatch(name)
-            if match is None:
-                raise DataError(
-                    f"{root}: a table names the film {name!r}; expected Mass-Training_P_00001_LEFT_CC or so"
-                )
+        for match in names.values():
             kinds[match["view"]].add(match["kind"])
         for name, film in sorted(films.items()):
             if name in folders:
-                yield self._case(name, film, folders, "test" if film.patient in tests else film.split, kinds)
+                kind, view = names[name]["kind"], names[name]["view"]
+                targets = tuple(
+                    target
+                    for target in self.record.targets
+                    if _VALUES[kind] in target.labels and (len(target.labels) == 1 or len(kinds[view]) == 1)
+                )
+                yield self._case(name, film, folders, "test" if film.patient in tests else film.split, targets)
 
-    def _case(self, name: str, film: _Film, folders: dict[str, Path], split: Split, kinds: dict[str, set[str]]) -> Case:
+    def _case(
+        self, name: str, film: _Film, folders: dict[str, Path], split: Split, targets: tuple[Target, ...]
+    ) -> Case:
         images = _dicom_files(folders[name])
         if len(images) != 1:
             raise DataError(f"{folders[name]}: holds {len(images)} DICOM files; expected one film")
@@ -87,14 +94,6 @@ class CbisDdsm(LayoutAdapter):
             if not files:
                 raise DataError(f"{folders[name]}: has no mask in {name}_{number}; the copy is incomplete")
             labels += files
-        match = _FILM.fullmatch(name)
-        kind, view = (match["kind"], match["view"]) if match else ("", "")
-        value = _VALUES[kind]
-        targets = tuple(
-            target
-            for target in self.record.targets
-            if value in target.labels and (len(target.labels) == 1 or len(kinds[view]) == 1)
-        )
         return self.case(
             case_id=name,
             patient_id=film.patient,

@@ -92,11 +92,11 @@ def _unpacked(patient: Path, name: str) -> Path:
 
 
 def _slices(folder: Path) -> list[Path]:
-    """The slice files by number: ``image_0`` … ``image_128``, without a suffix."""
+    """The slice files ``image_0`` … ``image_128``, without a suffix; their order in space is in their headers."""
     found = [path for path in files_in(folder) if re.fullmatch(r"image_\d+", path.name)]
     if not found:
         raise DataError(f"{folder}: holds no image_0, image_1, …")
-    return sorted(found, key=lambda path: int(path.name.rpartition("_")[2]))
+    return found
 
 
 def _read_structure(folder: Path, series: Series) -> BoolArray:

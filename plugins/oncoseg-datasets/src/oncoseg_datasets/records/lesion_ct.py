@@ -64,6 +64,7 @@ LIDC_IDRI = DatasetSpec(
             "the counts (1,018 scans of 1,010 patients, about 143 patients without a nodule of 3 mm) were not checked; "
             "the paper's row counts the 888 scans of LUNA16"
         ),
+        "pylidc knows of scans with two slices at one place; such a scan is refused when it is loaded",
     ),
 )
 
