@@ -5,7 +5,7 @@ import pydicom
 import pytest
 from dataset_builders import dicom, series
 
-from oncoseg_core.errors import GeometryError, ImageReadError
+from oncoseg_core.errors import GeometryError, ImageReadError, MissingDependencyError
 from oncoseg_core.interfaces import Normalizer
 from oncoseg_datasets.dicom_images import read_film, read_header, read_series
 
@@ -195,4 +195,14 @@ def test_cut_short_pixels_are_refused(tmp_path):
 def test_colours_are_refused(tmp_path):
     path = dicom(tmp_path / "x.dcm", np.zeros((30, 40), np.uint8), SamplesPerPixel=3)
     with pytest.raises(ImageReadError, match="holds colours"):
+        read_film(path, "cxr")
+
+
+def test_a_compression_that_nothing_installed_reads_says_what_to_install(tmp_path):
+    path = dicom(tmp_path / "x.dcm", np.zeros((30, 40), np.uint16))
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.MPEG2MPML
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\0" * 64])
+    dataset.save_as(path)
+    with pytest.raises(MissingDependencyError, match=r"x\.dcm: its compression \(MPEG2 .*pip install pylibjpeg"):
         read_film(path, "cxr")
