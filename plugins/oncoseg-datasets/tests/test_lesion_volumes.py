@@ -204,6 +204,9 @@ def test_nsclc_half_a_label_is_none(nsclc):
     change_structures(nsclc, gtv1=[millimetres(4, 5, 12, 13, 2)], Lung_Left=[millimetres(20, 2, 28, 20, 1)])
     _, cases = discovered("nsclc-radiomics", nsclc)
     assert [target.name for target in cases["LUNG1-001"].targets] == ["lung tumor"]
+    change_structures(nsclc, gtv1=[millimetres(4, 5, 12, 13, 2)], Heart=[], Esophagus=[])
+    _, cases = discovered("nsclc-radiomics", nsclc)
+    assert [target.name for target in cases["LUNG1-001"].targets] == ["lung tumor"], "named, but not drawn"
     change_structures(nsclc, Body=[millimetres(0, 0, 30, 24, 0)])
     _, cases = discovered("nsclc-radiomics", nsclc)
     assert cases["LUNG1-001"].labels == ()
@@ -372,6 +375,14 @@ def test_duke_box_outside_the_volume_is_refused(duke):
     with pytest.raises(
         DataError, match=r"box of Breast_MRI_001 reaches from 2 to 6 along slices, of which there are 5"
     ):
+        built.load(cases["Breast_MRI_001"])
+
+
+@pytest.mark.parametrize("cell", [None, "nan", "x"])
+def test_duke_box_without_a_number_is_refused(duke, cell):
+    sheet(duke / "Annotation_Boxes.xlsx", [{"Patient ID": "Breast_MRI_001"} | BOX | {"End Slice": cell}])
+    built, cases = discovered("duke-breast-mri", duke)
+    with pytest.raises(DataError, match=r"Annotation_Boxes\.xlsx: column 'End Slice' holds '.*'; expected a number"):
         built.load(cases["Breast_MRI_001"])
 
 

@@ -400,3 +400,7 @@ def test_opensrh_with_a_patch_of_another_size_or_name_is_refused(opensrh):
     built, cases = discovered("opensrh", opensrh)
     with pytest.raises(DataError, match="expected a name that ends in field and patch"):
         built.load(cases["NIO_UM_001-1"])
+    index["NIO_UM_001"]["slides"]["1"]["normal_patches"] = [odd]
+    (opensrh / "meta" / "opensrh.json").write_text(json.dumps(index))
+    with pytest.raises(DataError, match=r"0_0_900_0\.tif: is listed twice"):
+        discovered("opensrh", opensrh)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -63,15 +64,18 @@ def _rows_by(path: Path, key: str, columns: tuple[str, ...], _modified: int) -> 
 
 
 def number(row: Row, column: str, path: Path) -> float:
-    """A cell as a number.
+    """A cell as a finite number.
 
     Raises:
         DataError: it is not one.
     """
     try:
-        return float(row[column])
-    except (KeyError, ValueError):
-        raise DataError(f"{path}: column {column!r} holds {row.get(column)!r}; expected a number") from None
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{path}: column {column!r} holds {row[column]!r}; expected a number")
+    return value
 
 
 def _text(path: Path) -> Iterator[list[str]]:

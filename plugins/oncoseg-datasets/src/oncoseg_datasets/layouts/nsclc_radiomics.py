@@ -19,13 +19,13 @@ from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
 from oncoseg_datasets.polygons import fill_even_odd
 
 _ROIS = {
-    "gtv1": (1,),
-    "lungleft": (2,),
-    "lungright": (3,),
-    "lungstotal": (4,),
-    "spinalcord": (5,),
-    "heart": (6,),
-    "esophagus": (7,),
+    "gtv1": 1,
+    "lungleft": 2,
+    "lungright": 3,
+    "lungstotal": 4,
+    "spinalcord": 5,
+    "heart": 6,
+    "esophagus": 7,
 }
 """Label values by the name of a region of interest in small letters without ``-``, ``_`` and blanks."""
 
@@ -42,7 +42,7 @@ class NsclcRadiomics(LayoutAdapter):
     """
 
     def discover(self, root: Path) -> Iterator[Case]:
-        """Yield one case per patient, sorted. Reads one header per series, and the names of the regions.
+        """Yield one case per patient, sorted. Reads one header per series, and the structure set.
 
         Raises:
             DataError: no patient folder is found, or a patient has not one CT and at most one structure set.
@@ -84,31 +84,38 @@ class NsclcRadiomics(LayoutAdapter):
         structures = read_header(path)
         _require_same_frame(structures, path, series.files[0])
         wanted = frozenset[int]().union(*(target.labels for target in case.targets))
-        contours = {int(item.ReferencedROINumber): item for item in structures.get("ROIContourSequence") or ()}
+        regions = {int(item.ReferencedROINumber): _contours(item) for item in structures.ROIContourSequence}
         parts = {
-            value: _fill(contours.get(roi), geometry, f"{path}: {name}")
+            value: _fill(regions[roi], geometry, f"{path}: {name}")
             for value, (roi, name) in _regions(structures, path).items()
             if value in wanted
         }
         return series.volume, union_of_parts(case.targets, parts, np.zeros(geometry.shape, dtype=bool))
 
     def _targets(self, path: Path) -> tuple[Target, ...]:
-        found = set(_regions(read_header(path, ["StructureSetROISequence"]), path))
+        found = set(_regions(read_header(path), path))
         if not ({2, 3} <= found or 4 in found):
             found -= {2, 3}
         return tuple(target for target in self.record.targets if target.labels & found)
 
 
 def _regions(structures: Any, path: Path) -> dict[int, tuple[int, str]]:
-    """The number and name of each region of the record by its label value."""
+    """The number and name of each region of the record by its label value; one that nobody drew is not annotated."""
+    drawn = {int(item.ReferencedROINumber) for item in structures.get("ROIContourSequence") or () if _contours(item)}
     found: dict[int, tuple[int, str]] = {}
     for item in structures.get("StructureSetROISequence") or ():
         name = str(item.get("ROIName", ""))
-        for value in _ROIS.get(re.sub(r"[-_\s]", "", name.lower()), ()):
+        value = _ROIS.get(re.sub(r"[-_\s]", "", name.lower()))
+        if value is not None and int(item.ROINumber) in drawn:
             if value in found:
                 raise DataError(f"{path}: has both {found[value][1]!r} and {name!r}; expected one of them")
             found[value] = (int(item.ROINumber), name)
     return found
+
+
+def _contours(region: Any) -> list[Any]:
+    """The contours of a region; single points, which planning systems use as markers, are none."""
+    return [item for item in region.get("ContourSequence") or () if item.get("ContourGeometricType") != "POINT"]
 
 
 def _require_same_frame(structures: Any, path: Path, image: Path) -> None:
@@ -120,14 +127,12 @@ def _require_same_frame(structures: Any, path: Path, image: Path) -> None:
         )
 
 
-def _fill(region: Any, geometry: Geometry, origin: str) -> BoolArray:
+def _fill(contours: list[Any], geometry: Geometry, origin: str) -> BoolArray:
     """The voxels whose centre is inside a region's contours."""
     mask = np.zeros(geometry.shape, dtype=bool)
     rings: dict[int, dict[bytes, np.ndarray[Any, np.dtype[np.float64]]]] = {}
-    for contour in (region.get("ContourSequence") or ()) if region is not None else ():
+    for contour in contours:
         kind = contour.get("ContourGeometricType")
-        if kind == "POINT":
-            continue
         if kind not in {"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"}:
             raise DataError(f"{origin}: has a contour of the type {kind}; expected CLOSED_PLANAR")
         values = np.array(contour.get("ContourData") or [], dtype=np.float64)
@@ -146,6 +151,6 @@ def _fill(region: Any, geometry: Geometry, origin: str) -> BoolArray:
         # Voxel centres are whole indices here and half pixels in the fill. A contour that is stored twice counts once.
         ring = points[:, :2] + 0.5
         rings.setdefault(index, {})[np.round(ring, 3).tobytes()] = ring
-    for index, contours in rings.items():
-        mask[index] = fill_even_odd(contours.values(), geometry.shape[1:])
+    for index, on_slice in rings.items():
+        mask[index] = fill_even_odd(on_slice.values(), geometry.shape[1:])
     return mask

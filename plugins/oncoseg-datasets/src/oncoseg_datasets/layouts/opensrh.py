@@ -156,7 +156,14 @@ def _patient(entry: str) -> str:
 
 
 def _by_class(slide: Mapping[str, Any]) -> dict[str, int | None]:
-    return {name: value for kind, value in _CLASSES.items() for name in slide.get(kind, ())}
+    """The class of each patch of a slide: its label value, or None."""
+    found: dict[str, int | None] = {}
+    for kind, value in _CLASSES.items():
+        for name in slide.get(kind, ()):
+            if name in found:
+                raise DataError(f"{name}: is listed twice in opensrh.json; expected one class for a patch")
+            found[name] = value
+    return found
 
 
 def _read_json(path: Path) -> dict[str, Any]:
