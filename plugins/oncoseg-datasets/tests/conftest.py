@@ -3,8 +3,10 @@
 import hashlib
 import io
 import os
+import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -16,6 +18,8 @@ from oncoseg_core.registry import load_plugins
 from oncoseg_core.testing import check_dataset
 from oncoseg_datasets.manifest import SOURCES, SampleFile, Source
 from oncoseg_datasets.samples import fetch_sources, samples_directory
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the builders that the tests share; importlib mode does not add it
 
 
 @pytest.fixture(scope="session")

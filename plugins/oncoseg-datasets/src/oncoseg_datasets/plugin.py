@@ -5,11 +5,20 @@ from collections.abc import Iterator
 from oncoseg_core import CommandSpec, DatasetSpec, Target, hookimpl
 from oncoseg_datasets.records import (
     brats,
+    breast_mri,
     ct,
+    cxr,
+    dermoscopy,
+    endoscopy,
     generic,
+    lesion_ct,
+    mammography,
     mr,
     msd,
     pet_ct,
+    srh,
+    ultrasound,
+    xray,
 )
 
 SAMPLES = DatasetSpec(
@@ -31,11 +40,20 @@ SAMPLES = DatasetSpec(
 
 RECORDS = (
     brats,
+    breast_mri,
     ct,
+    cxr,
+    dermoscopy,
+    endoscopy,
     generic,
+    lesion_ct,
+    mammography,
     mr,
     msd,
     pet_ct,
+    srh,
+    ultrasound,
+    xray,
 )
 """The modules that hold the records of public datasets, by what they show, and of one's own data."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from oncoseg_core.errors import DataError
+from oncoseg_datasets.folders import is_leftover
 
 NIFTI = (".nii.gz", ".nii")
 
@@ -18,23 +19,20 @@ def natural(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), part) if part.isdigit() else (0, 0, part) for part in parts if part)
 
 
-def is_litter(name: str) -> bool:
-    """Whether a file or folder is none of the dataset's: AppleDouble (``._a``), ``__MACOSX``, hidden."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def listed(folder: Path) -> list[Path]:
-    """The folder's own entries without litter, sorted naturally; none if there is no such folder."""
+    """The folder's own entries without leftovers, sorted naturally; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    return sorted((path for path in folder.iterdir() if not is_litter(path.name)), key=lambda path: natural(path.name))
+    return sorted(
+        (path for path in folder.iterdir() if not is_leftover(path.name)), key=lambda path: natural(path.name)
+    )
 
 
 def walked(root: Path) -> Iterator[Path]:
-    """All files below a folder without litter, folder by folder, sorted naturally."""
+    """All files below a folder without leftovers, folder by folder, sorted naturally."""
     for folder, folders, files in os.walk(root, followlinks=True):  # cases are often linked
-        folders[:] = sorted((name for name in folders if not is_litter(name)), key=natural)
-        yield from (Path(folder) / name for name in sorted(files, key=natural) if not is_litter(name))
+        folders[:] = sorted((name for name in folders if not is_leftover(name)), key=natural)
+        yield from (Path(folder) / name for name in sorted(files, key=natural) if not is_leftover(name))
 
 
 def stem(path: Path, suffixes: Iterable[str] = NIFTI) -> str | None:
@@ -100,7 +98,7 @@ def folder_that_holds(root: Path, part: str, below: tuple[str, ...], what: str) 
     if (root / part).exists():
         return root
     for pattern in below:
-        found = [path for path in sorted(root.glob(pattern)) if not is_litter(path.name) and (path / part).exists()]
+        found = [path for path in sorted(root.glob(pattern)) if not is_leftover(path.name) and (path / part).exists()]
         if len(found) > 1:
             raise DataError(f"{root}: holds {found[0].name} and {found[1].name}; give the one to use, {what}")
         if found:

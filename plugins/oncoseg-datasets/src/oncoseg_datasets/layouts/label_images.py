@@ -8,26 +8,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.errors import DataError, PluginError
+from oncoseg_core.errors import DataError
 from oncoseg_core.image_io import read_label, read_volume, target_mask
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import Case, DatasetSpec
+from oncoseg_core.records import Case
 from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_datasets.layouts.base import LayoutAdapter
 
 
-class LabelImageAdapter(DatasetAdapter):
+class LabelImageAdapter(LayoutAdapter):
     """Reads image and label image, and refuses a label that holds a value the dataset does not have."""
-
-    @property
-    def record(self) -> DatasetSpec:
-        """The dataset this adapter was built for.
-
-        Raises:
-            PluginError: it was built without its record.
-        """
-        if self.spec is None:
-            raise PluginError(f"{type(self).__name__} serves several datasets: build it with spec=, its record")
-        return self.spec
 
     def known_values(self, case: Case) -> frozenset[int]:  # noqa: ARG002
         """The values that a case's label may hold besides 0. Default: those of the record's targets."""

@@ -1,0 +1,119 @@
+"""BTXRD bone radiographs with LabelMe outlines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oncoseg_core.errors import DataError, GeometryError
+from oncoseg_core.image_io import read_volume
+from oncoseg_core.records import Case
+from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_datasets.folders import files_in, folders_named, one_file_named
+from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.polygons import fill_even_odd
+from oncoseg_datasets.records.xray import BTXRD_SUBTYPES
+from oncoseg_datasets.tables import Row, read_table
+
+
+class Btxrd(LayoutAdapter):
+    """``images/IMG000001.jpeg``, ``Annotations/IMG000001.json`` where there is a tumour, ``dataset.xlsx``.
+
+    The polygons are filled; the rectangles that the files also hold are only boxes around them and are left alone. An
+    image that the table calls normal has no outline because there is nothing: it is annotated and empty.
+    """
+
+    def discover(self, root: Path) -> Iterator[Case]:
+        """Yield one case per image; its category is ``benign``, ``malignant`` or ``normal``.
+
+        Raises:
+            DataError: images or table are missing, an image is not in the table, or a tumour has no outline.
+        """
+        root = Path(root)
+        images = {
+            path.stem: path
+            for folder in folders_named(root, "images")
+            for path in files_in(folder, (".jpeg", ".jpg"))
+            if re.fullmatch(r"IMG\d{6}", path.stem)
+        }
+        table = one_file_named(root, "dataset.xlsx", "dataset.csv")
+        if not images or table is None:
+            raise self.refusal(root, "images/IMG000001.jpeg and dataset.xlsx, which tells the normal images")
+        rows = {
+            Path(row["image_id"]).stem: row for row in read_table(table, ("image_id", "tumor", "benign", "malignant"))
+        }
+        outlines = {
+            path.stem: path for folder in folders_named(root, "Annotations") for path in files_in(folder, (".json",))
+        }
+        for name, image in sorted(images.items()):
+            if name not in rows:
+                raise DataError(f"{table}: has no row for {image.name}")
+            category = _category(rows[name], table)
+            if category != "normal" and name not in outlines:
+                raise DataError(f"{image}: is {category} in {table.name}, but has no Annotations/{name}.json")
+            yield self.case(
+                case_id=name,
+                patient_id=name,
+                images=(image,),
+                labels=(table,) if category == "normal" else (outlines[name], table),
+                targets=self.record.targets,
+                category=category,
+            )
+
+    def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
+        """Read an image and fill its outlines."""
+        volume = read_volume(case.images, case.modality)
+        outlines = [path for path in case.labels if path.suffix.lower() == ".json"]
+        parts = _read_outlines(outlines[0], volume) if outlines else {}
+        return volume, union_of_parts(case.targets, parts, np.zeros(volume.geometry.shape, dtype=bool))
+
+
+def _category(row: Row, table: Path) -> str:
+    flags = tuple(row[column] for column in ("tumor", "benign", "malignant"))
+    known = {("0", "0", "0"): "normal", ("1", "1", "0"): "benign", ("1", "0", "1"): "malignant"}
+    if flags not in known:
+        raise DataError(
+            f"{table}: tumor, benign, malignant of {row['image_id']} are {flags}; expected one kind or none"
+        )
+    return known[flags]
+
+
+def _read_outlines(path: Path, image: Volume) -> dict[int, BoolArray]:
+    """The filled polygons of a LabelMe file by label value, joined; points are continuous pixel coordinates."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        shapes, size = content["shapes"], (content["imageHeight"], content["imageWidth"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is not a LabelMe file with shapes, imageHeight and imageWidth: {error!r}") from error
+    height, width = image.geometry.shape[1:]
+    if size != (height, width):
+        raise GeometryError(f"{path}: is for an image of {size} (y, x), but {image.name} has {(height, width)}")
+    parts: dict[int, BoolArray] = {}
+    for shape in shapes:
+        kind, label = shape.get("shape_type"), str(shape.get("label")).strip().lower()
+        if label not in BTXRD_SUBTYPES or kind not in {"polygon", "rectangle"}:
+            raise DataError(
+                f"{path}: holds a {kind} of {label!r}; expected polygons and rectangles of {', '.join(BTXRD_SUBTYPES)}"
+            )
+        if kind == "polygon":
+            value = BTXRD_SUBTYPES[label][0]
+            filled = fill_even_odd([_corners(shape, path)], (height, width))[np.newaxis]
+            parts[value] = parts[value] | filled if value in parts else filled
+    if not parts:
+        raise DataError(f"{path}: holds no polygon; expected an outline of each tumour")
+    return parts
+
+
+def _corners(shape: dict[str, Any], path: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
+    try:
+        corners = np.asarray(shape["points"], dtype=np.float64)
+    except (KeyError, TypeError, ValueError):
+        corners = np.empty(0)
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3 or not np.isfinite(corners).all():
+        raise DataError(f"{path}: a polygon has {len(corners)} points; expected three or more (x, y)")
+    return corners
