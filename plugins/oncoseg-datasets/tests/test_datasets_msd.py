@@ -110,7 +110,7 @@ def test_a_case_narrowed_to_one_target_is_still_checked_against_all_values(archi
 
 
 def test_without_its_record_the_class_says_so(archives):
-    with pytest.raises(PluginError, match="MSDTask serves several datasets: build it with spec="):
+    with pytest.raises(PluginError, match="MSDTask is built with spec="):
         list(MSDTask().discover(archives))
 
 

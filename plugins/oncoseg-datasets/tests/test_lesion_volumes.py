@@ -185,9 +185,9 @@ def test_nsclc_contours_are_filled_on_the_scan(nsclc):
         ("LUNG1-128", False),
     ]
     volume, masks = built.load(cases["LUNG1-001"])
-    assert set(masks) == {"lung tumor", "lung", "spinal cord"}
+    assert set(masks) == {"lung tumour", "lung", "spinal cord"}
     tumour = filled(2, 4, 5, 12, 13) & ~filled(2, 6, 7, 9, 10) | filled(3, 4, 5, 8, 9)
-    np.testing.assert_array_equal(masks["lung tumor"], tumour)
+    np.testing.assert_array_equal(masks["lung tumour"], tumour)
     np.testing.assert_array_equal(masks["lung"], filled(1, 20, 2, 28, 20) | filled(1, 1, 2, 9, 20))
     np.testing.assert_array_equal(masks["spinal cord"], filled(0, 14, 2, 16, 4))
     assert volume.geometry.origin == (-10, -20, 50)
@@ -203,10 +203,10 @@ def change_structures(root, **contours):
 def test_nsclc_half_a_label_is_none(nsclc):
     change_structures(nsclc, gtv1=[millimetres(4, 5, 12, 13, 2)], Lung_Left=[millimetres(20, 2, 28, 20, 1)])
     _, cases = discovered("nsclc-radiomics", nsclc)
-    assert [target.name for target in cases["LUNG1-001"].targets] == ["lung tumor"]
+    assert [target.name for target in cases["LUNG1-001"].targets] == ["lung tumour"]
     change_structures(nsclc, gtv1=[millimetres(4, 5, 12, 13, 2)], Heart=[], Esophagus=[])
     _, cases = discovered("nsclc-radiomics", nsclc)
-    assert [target.name for target in cases["LUNG1-001"].targets] == ["lung tumor"], "named, but not drawn"
+    assert [target.name for target in cases["LUNG1-001"].targets] == ["lung tumour"], "named, but not drawn"
     change_structures(nsclc, Body=[millimetres(0, 0, 30, 24, 0)])
     _, cases = discovered("nsclc-radiomics", nsclc)
     assert cases["LUNG1-001"].labels == ()
@@ -286,12 +286,12 @@ def test_ircadb_joins_the_folders_of_a_structure(ircadb):
     assert list(cases) == ["3Dircadb1.1", "3Dircadb1.2", "3Dircadb1.10"]
     masks = built.load(cases["3Dircadb1.1"])[1]
     tumour = disc(24, 30, 10, 10, 2) | disc(24, 30, 12, 21, 2)
-    np.testing.assert_array_equal(masks["liver tumor"][1], tumour)
+    np.testing.assert_array_equal(masks["liver tumour"][1], tumour)
     np.testing.assert_array_equal(masks["liver"][1], disc(24, 30, 12, 12, 8) | tumour)
     np.testing.assert_array_equal(masks["portal vein"][1], disc(24, 30, 20, 20, 2))
     assert not masks["liver"][[0, 2, 3, 4]].any()
-    assert set(built.load(cases["3Dircadb1.2"])[1]) == {"liver", "liver tumor"}
-    assert not built.load(cases["3Dircadb1.2"])[1]["liver tumor"].any()
+    assert set(built.load(cases["3Dircadb1.2"])[1]) == {"liver", "liver tumour"}
+    assert not built.load(cases["3Dircadb1.2"])[1]["liver tumour"].any()
 
 
 def test_ircadb_still_packed_says_what_to_unpack(ircadb):
@@ -359,13 +359,13 @@ def test_duke_phases_are_channels_and_the_box_is_weak(duke):
         for channel in range(3):
             np.testing.assert_array_equal(volume.voxels[channel], scan(channel).astype(np.uint16))
         # Slices 2 and 3 from 1 by InstanceNumber, which runs downwards: z is 3 and 2.
-        np.testing.assert_array_equal(masks["breast tumor"], filled(2, 10, 4, 20, 9) | filled(3, 10, 4, 20, 9))
+        np.testing.assert_array_equal(masks["breast tumour"], filled(2, 10, 4, 20, 9) | filled(3, 10, 4, 20, 9))
 
 
 def test_duke_can_count_from_0_and_by_position(duke):
     cases = {case.case_id: case for case in adapter("duke-breast-mri").discover(duke)}
     built = adapter("duke-breast-mri", index_base=0, slice_order="position")
-    mask = built.load(cases["Breast_MRI_001"])[1]["breast tumor"]
+    mask = built.load(cases["Breast_MRI_001"])[1]["breast tumour"]
     np.testing.assert_array_equal(mask, filled(2, 11, 5, 21, 10) | filled(3, 11, 5, 21, 10))
 
 

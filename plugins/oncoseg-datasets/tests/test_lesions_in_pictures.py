@@ -71,8 +71,8 @@ def test_btxrd_fills_polygons_and_leaves_rectangles(btxrd):
     osteosarcoma[0, 3:8, 2:12] = True
     other[0, 10:12, 20:25] = True
     np.testing.assert_array_equal(masks["osteosarcoma"], osteosarcoma)
-    np.testing.assert_array_equal(masks["other malignant bone tumor"], other)
-    np.testing.assert_array_equal(masks["bone tumor"], osteosarcoma | other)
+    np.testing.assert_array_equal(masks["other malignant bone tumour"], other)
+    np.testing.assert_array_equal(masks["bone tumour"], osteosarcoma | other)
     assert not masks["osteochondroma"].any()
     assert built.load(cases["IMG000002"])[1]["osteochondroma"].all()
     normal = built.load(cases["IMG000003"])[1]
@@ -366,7 +366,7 @@ def test_opensrh_lays_patches_side_by_side(opensrh):
     np.testing.assert_array_equal(volume.voxels[0, 0, ::300, ::300], [[300, 0], [200, 100], [0, 0], [0, 400]])
     np.testing.assert_array_equal(volume.voxels[1, 0, ::300, ::300], [[5300, 0], [5200, 5100], [0, 0], [0, 5400]])
     assert (volume.voxels[0, 0, 300:600, 300:600] == 100).all()
-    tumour, normal = masks["brain tumor tissue"][0], masks["normal brain tissue"][0]
+    tumour, normal = masks["brain tumour tissue"][0], masks["normal brain tissue"][0]
     assert tumour.sum() == 2 * 300 * 300
     assert tumour[300:600, 300:600].all()
     assert tumour[900:1200, 300:600].all()
@@ -377,7 +377,7 @@ def test_opensrh_lays_patches_side_by_side(opensrh):
 def test_opensrh_turned_if_the_first_number_counts_columns(opensrh):
     rows, cases = discovered("opensrh", opensrh)
     columns = adapter("opensrh", first_number="column")
-    upright, turned = (one.load(cases["NIO_UM_135-6"])[1]["brain tumor tissue"][0] for one in (rows, columns))
+    upright, turned = (one.load(cases["NIO_UM_135-6"])[1]["brain tumour tissue"][0] for one in (rows, columns))
     np.testing.assert_array_equal(turned, upright.T)
 
 

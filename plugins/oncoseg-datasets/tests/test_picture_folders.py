@@ -54,14 +54,14 @@ def test_busi(busi):
     expected = [ONE, ONE | TWO, TWO, np.zeros_like(ONE)]
     for case, mask in zip(cases.values(), expected, strict=True):
         volume, masks = adapter.load(case)
-        np.testing.assert_array_equal(masks["breast tumor"][0], mask, err_msg=case.case_id)
+        np.testing.assert_array_equal(masks["breast tumour"][0], mask, err_msg=case.case_id)
         assert volume.modality == "ultrasound"
 
 
 def test_a_normal_image_is_annotated_and_empty(busi):
     adapter, cases = discovered("busi", busi)
     assert cases["normal (1)"].labels
-    assert not adapter.load(cases["normal (1)"])[1]["breast tumor"].any()
+    assert not adapter.load(cases["normal (1)"])[1]["breast tumour"].any()
 
 
 def test_an_image_that_lost_its_mask_is_named(busi):

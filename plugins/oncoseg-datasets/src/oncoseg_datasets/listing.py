@@ -27,8 +27,10 @@ def chosen(specs: Sequence[DatasetSpec], phase: str | None, modality: str | None
 
 def table(specs: Sequence[DatasetSpec]) -> Table:
     """A table that fits 120 columns; † marks a record with doubts."""
-    shown = Table("slug", "phase", "modality", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    shown.add_column("cases", justify="right")
+    shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("slug", "phase", "modality"):
+        shown.add_column(name, no_wrap=True)
+    shown.add_column("cases", justify="right", no_wrap=True)
     for name in ("targets", "licence", "access", "where to get it"):
         shown.add_column(name, overflow="fold")
     for spec in specs:

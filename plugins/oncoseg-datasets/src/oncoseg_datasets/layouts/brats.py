@@ -16,7 +16,8 @@ from typing import Literal
 from oncoseg_core.errors import DataError
 from oncoseg_core.interfaces import Settings
 from oncoseg_core.records import Case, Split, Target
-from oncoseg_datasets.layouts.files import add_once, either, is_litter, natural, require_folder
+from oncoseg_datasets.folders import is_leftover
+from oncoseg_datasets.layouts.files import add_once, either, natural, require_folder
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 from oncoseg_datasets.regions import Coding, region_values
 
@@ -198,4 +199,4 @@ def _exam_folders(root: Path, namings: tuple[_Naming, ...]) -> Iterator[Path]:
             if any(name.startswith(starts) for name in files):
                 folders.clear()
                 yield here
-        folders[:] = sorted((name for name in folders if not is_litter(name)), key=natural)
+        folders[:] = sorted((name for name in folders if not is_leftover(name)), key=natural)

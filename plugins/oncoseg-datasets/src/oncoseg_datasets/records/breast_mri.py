@@ -1,13 +1,14 @@
 """Breast MR. The label value 1 is the annotated box."""
 
-from oncoseg_core.records import DatasetSpec, Overlap, Target
+from oncoseg_core.records import DatasetSpec, Target
+from oncoseg_datasets.records.overlaps import overlaps_of
 
 DUKE_BREAST_MRI = DatasetSpec(
     name="duke-breast-mri",
     factory="oncoseg_datasets.layouts.duke_breast_mri:DukeBreastMri",
     summary="Contrast-enhanced breast MR of 922 patients with a box around the index tumour (no masks)",
     modalities=("mri",),
-    targets=(Target(name="breast tumor", labels=frozenset({1})),),
+    targets=(Target(name="breast tumour", labels=frozenset({1}), synonyms=("breast tumor",)),),
     licence="CC BY-NC 4.0",
     url="https://www.cancerimagingarchive.net/collection/duke-breast-cancer-mri/",
     citation="Saha et al. 2018 Br J Cancer; TCIA doi:10.7937/TCIA.e3sv-re93",
@@ -15,7 +16,7 @@ DUKE_BREAST_MRI = DatasetSpec(
     n_cases=922,
     access="open",
     phase="E1",
-    overlaps=(Overlap(dataset="mama-mia", certain=True, how="MAMA-MIA holds 291 of its patients"),),
+    overlaps=overlaps_of("duke-breast-mri"),
     doubts=(
         "the licence is quoted from general knowledge",
         (

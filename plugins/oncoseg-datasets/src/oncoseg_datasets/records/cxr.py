@@ -4,7 +4,8 @@ Label values are those that the adapters give: 1, 2, … for the mask files of o
 release for the findings of VinDr-CXR.
 """
 
-from oncoseg_core.records import DatasetSpec, Overlap, Target
+from oncoseg_core.records import DatasetSpec, Target
+from oncoseg_datasets.records.overlaps import overlaps_of
 
 VINDR_FINDINGS: dict[str, tuple[int, str]] = {
     "Aortic enlargement": (0, "aortic enlargement"),
@@ -68,19 +69,13 @@ SIIM_ACR = DatasetSpec(
     n_cases=12_047,
     access="registration",
     phase="E3",
-    overlaps=(
-        Overlap(dataset="chestx-det", certain=False, how="both are said to come from NIH ChestX-ray14; not checked"),
-    ),
+    overlaps=overlaps_of("siim-acr-pneumothorax"),
     doubts=(
         "the licence is quoted from general knowledge",
         "the folder name of the second stage (stage_2_images) was not checked against the archive",
         "its images are said to come from NIH ChestX-ray14, as those of other sets do",
         "the paper's row counts its 12,954 lines of run lengths, not its 12,047 images",
     ),
-)
-
-_REUSED = Overlap(
-    dataset="covid-qu-ex", certain=True, how="COVID-QU-Ex and lung-mask bundles on Kaggle reuse its images"
 )
 
 MONTGOMERY = DatasetSpec(
@@ -99,7 +94,7 @@ MONTGOMERY = DatasetSpec(
     n_cases=138,
     access="open",
     phase="E3",
-    overlaps=(_REUSED,),
+    overlaps=overlaps_of("montgomery-cxr"),
 )
 
 SHENZHEN = DatasetSpec(
@@ -114,7 +109,7 @@ SHENZHEN = DatasetSpec(
     n_cases=662,
     access="open",
     phase="E3",
-    overlaps=(_REUSED,),
+    overlaps=overlaps_of("shenzhen-cxr"),
 )
 
 JSRT = DatasetSpec(

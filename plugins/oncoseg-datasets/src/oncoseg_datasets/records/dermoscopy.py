@@ -1,13 +1,9 @@
 """Dermoscopy: skin lesions. The label value 1 is what the mask picture marks."""
 
-from oncoseg_core.records import DatasetSpec, Overlap, Target
+from oncoseg_core.records import DatasetSpec, Target
+from oncoseg_datasets.records.overlaps import overlaps_of
 
 _LESION = (Target(name="skin lesion", labels=frozenset({1})),)
-_DISJOINT = (
-    "same archive, but ISIC_0000000 to about ISIC_0016072 in ISIC 2018 and ISIC_0024306 to ISIC_0034320 in HAM10000; "
-    "near duplicates are possible"
-)
-
 HAM10000 = DatasetSpec(
     name="ham10000",
     factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",
@@ -20,7 +16,7 @@ HAM10000 = DatasetSpec(
     n_cases=10_015,
     access="open",
     phase="F2",
-    overlaps=(Overlap(dataset="isic-2018", certain=False, how=_DISJOINT),),
+    overlaps=overlaps_of("ham10000"),
     doubts=("whether it shares near duplicates with isic-2018 was not checked on the images",),
 )
 
@@ -36,7 +32,7 @@ ISIC_2018 = DatasetSpec(
     n_cases=3_694,
     access="open",
     phase="eval",
-    overlaps=(Overlap(dataset="ham10000", certain=False, how=_DISJOINT),),
+    overlaps=overlaps_of("isic-2018"),
     doubts=(
         "the counts (2,594 training, 100 validation, 1,000 test images) were not checked against the archive",
         "the licence was not checked against ATTRIBUTION.txt",

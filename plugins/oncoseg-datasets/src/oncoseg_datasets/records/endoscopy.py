@@ -1,13 +1,9 @@
 """Endoscopy: polyps. The label value 1 is what the mask picture marks."""
 
-from oncoseg_core.records import DatasetSpec, Overlap, Target
+from oncoseg_core.records import DatasetSpec, Target
+from oncoseg_datasets.records.overlaps import overlaps_of
 
 _POLYP = (Target(name="polyp", labels=frozenset({1})),)
-_SAME_IMAGES = (
-    "both hold 1,000 polyp images with masks from one hospital, under names of one style: to be treated as identical "
-    "until the images have been compared"
-)
-
 KVASIR_SEG = DatasetSpec(
     name="kvasir-seg",
     factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",
@@ -20,7 +16,7 @@ KVASIR_SEG = DatasetSpec(
     n_cases=1_000,
     access="open",
     phase="F2",
-    overlaps=(Overlap(dataset="hyper-kvasir", certain=False, how=_SAME_IMAGES),),
+    overlaps=overlaps_of("kvasir-seg"),
     doubts=(
         "the licence is quoted from general knowledge; sources disagree",
         "whether its images are those of hyper-kvasir was not checked on the images",
@@ -40,7 +36,7 @@ HYPER_KVASIR = DatasetSpec(
     n_cases=1_000,
     access="open",
     phase="F2",
-    overlaps=(Overlap(dataset="kvasir-seg", certain=False, how=_SAME_IMAGES),),
+    overlaps=overlaps_of("hyper-kvasir"),
     doubts=(
         "whether its images are those of kvasir-seg was not checked on the images",
         "no patient ids are published: frames of one patient count as several patients",

@@ -3,7 +3,8 @@
 Label values are numbers that the adapters give; for DeepLesion those of its ``Coarse_lesion_type``.
 """
 
-from oncoseg_core.records import DatasetSpec, Overlap, Target
+from oncoseg_core.records import DatasetSpec, Target
+from oncoseg_datasets.records.overlaps import overlaps_of
 
 DEEPLESION_TYPES: dict[int, str] = {
     1: "bone lesion",
@@ -16,8 +17,6 @@ DEEPLESION_TYPES: dict[int, str] = {
     8: "pelvic lesion",
 }
 DEEPLESION_UNKNOWN = -1
-_ULS23 = "ULS23 repackages crops of it"
-
 DEEPLESION = DatasetSpec(
     name="deeplesion",
     factory="oncoseg_datasets.layouts.deeplesion:DeepLesion",
@@ -34,7 +33,7 @@ DEEPLESION = DatasetSpec(
     n_cases=32_120,
     access="open",
     phase="E2",
-    overlaps=(Overlap(dataset="uls23", certain=True, how=_ULS23),),
+    overlaps=overlaps_of("deeplesion"),
     doubts=(
         "a case is one key slice, while the paper's row counts lesions; not every lesion on a slice is annotated",
         "that the type of lesion is known in the validation and test part only was not checked",
@@ -55,10 +54,7 @@ LIDC_IDRI = DatasetSpec(
     n_cases=1_018,
     access="open",
     phase="F1",
-    overlaps=(
-        Overlap(dataset="luna16", certain=True, how="LUNA16 is 888 of its 1,018 scans"),
-        Overlap(dataset="uls23", certain=True, how=_ULS23),
-    ),
+    overlaps=overlaps_of("lidc-idri"),
     doubts=(
         (
             "the counts (1,018 scans of 1,010 patients, about 143 patients without a nodule of 3 mm) were not checked; "
@@ -74,7 +70,7 @@ NSCLC_RADIOMICS = DatasetSpec(
     summary="422 CT for planning radiotherapy of lung cancer, with the planning contours of 421",
     modalities=("ct",),
     targets=(
-        Target(name="lung tumor", labels=frozenset({1})),
+        Target(name="lung tumour", labels=frozenset({1}), synonyms=("lung tumor",)),
         Target(name="lung", labels=frozenset({2, 3, 4})),
         Target(name="spinal cord", labels=frozenset({5})),
         Target(name="heart", labels=frozenset({6})),
@@ -104,7 +100,7 @@ IRCADB = DatasetSpec(
     modalities=("ct",),
     targets=(
         Target(name="liver", labels=frozenset({1, 2})),
-        Target(name="liver tumor", labels=frozenset({2})),
+        Target(name="liver tumour", labels=frozenset({2}), synonyms=("liver tumor",)),
         Target(name="portal vein", labels=frozenset({3})),
     ),
     licence="Creative Commons (CC BY-NC-ND, licence file in each folder)",
@@ -113,18 +109,7 @@ IRCADB = DatasetSpec(
     n_cases=20,
     access="open",
     phase="eval",
-    overlaps=(
-        Overlap(
-            dataset="lits",
-            certain=True,
-            how="LiTS 28-44 and 46-48 are its cases 1-20 (issue #33); leaving out 27-48 is safe",
-        ),
-        Overlap(
-            dataset="msd-liver",
-            certain=True,
-            how="msd-liver is LiTS; that it numbers the cases in the same way is assumed",
-        ),
-    ),
+    overlaps=overlaps_of("3d-ircadb"),
     doubts=(
         "which Creative Commons licence it is was not checked against the file in the folders",
         "that msd-liver numbers the shared cases as LiTS does was not checked",

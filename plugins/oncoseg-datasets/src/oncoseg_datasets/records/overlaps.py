@@ -29,6 +29,18 @@ _EDGES = (
     _Edge("autopet-iii", "flare23", True, "autoPET is a stated source of FLARE23"),
     _Edge("totalsegmentator", "flare23", True, "TotalSegmentator is a stated source of FLARE23"),
     _Edge("msd-prostate", "promise12", False, "both hold cases of Radboud UMC; no document says which"),
+    _Edge("kvasir-seg", "hyper-kvasir", True, "1,000 polyp images of one hospital: taken as the same until compared"),
+    _Edge("ham10000", "isic-2018", False, "one archive with disjoint image numbers; near duplicates are possible"),
+    # Datasets that have no record here; a plugin that brings one is then warned.
+    _Edge("siim-acr-pneumothorax", "chestx-det", False, "both are said to come from NIH ChestX-ray14"),
+    _Edge("montgomery-cxr", "covid-qu-ex", True, "COVID-QU-Ex and lung-mask bundles on Kaggle reuse its images"),
+    _Edge("shenzhen-cxr", "covid-qu-ex", True, "COVID-QU-Ex and lung-mask bundles on Kaggle reuse its images"),
+    _Edge("lidc-idri", "luna16", True, "LUNA16 is 888 of its 1,018 scans"),
+    _Edge("duke-breast-mri", "mama-mia", True, "MAMA-MIA holds 291 of its patients"),
+    *(
+        _Edge(name, "uls23", True, "ULS23 repackages crops of it")
+        for name in ("msd-lung", "msd-pancreas", "msd-colon", "lits", "kits23", "lidc-idri", "lndb", "deeplesion")
+    ),
 )
 
 

@@ -10,7 +10,7 @@ OPENSRH = DatasetSpec(
     summary="Raman histology of brain tumours: over 1,300 slides of 307 patients, each patch with a class (no masks)",
     modalities=("srh",),
     targets=(
-        Target(name="brain tumor tissue", labels=frozenset({SRH_TUMOR})),
+        Target(name="brain tumour tissue", labels=frozenset({SRH_TUMOR}), synonyms=("brain tumor tissue",)),
         Target(name="normal brain tissue", labels=frozenset({SRH_NORMAL})),
     ),
     licence="CC BY-NC-SA 4.0",

@@ -7,7 +7,7 @@ BUSI = DatasetSpec(
     factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",
     summary="Breast ultrasound: 437 benign and 210 malignant images with masks, 133 normal ones",
     modalities=("ultrasound",),
-    targets=(Target(name="breast tumor", labels=frozenset({1}), synonyms=("breast lesion",)),),
+    targets=(Target(name="breast tumour", labels=frozenset({1}), synonyms=("breast tumor",)),),
     licence="free for research (Cairo University)",
     url="https://scholar.cu.edu.eg/?q=afahmy/pages/dataset",
     citation="Al-Dhabyani et al. 2020 Data in Brief 28:104863",

@@ -6,12 +6,12 @@ BTXRD_SUBTYPES: dict[str, tuple[int, str]] = {
     "osteochondroma": (1, "osteochondroma"),
     "multiple osteochondromas": (2, "multiple osteochondromas"),
     "simple bone cyst": (3, "simple bone cyst"),
-    "giant cell tumor": (4, "giant cell tumor of bone"),
+    "giant cell tumor": (4, "giant cell tumour of bone"),
     "osteofibroma": (5, "osteofibroma"),
     "synovial osteochondroma": (6, "synovial osteochondroma"),
-    "other bt": (7, "other benign bone tumor"),
+    "other bt": (7, "other benign bone tumour"),
     "osteosarcoma": (8, "osteosarcoma"),
-    "other mt": (9, "other malignant bone tumor"),
+    "other mt": (9, "other malignant bone tumour"),
 }
 """A subtype as the files spell it: the label value, and the target's name."""
 
@@ -21,7 +21,11 @@ BTXRD = DatasetSpec(
     summary="3,746 bone radiographs, 1,867 with outlined tumours of nine kinds, 1,879 normal",
     modalities=("xray",),
     targets=(
-        Target(name="bone tumor", labels=frozenset(value for value, _ in BTXRD_SUBTYPES.values())),
+        Target(
+            name="bone tumour",
+            labels=frozenset(value for value, _ in BTXRD_SUBTYPES.values()),
+            synonyms=("bone tumor",),
+        ),
         *(Target(name=name, labels=frozenset({value})) for value, name in BTXRD_SUBTYPES.values()),
     ),
     licence="CC BY-NC-ND 4.0 in the article, CC BY 4.0 on figshare",
