@@ -49,7 +49,7 @@ def test_list_shows_every_dataset_in_120_columns():
         "BY-SA",
         "4.0",
         "open",
-        "medicaldecathlon.com/",
+        "medicaldecathlon.com",
     ]
     assert "oncoseg datasets show NAME" in lines[-1]
 

@@ -42,7 +42,7 @@ def table(specs: Sequence[DatasetSpec]) -> Table:
             _targets(spec),
             spec.licence,
             spec.access or "",
-            spec.url.partition("://")[2] or spec.url,
+            (spec.url.partition("://")[2] or spec.url).rstrip("/"),
         )
     return shown
 
