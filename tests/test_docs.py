@@ -11,8 +11,8 @@ import SimpleITK as sitk
 
 from oncoseg_core import hookspecs, interfaces, testing
 from oncoseg_core.hookspecs import HOOK_RECORDS
-from oncoseg_core.records import Case, CommandSpec, LoraSpec, Overlap, Target
-from oncoseg_core.registry import BEHAVIOURS, load_factory, load_plugins
+from oncoseg_core.records import Case, LoraSpec, Overlap, Target
+from oncoseg_core.registry import BEHAVIOURS, load_plugins
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIGNATURES = re.findall(r"^def (oncoseg_\w+)(.*:)", Path(hookspecs.__file__).read_text(), re.MULTILINE)
@@ -103,30 +103,9 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("hook", HOOK_RECORDS)
 def test_the_plugin_on_the_page_passes_the_kit(hook, installed, tmp_path):
     registry, component = installed(page_of(hook))
-    spec = component.spec
     assert component.hook == hook
-    if isinstance(spec, CommandSpec):
-        testing.check_command(spec)
-        return
-    context = {"loss": {"modality": "ct"}, "tracker": {"run_directory": tmp_path}}.get(spec.kind, {})
-    behaviour = registry.build(type(spec), spec.component_name, **context)
-    match spec.kind:
-        case "normalizer":
-            testing.check_normalizer(behaviour, accepts_nan=spec.accepts_nan)
-        case "dataset":
-            testing.check_dataset(behaviour, small_dataset(tmp_path / "data"), spec)
-        case "prompt generator":
-            testing.check_prompt_generator(behaviour, makes=spec.makes)
-        case "loss":
-            testing.check_loss(behaviour)
-        case "model":
-            testing.check_model(behaviour)
-        case "exporter":
-            testing.check_exporter(behaviour, tmp_path / "exports", suffix=spec.suffix)
-        case "metric":
-            testing.check_metric(behaviour, better=spec.better)
-        case "tracker":
-            testing.check_tracker(load_factory(component), tmp_path)
+    root = small_dataset(tmp_path / "data") if hook == "oncoseg_datasets" else None
+    testing.check_component(registry, component, root=root)
 
 
 def small_dataset(root):
