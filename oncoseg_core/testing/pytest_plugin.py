@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
         found = collector.collect()
         items.extend(found)
         # As for a file of tests, so that the number of collected tests that the terminal shows is right.
-        config.hook.pytest_collectreport(report=pytest.CollectReport(collector.nodeid, "passed", None, found))
+        config.hook.pytest_collectreport(report=pytest.CollectReport(collector.nodeid, "passed", None, [*found]))
     _require_known_datasets(registry, wanted, roots)
 
 
