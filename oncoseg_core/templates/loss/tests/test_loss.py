@@ -30,8 +30,6 @@ def test_values(found, wanted, cost):
 
 def test_gamma_is_an_exponent():
     logits, target = torch.zeros(1, 2, 2), torch.ones(1, 2, 2)
-    plain, focal = (
-        float(NewnameLoss(NewnameSettings(gamma=gamma), modality="ct").terms(logits, target)["tversky"])
-        for gamma in (1, 2)
-    )
+    losses = [NewnameLoss(NewnameSettings(gamma=gamma), modality="ct") for gamma in (1, 2)]
+    plain, focal = (float(loss.terms(logits, target)["tversky"]) for loss in losses)
     assert focal == pytest.approx(plain**2)
