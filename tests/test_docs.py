@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import SimpleITK as sitk
 
 from oncoseg_core import hookspecs, interfaces, testing
 from oncoseg_core.hookspecs import HOOK_RECORDS
+from oncoseg_core.new_plugin import KINDS
 from oncoseg_core.records import Case, LoraSpec, Overlap, Target
 from oncoseg_core.registry import BEHAVIOURS, load_plugins
 
@@ -60,11 +62,18 @@ def test_the_overview_names_every_hook_its_record_and_its_check(hook):
     assert check in testing.__all__
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_of_a_hook_says_how_to_start(kind):
+    (hook,) = [hook for hook, record in HOOK_RECORDS.items() if record is KINDS[kind]]
+    assert re.search(rf"`oncoseg new-plugin \S+ --kind {kind}`", page_of(hook).read_text())
+    assert f"| `{kind}` |" in (DOCS / "how-to" / "plugin.md").read_text()
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
 def test_python_on_every_page_compiles(page):
     for language, title, text in blocks(page):
         if language == "python" and not text.startswith("def oncoseg_"):
-            compile(text, title or str(page), "exec")
+            compile(textwrap.dedent(text), title or str(page), "exec")
 
 
 @pytest.fixture

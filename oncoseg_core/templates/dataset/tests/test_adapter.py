@@ -10,6 +10,8 @@ from oncoseg_core.testing import check_dataset
 from oncoseg_newname.adapter import NewnameAdapter, NewnameSettings
 from oncoseg_newname.plugin import SPEC
 
+TARGET = SPEC.targets[0]
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -18,7 +20,7 @@ def root(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
         for name in ("p1_1", "p1_2", "p2_1"):
             image = sitk.Image(8, 6, 4, sitk.sitkUInt8)
-            image[1, 2, 3] = 1
+            image[1, 2, 3] = min(TARGET.labels)
             sitk.WriteImage(image, tmp_path / folder / f"{name}.nii.gz")
     return tmp_path
 
@@ -33,8 +35,8 @@ def test_a_case_is_read(root):
     assert (first.case_id, first.patient_id) == ("p1_1", "p1")
     volume, masks = adapter.load(first)
     assert volume.voxels.shape == (1, 4, 6, 8)
-    assert masks["tumour"][3, 2, 1]
-    assert masks["tumour"].sum() == 1
+    assert masks[TARGET.name][3, 2, 1]
+    assert masks[TARGET.name].sum() == 1
 
 
 @pytest.mark.parametrize(("share", "split"), [(0.0, "train"), (1.0, "test")])
