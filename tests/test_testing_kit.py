@@ -249,9 +249,9 @@ def test_a_command_that_cannot_be_imported_alone_is_shown_why(tmp_path, monkeypa
 @pytest.mark.parametrize("hook", HOOK_RECORDS)
 def test_a_component_is_checked_by_its_record(hook, tiny_dataset):
     broken = {
-        "oncoseg_normalizers": ("normalizers:NotJson", {"modality": "x"}),
+        "oncoseg_normalizers": ("normalizers:RefusesNan", {"modality": "x", "accepts_nan": True}),
         "oncoseg_datasets": ("datasets:SameId", {}),
-        "oncoseg_prompt_generators": ("prompt_generators:Nothing", {"name": "x", "makes": ("box",)}),
+        "oncoseg_prompt_generators": ("prompt_generators:Undeclared", {"name": "x", "makes": ("box",)}),
         "oncoseg_losses": ("losses:Summed", {"name": "x"}),
         "oncoseg_models": ("models:Blind", {}),
         "oncoseg_exporters": ("exporters:NoReport", {"format": "x", "suffix": ".nii.gz"}),
