@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -157,6 +158,22 @@ def show_component(
     typer.echo(
         json.dumps(told, indent=2, default=str) if as_json else "\n".join(f"{k}: {v}" for k, v in told.items() if v)
     )
+
+
+@app.command("new-plugin", epilog="Example: oncoseg new-plugin thermography --kind modality")
+def new_plugin(
+    name: Annotated[str, typer.Argument(help="The component's name, as users will write it, such as thermography.")],
+    kind: Annotated[str, typer.Option(metavar="modality|dataset|prompt|loss|exporter|model", help="What it adds.")],
+    dest: Annotated[Path, typer.Option(help="The folder in which oncoseg-NAME/ is made.")] = Path(),
+) -> None:
+    """Write a plugin package that builds, installs and passes its own tests, for you to change."""
+    from oncoseg_core.new_plugin import create_plugin
+
+    folder = create_plugin(name, kind, dest, installed())
+    typer.echo(f"Wrote {folder}. Next:")
+    typer.echo(f"  pip install -e {shlex.quote(f'{folder}[test]')}")
+    typer.echo(f"  pytest {shlex.quote(str(folder))}")
+    typer.echo("  oncoseg plugins")
 
 
 @app.command(epilog="Example: oncoseg doctor --json")

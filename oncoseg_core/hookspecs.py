@@ -109,7 +109,7 @@ def oncoseg_commands() -> Iterable[CommandSpec]:  # type: ignore[empty-body]
     """
 
 
-CORE_COMMANDS = frozenset({"doctor", "plugins", "segment"})
+CORE_COMMANDS = frozenset({"doctor", "new-plugin", "plugins", "segment"})
 """Commands of the core itself, whose names a plugin cannot take."""
 
 HOOK_RECORDS: dict[str, type[ComponentSpec]] = {

@@ -3,6 +3,7 @@
 import importlib
 import re
 import sys
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import SimpleITK as sitk
 
 from oncoseg_core import hookspecs, interfaces, testing
 from oncoseg_core.hookspecs import HOOK_RECORDS
-from oncoseg_core.records import Case, CommandSpec, LoraSpec, Overlap, Target
-from oncoseg_core.registry import BEHAVIOURS, load_factory, load_plugins
+from oncoseg_core.new_plugin import KINDS
+from oncoseg_core.records import Case, LoraSpec, Overlap, Target
+from oncoseg_core.registry import BEHAVIOURS, load_plugins
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIGNATURES = re.findall(r"^def (oncoseg_\w+)(.*:)", Path(hookspecs.__file__).read_text(), re.MULTILINE)
@@ -60,11 +62,18 @@ def test_the_overview_names_every_hook_its_record_and_its_check(hook):
     assert check in testing.__all__
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_of_a_hook_says_how_to_start(kind):
+    (hook,) = [hook for hook, record in HOOK_RECORDS.items() if record is KINDS[kind]]
+    assert re.search(rf"`oncoseg new-plugin \S+ --kind {kind}`", page_of(hook).read_text())
+    assert f"| `{kind}` |" in (DOCS / "how-to" / "plugin.md").read_text()
+
+
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: str(page.relative_to(DOCS)))
 def test_python_on_every_page_compiles(page):
     for language, title, text in blocks(page):
         if language == "python" and not text.startswith("def oncoseg_"):
-            compile(text, title or str(page), "exec")
+            compile(textwrap.dedent(text), title or str(page), "exec")
 
 
 @pytest.fixture
@@ -103,30 +112,9 @@ def installed(tmp_path, monkeypatch):
 @pytest.mark.parametrize("hook", HOOK_RECORDS)
 def test_the_plugin_on_the_page_passes_the_kit(hook, installed, tmp_path):
     registry, component = installed(page_of(hook))
-    spec = component.spec
     assert component.hook == hook
-    if isinstance(spec, CommandSpec):
-        testing.check_command(spec)
-        return
-    context = {"loss": {"modality": "ct"}, "tracker": {"run_directory": tmp_path}}.get(spec.kind, {})
-    behaviour = registry.build(type(spec), spec.component_name, **context)
-    match spec.kind:
-        case "normalizer":
-            testing.check_normalizer(behaviour, accepts_nan=spec.accepts_nan)
-        case "dataset":
-            testing.check_dataset(behaviour, small_dataset(tmp_path / "data"), spec)
-        case "prompt generator":
-            testing.check_prompt_generator(behaviour, makes=spec.makes)
-        case "loss":
-            testing.check_loss(behaviour)
-        case "model":
-            testing.check_model(behaviour)
-        case "exporter":
-            testing.check_exporter(behaviour, tmp_path / "exports", suffix=spec.suffix)
-        case "metric":
-            testing.check_metric(behaviour, better=spec.better)
-        case "tracker":
-            testing.check_tracker(load_factory(component), tmp_path)
+    root = small_dataset(tmp_path / "data") if hook == "oncoseg_datasets" else None
+    testing.check_component(registry, component, root=root)
 
 
 def small_dataset(root):

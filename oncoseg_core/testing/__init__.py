@@ -1,11 +1,14 @@
-"""The kit a plugin author runs: one ``check_*`` per hook, for any test runner.
+"""The kit a plugin author runs: one ``check_*`` per hook, for any test runner, and ``pytest --oncoseg DISTRIBUTION``.
 
-Each check builds examples with hypothesis, runs the behaviour on them, and raises an ``AssertionError`` that says which
-rule of :mod:`oncoseg_core.interfaces` failed, with which example, and what was found. The examples are the same in
-every run. First-party plugins pass the same checks.
+Each check builds examples with hypothesis, runs the behaviour on them, and raises a
+:class:`~oncoseg_core.testing.rules.BrokenRuleError` (an ``AssertionError``) that says which rule of
+:mod:`oncoseg_core.interfaces` failed, with which example, and what was found. The examples are the same in every run.
+First-party plugins pass the same checks; :mod:`oncoseg_core.testing.broken` has components that do not.
+
+This module is imported by every pytest run where the core is installed: a check is imported when it is asked for.
 
 Raises:
-    MissingDependencyError: hypothesis is not installed.
+    MissingDependencyError: a check is asked for and hypothesis is not installed, or for a loss or a model torch.
 """
 
 from __future__ import annotations
@@ -15,29 +18,34 @@ from typing import TYPE_CHECKING, Any
 
 from oncoseg_core.errors import MissingDependencyError
 
-try:
-    import hypothesis as _hypothesis  # noqa: F401 - all checks need it, and it is no dependency of the core
-except ModuleNotFoundError as _missing:
-    raise MissingDependencyError(
-        "oncoseg_core.testing needs the library 'hypothesis', which is not installed: pip install hypothesis"
-    ) from _missing
-
-from oncoseg_core.testing.commands import check_command
-from oncoseg_core.testing.datasets import check_dataset
-from oncoseg_core.testing.exporters import check_exporter
-from oncoseg_core.testing.metrics import check_metric
-from oncoseg_core.testing.normalizers import check_normalizer
-from oncoseg_core.testing.prompt_generators import check_prompt_generator
-from oncoseg_core.testing.trackers import check_tracker
-
 if TYPE_CHECKING:
+    from oncoseg_core.testing.by_record import check_component
+    from oncoseg_core.testing.commands import check_command
+    from oncoseg_core.testing.datasets import check_dataset
+    from oncoseg_core.testing.exporters import check_exporter
     from oncoseg_core.testing.losses import check_loss
+    from oncoseg_core.testing.metrics import check_metric
     from oncoseg_core.testing.models import check_model
+    from oncoseg_core.testing.normalizers import check_normalizer
+    from oncoseg_core.testing.prompt_generators import check_prompt_generator
+    from oncoseg_core.testing.trackers import check_tracker
 
-_NEED_TORCH = {"check_loss": "oncoseg_core.testing.losses", "check_model": "oncoseg_core.testing.models"}
+_MODULES = {
+    "check_command": "commands",
+    "check_component": "by_record",
+    "check_dataset": "datasets",
+    "check_exporter": "exporters",
+    "check_loss": "losses",
+    "check_metric": "metrics",
+    "check_model": "models",
+    "check_normalizer": "normalizers",
+    "check_prompt_generator": "prompt_generators",
+    "check_tracker": "trackers",
+}
 
 __all__ = [
     "check_command",
+    "check_component",
     "check_dataset",
     "check_exporter",
     "check_loss",
@@ -50,6 +58,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEED_TORCH:
-        return getattr(importlib.import_module(_NEED_TORCH[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"hypothesis", "torch"}:  # no dependencies of the core
+            raise
+        raise MissingDependencyError(
+            f"{name} needs the library {missing.name!r}, which is not installed: pip install {missing.name}"
+        ) from missing

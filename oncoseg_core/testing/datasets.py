@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 from unittest import mock
 
+import numpy as np
+
 from oncoseg_core.errors import DataError
 from oncoseg_core.interfaces import DatasetAdapter
 from oncoseg_core.records import Case, DatasetSpec
@@ -59,6 +61,8 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
             require(not torn, "; ".join(torn))
     for case in cases[:cases_to_read]:
         _check_voxels(adapter, case)
+    for case in cases[: min(cases_to_read, 1)]:
+        _check_alone(adapter, case)
     with tempfile.TemporaryDirectory() as empty:
         for wrong in (Path(empty), Path(empty) / "absent"):
             with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
@@ -123,8 +127,21 @@ def _check_voxels(adapter: DatasetAdapter, case: Case) -> None:
     with rule("the image is of the case's modality and has the channel names of the case", example):
         found = f"modality {volume.modality!r}, channels {volume.channel_names}"
         require((volume.modality, volume.channel_names) == (case.modality, case.channel_names), found)
+    with rule("the values of the image are real numbers", example):
+        require(volume.voxels.dtype.kind in "iuf", str(volume.voxels.dtype))
     with rule("an annotated case has one bool mask (z, y, x) for each of its targets, and no other", example):
         expected = {target.name for target in case.targets} if case.labels else set()
         require(set(masks) == expected, f"masks of {sorted(masks)}")
         wrong = [name for name, mask in masks.items() if mask.dtype != bool or mask.shape != volume.geometry.shape]
         require(not wrong, f"{', '.join(wrong)}: not bool of shape {volume.geometry.shape}")
+
+
+def _check_alone(adapter: DatasetAdapter, case: Case) -> None:
+    example = f"case {case.case_id!r}"
+    with rule("load needs nothing but the case: an adapter that never discovered it reads the same", example):
+        fresh = type(adapter)(adapter.settings, spec=adapter.spec)
+        (volume, masks), (again, masks_again) = adapter.load(case), fresh.load(case)
+        equal_nan = volume.voxels.dtype.kind == "f"
+        require(np.array_equal(volume.voxels, again.voxels, equal_nan=equal_nan), "another image")
+        same = masks.keys() == masks_again.keys() and all(np.array_equal(masks[n], masks_again[n]) for n in masks)
+        require(same, "other masks")

@@ -19,15 +19,23 @@ SHOWN_VALUES = 24
 """Arrays of at most so many values are shown whole."""
 
 
+class BrokenRuleError(AssertionError):
+    """A component broke a rule of the contract: ``rule`` in words, the ``example``, and what was ``found``."""
+
+    def __init__(self, rule: str, example: str, found: str) -> None:
+        super().__init__(f"rule: {rule}; example: {example}; found: {found}")
+        self.rule, self.example, self.found = rule, example, found
+
+
 @contextlib.contextmanager
 def rule(text: str, example: str) -> Iterator[None]:
-    """Everything within must hold: an error of whatever kind becomes the rule's ``AssertionError``."""
+    """Everything within must hold: an error of whatever kind becomes the rule's :class:`BrokenRuleError`."""
     try:
         yield
     except AssertionError as found:
-        raise AssertionError(f"rule: {text}; example: {example}; found: {found}") from None
+        raise BrokenRuleError(text, example, str(found)) from None
     except Exception as error:
-        raise AssertionError(f"rule: {text}; example: {example}; found: {type(error).__name__}: {error}") from error
+        raise BrokenRuleError(text, example, f"{type(error).__name__}: {error}") from error
 
 
 def require(holds: bool, found: str) -> None:
@@ -59,7 +67,7 @@ def for_all(examples: SearchStrategy[Example], check: Callable[[Example], None],
     """Run ``check`` on ``count`` examples, the same in every run, and report the simplest one that fails.
 
     Raises:
-        AssertionError: from ``check``.
+        BrokenRuleError: from ``check``.
     """
 
     @settings(
@@ -78,7 +86,10 @@ def for_all(examples: SearchStrategy[Example], check: Callable[[Example], None],
     try:
         run()
     except FlakyFailure as error:  # failed once, and not again when it was to be simplified
-        raise AssertionError(f"{error.exceptions[0]} (and not every time)") from error
+        once = error.exceptions[0]
+        if not isinstance(once, BrokenRuleError):
+            raise
+        raise BrokenRuleError(once.rule, once.example, f"{once.found} (and not every time)") from error
 
 
 def show(array: np.ndarray[Any, Any]) -> str:

@@ -1,0 +1,1 @@
+"""The modality fluorescence for OncoSeg."""

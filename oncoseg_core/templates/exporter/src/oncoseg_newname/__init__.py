@@ -1,0 +1,1 @@
+"""The file format newname for OncoSeg."""

@@ -1,0 +1,1 @@
+"""The model newname for OncoSeg."""

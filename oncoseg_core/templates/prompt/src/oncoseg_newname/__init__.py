@@ -1,0 +1,1 @@
+"""The prompt generator newname for OncoSeg."""
