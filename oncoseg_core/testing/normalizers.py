@@ -74,6 +74,8 @@ def check_normalizer(
         for_all(volumes.flatmap(_with_gaps), lambda voxels: _check_gaps(normalizer, voxels), count=30)
         for_all(volumes.flatmap(_with_missing), lambda drawn: _check_missing(normalizer, *drawn), count=40)
     for_all(volumes, lambda voxels: check_calibration(normalizer, voxels), count=40)
+    for dtype in DTYPES:
+        check_calibration(normalizer, _ends(dtype, max(channels), values))
     _check_example(normalizer, accepts_nan=accepts_nan)
 
 
@@ -201,6 +203,12 @@ def _plain_volumes(channels: Sequence[int], values: tuple[int, int]) -> Iterator
         for value in _limits(dtype, values):
             for shape in ((channels[0], 1, 1, 1), (channels[-1], 2, 3, 4)):
                 yield np.full(shape, value, dtype)
+
+
+def _ends(dtype: str, channels: int, values: tuple[int, int]) -> Voxels:
+    """The least, the middle and the greatest value of a modality that a dtype holds, in every channel."""
+    low, high = _limits(np.dtype(dtype), values)
+    return np.tile(np.array([low, (low + high) // 2, high], dtype=dtype), (channels, 1, 1, 1))
 
 
 @st.composite
