@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import DataError, ImageReadError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.nifti import lost_by_itk, without_twin
+from oncoseg_core.nifti import lost_by_itk, plain_voxels, without_twin
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
 
@@ -172,7 +172,11 @@ def _read(path: Path) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
             reader.SetFileName(str(alone))
             reader.ReadImageInformation()
             _require_two_or_three_axes(reader, path)
-            lost = lost_by_itk(path, reader) if _suffix(path) in NIFTI_SUFFIXES else None
+            nifti = _suffix(path) in NIFTI_SUFFIXES
+            plain = plain_voxels(path, reader) if nifti else None
+            if plain is not None:
+                return plain[np.newaxis], _geometry(reader, picture=False), True
+            lost = lost_by_itk(path, reader) if nifti else None
             image = reader.Execute()
     except RuntimeError as error:
         raise ImageReadError(f"{path}: cannot be read: {_reason(error)}") from error

@@ -30,9 +30,14 @@ def oncoseg_datasets() -> Iterator[DatasetSpec]:
 
 @hookimpl
 def oncoseg_commands() -> Iterator[CommandSpec]:
-    """``oncoseg samples``."""
+    """``oncoseg samples`` and ``oncoseg datasets``."""
     yield CommandSpec(
         name="samples",
         factory="oncoseg_datasets.command:app",
         summary="Fetch or list the real sample scans, pinned and hash-checked",
+    )
+    yield CommandSpec(
+        name="datasets",
+        factory="oncoseg_datasets.commands:app",
+        summary="Make a dataset ready for training",
     )

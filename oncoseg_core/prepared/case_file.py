@@ -1,0 +1,190 @@
+"""One prepared case in one file: slices, each compressed by itself with a checksum, then everything else.
+
+Layout: the slices of the image (all channels of one z together), then those of each mask (packed to bits; a slice
+without a voxel takes no bytes), then a :mod:`~oncoseg_core.prepared.packed` block with the table of slices, and at the
+very end its place. A slice is read by its place, not through a memory map: a disk that goes away in the middle of a run
+is then an error that names the file, where a map would kill the process.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import blosc2
+import numpy as np
+import numpy.typing as npt
+from isal import isal_zlib
+
+from oncoseg_core.atomic import atomic_path
+from oncoseg_core.errors import DataError
+from oncoseg_core.geometry import Geometry
+from oncoseg_core.prepared.packed import pack, unpack
+from oncoseg_core.volume import BoolArray, Volume
+
+SUFFIX = ".case"
+LARGEST_SLICE = 2**31 - 1 - 1024
+"""Bytes that blosc2 compresses in one piece."""
+
+_END = struct.Struct("<QQ8s")
+_END_MAGIC = b"oncocase"
+_PACKED_BITS = {"filters": [blosc2.Filter.NOFILTER], "typesize": 1}
+
+
+def write_case_file(path: Path, volume: Volume, masks: Mapping[str, BoolArray], facts: Mapping[str, Any]) -> None:
+    """Write a case, whole or not at all.
+
+    Args:
+        path: the file; its folder is made.
+        volume: calibrated; of any real dtype.
+        masks: bool ``(z, y, x)`` on the image's grid, by target.
+        facts: whatever else belongs to the case, as plain JSON values.
+
+    Raises:
+        DataError: a slice is larger than 2 GB, a mask is not on the image's grid, or the values are no real numbers.
+        StorageError: it cannot be written.
+    """
+    voxels = volume.voxels
+    _check(volume, masks)
+    tables: dict[str, npt.NDArray[Any]] = {}
+    counts = np.zeros((len(masks), voxels.shape[1]), dtype=np.int64)
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        filters = {"filters": [blosc2.Filter.BITSHUFFLE], "typesize": voxels.dtype.itemsize}
+        little = voxels.dtype.newbyteorder("<")
+        planes = (np.ascontiguousarray(voxels[:, z], dtype=little) for z in range(voxels.shape[1]))
+        tables["image"] = np.array([_append(stream, plane, filters) for plane in planes], dtype=np.uint64)
+        for number, mask in enumerate(masks.values()):
+            places = []
+            for z, plane in enumerate(mask):
+                counts[number, z] = np.count_nonzero(plane)
+                bits = np.packbits(plane) if counts[number, z] else None
+                places.append((0, 0, 0) if bits is None else _append(stream, bits, _PACKED_BITS))
+            tables[f"mask {number}"] = np.array(places, dtype=np.uint64)
+        tables["foreground"] = counts
+        tail = pack(
+            {
+                "dtype": little.str,
+                "channels": voxels.shape[0],
+                "shape": volume.geometry.shape,
+                "affine": volume.geometry.affine.tolist(),
+                "modality": volume.modality,
+                "source": None if volume.source is None else str(volume.source),
+                "physical": volume.physical,
+                "channel_names": volume.channel_names,
+                "targets": list(masks),
+                **facts,
+            },
+            tables,
+        )
+        place = stream.tell()
+        stream.write(tail)
+        stream.write(_END.pack(place, len(tail), _END_MAGIC))
+
+
+def _check(volume: Volume, masks: Mapping[str, BoolArray]) -> None:
+    if volume.voxels.dtype.kind not in "biuf" or volume.voxels.dtype.itemsize > 8:
+        raise DataError(f"{volume.name}: values are real numbers of up to 64 bits, found {volume.voxels.dtype}")
+    size = volume.voxels[:, 0].nbytes
+    if size > LARGEST_SLICE:
+        raise DataError(f"{volume.name}: a slice takes {size} bytes; the store holds slices of up to {LARGEST_SLICE}")
+    for target, mask in masks.items():
+        if mask.shape != volume.geometry.shape or mask.dtype != bool:
+            raise DataError(
+                f"{volume.name}: the mask of {target!r} is {mask.dtype} of shape {mask.shape}, expected bool "
+                f"{volume.geometry.shape}"
+            )
+
+
+def _append(stream: BinaryIO, array: npt.NDArray[Any], filters: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Compress and write a piece; its place, size and checksum."""
+    piece = blosc2.compress2(
+        array, codec=blosc2.Codec.ZSTD, clevel=1, filters_meta=[0], nthreads=1, **filters
+    )
+    place = stream.tell()
+    stream.write(piece)
+    return place, len(piece), isal_zlib.crc32(piece)
+
+
+class CaseFile:
+    """A case's file, opened: everything but the slices is in memory.
+
+    Raises:
+        DataError: the file is missing, cut short or damaged, or of another version of the format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as stream:
+                size = stream.seek(0, 2)
+                stream.seek(max(0, size - _END.size))
+                end = stream.read()
+                if len(end) < _END.size or not end.endswith(_END_MAGIC):
+                    raise DataError(f"{path}: is cut short or damaged; prepare the dataset again")
+                place, length, _ = _END.unpack(end)
+                stream.seek(place)
+                tail = stream.read(length)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{path}: is gone; was the dataset prepared anew meanwhile? Start again, or prepare it again"
+            ) from error
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+        self.facts, self._tables = unpack(tail, str(path))
+        self.geometry = Geometry(tuple(self.facts["shape"]), np.array(self.facts["affine"]))
+        self.shape: tuple[int, int, int, int] = (self.facts["channels"], *self.geometry.shape)
+        self.dtype = np.dtype(self.facts["dtype"])
+        self.targets: list[str] = self.facts["targets"]
+        self._plane = (self.shape[0], *self.shape[2:])
+
+    @property
+    def foreground(self) -> npt.NDArray[np.int64]:
+        """Voxels of each target on each slice: ``(target, z)``, in the order of ``targets``."""
+        return self._tables["foreground"]
+
+    def image_slice(self, index: int) -> npt.NDArray[np.generic]:
+        """All channels of one slice: ``(channel, y, x)``, read-only.
+
+        Raises:
+            DataError: the file is damaged, or cannot be read.
+        """
+        data = self._piece("image", index)
+        if len(data) != self.dtype.itemsize * int(np.prod(self._plane)):
+            raise self._damaged("image", index)
+        return np.frombuffer(data, self.dtype).reshape(self._plane)
+
+    def mask_slice(self, target: str, index: int) -> BoolArray:
+        """One target's mask on one slice: bool ``(y, x)``.
+
+        Raises:
+            DataError: the file is damaged, or cannot be read.
+        """
+        size = self._plane[1:]
+        name = f"mask {self.targets.index(target)}"
+        if not self._tables[name][index][1]:
+            return np.zeros(size, dtype=bool)
+        bits = np.frombuffer(self._piece(name, index), np.uint8)
+        return np.unpackbits(bits, count=size[0] * size[1]).view(bool).reshape(size)
+
+    def _piece(self, name: str, index: int) -> bytes:
+        place, size, checksum = (int(number) for number in self._tables[name][index])
+        try:
+            with self.path.open("rb", buffering=0) as stream:
+                stream.seek(place)
+                piece = stream.read(size)
+        except FileNotFoundError as error:
+            raise DataError(f"{self.path}: is gone; was the dataset prepared anew meanwhile? Start again") from error
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+        if len(piece) != size or isal_zlib.crc32(piece) != checksum:
+            raise self._damaged(name, index)
+        data: bytes = blosc2.decompress2(piece, nthreads=1)
+        return data
+
+    def _damaged(self, name: str, index: int) -> DataError:
+        return DataError(
+            f"{self.path}: slice {index} of its {name} is damaged (the checksum is wrong): delete the file and prepare "
+            "the dataset again"
+        )
