@@ -38,7 +38,7 @@ def content_hash(voxels: npt.NDArray[Any], geometry: Geometry) -> str:
         for index in range(block.shape[1]):
             plane = _smallest(block[:, index])
             digest.update(plane.dtype.str.encode())
-            digest.update(np.ascontiguousarray(plane).reshape(-1).view(np.uint8))
+            digest.update(np.ascontiguousarray(plane).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

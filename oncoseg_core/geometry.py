@@ -124,7 +124,8 @@ class Geometry:
         leading = array.ndim - 3
         turned = np.transpose(array, (*range(leading), *(leading + 2 - axes.index(axis) for axis in (2, 1, 0))))
         steps = [1 if self.affine[axis, axes.index(axis)] > 0 else -1 for axis in (2, 1, 0)]
-        return turned[(..., *(slice(None, None, step) for step in steps))]
+        head, back, left = (slice(None, None, step) for step in steps)
+        return turned[..., head, back, left]
 
     @cached_property
     def view(self) -> PlaneView:

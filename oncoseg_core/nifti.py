@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, isal_zlib
+from isal import igzip, igzip_lib
 
 from oncoseg_core.errors import ImageReadError
 
@@ -82,10 +82,10 @@ def plain_voxels(path: Path, reader: Any) -> npt.NDArray[np.generic] | None:
     scale = [float(reader.GetMetaData(key)) for key in ("scl_slope", "scl_inter")]
     if kind is None or scale not in ([1.0, 0.0], [0.0, 0.0]) or reader.GetNumberOfComponents() != 1:
         return None
-    voxels = np.empty(tuple(reader.GetSize())[::-1], dtype=kind)
+    voxels: npt.NDArray[Any] = np.empty(tuple(reader.GetSize())[::-1], dtype=kind)
     with _reading(path) as stream:
         order = _byte_order(_header(stream, reader))
-        room = memoryview(voxels).cast("B")
+        room = voxels.reshape(-1).view(np.uint8).data
         found = 0
         while chunk := stream.read(CHUNK):  # to the very end, where the gzip's checksum is
             wanted = chunk[: len(room) - found]
@@ -135,7 +135,7 @@ def _reading(path: Path) -> Iterator[BinaryIO]:
     try:
         with cast("BinaryIO", igzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")) as stream:
             yield stream
-    except (OSError, EOFError, isal_zlib.error) as error:
+    except (OSError, EOFError, igzip_lib.IsalError) as error:
         raise ImageReadError(f"{path}: is cut short or damaged ({error}); copy or download it again") from error
 
 

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_core.channels import choose_channels
-from oncoseg_core.errors import DataError, PluginError
+from oncoseg_core.errors import PluginError
 from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.interfaces import Stats
 from oncoseg_core.normalization import Normalization

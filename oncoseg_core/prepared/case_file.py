@@ -99,9 +99,7 @@ def _check(volume: Volume, masks: Mapping[str, BoolArray]) -> None:
 
 def _append(stream: BinaryIO, array: npt.NDArray[Any], filters: Mapping[str, Any]) -> tuple[int, int, int]:
     """Compress and write a piece; its place, size and checksum."""
-    piece = blosc2.compress2(
-        array, codec=blosc2.Codec.ZSTD, clevel=1, filters_meta=[0], nthreads=1, **filters
-    )
+    piece = blosc2.compress2(array, codec=blosc2.Codec.ZSTD, clevel=1, filters_meta=[0], nthreads=1, **filters)
     place = stream.tell()
     stream.write(piece)
     return place, len(piece), isal_zlib.crc32(piece)
@@ -121,9 +119,9 @@ class CaseFile:
                 size = stream.seek(0, 2)
                 stream.seek(max(0, size - _END.size))
                 end = stream.read()
-                if len(end) < _END.size or not end.endswith(_END_MAGIC):
+                place, length, magic = _END.unpack(end) if len(end) == _END.size else (0, 0, b"")
+                if magic != _END_MAGIC or place + length + _END.size != size:
                     raise DataError(f"{path}: is cut short or damaged; prepare the dataset again")
-                place, length, _ = _END.unpack(end)
                 stream.seek(place)
                 tail = stream.read(length)
         except FileNotFoundError as error:

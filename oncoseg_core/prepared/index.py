@@ -24,8 +24,8 @@ CASES = "cases"
 class Row(NamedTuple):
     """One case, as the index holds it.
 
-    ``key`` names its file. ``record`` is the case's record as JSON. ``foreground`` are the voxels of each target on each
-    slice ``(target, z)``.
+    ``key`` names its file. ``record`` is the case's record as JSON. ``foreground`` are the voxels of each target on
+    each slice ``(target, z)``.
     """
 
     key: str
@@ -49,13 +49,9 @@ def write_index(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row]) -> 
     """
     targets = sorted({target for row in rows for target in row.targets})
     number_of = {target: number for number, target in enumerate(targets)}
-    marks = [
-        (number, number_of[target], row.n_slices)
-        for number, row in enumerate(rows)
-        for target in row.targets
-    ]
+    marks = [(number, number_of[target], row.n_slices) for number, row in enumerate(rows) for target in row.targets]
     counts = [row.foreground.reshape(-1) for row in rows]
-    columns = {
+    columns: dict[str, npt.NDArray[Any]] = {
         "key": np.frombuffer(bytes.fromhex("".join(row.key for row in rows)), np.uint8),
         "content_hash": np.frombuffer(bytes.fromhex("".join(row.content_hash for row in rows)), np.uint8),
         "n_slices": np.array([row.n_slices for row in rows], np.int32),

@@ -106,9 +106,7 @@ class CasePreparer:
         text = json.dumps([FORMAT, self._maker, normalization.identity, states], sort_keys=True)
         return hashlib.sha256(record + text.encode()).hexdigest()[:32]
 
-    def _write(
-        self, path: Path, case: Case, states: list[list[str | int]], normalization: Normalization
-    ) -> CaseFile:
+    def _write(self, path: Path, case: Case, states: list[list[str | int]], normalization: Normalization) -> CaseFile:
         volume, masks = self.adapter.load(case)
         if source_states(case) != states:
             raise DataError(f"{case.images[0]}: changed while it was read; prepare again when nothing writes to it")

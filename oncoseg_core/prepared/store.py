@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -169,7 +170,8 @@ class PreparedCase:
     @property
     def content_hash(self) -> str:
         """SHA-256 of the voxels as numbers (:func:`oncoseg_core.content_hash.content_hash`), as they were loaded."""
-        return self._columns["content_hash"].reshape(-1, 32)[self._number].tobytes().hex()
+        digest: bytes = self._columns["content_hash"].reshape(-1, 32)[self._number].tobytes()
+        return digest.hex()
 
     @cached_property
     def foreground(self) -> Mapping[str, npt.NDArray[np.int64]]:
@@ -248,7 +250,8 @@ class PreparedVoxels:
     @property
     def nbytes(self) -> int:
         """What all voxels would take in memory."""
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        size: int = math.prod(self.shape) * self.dtype.itemsize
+        return size
 
     def __getitem__(self, key: Any) -> npt.NDArray[np.generic]:
         """Basic indexing: whole numbers, slices and ``...``; no arrays of indices along z."""
@@ -258,7 +261,7 @@ class PreparedVoxels:
             keys = keys[:place] + (slice(None),) * (4 - len(keys) + 1) + keys[place + 1 :]
         if len(keys) > 4:
             raise IndexError(f"voxels have four axes, indexed by {len(keys)}")
-        channel, z, *plane = (*keys, *(slice(None),) * (4 - len(keys)))
+        channel, z, *plane = list(keys) + [slice(None)] * (4 - len(keys))
         if isinstance(z, slice):
             chosen = [self._file.image_slice(index) for index in range(*z.indices(self.shape[1]))]
             empty = np.empty((self.shape[0], 0, *self.shape[2:]), self.dtype)

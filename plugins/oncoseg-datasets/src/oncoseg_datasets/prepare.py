@@ -101,8 +101,8 @@ def _print(report: Report) -> None:
         typer.echo(f"skipped {len(report.skipped) - SHOWN_SKIPS} more (--json lists all)")
     if report.across:
         typer.echo(
-            f"note: {len(report.across)} cases are stored with coarser spacing in the slice than across it, and are cut "
-            f"along the stored z axis all the same; the first: {report.across[0]}"
+            f"note: {len(report.across)} cases are stored with coarser spacing in the slice than across it, and are "
+            f"cut along the stored z axis all the same; the first: {report.across[0]}"
         )
     typer.echo(
         f"prepared {report.prepared} cases, kept {report.kept}, skipped {len(report.skipped)}: "
