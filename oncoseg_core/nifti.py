@@ -133,9 +133,9 @@ def lost_by_itk(path: Path, reader: Any) -> LostVoxels:
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked; what is wrong with them as an ``ImageReadError``."""
     try:
-        with cast("BinaryIO", igzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")) as stream:
+        with cast("BinaryIO", igzip.IGzipFile(path) if path.suffix.lower() == ".gz" else path.open("rb")) as stream:
             yield stream
-    except (OSError, EOFError, igzip_lib.IsalError) as error:
+    except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub says an instance
         raise ImageReadError(f"{path}: is cut short or damaged ({error}); copy or download it again") from error
 
 

@@ -100,9 +100,22 @@ class Preprocessor:
         chosen = self.channels(volume)
         different = sorted(set(chosen))
         upright = grid.view.apply(normalised[different]).copy()
-        image = _resize(torch.from_numpy(upright), grid.letterbox.scaled).clamp(0.0, 1.0)
+        resized = _resize(torch.from_numpy(upright), grid.letterbox.scaled).numpy()
+        image = upright if resized.shape == upright.shape else np.clip(resized, 0.0, 1.0)
+        return torch.from_numpy(self._in_model_range(image[[different.index(channel) for channel in chosen]], grid))
+
+    def _in_model_range(self, image: npt.NDArray[np.generic], grid: SliceGrid) -> npt.NDArray[np.float32]:
+        """Pad with 0 at the bottom and right, and map [0, 1] to the model's range.
+
+        In numpy: torch would share so little work among its threads, and wait for the slowest.
+        """
         low, high = self.model.input_range
-        return (_pad(image, grid.size) * (high - low) + low)[[different.index(channel) for channel in chosen]]
+        square = np.full((3, grid.size, grid.size), low, np.float32)
+        rows, columns = image.shape[1:]
+        used = square[:, :rows, :columns]
+        np.multiply(image, high - low, out=used)
+        used += low
+        return square
 
     def slice_key(self, volume: Volume, index: int, stats: Stats) -> str:
         """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grid."""
