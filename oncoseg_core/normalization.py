@@ -90,4 +90,4 @@ class Normalization:
         channels = range(len(volume.voxels))
         whole = self.specs * len(channels) if len(self.specs) == 1 else self.specs
         require_finite(volume, [c for c, spec in zip(channels, whole, strict=False) if not spec.accepts_nan])
-        return self.normalizer.fit(volume.voxels)
+        return self.normalizer.fit(np.asarray(volume.voxels))  # of a prepared case, all its slices

@@ -253,6 +253,23 @@ def test_a_store_is_not_replaced_by_that_of_another_folder(tmp_path, root):
     assert content(tmp_path / "store") == before
 
 
+def test_files_of_others_in_the_stores_folder_are_left_alone(tmp_path, root):
+    theirs = [tmp_path / "store" / "cases" / name for name in ("notes.txt", "ab/scan.case", "ab/.partial-x.nii.gz")]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    prepare(tmp_path / "store", root)
+    assert [path.read_text() for path in theirs] == ["mine"] * 3
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path, root):
+    half = tmp_path / "store" / "cases" / "ab" / f".partial-{'0' * 32}.case"
+    half.parent.mkdir(parents=True)
+    half.write_text("half")
+    prepare(tmp_path / "store", root)
+    assert not half.exists()
+
+
 def test_two_runs_at_once_are_refused(tmp_path, root):
     def during(_what, done, _total):
         if done == 1:

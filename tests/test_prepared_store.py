@@ -17,6 +17,7 @@ from oncoseg_core.geometry import Geometry
 from oncoseg_core.prepared import PreparedStore, packed
 from oncoseg_core.prepared.case_file import CaseFile, write_case_file
 from oncoseg_core.prepared.index import INDEX, Row, case_path, write_index
+from oncoseg_core.prepared.levels import few_levels
 from oncoseg_core.prepared.store import PreparedVoxels
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import Volume
@@ -70,6 +71,43 @@ def test_a_case_comes_back_bit_for_bit(volume, data):
                 assert file.mask_slice(name, z).dtype == bool
                 assert file.foreground[number, z] == mask[z].sum()
         assert [entry.name for entry in path.parent.iterdir()] == ["a.case"]
+
+
+scales = st.tuples(st.floats(1e-6, 1e6), st.floats(-1e6, 1e6))
+
+
+@settings(deadline=None)
+@given(
+    hnp.arrays(
+        np.int32, st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 99)
+    ),
+    st.one_of(st.just((1.0, 0.0)), scales),
+    st.sampled_from(["<f4", "<f8"]),
+    st.sampled_from([None, np.nan, np.inf, -0.0, 1e-310, 1e308]),
+)
+def test_levels_are_found_again_bit_for_bit_or_not_used(numbers, scale, dtype, stray):
+    plane = (numbers * scale[0] + scale[1]).astype(dtype)
+    if stray is not None:
+        with np.errstate(over="ignore"):
+            plane.flat[0] = stray
+    levels = few_levels(plane)
+    if levels is not None:
+        assert levels.values[levels.codes].tobytes() == plane.tobytes()
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0.731, 0.1), (2.5, -1024), (1 / 4096, 0)])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+def test_scaled_whole_numbers_take_little_more_space_than_whole_ones(tmp_path, slope, intercept, dtype):
+    rng = np.random.default_rng(0)
+    whole = rng.normal(300, 40, (1, 4, 256, 256)).astype(np.int16)
+    whole[:, 0] = 7  # one level
+    sizes = []
+    for voxels in (whole, (whole * slope + intercept).astype(dtype)):
+        volume = Volume(voxels, Geometry.from_parts(voxels.shape[1:]), "mri")
+        write_case_file(tmp_path / "a.case", volume, {}, {})
+        same(PreparedVoxels(CaseFile(tmp_path / "a.case"))[:], voxels)
+        sizes.append((tmp_path / "a.case").stat().st_size)
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 INDICES = st.one_of(st.integers(-4, 3), st.slices(4))

@@ -1,6 +1,7 @@
 """One prepared case in one file: slices, each compressed by itself with a checksum, then everything else.
 
-Layout: the slices of the image (all channels of one z together), then those of each mask (packed to bits; a slice
+Layout: the slices of the image (all channels of one z together, each followed by the list of its values where it is
+stored as :mod:`~oncoseg_core.prepared.levels`), then those of each mask (packed to bits; a slice
 without a voxel takes no bytes), then a :mod:`~oncoseg_core.prepared.packed` block with the table of slices, and at the
 very end its place. A slice is read by its place, not through a memory map: a disk that goes away in the middle of a run
 is then an error that names the file, where a map would kill the process.
@@ -8,10 +9,11 @@ is then an error that names the file, where a map would kill the process.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 import blosc2
 import numpy as np
@@ -21,6 +23,7 @@ from isal import isal_zlib
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import DataError
 from oncoseg_core.geometry import Geometry
+from oncoseg_core.prepared.levels import few_levels
 from oncoseg_core.prepared.packed import pack, unpack
 from oncoseg_core.volume import BoolArray, Volume
 
@@ -30,7 +33,10 @@ LARGEST_SLICE = 2**31 - 1 - 1024
 
 _END = struct.Struct("<QQ8s")
 _END_MAGIC = b"oncocase"
-_PACKED_BITS = {"filters": [blosc2.Filter.NOFILTER], "typesize": 1}
+Place: TypeAlias = tuple[int, int, int]
+"""Where a piece begins, its size and its checksum."""
+
+NOTHING: Place = (0, 0, 0)
 
 
 def write_case_file(path: Path, volume: Volume, masks: Mapping[str, BoolArray], facts: Mapping[str, Any]) -> None:
@@ -51,16 +57,16 @@ def write_case_file(path: Path, volume: Volume, masks: Mapping[str, BoolArray], 
     tables: dict[str, npt.NDArray[Any]] = {}
     counts = np.zeros((len(masks), voxels.shape[1]), dtype=np.int64)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        filters = {"filters": [blosc2.Filter.BITSHUFFLE], "typesize": voxels.dtype.itemsize}
         little = voxels.dtype.newbyteorder("<")
-        planes = (np.ascontiguousarray(voxels[:, z], dtype=little) for z in range(voxels.shape[1]))
-        tables["image"] = np.array([_append(stream, plane, filters) for plane in planes], dtype=np.uint64)
+        pieces = [_append_plane(stream, np.ascontiguousarray(voxels[:, z], little)) for z in range(voxels.shape[1])]
+        tables["image"] = np.array([piece for piece, _ in pieces], dtype=np.uint64)
+        tables["values"] = np.array([values for _, values in pieces], dtype=np.uint64)
         for number, mask in enumerate(masks.values()):
             places = []
             for z, plane in enumerate(mask):
                 counts[number, z] = np.count_nonzero(plane)
-                bits = np.packbits(plane) if counts[number, z] else None
-                places.append((0, 0, 0) if bits is None else _append(stream, bits, _PACKED_BITS))
+                full = counts[number, z] > 0
+                places.append(_append(stream, np.packbits(plane), blosc2.Filter.NOFILTER) if full else NOTHING)
             tables[f"mask {number}"] = np.array(places, dtype=np.uint64)
         tables["foreground"] = counts
         tail = pack(
@@ -97,9 +103,28 @@ def _check(volume: Volume, masks: Mapping[str, BoolArray]) -> None:
             )
 
 
-def _append(stream: BinaryIO, array: npt.NDArray[Any], filters: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Compress and write a piece; its place, size and checksum."""
-    piece = blosc2.compress2(array, codec=blosc2.Codec.ZSTD, clevel=1, filters_meta=[0], nthreads=1, **filters)
+def _append_plane(stream: BinaryIO, plane: npt.NDArray[Any]) -> tuple[Place, Place]:
+    """Write a slice of the image, as it is or as codes and their values."""
+    if plane.dtype.kind != "f" or plane.dtype.itemsize < 4:
+        return _append(stream, plane, blosc2.Filter.BITSHUFFLE), NOTHING
+    levels = few_levels(plane)
+    if levels is None:
+        return _append(stream, plane, blosc2.Filter.SHUFFLE), NOTHING
+    codes = _append(stream, levels.codes, blosc2.Filter.BITSHUFFLE)
+    return codes, _append(stream, levels.values, blosc2.Filter.SHUFFLE)
+
+
+def _append(stream: BinaryIO, array: npt.NDArray[Any], order: blosc2.Filter) -> Place:
+    """Compress and write a piece."""
+    piece = blosc2.compress2(
+        array,
+        codec=blosc2.Codec.ZSTD,
+        clevel=1,
+        filters=[order],
+        filters_meta=[0],
+        typesize=array.dtype.itemsize,
+        nthreads=1,
+    )
     place = stream.tell()
     stream.write(piece)
     return place, len(piece), isal_zlib.crc32(piece)
@@ -149,7 +174,13 @@ class CaseFile:
             DataError: the file is damaged, or cannot be read.
         """
         data = self._piece("image", index)
-        if len(data) != self.dtype.itemsize * int(np.prod(self._plane)):
+        if self._tables["values"][index][1]:
+            values = np.frombuffer(self._piece("values", index), self.dtype)
+            size = len(data) // math.prod(self._plane)
+            plane: npt.NDArray[np.generic] = values[np.frombuffer(data, f"<u{size}")].reshape(self._plane)
+            plane.setflags(write=False)
+            return plane
+        if len(data) != self.dtype.itemsize * math.prod(self._plane):
             raise self._damaged("image", index)
         return np.frombuffer(data, self.dtype).reshape(self._plane)
 

@@ -98,7 +98,7 @@ class CasePreparer:
             return Skipped(case.case_id, f"{case.images[0]}: needs more memory than there is; use fewer --workers")
         except Exception as error:  # noqa: BLE001 - the adapter is anybody's
             return Skipped(case.case_id, " ".join(f"{case.images[0]}: {type(error).__name__}: {error}".split()))
-        row = Row(key, record, file.shape[1], file.facts["content_hash"], tuple(file.targets), file.foreground)
+        row = Row(key, record, file.shape[1], file.facts["content_hash"], tuple(file.targets), file.foreground.copy())
         return Done(row, kept, _cut_across(file.geometry) and file.facts["physical"])
 
     def _key(self, record: bytes, states: list[list[str | int]], normalization: Normalization) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import threading
 from collections import Counter
@@ -29,6 +30,8 @@ from oncoseg_core.prepared.one_case import CasePreparer, Done, Job, Skipped
 from oncoseg_core.registry import Registry
 
 LOCK = ".lock"
+_OURS = re.compile(rf"(\.partial-)?[0-9a-f]{{32}}{re.escape(SUFFIX)}$")
+
 AHEAD = 4
 """Cases handed out per process, so that none waits and few are lost when a run ends early."""
 
@@ -54,7 +57,8 @@ def prepare_dataset(
         registry: what is installed; other processes find the same for themselves.
         job: the dataset, the store's folder and the settings.
         root: the folder of the dataset, as it was downloaded.
-        workers: processes; 1 works in this one.
+        workers: processes; 1 works in this one. A program of one's own that asks for more needs
+            ``if __name__ == "__main__":`` around what it does.
         progress: called as ``progress("cases", done, total)``.
 
     Returns:
@@ -216,10 +220,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path, unneeded: Callable[[str], bool]) -> None:
-    """Remove files of cases by name."""
+    """Remove files of cases by name; whatever else lies there is not touched."""
     with contextlib.suppress(FileNotFoundError):
-        for group in os.scandir(folder / CASES):
+        for group in (entry for entry in os.scandir(folder / CASES) if entry.is_dir()):
             for entry in os.scandir(group.path):
-                if unneeded(entry.name):
+                if _OURS.match(entry.name) and unneeded(entry.name):
                     with contextlib.suppress(OSError):
                         Path(entry.path).unlink()

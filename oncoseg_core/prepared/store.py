@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from oncoseg_core.normalization import Normalization
     from oncoseg_core.prepared.case_file import CaseFile
 
-OPEN_CASES = 64
+OPEN_CASES = 32
 """Of so many cases the tables are kept, the most recently used; no file stays open."""
 
 
