@@ -134,6 +134,11 @@ def content(folder):
     }
 
 
+def finished(folder):
+    """The files of cases that bear their final name."""
+    return list(folder.glob("cases/*/[0-9a-f]*.case"))
+
+
 def test_the_store_holds_what_the_adapter_loads(tmp_path, root):
     report = prepare(tmp_path / "store", root)
     assert (report.prepared, report.kept, report.skipped, report.across) == (4, 0, [], [])
@@ -372,7 +377,7 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def program(tmp_path, toy, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(toy))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(toy), os.environ.get("PYTHONPATH")])))
     path = tmp_path / "main.py"
     path.write_text(MAIN)
     return [sys.executable, str(path)]
@@ -388,14 +393,15 @@ def test_kill_9_leaves_nothing_that_is_read_and_a_rerun_completes_the_store(tmp_
     for workers in (1, 2, 1):
         process = subprocess.Popen([*program, str(folder), str(root), str(workers)])
         moment = time.monotonic() + 20
-        started = len(list(folder.rglob("*.case")))
-        while len(list(folder.rglob("*.case"))) <= started < 8 and time.monotonic() < moment:
+        started = len(finished(folder))
+        while len(finished(folder)) <= started < 8 and time.monotonic() < moment:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
         children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        assert len(children) >= (workers if workers > 1 else 0)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        for path in folder.rglob("*.case"):
+        for path in finished(folder):
             one_case.CaseFile(path)
         if not (folder / INDEX).exists():
             with pytest.raises(DataError, match="was not prepared to the end"):
@@ -423,6 +429,8 @@ def test_a_full_disk_ends_the_run_in_one_line_and_leaves_whole_files_only(tmp_pa
     assert line.startswith(f"StorageError: cannot write {folder}")
     assert not (folder / INDEX).exists()
     assert not list(folder.rglob(".partial-*"))
+    for path in finished(folder):
+        one_case.CaseFile(path)
     assert prepare(folder, root).kept == (1 if limit == 6_000 else 0)
 
 
