@@ -39,6 +39,9 @@ PLAIN = {
 }
 """NIfTI-1 datatype codes of one real number per voxel (nifti1.h)."""
 
+HEADER_BYTES = 352
+"""Of a NIfTI-1 file in one piece, with the four bytes that tell of extensions (nifti1.h)."""
+
 CHUNK = 1 << 20
 
 
@@ -81,6 +84,8 @@ def plain_voxels(path: Path, reader: Any) -> npt.NDArray[np.generic] | None:
     kind = PLAIN.get(int(reader.GetMetaData("datatype")))
     scale = [float(reader.GetMetaData(key)) for key in ("scl_slope", "scl_inter")]
     if kind is None or scale not in ([1.0, 0.0], [0.0, 0.0]) or reader.GetNumberOfComponents() != 1:
+        return None
+    if float(reader.GetMetaData("vox_offset")) < HEADER_BYTES:  # wrong: ITK has its own idea where the voxels begin
         return None
     voxels: npt.NDArray[Any] = np.empty(tuple(reader.GetSize())[::-1], dtype=kind)
     with _reading(path) as stream:

@@ -238,6 +238,16 @@ def test_a_slope_or_intercept_is_applied_as_itk_does(tmp_path, slope, intercept,
     assert np.array_equal(voxels[0], expected)
 
 
+@pytest.mark.parametrize("offset", [0, 348, 352, 368])
+def test_voxels_begin_where_itk_says(tmp_path, offset):
+    path = write(tmp_path / "a.nii", np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.array(offset, "<f4").tobytes()  # vox_offset (nifti1.h)
+    path.write_bytes(content[:352] + bytes(16) + content[352:])
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert np.array_equal(read_volume(path, "ct").voxels[0], expected)
+
+
 def test_a_gzip_whose_content_is_changed_is_refused(tmp_path):
     """A wrong voxel in a stored (not deflated) block unpacks well; only the checksum at the end tells."""
     content = write(tmp_path / "a.nii", np.zeros((40, 64, 64), np.int16)).read_bytes()
