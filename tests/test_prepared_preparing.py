@@ -17,7 +17,7 @@ import pytest
 import SimpleITK as sitk
 
 from oncoseg_core.content_hash import content_hash
-from oncoseg_core.errors import ConfigError, DataError, RunError, StorageError, UnknownComponentError
+from oncoseg_core.errors import ConfigError, DataError, ImageReadError, RunError, StorageError, UnknownComponentError
 from oncoseg_core.geometry import Geometry
 from oncoseg_core.normalization import Normalization
 from oncoseg_core.path_settings import PathSettings
@@ -25,8 +25,9 @@ from oncoseg_core.prepared import PreparedStore, one_case, packed
 from oncoseg_core.prepared.index import INDEX
 from oncoseg_core.prepared.one_case import Job
 from oncoseg_core.prepared.preparing import prepare_dataset
+from oncoseg_core.prepared.sources import source_states
 from oncoseg_core.preprocess import Preprocessor, mask_to_model
-from oncoseg_core.records import DatasetSpec, LoraSpec, ModelSpec
+from oncoseg_core.records import Case, DatasetSpec, LoraSpec, ModelSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_core.volume import Volume
 
@@ -198,6 +199,24 @@ def test_a_second_run_reads_nothing_again_and_a_changed_source_is_made_anew(tmp_
     (root / "image0.nrrd").unlink()
     assert prepare(folder, root).prepared == 0
     assert len(PreparedStore.open(folder)) == 3
+
+
+@pytest.mark.parametrize(("image", "beside"), [("a.mhd", "a.raw"), ("a.nhdr", "a.raw.gz"), ("series", "series/2.dcm")])
+def test_files_behind_a_header_and_in_a_folder_count_as_sources(tmp_path, image, beside):
+    (tmp_path / "series").mkdir()
+    for path in (tmp_path / beside, tmp_path / "other.raw", tmp_path / "series" / "1.dcm"):
+        path.write_text("1")
+    if image != "series":
+        (tmp_path / image).write_text("header")
+    case = Case(dataset="d", case_id="c", patient_id="p", modality="ct", images=(tmp_path / image,))
+    before = source_states(case)
+    (tmp_path / "other.raw").write_text("another case's")
+    assert source_states(case) == before
+    (tmp_path / beside).write_text("changed")
+    assert source_states(case) != before
+    (tmp_path / image).rename(tmp_path / "elsewhere")
+    with pytest.raises(ImageReadError, match=f"{image}: No such file"):
+        source_states(case)
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_kept(tmp_path, root, monkeypatch):
