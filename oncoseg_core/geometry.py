@@ -110,6 +110,23 @@ class Geometry:
                 "origin, spacing or direction differ; check that they belong together"
             )
 
+    def to_lps(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """Turn the last three axes ``(..., z, y, x)`` of an array to those of the patient that they are nearest to.
+
+        In the result z grows to the head, y to the back and x to the left, however the array is stored; a view, no
+        copy, nothing is resampled.
+        """
+        direction = self.direction
+        # axes[i]: the patient's axis (0 left, 1 back, 2 head) that index i (x, y, z) runs along.
+        axes = max(
+            itertools.permutations(range(3)), key=lambda order: sum(abs(direction[order[i], i]) for i in range(3))
+        )
+        leading = array.ndim - 3
+        turned = np.transpose(array, (*range(leading), *(leading + 2 - axes.index(axis) for axis in (2, 1, 0))))
+        steps = [1 if self.affine[axis, axes.index(axis)] > 0 else -1 for axis in (2, 1, 0)]
+        head, back, left = (slice(None, None, step) for step in steps)
+        return turned[..., head, back, left]
+
     @cached_property
     def view(self) -> PlaneView:
         """How a slice along the array's z axis is turned to be seen upright (see :class:`PlaneView`)."""

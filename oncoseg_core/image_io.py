@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import DataError, ImageReadError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.nifti import lost_by_itk, without_twin
+from oncoseg_core.nifti import lost_by_itk, plain_voxels, without_twin
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
 
@@ -173,9 +173,14 @@ def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[
         with without_twin(path) as alone, _silent_codecs():
             reader.SetFileName(str(alone))
             reader.ReadImageInformation()
-            if not (channels_last_axis and reader.GetDimension() == 4 and _suffix(path) in NIFTI_SUFFIXES):
+            nifti = _suffix(path) in NIFTI_SUFFIXES
+            if not (nifti and channels_last_axis and reader.GetDimension() == 4):
                 _require_two_or_three_axes(reader, path)
-            lost = lost_by_itk(path, reader) if _suffix(path) in NIFTI_SUFFIXES else None
+            plain = plain_voxels(path, reader) if nifti else None
+            if plain is not None:
+                voxels = plain if plain.ndim == 4 else plain[np.newaxis]
+                return voxels, _geometry(reader, picture=False), True
+            lost = lost_by_itk(path, reader) if nifti else None
             image = reader.Execute()
     except RuntimeError as error:
         raise ImageReadError(f"{path}: cannot be read: {_reason(error)}") from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -19,14 +18,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_core.channels import choose_channels
-from oncoseg_core.errors import DataError, PluginError
+from oncoseg_core.errors import PluginError
 from oncoseg_core.geometry import SliceGrid
-from oncoseg_core.image_io import require_finite
-from oncoseg_core.interfaces import Normalizer, Stats
-from oncoseg_core.mixed import ChannelwiseNormalizer
-from oncoseg_core.path_settings import PathSettings, parts_of
+from oncoseg_core.interfaces import Stats
+from oncoseg_core.normalization import Normalization
+from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.prompts import Box, MaskPrompt, Point, Prompt, check_on_slice
-from oncoseg_core.records import ModelSpec, NormalizerSpec
+from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Volume
 
@@ -51,18 +49,9 @@ class Preprocessor:
         self.modality = modality
         self.model = model
         settings = settings or PathSettings()
-        parts = parts_of(modality)
-        self._specs = [registry.get(NormalizerSpec, part) for part in parts]
-        built: dict[str, Normalizer] = {
-            part: registry.build(NormalizerSpec, part, settings.normalizers.get(part)) for part in sorted(set(parts))
-        }
-        self.normalizer: Normalizer = (
-            built[modality] if len(parts) == 1 else ChannelwiseNormalizer([built[part] for part in parts])
-        )
-        self.settings = PathSettings(
-            normalizers={part: normalizer.settings.model_dump(mode="json") for part, normalizer in built.items()},
-            channels=settings.channels,
-        )
+        self.normalization = Normalization(registry, modality, settings.normalizers)
+        self.normalizer = self.normalization.normalizer
+        self.settings = PathSettings(normalizers=self.normalization.settings, channels=settings.channels)
         self._identity = json.dumps(
             [modality, self.settings.model_dump(mode="json"), model.input_size, model.input_range]
         )
@@ -73,21 +62,7 @@ class Preprocessor:
         Raises:
             DataError: a header lacks what is needed; the message names it.
         """
-        if not volume.headers:
-            return volume
-        channels = len(volume.voxels)
-        headers = volume.headers * channels if len(volume.headers) == 1 else volume.headers
-        normalizers = (
-            self.normalizer.normalizers
-            if isinstance(self.normalizer, ChannelwiseNormalizer)
-            else (self.normalizer,) * channels
-        )
-        calibrated = [
-            normalizer.calibrate(volume.voxels[number : number + 1], header)
-            for number, (normalizer, header) in enumerate(zip(normalizers, headers, strict=True))
-        ]
-        voxels = calibrated[0] if channels == 1 else np.concatenate(calibrated)
-        return replace(volume, voxels=np.ascontiguousarray(voxels), headers=())
+        return self.normalization.calibrated(volume)
 
     def fit(self, volume: Volume) -> Stats:
         """Learn the normalizer's statistics from the whole volume, once.
@@ -96,13 +71,8 @@ class Preprocessor:
             DataError: the volume is not calibrated, holds NaN or infinite voxels, or has channels of which it is not
                 said which three to take.
         """
-        if volume.headers:
-            raise DataError(f"{volume.name}: its values are as the file stores them; calibrate it first")
         self.channels(volume)
-        channels = range(len(volume.voxels))
-        whole = self._specs * len(channels) if len(self._specs) == 1 else self._specs
-        require_finite(volume, [c for c, spec in zip(channels, whole, strict=False) if not spec.accepts_nan])
-        return self.normalizer.fit(volume.voxels)
+        return self.normalization.fit(volume)
 
     def channels(self, volume: Volume) -> tuple[int, int, int]:
         """The indices of the three channels of this volume that the model sees.
@@ -110,7 +80,8 @@ class Preprocessor:
         Raises:
             DataError: as for :func:`oncoseg_core.channels.choose_channels`.
         """
-        spec = self._specs[0] if len(self._specs) == 1 else None
+        specs = self.normalization.specs
+        spec = specs[0] if len(specs) == 1 else None
         return choose_channels(self.settings.channels, spec, len(volume.voxels), volume.channel_names, volume.name)
 
     def grid(self, volume: Volume) -> SliceGrid:
@@ -129,9 +100,22 @@ class Preprocessor:
         chosen = self.channels(volume)
         different = sorted(set(chosen))
         upright = grid.view.apply(normalised[different]).copy()
-        image = _resize(torch.from_numpy(upright), grid.letterbox.scaled).clamp(0.0, 1.0)
+        resized = _resize(torch.from_numpy(upright), grid.letterbox.scaled).numpy()
+        image = upright if resized.shape == upright.shape else np.clip(resized, 0.0, 1.0)
+        return torch.from_numpy(self._in_model_range(image[[different.index(channel) for channel in chosen]], grid))
+
+    def _in_model_range(self, image: npt.NDArray[np.generic], grid: SliceGrid) -> npt.NDArray[np.float32]:
+        """Pad with 0 at the bottom and right, and map [0, 1] to the model's range.
+
+        In numpy: torch would share so little work among its threads, and wait for the slowest.
+        """
         low, high = self.model.input_range
-        return (_pad(image, grid.size) * (high - low) + low)[[different.index(channel) for channel in chosen]]
+        square = np.full((3, grid.size, grid.size), low, np.float32)
+        rows, columns = image.shape[1:]
+        used = square[:, :rows, :columns]
+        np.multiply(image, high - low, out=used)
+        used += low
+        return square
 
     def slice_key(self, volume: Volume, index: int, stats: Stats) -> str:
         """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grid."""

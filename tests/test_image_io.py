@@ -3,6 +3,7 @@
 import gzip
 import subprocess
 import sys
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -201,6 +202,70 @@ def test_big_endian_and_scaled_nifti(tmp_path):
     nibabel.save(scaled, tmp_path / "scaled.nii")
     expected = nibabel.load(tmp_path / "scaled.nii").get_fdata().T
     assert np.array_equal(read_volume(tmp_path / "scaled.nii", "ct").voxels[0], expected)
+
+
+NIFTI_DTYPES = ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("endianness", "<>")
+@pytest.mark.parametrize("dtype", NIFTI_DTYPES)
+def test_voxels_read_in_one_pass_are_those_of_two_independent_readers(tmp_path, dtype, endianness, suffix):
+    raw = np.random.default_rng(0).bytes(70 * 60 * 50 * np.dtype(dtype).itemsize)  # several chunks of the file
+    image = np.nan_to_num(np.frombuffer(raw, dtype).reshape(70, 60, 50), nan=1, posinf=2, neginf=3)
+    nifti = nibabel.Nifti1Image(image.T, np.eye(4), nibabel.Nifti1Header(endianness=endianness), dtype=dtype)
+    path = tmp_path / f"a{suffix}"
+    nibabel.save(nifti, path)
+    voxels = read_volume(path, "ct").voxels
+    assert voxels.dtype == np.dtype(dtype)
+    assert voxels.dtype.isnative
+    assert voxels.flags.c_contiguous
+    assert np.array_equal(voxels[0], image)
+    assert np.array_equal(voxels[0], np.asarray(nibabel.load(path).dataobj).T)
+    assert np.array_equal(voxels[0], sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0, 0), (1, 5), (2, 0), (0.5, -3), (0, 7), (np.nan, np.nan)])
+@pytest.mark.parametrize("dtype", ["i2", "f4"])
+def test_a_slope_or_intercept_is_applied_as_itk_does(tmp_path, slope, intercept, dtype):
+    path = write(tmp_path / "a.nii", np.arange(60).reshape(3, 4, 5).astype(dtype))
+    content = bytearray(path.read_bytes())
+    content[112:120] = np.array([slope, intercept], "<f4").tobytes()  # scl_slope and scl_inter (nifti1.h)
+    path.write_bytes(content)
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    voxels = read_volume(path, "ct").voxels
+    assert voxels.dtype == expected.dtype
+    assert np.array_equal(voxels[0], expected)
+
+
+@pytest.mark.parametrize("offset", [0, 348, 352, 368])
+def test_voxels_begin_where_itk_says(tmp_path, offset):
+    path = write(tmp_path / "a.nii", np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    content = bytearray(path.read_bytes())
+    content[108:112] = np.array(offset, "<f4").tobytes()  # vox_offset (nifti1.h)
+    path.write_bytes(content[:352] + bytes(16) + content[352:])
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    assert np.array_equal(read_volume(path, "ct").voxels[0], expected)
+
+
+def test_a_gzip_whose_content_is_changed_is_refused(tmp_path):
+    """A wrong voxel in a stored (not deflated) block unpacks well; only the checksum at the end tells."""
+    content = write(tmp_path / "a.nii", np.zeros((40, 64, 64), np.int16)).read_bytes()
+    packed = bytearray(gzip.compress(content, compresslevel=0))
+    packed[-20] ^= 1
+    (tmp_path / "b.nii.gz").write_bytes(packed)
+    with pytest.raises(ImageReadError, match=r"b\.nii\.gz: is cut short or damaged"):
+        read_volume(tmp_path / "b.nii.gz", "ct")
+
+
+def test_reading_a_nifti_takes_the_memory_of_its_voxels(tmp_path):
+    image = np.random.default_rng(0).integers(-1000, 1000, (64, 256, 256)).astype(np.int16)
+    path = write(tmp_path / "a.nii.gz", image)
+    tracemalloc.start()
+    read_volume(path, "ct")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < image.nbytes + 4 * 1024**2
 
 
 def test_four_axes_are_refused_with_their_sizes(tmp_path):

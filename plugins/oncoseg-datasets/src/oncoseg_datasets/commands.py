@@ -1,4 +1,4 @@
-"""``oncoseg datasets``: what there is, what a record says, and whether a copy is sound."""
+"""``oncoseg datasets``: what there is, what a record says, whether a copy is sound, and making it ready."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from oncoseg_core.config import apply_overrides
 from oncoseg_core.records import Case, DatasetSpec, NormalizerSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_datasets.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
+from oncoseg_datasets.prepare import prepare
 
 if TYPE_CHECKING:
     from oncoseg_datasets.checking import Report
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
-    help="Datasets: what there is and where to get it; whether a copy is sound.\n\nExample: oncoseg datasets list",
+    help="Datasets: what there is, whether a copy is sound, making it ready.\n\nExample: oncoseg datasets list",
 )
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -108,6 +109,9 @@ def check_copy(
             typer.echo(f"preview: {preview}")
     if report.failed:
         raise typer.Exit(1)
+
+
+app.command()(prepare)
 
 
 def _shown(cases: Sequence[Case]) -> Iterator[Case]:

@@ -77,5 +77,5 @@ def oncoseg_commands() -> Iterator[CommandSpec]:
     yield CommandSpec(
         name="datasets",
         factory="oncoseg_datasets.commands:app",
-        summary="List the datasets, look at one, check a copy of it",
+        summary="List the datasets, look at one, check a copy of it, make it ready for training",
     )
