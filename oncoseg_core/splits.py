@@ -204,12 +204,17 @@ class FrozenSplit:
             raise DataError(f"{name}: the split is of other cases than the data: {'; '.join(told)}")
 
 
-def split_cases(cases: Sequence[SplitCase], settings: OfficialSplit | MadeSplit | FileSplit) -> FrozenSplit:
+def split_cases(
+    cases: Sequence[SplitCase],
+    settings: OfficialSplit | MadeSplit | FileSplit,
+    whole: Mapping[str, Side] | None = None,
+) -> FrozenSplit:
     """Split labelled cases as the settings say.
 
     Args:
         cases: all labelled cases of all datasets of a run, in any order.
         settings: how.
+        whole: the side of datasets all of whose cases go to one; a frozen split does not ask.
 
     Raises:
         DataError: a patient is on two sides, a side stays empty, or a frozen split does not match the cases.
@@ -218,13 +223,14 @@ def split_cases(cases: Sequence[SplitCase], settings: OfficialSplit | MadeSplit 
         split = FrozenSplit.read(settings.file)
         split.require_matches(cases, str(settings.file))
         return split
+    whole = whole or {}
     chosen: dict[tuple[str, str], Side] = {}
     if isinstance(settings, MadeSplit):
-        for dataset in sorted({case.dataset for case in cases}):
+        for dataset in sorted({case.dataset for case in cases} - whole.keys()):
             chosen |= _make([case for case in cases if case.dataset == dataset], settings)
     sides: dict[Side, dict[str, dict[str, list[str]]]] = {}
     for case in cases:
-        side = chosen.get((case.dataset, case.patient_id), case.split or "unused")
+        side = whole.get(case.dataset) or chosen.get((case.dataset, case.patient_id)) or case.split or "unused"
         sides.setdefault(side, {}).setdefault(case.dataset, {}).setdefault(case.patient_id, []).append(case.case_id)
     return FrozenSplit(_sorted_sides(sides), settings.model_dump(mode="json"))
 

@@ -15,6 +15,7 @@ from oncoseg_trainer.settings import TrainSettings
 CONFIG_FILE = "config.yaml"
 CHECKPOINT_FILE = "checkpoint.pt"
 SUMMARY_FILE = "summary.json"
+SPLIT_FILE = "split.json"
 
 
 def choose_folder(settings: TrainSettings, *, resume: bool) -> Path:

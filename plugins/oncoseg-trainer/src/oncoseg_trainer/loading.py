@@ -1,0 +1,154 @@
+"""The stream of micro-batches: made when asked for, or ahead of time by worker processes. It is the same stream."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+
+from oncoseg_core.errors import OncoSegError, RunError
+from oncoseg_trainer.data import Sample, SampleMaker
+from oncoseg_trainer.plan import Plan
+from oncoseg_trainer.sampling import Draw, Sampler
+
+T = TypeVar("T")
+
+Request = tuple[int, list[Draw]]
+"""An epoch, and the samples of one micro-batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A micro-batch; ``number`` is that of its first sample within the epoch's sampler."""
+
+    number: int
+    samples: list[Sample]
+
+
+class BatchStream:
+    """The micro-batches of this process, in order, from one step to the end of the run.
+
+    Workers are started afresh, not forked, so that they share nothing with this process: what they get is the names of
+    cases, and each reads for itself. At most two batches a worker are ready ahead. Close it, or use it with ``with``.
+
+    Args:
+        maker: makes the samples.
+        sampler: says which.
+        plan: says which of them are this process's.
+        steps: from and to, in optimizer steps.
+        workers: how many processes.
+
+    Attributes:
+        waited: seconds that were spent waiting for batches.
+    """
+
+    def __init__(self, maker: SampleMaker, sampler: Sampler, plan: Plan, steps: range, workers: int) -> None:
+        self._maker = maker
+        self._requests = _Requests(sampler, plan, steps)
+        self._workers = workers
+        self._batches: Iterator[Batch] | None = None
+        self.waited = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batches = None  # ends the workers
+
+    def __next__(self) -> Batch:
+        """The next micro-batch.
+
+        Raises:
+            OncoSegError: a sample could not be made, wherever that was tried.
+            RunError: a worker died.
+        """
+        started = time.perf_counter()
+        try:
+            if self._batches is None:
+                self._batches = self._start()
+            return next(self._batches)
+        finally:
+            self.waited += time.perf_counter() - started
+
+    def _start(self) -> Iterator[Batch]:
+        if not self._workers:
+            return (_made(self._maker, *request) for request in self._requests)
+        loader: DataLoader[Any] = DataLoader(
+            _InWorker(self._maker),
+            batch_size=None,  # a request is a whole micro-batch
+            sampler=self._requests,
+            num_workers=self._workers,
+            multiprocessing_context="spawn",
+            collate_fn=_unchanged,
+        )
+        with _signals_blocked():
+            return _raising(iter(loader))
+
+
+@dataclass(frozen=True, eq=False)
+class _Requests(Iterable[Request]):
+    """What has to be made, in order."""
+
+    sampler: Sampler
+    plan: Plan
+    steps: range
+
+    def __iter__(self) -> Iterator[Request]:
+        for number in self.steps:
+            step = self.plan.step(number)
+            for batch in step.batches:
+                yield step.epoch, [self.sampler.draw(step.epoch, position) for position in batch]
+
+
+class _InWorker(Dataset[Any]):
+    """What a worker does with a request. Our own errors come back as values, to be raised in one line."""
+
+    def __init__(self, maker: SampleMaker) -> None:
+        self._maker = maker
+
+    def __getitem__(self, request: Any) -> Batch | OncoSegError:
+        try:
+            return _made(self._maker, *request)
+        except OncoSegError as error:
+            return error
+
+
+def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
+    return Batch(draws[0].number, [maker.make(draw, epoch) for draw in draws])
+
+
+def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
+                raise
+            raise RunError(
+                "a data worker died (out of memory?); go on with --resume, and with fewer training.workers"
+            ) from error
+        if isinstance(batch, OncoSegError):
+            raise batch
+        yield batch
+
+
+def _unchanged(value: T) -> T:
+    return value
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C and SIGTERM: the run finishes its step and ends them itself."""
+    blocked = (signal.SIGINT, signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
