@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Self, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -146,6 +147,7 @@ def _unchanged(value: T) -> T:
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
     """Processes started meanwhile never see Ctrl-C and SIGTERM: the run finishes its step and ends them itself."""
+    resource_tracker.ensure_running()  # started later, it would unblock them
     blocked = (signal.SIGINT, signal.SIGTERM)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
