@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
 from typing import Any, Self, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -35,7 +36,7 @@ class BatchStream:
     """The micro-batches of this process, in order, from one step to the end of the run.
 
     Workers are started afresh, not forked, so that they share nothing with this process: what they get is the names of
-    cases, and each reads for itself. At most two batches a worker are ready ahead. Close it, or use it with ``with``.
+    cases, and each reads for itself. At most two batches a worker are ready ahead. Use it with ``with``.
 
     Args:
         maker: makes the samples.
@@ -53,20 +54,35 @@ class BatchStream:
         self._requests = _Requests(sampler, plan, steps)
         self._workers = workers
         self._batches: Iterator[Batch] | None = None
+        self._loading: Any = None
         self.waited = 0.0
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._batches = None  # ends the workers
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """End the workers.
+
+        Raises:
+            RunError: one of them died. The loader says so whatever the process is doing at that moment.
+        """
+        self._batches = None
+        died = self._loading is not None and _tells_of_a_death(error, self._loading._workers)  # noqa: SLF001
+        if self._loading is not None:
+            # Not left to the garbage collector: an error's traceback would keep the workers, and the loader's watch
+            # over them, which raises wherever it likes.
+            self._loading._shutdown_workers()  # noqa: SLF001
+            self._loading = None
+        if died:
+            raise RunError(
+                "a data worker died (out of memory?); go on with --resume, and with fewer training.workers"
+            ) from error
 
     def __next__(self) -> Batch:
         """The next micro-batch.
 
         Raises:
             OncoSegError: a sample could not be made, wherever that was tried.
-            RunError: a worker died.
         """
         started = time.perf_counter()
         try:
@@ -88,7 +104,8 @@ class BatchStream:
             collate_fn=_unchanged,
         )
         with _signals_blocked():
-            return _raising(iter(loader))
+            self._loading = iter(loader)
+        return _raising(self._loading)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,20 +141,21 @@ def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
-    while True:
-        try:
-            batch = next(batches)
-        except StopIteration:
-            return
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error) or "exited unexpectedly" not in str(error):
-                raise
-            raise RunError(
-                "a data worker died (out of memory?); go on with --resume, and with fewer training.workers"
-            ) from error
+    for batch in batches:
         if isinstance(batch, OncoSegError):
             raise batch
         yield batch
+
+
+def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
+    """Whether an error is the death of a worker: torch's own word, or a broken connection to one that is gone."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker (pid")
+    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        return False
+    for worker in workers:
+        worker.join(timeout=1 / len(workers))  # it may be about to go
+    return not all(worker.is_alive() for worker in workers)
 
 
 def _unchanged(value: T) -> T:
