@@ -61,7 +61,7 @@ class OpenDataset(Protocol):
         preprocessors: Mapping[str, Preprocessor],
         memory_bytes: int,
     ) -> CaseSource:
-        """Some of the cases, reduced to the chosen targets."""
+        """Some of the cases, reduced to the chosen targets; ``preprocessors`` are those of their modalities."""
 
 
 class FolderDataset:
@@ -174,7 +174,8 @@ class ChosenDataset:
             DataError: a prepared store was made with other settings than the run's.
         """
         targets = tuple(dict.fromkeys(target for row in rows for target in row.targets))
-        return self.dataset.source([row.number for row in rows], targets, preprocessors, memory_bytes), targets
+        own = {modality: preprocessors[modality] for modality in sorted({row.modality for row in rows})}
+        return self.dataset.source([row.number for row in rows], targets, own, memory_bytes), targets
 
 
 @dataclass(frozen=True, eq=False)

@@ -59,13 +59,13 @@ class StoreDataset:
         preprocessors: Mapping[str, Preprocessor],
         memory_bytes: int,  # noqa: ARG002 - nothing is kept: a slice is read when it is asked for
     ) -> StoreSource:
-        """Some of the cases.
+        """Some of the cases; ``preprocessors`` are those of their modalities.
 
         Raises:
             DataError: the statistics in the store were fitted with other settings than the run's.
         """
-        for modality in sorted({self.record(number).modality for number in numbers}):
-            self._store.require(preprocessors[modality].normalization)
+        for preprocessor in preprocessors.values():
+            self._store.require(preprocessor.normalization)
         return StoreSource(self._store, np.array(numbers, dtype=np.int64), tuple(targets))
 
 
