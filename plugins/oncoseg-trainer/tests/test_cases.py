@@ -7,6 +7,7 @@ from oncoseg_core.errors import ConfigError, DataError
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.data_settings import DataSettings
+from oncoseg_trainer.jsonl import JsonlTracker, read_metrics
 from oncoseg_trainer.settings import TrainSettings
 
 
@@ -131,3 +132,16 @@ def test_other_keys_about_data_are_checked(key, value, message):
     given = {"name": "n", "output": "o", "data": {"dataset": "a"}, "model": {"name": "m"}, key: value}
     with pytest.raises(ConfigError, match=message):
         validate(TrainSettings, given, "c")
+
+
+def test_scores_of_two_datasets_with_one_case_id_are_not_taken_for_repeats(tmp_path):
+    """A run that died while it logged the scores of a step logs the rest when it is resumed."""
+    row = {"event": "score", "case": "case1", "target": "tumour", "dice": 0.5}
+    first = JsonlTracker(run_directory=tmp_path)
+    first.start({}, None)
+    first.metrics(4, {"dataset": "a", **row})
+    again = JsonlTracker(run_directory=tmp_path)
+    again.start({}, 4)
+    for dataset in ("a", "b"):
+        again.metrics(4, {"dataset": dataset, **row})
+    assert [row["dataset"] for row in read_metrics(tmp_path / "metrics.jsonl")] == ["a", "b"]

@@ -198,8 +198,11 @@ def test_scoring_what_was_trained_on_under_another_name_is_refused(toy, toy_conf
 
 
 def test_a_declared_overlap_is_refused_and_a_suspected_one_is_told(toy, toy_config, tmp_path, capsys):
+    config = pair(toy, toy_config, "toy-a", "toy-c")
+    for image in (tmp_path / "toy-c").glob("*.nrrd"):
+        image.unlink()  # it is refused before anything is read
     with pytest.raises(DataError, match=r"toy-c is toy-a \(declared in the test\)"):
-        run(pair(toy, toy_config, "toy-a", "toy-c"))
+        run(config)
     (tmp_path / "toy-c").rename(tmp_path / "before")
     outcome = run(pair(toy, toy_config, "toy-b", "toy-c"))
     assert outcome.summary["leakage"]["found"][0]["certain"] is False

@@ -168,6 +168,17 @@ def test_flips_are_exact():
         assert torch.equal(changed[:, height:], pixels[:, height:])
 
 
+@pytest.mark.parametrize("chosen", [{"rotate_degrees": 180}, {"scale": 0.5}, {"scale": 0.5, "elastic_px": 2}])
+def test_what_comes_in_from_outside_is_the_lowest_value(chosen):
+    pixels, mask = torch.ones(3, SIZE, SIZE), torch.ones(SIZE, SIZE)
+    augment = SpatialAugmentation(AugmentationSettings(**chosen), -1.0)
+    lowest = []
+    for seed in range(8):
+        changed, _ = augment(pixels, [mask], GRID, np.random.default_rng(seed))
+        lowest.append(float(changed.min()))
+    assert min(lowest) == pytest.approx(-1, abs=1e-5)
+
+
 def test_turning_and_scaling_go_the_documented_way():
     """A square grows with its scale; a quarter turn moves a mark off the middle by a quarter."""
     grid = SliceGrid.of(Geometry.from_parts((1, 64, 64)), SIZE)

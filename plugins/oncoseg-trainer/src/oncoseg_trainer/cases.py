@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -184,7 +184,11 @@ class ChosenCases:
 
     datasets: list[ChosenDataset]
     split: FrozenSplit
-    modalities: list[str] = field(default_factory=list)
+
+    @property
+    def modalities(self) -> list[str]:
+        """Those of the cases on both sides, sorted."""
+        return sorted({row.modality for row in (*self.train_rows(), *self.scored_rows())})
 
     def train_rows(self) -> Iterator[Row]:
         """All cases trained on."""
@@ -224,8 +228,6 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
             raise DataError(
                 f"no labelled case is in the split {side!r} with the targets {', '.join(targets)}{_advice(settings)}"
             )
-    used = (*chosen.train_rows(), *chosen.scored_rows())
-    chosen.modalities.extend(sorted({row.modality for row in used}))
     return chosen
 
 
