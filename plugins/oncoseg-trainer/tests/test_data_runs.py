@@ -11,7 +11,7 @@ import time
 import pytest
 import torch
 
-from oncoseg_core.errors import DataError, ImageReadError, RunError
+from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
 from oncoseg_core.lora import read_trained_on
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
@@ -150,6 +150,13 @@ def test_an_error_in_a_worker_is_the_same_one_line(mixed, tmp_path):
         if not image.name.endswith("-l.nrrd") and image.stem in {row.case_id for row in built.chosen.train_rows()}:
             image.unlink()
     with pytest.raises(ImageReadError, match=r"^\S+toy-a-\d\.nrrd: no such file$"):
+        built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
+
+
+def test_a_component_that_cannot_be_sent_to_a_worker_is_told(mixed, tmp_path):
+    built = started(mixed, tmp_path, "training.workers=1")
+    built.train_generator.draw = lambda: None
+    with pytest.raises(PluginError, match=r"cannot be sent to a worker process \(.*lambda.*set training\.workers to 0"):
         built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
 
-from oncoseg_core.errors import OncoSegError, RunError
+from oncoseg_core.errors import OncoSegError, PluginError, RunError
 from oncoseg_trainer.data import Sample, SampleMaker
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.sampling import Draw, Sampler
@@ -83,6 +84,7 @@ class BatchStream:
 
         Raises:
             OncoSegError: a sample could not be made, wherever that was tried.
+            PluginError: a component cannot be sent to a worker.
         """
         started = time.perf_counter()
         try:
@@ -103,6 +105,7 @@ class BatchStream:
             multiprocessing_context="spawn",
             collate_fn=_unchanged,
         )
+        _require_sendable(self._maker)
         with _signals_blocked():
             self._loading = iter(loader)
         return _raising(self._loading)
@@ -145,6 +148,18 @@ def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
         if isinstance(batch, OncoSegError):
             raise batch
         yield batch
+
+
+def _require_sendable(maker: SampleMaker) -> None:
+    """Find out before the first worker is started, which could not be ended tidily."""
+    try:
+        pickle.dumps(maker)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PluginError(
+            f"a dataset, normalizer or prompt generator cannot be sent to a worker process ({reason}): set "
+            "training.workers to 0, or have its plugin keep nothing that cannot be pickled"
+        ) from error
 
 
 def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
