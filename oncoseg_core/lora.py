@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
@@ -22,8 +23,9 @@ from safetensors import SafetensorError
 from torch import nn
 
 from oncoseg_core.atomic import atomic_path
-from oncoseg_core.errors import ConfigError, PluginError, UsageError, WeightsError, close_matches
+from oncoseg_core.errors import ConfigError, DataError, PluginError, UsageError, WeightsError, close_matches
 from oncoseg_core.interfaces import PromptableModel
+from oncoseg_core.leakage import TrainedOn
 from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.torchvision_guard import ensure_torchvision_imports
@@ -34,6 +36,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
 MANIFEST_FILE = "oncoseg.json"
+TRAINED_ON_FILE = "trained_on.txt"
 
 NORMALISATIONS = (
     nn.BatchNorm1d,
@@ -53,6 +56,7 @@ class AdapterManifest(BaseModel):
     """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it.
 
     ``paths`` are the settings of the image's path for each modality it was trained on: prediction must use the same.
+    ``datasets`` are those it was trained on, and None where that is not known; the hashes of their cases are a file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,6 +65,7 @@ class AdapterManifest(BaseModel):
     base_weights_sha256: str
     lora: LoraSettings
     paths: dict[str, PathSettings]
+    datasets: tuple[str, ...] | None = None
     versions: dict[str, str]
     files: dict[str, str]
 
@@ -128,18 +133,20 @@ def save_adapter(
     *,
     versions: Mapping[str, str],
     paths: Mapping[str, PathSettings],
+    trained_on: TrainedOn | None = None,
 ) -> None:
     """Write what was trained to a folder that PEFT can read too.
 
     ``adapter_model.safetensors`` and ``adapter_config.json`` are PEFT's; ``oncoseg.json`` says which model and base
     weights they belong to and what their hashes are, so that of an interrupted save there remains the old adapter, or
-    one that :func:`load_adapter` refuses.
+    one that :func:`load_adapter` refuses. ``trained_on.txt`` has the content hash of each case trained on.
 
     Args:
         model: a model from :func:`adapt`.
         directory: made when missing; an adapter in it is replaced.
         versions: names and versions of the software that trained it.
         paths: by modality, the settings of the path that the images took.
+        trained_on: the cases that it has seen, so that nobody scores it on them; not recorded when omitted.
 
     Raises:
         UsageError: the model is not adapted.
@@ -157,24 +164,24 @@ def save_adapter(
         WEIGHTS_FILE: safetensors.torch.save(tensors, metadata={"format": "pt"}),
         CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True).encode(),
     }
+    if trained_on is not None:
+        contents[TRAINED_ON_FILE] = trained_on.encode()
     manifest = AdapterManifest(
         model=base.spec.name,
         base_weights_sha256=base.weights_sha256,
         lora=cast("LoraSettings", model.lora_settings),
         paths=dict(paths),
+        datasets=None if trained_on is None else trained_on.datasets,
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     )
     contents[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode()
-    # All three are written before the first is renamed: a full disk leaves the old adapter as it was.
-    with (
-        atomic_path(directory / MANIFEST_FILE) as manifest_path,
-        atomic_path(directory / CONFIG_FILE) as config_path,
-        atomic_path(directory / WEIGHTS_FILE) as weights_path,
-    ):
-        weights_path.write_bytes(contents[WEIGHTS_FILE])
-        config_path.write_bytes(contents[CONFIG_FILE])
-        manifest_path.write_bytes(contents[MANIFEST_FILE])
+    # All are written before the first is renamed: a full disk leaves the old adapter as it was. The manifest, entered
+    # first, is renamed last.
+    with ExitStack() as stack:
+        written = {name: stack.enter_context(atomic_path(directory / name)) for name in reversed(contents)}
+        for name, content in contents.items():
+            written[name].write_bytes(content)
 
 
 def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
@@ -275,6 +282,21 @@ def read_manifest(directory: Path) -> AdapterManifest:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise WeightsError(f"{path}: is not the record of an adapter: {where}: {first['msg']}") from error
+
+
+def read_trained_on(directory: Path) -> TrainedOn | None:
+    """The cases that an adapter has seen; None where it does not tell.
+
+    Raises:
+        WeightsError: the folder or a file is missing or altered.
+    """
+    manifest = read_manifest(directory)
+    if manifest.datasets is None:
+        return None
+    try:
+        return TrainedOn.decode(manifest.datasets, _read_file(directory, TRAINED_ON_FILE, manifest))
+    except DataError as error:
+        raise WeightsError(f"{directory / TRAINED_ON_FILE}: {error}") from error
 
 
 def _read_file(directory: Path, name: str, manifest: AdapterManifest) -> bytes:

@@ -24,9 +24,11 @@ from oncoseg_core import LoraSpec, ModelSpec
 from oncoseg_core.errors import ConfigError, PluginError, StorageError, UsageError, WeightsError
 from oncoseg_core.fingerprint import weights_fingerprint
 from oncoseg_core.interfaces import Decoded, PromptableModel
+from oncoseg_core.leakage import TrainedOn
 from oncoseg_core.lora import (
     adapt,
     load_adapter,
+    read_trained_on,
     save_adapter,
     set_training_mode,
     trainable_parameters,
@@ -499,3 +501,15 @@ def test_the_documented_model_adapts_trains_and_is_loaded(tmp_path, monkeypatch)
     )
     with pytest.raises(WeightsError, match="random:1, the model has random:2"):
         load_adapter(module.TinyConv(module.TinyConvSettings(seed=2)), tmp_path / "adapter")
+
+
+def test_an_adapter_tells_what_it_was_trained_on(tmp_path):
+    seen = TrainedOn(("samples",), frozenset({"a" * 64, "b" * 64}))
+    save_adapter(trained(), tmp_path / "told", versions=VERSIONS, paths={"ct": PathSettings()}, trained_on=seen)
+    assert read_trained_on(tmp_path / "told") == seen
+    load_adapter(Toy(), tmp_path / "told")
+    (tmp_path / "told" / "trained_on.txt").write_text("a" * 64 + "\n")
+    with pytest.raises(WeightsError, match=r"trained_on\.txt: SHA-256 is"):
+        read_trained_on(tmp_path / "told")
+    save_adapter(trained(), tmp_path / "silent", versions=VERSIONS, paths={"ct": PathSettings()})
+    assert read_trained_on(tmp_path / "silent") is None

@@ -33,7 +33,21 @@ SUMMARY: Mapping[str, Any] = {
     "name": "check",
     "seed": 0,
     "model": {"name": "m", "weights_sha256": "0" * 64, "policy": "lora", "parameters": 10, "trainable_parameters": 2},
-    "split": {"hash": "0" * 64, "n_train_cases": 1, "n_score_cases": 1, "train_cases": ["case2"]},
+    "datasets": [
+        {
+            "name": "d",
+            "n_train_cases": 1,
+            "n_score_cases": 1,
+            "prepared": False,
+            "skipped_when_prepared": [],
+            "weak": None,
+        }
+    ],
+    "split": {"hash": "0" * 64, "n_train_cases": 1, "n_score_cases": 1, "train_cases": ["case2"], "not_scored": []},
+    "leakage": {"allowed": False, "found": [{"trained": "d", "scored": "e", "how": "?", "certain": False}]},
+    "sampling": {"mode": "labelled"},
+    "augmentation": {},
+    "loading": {"workers": 0, "wait_fraction": 0.1},
     "prompt": {"name": "box", "settings": {}},
     "training": {"steps": 2, "epochs": 1, "n_samples": 2, "processes": 1},
     "n_slices": 2,

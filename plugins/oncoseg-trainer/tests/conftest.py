@@ -1,13 +1,19 @@
-"""A tiny model as a plugin of its own, so that whole runs take a second; the scans are the real samples."""
+"""A tiny model as a plugin of its own, so that whole runs take a second.
 
+The scans are the real samples, or, where a test needs datasets of a certain make, generated ones that the plugin serves.
+"""
+
+import json
 import os
 import sys
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 import yaml
 
 TINY_PLUGIN = """
-from oncoseg_core import LoraSpec, ModelSpec, hookimpl
+from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Overlap, Target, hookimpl
 
 SPEC = ModelSpec(
     name="tiny", factory="oncoseg_tiny_model:Tiny", summary="test model", prompt_kinds=("box",), input_size=64,
@@ -18,7 +24,44 @@ SPEC = ModelSpec(
 @hookimpl
 def oncoseg_models():
     yield SPEC
+
+
+def dataset(name, annotation="mask", overlaps=()):
+    return DatasetSpec(
+        name=name, factory="oncoseg_tiny_data:Manifest", summary="generated", modalities=("ct",),
+        targets=(Target(name="tumour", labels={1, 2}), Target(name="core", labels={2})), licence="none", url="none",
+        citation="none", annotation=annotation, overlaps=overlaps,
+    )
+
+
+@hookimpl
+def oncoseg_datasets():
+    yield dataset("toy-a", overlaps=(Overlap(dataset="toy-c", certain=True, how="declared in the test"),))
+    yield dataset("toy-b", overlaps=(Overlap(dataset="toy-c", certain=False, how="suspected in the test"),))
+    yield dataset("toy-c")
+    yield dataset("toy-boxes", annotation="boxes")
 """
+
+TINY_DATA = '''
+import json
+from oncoseg_core.errors import DataError
+from oncoseg_core.interfaces import DatasetAdapter
+from oncoseg_core.records import Case
+
+
+class Manifest(DatasetAdapter):
+    """Generated cases, as a manifest lists them."""
+
+    def discover(self, root):
+        if not (root / "cases.json").exists():
+            raise DataError(f"{root}: no cases.json")
+        for row in json.loads((root / "cases.json").read_text()):
+            name = row["case_id"]
+            yield Case(
+                dataset=self.spec.name, modality="ct", images=(root / f"{name}.nrrd",), labels=(root / f"{name}-l.nrrd",),
+                targets=self.spec.targets, annotation=self.spec.annotation, **row,
+            )
+'''
 
 TINY_MODEL = '''
 import torch
@@ -64,6 +107,7 @@ def tiny_plugin(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     (folder / "oncoseg_tiny.py").write_text(TINY_PLUGIN)
     (folder / "oncoseg_tiny_model.py").write_text(TINY_MODEL)
+    (folder / "oncoseg_tiny_data.py").write_text(TINY_DATA)
     info = folder / "oncoseg_tiny-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-tiny\nVersion: 1.0\n")
@@ -73,7 +117,7 @@ def tiny_plugin(tmp_path_factory):
     os.environ["PYTHONPATH"] = str(folder) if before is None else f"{folder}{os.pathsep}{before}"
     yield folder
     sys.path.remove(str(folder))
-    for name in ("oncoseg_tiny", "oncoseg_tiny_model"):
+    for name in ("oncoseg_tiny", "oncoseg_tiny_model", "oncoseg_tiny_data"):
         sys.modules.pop(name, None)
     if before is None:
         del os.environ["PYTHONPATH"]
@@ -98,6 +142,48 @@ def tiny_config(tmp_path, tiny_plugin):
             config[key] = {**config[key], **value} if isinstance(config.get(key), dict) else value
         path = tmp_path / f"{config['name']}.yaml"
         path.write_text(yaml.safe_dump(config))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """Write a generated dataset: noise of 7 slices, with a tumour and its core on the given slices of each case."""
+
+    def write(name, cases, first_seed=0):
+        root = tmp_path / name
+        root.mkdir()
+        rows = []
+        for number, case in enumerate(cases):
+            case = {"case_id": f"{name}-{number}", "patient_id": f"p{number}", "split": None, **case}
+            slices, core = case.pop("slices", (2, 3, 4)), case.pop("core", (3,))
+            rng = np.random.default_rng(case.pop("seed", first_seed + number))
+            voxels = rng.normal(0, 60, (7, 40, 48))
+            label = np.zeros(voxels.shape, np.uint8)
+            row, column = rng.integers(4, 20, 2)
+            for index in slices:
+                label[index, row : row + 12, column : column + 14] = 1
+            for index in core:
+                label[index, row + 3 : row + 8, column + 3 : column + 8] = 2
+            voxels[label > 0] += 120
+            sitk.WriteImage(sitk.GetImageFromArray(voxels.astype(np.int16)), str(root / f"{case['case_id']}.nrrd"))
+            sitk.WriteImage(sitk.GetImageFromArray(label), str(root / f"{case['case_id']}-l.nrrd"))
+            rows.append(case)
+        (root / "cases.json").write_text(json.dumps(rows))
+        return root
+
+    return write
+
+
+@pytest.fixture
+def toy_config(tmp_path, tiny_config):
+    """Like ``tiny_config``, but the data are given whole."""
+
+    def write(data, **changes):
+        path = tiny_config(**changes)
+        config = yaml.safe_load(path.read_text())
+        path.write_text(yaml.safe_dump({**config, "data": data}))
         return path
 
     return write

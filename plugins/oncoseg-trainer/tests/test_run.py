@@ -117,7 +117,7 @@ def test_stopped_while_scoring_it_resumes_to_the_same_metrics(tiny_config, tmp_p
 
 def test_other_processes_or_other_data_are_not_resumed(tiny_config, tmp_path, monkeypatch):
     run(tiny_config(), should_stop=iter([False] * 8 + [True] * 100).__next__)
-    monkeypatch.setattr("oncoseg_trainer.run.split_hash", lambda *_: "0" * 64)
+    monkeypatch.setattr("oncoseg_trainer.cases.ChosenCases.hash", "0" * 64)
     with pytest.raises(RunError, match="had other cases in its splits"):
         run(tiny_config(), resume=True)
     monkeypatch.undo()

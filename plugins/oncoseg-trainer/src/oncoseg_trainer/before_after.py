@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from oncoseg_core.interfaces import DatasetAdapter, PromptGenerator
+from oncoseg_core.interfaces import PromptGenerator
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.prompts import Box
 from oncoseg_core.randomness import derived_generator
 from oncoseg_core.records import Case
-from oncoseg_core.volume import BoolArray
+from oncoseg_core.volume import BoolArray, Volume
 from oncoseg_trainer.pictures import Overlay, draw_overlay
 
 
 def draw_cases(
     predictor: Predictor,
     model: Any,
-    dataset: DatasetAdapter,
-    cases: Sequence[Case],
+    cases: Iterable[tuple[Case, Volume, dict[str, BoolArray]]],
     generator: PromptGenerator,
     seed: int,
 ) -> Iterator[tuple[str, bytes, str]]:
@@ -29,13 +28,11 @@ def draw_cases(
     Args:
         predictor: runs the adapted model.
         model: the same model; its adapter is switched off for the picture of the untouched one.
-        dataset: reads the cases.
-        cases: with labels.
+        cases: each with its image and masks.
         generator: makes the prompts, the same as in scoring.
         seed: the run's.
     """
-    for case in cases:
-        volume, masks = dataset.load(case)
+    for case, volume, masks in cases:
         fitted = predictor.fit(volume)
         view = fitted.grid.view
         for target, reference in masks.items():

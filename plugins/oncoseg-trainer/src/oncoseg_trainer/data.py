@@ -1,188 +1,159 @@
-"""The training samples: every labelled slice of every training case, made ready for the model when asked for."""
+"""Training samples: a drawn slice made ready for the model, with its prompt and its target."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 
-from oncoseg_core.errors import DataError, close_matches
-from oncoseg_core.interfaces import DatasetAdapter, PromptGenerator, Stats
-from oncoseg_core.preprocess import Preprocessor, mask_to_model, prompt_to_model
+from oncoseg_core.geometry import SliceGrid
+from oncoseg_core.interfaces import PromptGenerator
+from oncoseg_core.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.randomness import derived_generator
-from oncoseg_core.records import Case, Split
-from oncoseg_core.scoring import labelled_slices
-from oncoseg_core.volume import BoolArray, Volume
-
-MEMORY_BYTES = 2 * 1024**3
-"""Loaded volumes are kept up to this size; the least recently used go first."""
-
-
-@dataclass(frozen=True)
-class SampleKey:
-    """One sample: an object of one target on one slice of one case."""
-
-    case: int
-    target: str
-    index: int
+from oncoseg_core.volume import BoolArray
+from oncoseg_trainer.cases import WEAK
+from oncoseg_trainer.data_settings import WeakChoice
+from oncoseg_trainer.sampling import Draw
+from oncoseg_trainer.sources import CaseSource, ReadCase
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sample made ready: ``pixels`` ``(3, size, size)``, prompt in model pixels, ``target`` 0/1 ``(size, size)``."""
+    """A sample made ready: ``pixels`` ``(3, size, size)``, prompt in model pixels, ``target`` 0/1 ``(size, size)``.
+
+    ``weight`` multiplies its loss.
+    """
 
     pixels: torch.Tensor
     prompt: Prompt
     target: torch.Tensor
     modality: str
     name: str
+    weight: float = 1.0
 
 
-def choose_cases(cases: Sequence[Case], targets: Sequence[str], split: Split) -> list[Case]:
-    """The cases of a split that have a label with any of the chosen targets, reduced to those targets.
+class Augmentation(Protocol):
+    """Changes an image and masks on its grid together, in place and shape."""
 
-    Args:
-        cases: all that the dataset has.
-        targets: chosen names; all when empty.
-        split: which part.
-
-    Raises:
-        DataError: a chosen target is in no case, or nothing is left.
-    """
-    known = {target.name for case in cases for target in case.targets}
-    for name in targets:
-        if name not in known:
-            raise DataError(f"target {name!r} is in no case of this dataset{close_matches(name, known)}")
-    chosen = []
-    for case in cases:
-        kept = tuple(t for t in case.targets if not targets or t.name in targets)
-        if case.split == split and case.labels and kept:
-            chosen.append(case.model_copy(update={"targets": kept}))
-    if not chosen:
-        raise DataError(f"no labelled case is in the split {split!r} with the targets {', '.join(sorted(known))}")
-    return chosen
+    def __call__(
+        self, pixels: torch.Tensor, masks: Sequence[torch.Tensor], grid: SliceGrid, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Changed pixels ``(3, size, size)`` and 0/1 masks ``(size, size)``."""
 
 
-def refuse_shared_patients(train: Sequence[Case], scored: Sequence[Case]) -> None:
-    """Refuse to score on a patient that is trained on.
+@dataclass(frozen=True, eq=False)
+class SampleMaker:
+    """Makes samples ready. It goes to worker processes, and gives the same there.
 
-    Raises:
-        DataError: naming the cases.
-    """
-    patients = {case.patient_id for case in train}
-    shared = [case.case_id for case in scored if case.patient_id in patients]
-    if shared:
-        raise DataError(
-            f"cases {', '.join(shared)} are of patients that are trained on; scoring them would mislead: "
-            "put all cases of a patient in one split"
-        )
-
-
-def require_target_voxels(case: Case, masks: Mapping[str, BoolArray]) -> None:
-    """Refuse a case whose label holds no voxel of one of its targets.
-
-    Raises:
-        DataError: naming the label and the target.
-    """
-    for target, mask in masks.items():
-        if not mask.any():
-            raise DataError(
-                f"{' '.join(map(str, case.labels))}: the label holds no voxel of {target!r}; expected some in data "
-                "that is trained on or scored (wrong file, or other label values than the dataset declares?)"
-            )
-
-
-def split_hash(train: Sequence[Case], scored: Sequence[Case]) -> str:
-    """SHA-256 of which case, patient and targets are on which side."""
-    sides = [
-        sorted((case.dataset, case.case_id, case.patient_id, *sorted(t.name for t in case.targets)) for case in side)
-        for side in (train, scored)
-    ]
-    return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
-
-
-class TrainingSet:
-    """Labelled slices of the training cases.
-
-    Args:
-        dataset: reads the cases.
-        cases: with labels.
+    Attributes:
+        sources: the training cases of each dataset.
+        weak: how each dataset's weak annotations count; None for one that has none.
         preprocessors: by modality.
         generator: makes the prompts.
         seed: the run's; each sample's randomness is derived from it and the sample.
-
-    Raises:
-        DataError: a case's label holds no voxel of one of its targets.
+        augmentation: spatial changes; none when omitted.
     """
 
-    def __init__(
-        self,
-        dataset: DatasetAdapter,
-        cases: Sequence[Case],
-        preprocessors: Mapping[str, Preprocessor],
-        generator: PromptGenerator,
-        seed: int,
-    ) -> None:
-        self._dataset = dataset
-        self._cases = list(cases)
-        self._preprocessors = preprocessors
-        self._generator = generator
-        self._seed = seed
-        self._loaded: OrderedDict[int, tuple[Volume, dict[str, BoolArray], Stats]] = OrderedDict()
-        self.keys: list[SampleKey] = []
-        for number, case in enumerate(self._cases):
-            _, masks, _ = self._load(number)
-            require_target_voxels(case, masks)
-            for target, mask in masks.items():
-                self.keys.extend(SampleKey(number, target, index) for index in labelled_slices(mask))
+    sources: Sequence[CaseSource]
+    weak: Sequence[WeakChoice | None]
+    preprocessors: Mapping[str, Preprocessor]
+    generator: PromptGenerator
+    seed: int
+    augmentation: Augmentation | None = None
 
-    def __len__(self) -> int:
-        return len(self.keys)
+    def make(self, draw: Draw, epoch: int) -> Sample:
+        """Make a drawn sample ready.
 
-    def order(self, epoch: int) -> list[int]:
-        """The order of one epoch: a permutation that depends on the seed and the epoch alone."""
-        return [int(i) for i in derived_generator(self._seed, "order", epoch).permutation(len(self.keys))]
-
-    def sample(self, position: int, epoch: int) -> Sample:
-        """Make one sample ready for one epoch."""
-        key = self.keys[position]
-        case = self._cases[key.case]
-        volume, masks, stats = self._load(key.case)
-        preprocessor = self._preprocessors[case.modality]
-        grid = preprocessor.grid(volume)
-        mask = masks[key.target][key.index]
-        rng = derived_generator(self._seed, "sample", epoch, case.case_id, key.target, key.index)
-        prompt = prompt_to_model(self._generator.generate(mask, rng), grid)
-        coverage = mask_to_model(mask, grid)
-        # An object smaller than a model pixel keeps its best-covered pixel, so that no positive sample turns empty.
-        threshold = min(0.5, float(coverage.max()))
+        Raises:
+            OncoSegError: its files cannot be read, or its prompt cannot be made.
+        """
+        source = self.sources[draw.dataset]
+        read = source.case(draw.case)
+        case = source.record(draw.case)
+        weak = self.weak[draw.dataset] if case.annotation in WEAK else None
+        index = chosen_slice(read, draw)
+        mask = self._mask(read, draw.target, index, weak)
+        shown = mask if mask.any() else self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
+        preprocessor = self.preprocessors[case.modality]
+        grid = preprocessor.grid(read.volume)
+        pixels = preprocessor.pixels(read.volume, index, read.stats)
+        target = target_on_model(mask, grid)
+        repeat = () if draw.repeat is None else (draw.repeat,)
+        identity = (epoch, case.case_id, draw.target, index, *repeat)
+        if self.augmentation is not None:
+            rng = derived_generator(self.seed, "augmentation", *identity)
+            pixels, target, shown = self._augmented(pixels, target, shown, grid, rng)
+        prompt = self.generator.generate(shown, derived_generator(self.seed, "sample", *identity))
         return Sample(
-            pixels=preprocessor.pixels(volume, key.index, stats),
-            prompt=prompt,
-            target=(coverage >= threshold).float(),
+            pixels=pixels,
+            prompt=prompt_to_model(prompt, grid),
+            target=target,
             modality=case.modality,
-            name=f"{case.case_id} slice {key.index} ({key.target})",
+            name=f"{case.case_id} slice {index} ({draw.target})",
+            weight=1.0 if weak is None else weak.weight,
         )
 
-    def _load(self, number: int) -> tuple[Volume, dict[str, BoolArray], Stats]:
-        if number in self._loaded:
-            self._loaded.move_to_end(number)
-            return self._loaded[number]
-        case = self._cases[number]
-        volume, masks = self._dataset.load(case)
-        preprocessor = self._preprocessors[case.modality]
-        volume = preprocessor.calibrated(volume)
-        self._loaded[number] = (volume, masks, preprocessor.fit(volume))
-        while len(self._loaded) > 1 and sum(map(_size, self._loaded.values())) > MEMORY_BYTES:
-            self._loaded.popitem(last=False)
-        return self._loaded[number]
+    @staticmethod
+    def _mask(read: ReadCase, target: str, index: int, weak: WeakChoice | None) -> BoolArray:
+        mask = read.mask(target, index)
+        return mask if weak is None or weak.shape == "drawn" else filled_box(mask)
+
+    def _augmented(
+        self, pixels: torch.Tensor, target: torch.Tensor, shown: BoolArray, grid: SliceGrid, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, BoolArray]:
+        """Change image and masks alike; left as they are where the object would be lost.
+
+        An object that the change moves out of the slice, or makes vanish, cannot be pointed at any more; its sample
+        would no longer be one of a slice with the target.
+        """
+        assert self.augmentation is not None  # noqa: S101 - for mypy
+        changed, (new_target, new_shown) = self.augmentation(pixels, [target, target_on_model(shown, grid)], grid, rng)
+        on_slice = logits_to_slice(new_shown, grid) >= 0.5
+        if not on_slice.any() or bool(target.any()) != bool(new_target.any()):
+            return pixels, target, shown
+        return changed, new_target, on_slice
 
 
-def _size(entry: tuple[Volume, dict[str, BoolArray], Stats]) -> int:
-    volume, masks, _ = entry
-    return volume.voxels.nbytes + sum(mask.nbytes for mask in masks.values())
+def chosen_slice(read: ReadCase, draw: Draw) -> int:
+    """The index of the slice that was drawn."""
+    voxels = read.foreground[draw.target]
+    if draw.nth is None:
+        return int(draw.place * len(voxels))
+    return int(np.flatnonzero(voxels)[draw.nth])
+
+
+def nearest_labelled(read: ReadCase, target: str, index: int) -> int:
+    """The slice with the target that is nearest to a slice without it; the lower one of two.
+
+    A box or a point cannot be made from an empty mask. On a slice without the target the prompt is therefore made from
+    the nearest slice that has it, and the answer to learn is an empty mask. That is what happens when a person carries
+    a prompt on to the slices where the object has ended. Samplers draw no case that has no slice with the target.
+    """
+    labelled = np.flatnonzero(read.foreground[target])
+    return int(labelled[np.abs(labelled - index).argmin()])
+
+
+def filled_box(mask: BoolArray) -> BoolArray:
+    """The box around a mask ``(y, x)``, filled; empty where the mask is."""
+    rows, columns = mask.any(axis=1), mask.any(axis=0)
+    box: BoolArray = np.zeros_like(mask)
+    if rows.any():
+        first_row, last_row = np.flatnonzero(rows)[[0, -1]]
+        first_column, last_column = np.flatnonzero(columns)[[0, -1]]
+        box[first_row : last_row + 1, first_column : last_column + 1] = True
+    return box
+
+
+def target_on_model(mask: BoolArray, grid: SliceGrid) -> torch.Tensor:
+    """A slice's mask on the model's grid: float32 0/1 ``(size, size)``.
+
+    A pixel belongs to it from half covered on. An object smaller than a model pixel keeps its best-covered pixel, so
+    that no positive sample turns empty.
+    """
+    coverage = mask_to_model(mask, grid)
+    most = float(coverage.max())
+    return (coverage >= min(0.5, most)).float() if most > 0 else torch.zeros_like(coverage)

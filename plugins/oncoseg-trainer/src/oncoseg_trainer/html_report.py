@@ -12,6 +12,7 @@ from oncoseg_core.atomic import atomic_write
 from oncoseg_core.interfaces import Tracker
 from oncoseg_trainer.jsonl import METRICS_FILE, read_metrics
 from oncoseg_trainer.pictures import draw_curves
+from oncoseg_trainer.summary import cautions, held_out_words
 
 REPORT_FILE = "report.html"
 
@@ -55,7 +56,8 @@ class HtmlTracker(Tracker):
 <p>{html.escape(_what_was_done(summary))}</p>
 <p class="note">Research software: no clinical clearance. Scores hold for prompts made from the reference on slices
 that contain the object; they are no measure of finding it.</p>
-<h2>Scores on the held-out cases</h2>{_score_table(summary)}
+{"".join(f'<p class="note">{html.escape(caution)}</p>' for caution in cautions(summary))}
+<h2>Scores on the {html.escape(held_out_words(summary))}</h2>{_score_table(summary)}
 <h2>Pictures</h2>{"".join(self._figures)}
 <h2>Curves</h2>{curves}
 <h2>How it was made</h2><pre>{html.escape(json.dumps(summary["seconds"], indent=2))}
@@ -66,12 +68,15 @@ that contain the object; they are no measure of finding it.</p>
 
 
 def _what_was_done(summary: Mapping[str, Any]) -> str:
-    split, prompt, training = summary["split"], summary["prompt"], summary["training"]
+    split, prompt, training, sampling = (summary[key] for key in ("split", "prompt", "training", "sampling"))
+    slices = "labelled slices"
+    if sampling["mode"] == "foreground":
+        slices = f"slices an epoch ({sampling['foreground_share']:.0%} drawn with the target, the others any)"
     return (
         f"{summary['model']['name']} adapted with LoRA policy {summary['model']['policy']!r} "
         f"({summary['model']['trainable_parameters']:,} of {summary['model']['parameters']:,} parameters) on "
-        f"{training['n_samples']} labelled slices of {split['n_train_cases']} cases in {training['steps']} steps; "
-        f"scored on {split['n_score_cases']} other cases, {summary['n_slices']} labelled slices, "
+        f"{training['n_samples']} {slices} of {split['n_train_cases']} cases in {training['steps']} steps; "
+        f"scored on {split['n_score_cases']} cases of other patients, {summary['n_slices']} labelled slices, "
         f"one {prompt['name']} per slice made from the reference ({json.dumps(prompt['settings'])})."
     )
 

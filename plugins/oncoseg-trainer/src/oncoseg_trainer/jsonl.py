@@ -39,7 +39,7 @@ class JsonlTracker(Tracker):
 
 
 def _scored(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (row["step"], row["case"], row["target"])
+    return (row["step"], row.get("dataset"), row["case"], row["target"])
 
 
 def read_metrics(path: Any) -> list[dict[str, Any]]:

@@ -11,41 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from oncoseg_core.atomic import atomic_write
-from oncoseg_core.environment import describe, library_versions, peak_memory_mb
-from oncoseg_core.errors import ConfigError, PluginError, RunError, close_matches
-from oncoseg_core.interfaces import DatasetAdapter, Metric, PromptGenerator, Tracker
+from oncoseg_core.environment import describe, library_versions
+from oncoseg_core.errors import ConfigError, RunError, close_matches
+from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
 from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
-from oncoseg_core.records import (
-    DatasetSpec,
-    LossSpec,
-    MetricSpec,
-    ModelSpec,
-    PromptGeneratorSpec,
-    TrackerSpec,
-)
+from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, TrackerSpec
 from oncoseg_core.registry import Registry
-from oncoseg_core.scoring import CaseScore, score_case, summarise
 from oncoseg_trainer.before_after import draw_cases
+from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.checkpoint import RunState, load_checkpoint, save_checkpoint
-from oncoseg_trainer.data import (
-    TrainingSet,
-    choose_cases,
-    refuse_shared_patients,
-    require_target_voxels,
-    split_hash,
-)
 from oncoseg_trainer.interruption import stop_on_signals
+from oncoseg_trainer.loading import BatchStream
+from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.processes import Processes, join_processes
-from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SUMMARY_FILE, choose_folder, write_config
+from oncoseg_trainer.run_data import read_data
+from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SPLIT_FILE, SUMMARY_FILE, choose_folder, write_config
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import Stepper
+from oncoseg_trainer.summary import summarise_run
 from oncoseg_trainer.terminal import Terminal
 
 Stop = Callable[[], bool]
@@ -81,7 +70,7 @@ class Run:
         self.terminal = terminal
         self.state = RunState(split_hash="", processes=processes.world_size)
         # Components are named and checked before anything is fetched or loaded.
-        self.dataset: DatasetAdapter = registry.build(DatasetSpec, settings.data.dataset, settings.data.settings)
+        datasets = DatasetLookup(registry, settings.data.chosen)
         self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
@@ -94,20 +83,10 @@ class Run:
                         f"model {self.model_spec.name!r} takes {', '.join(self.model_spec.prompt_kinds)}"
                     )
         with self._timed("data"), terminal.progress() as progress:
-            root = settings.data.root or processes.on_first(lambda: self.dataset.fetch(progress))
-            try:
-                cases = list(self.dataset.discover(Path(root)))
-            except ValidationError as error:
-                first = error.errors(include_url=False)[0]
-                where = ".".join(str(part) for part in first["loc"])
-                raise PluginError(
-                    f"dataset {settings.data.dataset!r} made a wrong case: {where}: {first['msg']}"
-                ) from error
-        self.train_cases = choose_cases(cases, settings.data.targets, settings.data.train_split)
-        self.score_cases = choose_cases(cases, settings.data.targets, settings.data.score_split)
-        refuse_shared_patients(self.train_cases, self.score_cases)
-        self.state.split_hash = split_hash(self.train_cases, self.score_cases)
-        modalities = sorted({case.modality for case in (*self.train_cases, *self.score_cases)})
+            opened = datasets.open(lambda adapter: processes.on_first(lambda: adapter.fetch(progress)))
+            self.chosen = choose_cases(opened, settings.data)
+        self.state.split_hash = self.chosen.hash
+        modalities = self.chosen.modalities
         parts = {part for modality in modalities for part in parts_of(modality)}
         for section, given, known in (
             ("normalizers", settings.normalizers, parts),
@@ -126,12 +105,11 @@ class Run:
             for modality in modalities
         }
         with self._timed("data"):
-            # The held-out cases are read now, so that a bad one is found before anything is scored or written.
-            for case in self.score_cases:
-                volume, masks = self.dataset.load(case)
-                require_target_voxels(case, masks)
-                preprocessor = self.preprocessors[case.modality]
-                preprocessor.fit(preprocessor.calibrated(volume))
+            data = read_data(
+                self.chosen, settings, self.preprocessors, self.train_generator, self.model_spec.input_range[0]
+            )
+        self.held_out, self.sampler, self.maker = data.held_out, data.sampler, data.maker
+        self.leaks, self.trained_on = data.leaks, data.trained_on
         self.losses = {
             modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
             for modality in modalities
@@ -149,21 +127,11 @@ class Run:
             ],
             lr=training.learning_rate,
         )
-        with self._timed("data"):
-            self.data = TrainingSet(
-                self.dataset, self.train_cases, self.preprocessors, self.train_generator, settings.seed
-            )
-        self.stepper = Stepper(
-            self.model,
-            self.losses,
-            self.optimizer,
-            self.data,
-            processes,
-            training.batch_size,
-            training.accumulation,
-            settings.seed,
+        self.plan = Plan(
+            len(self.sampler), training.batch_size, training.accumulation, processes.rank, processes.world_size
         )
-        self.total_steps = self.stepper.steps_per_epoch * training.epochs
+        self.stepper = Stepper(self.model, self.losses, self.optimizer, self.plan, processes, settings.seed)
+        self.total_steps = self.plan.steps_per_epoch * training.epochs
 
     def execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> Outcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
@@ -180,6 +148,7 @@ class Run:
             self.terminal.say(f"Resuming after step {self.state.step} of {self.total_steps}.")
         trackers = self._start_trackers(folder, self.state.step if resume else None)
         if not resume:
+            self.processes.on_first(lambda: self.chosen.split.write(folder / SPLIT_FILE))
             self._save(checkpoint, trackers)  # from here on there is something to resume
         if not self.state.zero_shot:
             with self._timed("zero_shot"):
@@ -191,12 +160,7 @@ class Run:
         if self.processes.is_first:
             with self._timed("pictures"):
                 for name, png, caption in draw_cases(
-                    self._predictor(),
-                    self.model,
-                    self.dataset,
-                    self.score_cases,
-                    self.score_generator,
-                    self.settings.seed,
+                    self._predictor(), self.model, self.held_out, self.score_generator, self.settings.seed
                 ):
                     for tracker in trackers:
                         tracker.image(name, png, caption)
@@ -205,8 +169,9 @@ class Run:
                 folder / "adapter",
                 versions={**library_versions(), **self.registry.versions()},
                 paths={modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                trained_on=self.trained_on,
             )
-        summary = self._summary(self.state.zero_shot, adapted)
+        summary = summarise_run(self, self.state.zero_shot, adapted)
         if self.processes.is_first:
             for tracker in trackers:
                 tracker.finish(summary)
@@ -219,9 +184,11 @@ class Run:
         Raises:
             _StoppedError: stopped; the checkpoint is that of the last finished step.
         """
-        state, per_epoch = self.state, self.stepper.steps_per_epoch
+        state, per_epoch = self.state, self.plan.steps_per_epoch
         set_training_mode(self.model)
-        with self.terminal.progress() as progress:
+        steps = range(state.step, self.total_steps)
+        stream = BatchStream(self.maker, self.sampler, self.plan, steps, self.settings.training.workers)
+        with self.terminal.progress() as progress, stream:
             while state.step < self.total_steps:
                 if state.scores_due:
                     with self._timed("scores_after_epochs"):
@@ -230,8 +197,10 @@ class Run:
                     self._save(checkpoint, trackers)
                     set_training_mode(self.model)
                 epoch = state.step // per_epoch
+                waited = stream.waited
                 with self._timed("training"):
-                    values = self.stepper.step(state.step, self.data.order(epoch))
+                    values = self.stepper.step(state.step, stream)
+                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + stream.waited - waited
                 state.step += 1
                 for tracker in trackers:
                     tracker.metrics(state.step, {"event": "train", "epoch": epoch, **values})
@@ -250,68 +219,25 @@ class Run:
         Raises:
             _StoppedError: stopped between two cases, on any process.
         """
-        predictor = self._predictor()
-        own: list[tuple[int, list[CaseScore]]] = []
-        mine = range(self.processes.rank, len(self.score_cases), self.processes.world_size)
+        mine = range(self.processes.rank, len(self.held_out), self.processes.world_size)
         with self.terminal.progress() as progress:
-            for done, number in enumerate(mine, start=1):
-                if should_stop():
-                    break
-                case = self.score_cases[number]
-                volume, masks = self.dataset.load(case)
-                scores = score_case(
-                    predictor, case, volume, masks, self.score_generator, self.metrics, self.settings.seed
-                )
-                own.append((number, scores))
-                progress(f"scoring, {what}", done, len(mine))
+            own = self.held_out.score(
+                mine,
+                self._predictor(),
+                self.score_generator,
+                self.metrics,
+                self.settings.seed,
+                should_stop,
+                lambda done, total: progress(f"scoring, {what}", done, total),
+            )
         if self.processes.any(should_stop()):
             raise _StoppedError
         by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
-        rows = [score.row() for _, scores in by_case for score in scores]
+        rows = [row for _, rows in by_case for row in rows]
         for row in rows:
             for tracker in trackers:
                 tracker.metrics(self.state.step, {"event": "score", **row})
         return rows
-
-    def _summary(self, zero_shot: list[dict[str, Any]], adapted: list[dict[str, Any]]) -> dict[str, Any]:
-        settings = self.settings
-        parameters = sum(p.numel() for p in self.model.parameters())
-        trainable = sum(p.numel() for p in self.trainable.values())
-        return {
-            "name": settings.name,
-            "seed": settings.seed,
-            "model": {
-                "name": settings.model.name,
-                "weights_sha256": self.model.weights_sha256,
-                "policy": self.model.lora_settings.policy,
-                "parameters": parameters,
-                "trainable_parameters": trainable,
-            },
-            "split": {
-                "hash": self.state.split_hash,
-                "train_split": settings.data.train_split,
-                "score_split": settings.data.score_split,
-                "n_train_cases": len(self.train_cases),
-                "n_score_cases": len(self.score_cases),
-                "train_cases": [case.case_id for case in self.train_cases],
-            },
-            "prompt": settings.prompts.score.model_dump(mode="json"),
-            "training": {
-                "steps": self.state.step,
-                "epochs": settings.training.epochs,
-                "n_samples": len(self.data),
-                "processes": self.processes.world_size,
-            },
-            "n_slices": sum(row["n_slices"] for row in adapted),
-            "zero_shot": {"cases": zero_shot, "mean": self._means(zero_shot)},
-            "adapted": {"cases": adapted, "mean": self._means(adapted)},
-            "seconds": {name: round(value, 1) for name, value in self.state.seconds.items()},
-            "peak_memory_mb": peak_memory_mb(),
-            "versions": describe(self.registry),
-        }
-
-    def _means(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {name: summarise([row[name] for row in rows]) for name in self.metrics}
 
     def _predictor(self) -> Predictor:
         return Predictor(self.model, self.preprocessors, device=self.processes.device)

@@ -15,6 +15,10 @@ from oncoseg_trainer.settings import TrainSettings
 CONFIG_FILE = "config.yaml"
 CHECKPOINT_FILE = "checkpoint.pt"
 SUMMARY_FILE = "summary.json"
+SPLIT_FILE = "split.json"
+
+FREE_KEYS = ("output", "training.workers")
+"""Keys that may differ between the parts of a run: they change nothing in its results."""
 
 
 def choose_folder(settings: TrainSettings, *, resume: bool) -> Path:
@@ -67,10 +71,10 @@ def _next(folder: Path, first: Path) -> Path:
 
 
 def differing_keys(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the keys in which two configurations differ, but for the top-level ``output``."""
+    """Dotted names of the keys in which two configurations differ, but for :data:`FREE_KEYS`."""
     differing = []
     for key in sorted(one.keys() | other.keys()):
-        if not prefix and key == "output":
+        if f"{prefix}{key}" in FREE_KEYS:
             continue
         left, right = one.get(key), other.get(key)
         if isinstance(left, dict) and isinstance(right, dict):

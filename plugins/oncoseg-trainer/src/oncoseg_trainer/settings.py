@@ -13,7 +13,8 @@ from oncoseg_core.config import apply_overrides, read_yaml, validate
 from oncoseg_core.errors import ConfigError, close_matches
 from oncoseg_core.interfaces import Settings
 from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.records import Name, Split
+from oncoseg_core.records import Name
+from oncoseg_trainer.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
 
 
 class ComponentChoice(Settings):
@@ -21,21 +22,6 @@ class ComponentChoice(Settings):
 
     name: Name
     settings: dict[str, Any] = Field(default_factory=dict)
-
-
-class DataSettings(Settings):
-    """Which cases are trained on and scored.
-
-    ``root`` is the dataset's folder; without it the dataset is fetched, where that can be done. ``targets`` chooses
-    among the dataset's targets; all of them when empty.
-    """
-
-    dataset: Name
-    root: Path | None = None
-    settings: dict[str, Any] = Field(default_factory=dict)
-    targets: tuple[str, ...] = ()
-    train_split: Split = "train"
-    score_split: Split = "test"
 
 
 class PromptSettings(Settings):
@@ -46,7 +32,10 @@ class PromptSettings(Settings):
 
 
 class OptimisationSettings(Settings):
-    """The training loop. ``batch_size`` is per process and micro-step; weight decay spares vectors (norms, biases)."""
+    """The training loop. ``batch_size`` is per process and micro-step; weight decay spares vectors (norms, biases).
+
+    ``workers`` are processes, per process of the run, that make samples ready ahead; with 0 it does so itself.
+    """
 
     epochs: Annotated[int, Field(ge=1)] = 4
     batch_size: Annotated[int, Field(ge=1)] = 1
@@ -56,6 +45,7 @@ class OptimisationSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
     score_every_epoch: bool = True
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
 
 
 class TrainSettings(Settings):
@@ -69,6 +59,8 @@ class TrainSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
     output: Path
     data: DataSettings
+    sampling: SamplingSettings = LabelledSampling()
+    augmentation: AugmentationSettings = AugmentationSettings()
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     channels: dict[str, ChannelChoice] = Field(default_factory=dict)
     model: ComponentChoice

@@ -14,7 +14,9 @@ from oncoseg_core.errors import RunError
 from oncoseg_core.interfaces import PromptableModel, SegmentationLoss
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.randomness import derived_seed
-from oncoseg_trainer.data import Sample, TrainingSet
+from oncoseg_trainer.data import Sample
+from oncoseg_trainer.loading import BatchStream
+from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.processes import Processes
 
 
@@ -27,25 +29,24 @@ class ForwardLoss(nn.Module):
         self.losses = losses
 
     def forward(
-        self, pixels: torch.Tensor, prompts: Sequence[Prompt], target: torch.Tensor, modalities: Sequence[str]
+        self, pixels: torch.Tensor, prompts: Sequence[Prompt], target: torch.Tensor, kinds: Sequence[tuple[str, float]]
     ) -> dict[str, torch.Tensor]:
-        """Terms of the loss, each the sum over the batch (each modality by its own loss)."""
+        """Terms of the loss, each the weighted sum over the batch; ``kinds`` are each sample's modality and weight."""
         logits = self.model.decode(self.model.encode_image(pixels), prompts).logits
         if logits.shape[-2:] != target.shape[-2:]:
             logits = F.interpolate(logits[:, None], size=target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         summed: dict[str, torch.Tensor] = {}
-        for modality in sorted(set(modalities)):
-            rows = [i for i, name in enumerate(modalities) if name == modality]
+        for modality, weight in sorted(set(kinds)):
+            rows = [i for i, kind in enumerate(kinds) if kind == (modality, weight)]
             for name, value in self.losses[modality].terms(logits[rows], target[rows]).items():
-                summed[name] = summed.get(name, torch.zeros((), device=logits.device)) + value * len(rows)
+                summed[name] = summed.get(name, torch.zeros((), device=logits.device)) + value * (len(rows) * weight)
         return summed
 
 
 class Stepper:
-    """Runs optimizer steps over the training set, the same on one process as on many.
+    """Runs optimizer steps over the stream of micro-batches, the same on one process as on many.
 
-    An optimizer step takes the next ``batch_size x accumulation x processes`` samples of the epoch's order. Process r
-    takes every r-th of them. Each sample weighs the same, also in the last, smaller step of an epoch.
+    Each sample weighs the same, also in the last, smaller step of an epoch, but for its own weight.
     """
 
     def __init__(
@@ -53,18 +54,13 @@ class Stepper:
         model: PromptableModel,
         losses: Mapping[str, SegmentationLoss],
         optimizer: torch.optim.Optimizer,
-        data: TrainingSet,
+        plan: Plan,
         processes: Processes,
-        batch_size: int,
-        accumulation: int,
         seed: int,
     ) -> None:
         self.optimizer = optimizer
-        self.data = data
+        self.plan = plan
         self.processes = processes
-        self.batch_size = batch_size
-        self.samples_per_step = batch_size * accumulation * processes.world_size
-        self.steps_per_epoch = -(-len(data) // self.samples_per_step)
         self.seed = seed
         forward: nn.Module = ForwardLoss(model, losses)
         if processes.world_size > 1:
@@ -72,38 +68,35 @@ class Stepper:
             forward = DistributedDataParallel(forward, broadcast_buffers=False, find_unused_parameters=True)
         self.forward = forward
 
-    def step(self, step: int, order: Sequence[int]) -> dict[str, float]:
-        """Take optimizer step number ``step`` (from 0) of the run; ``order`` is its epoch's.
+    def step(self, step: int, stream: BatchStream) -> dict[str, float]:
+        """Take optimizer step number ``step`` (from 0) of the run; its micro-batches are the next of the stream.
 
         Returns:
             The loss's terms and their sum ``loss``, each the mean over all samples of the step on all processes.
 
         Raises:
             RunError: the loss is not finite; the samples are named, nothing was changed.
+            OncoSegError: a sample could not be made.
         """
-        epoch, within = divmod(step, self.steps_per_epoch)
-        chosen = order[within * self.samples_per_step : (within + 1) * self.samples_per_step]
-        own = list(chosen[self.processes.rank :: self.processes.world_size])
-        # A process without a sample of its own still has to join the others: it repeats one, with no weight.
-        weight = 1.0 if own else 0.0
-        own = own or [chosen[0]]
-        batches = [own[i : i + self.batch_size] for i in range(0, len(own), self.batch_size)]
+        plan = self.plan.step(step)
         self.optimizer.zero_grad(set_to_none=True)
         totals: dict[str, torch.Tensor] = {}
         names: list[str] = []
-        for number, batch in enumerate(batches):
-            samples = [self.data.sample(position, epoch) for position in batch]
-            names.extend(sample.name for sample in samples)
-            is_last = number == len(batches) - 1
+        for number in range(len(plan.batches)):
+            batch = next(stream)
+            names.extend(sample.name for sample in batch.samples)
+            is_last = number == len(plan.batches) - 1
             with nullcontext() if is_last else self._without_sync():
-                torch.manual_seed(derived_seed(self.seed, "dropout", epoch, batch[0]))
-                terms = self.forward(*self._collate(samples))
+                torch.manual_seed(derived_seed(self.seed, "dropout", plan.epoch, batch.number))
+                terms = self.forward(*self._collate(batch.samples))
                 loss = torch.stack(list(terms.values())).sum()
                 # DDP averages over processes: times their number makes it the mean over all samples of the step.
-                (loss * (weight * self.processes.world_size / len(chosen))).backward()
+                (loss * (plan.weight * self.processes.world_size / plan.total)).backward()
             for name, value in terms.items():
-                totals[name] = totals.get(name, torch.zeros((), dtype=torch.float64)) + weight * value.detach().double()
-        means = self._mean_over_processes(totals, len(chosen))
+                totals[name] = (
+                    totals.get(name, torch.zeros((), dtype=torch.float64)) + plan.weight * value.detach().double()
+                )
+        means = self._mean_over_processes(totals, plan.total)
         finite = all(torch.isfinite(torch.tensor(value)) for value in means.values())
         if self.processes.any(not finite):
             raise RunError(
@@ -113,11 +106,14 @@ class Stepper:
         self.optimizer.step()
         return means
 
-    def _collate(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[str]]:
+    def _collate(
+        self, samples: Sequence[Sample]
+    ) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[tuple[str, float]]]:
         device = self.processes.device
         pixels = torch.stack([sample.pixels for sample in samples]).to(device)
         target = torch.stack([sample.target for sample in samples]).to(device)
-        return pixels, [sample.prompt for sample in samples], target, [sample.modality for sample in samples]
+        kinds = [(sample.modality, sample.weight) for sample in samples]
+        return pixels, [sample.prompt for sample in samples], target, kinds
 
     def _without_sync(self) -> object:
         return self.forward.no_sync() if isinstance(self.forward, DistributedDataParallel) else nullcontext()

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from oncoseg_core.interfaces import Progress
+from oncoseg_trainer.summary import cautions, held_out_words
 
 
 class Terminal:
@@ -57,7 +58,9 @@ class Terminal:
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
         metrics = list(summary["zero_shot"]["mean"])
-        title = f"{summary['model']['name']} on the held-out cases, before → after adaptation, and the change"
+        title = (
+            f"{summary['model']['name']} on the {held_out_words(summary)}, before → after adaptation, and the change"
+        )
         table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for heading in ("case", "target"):
             table.add_column(heading, no_wrap=True)
@@ -73,9 +76,13 @@ class Terminal:
             pairs = [(before["mean"][m][name], after["mean"][m][name]) for m in metrics]
             table.add_row(name, f"{summary['split']['n_score_cases']} cases", slices, *(_change(*p) for p in pairs))
         self.console.print(table)
+        for caution in cautions(summary):
+            self.say(caution)
+        leaked = any(leak["certain"] for leak in summary["leakage"]["found"])
+        trained_on = "" if leaked else " (no case or patient id of it was trained on)"
         prompt = summary["prompt"]
         self.say(
-            f"Split: {summary['split']['score_split']} (no case or patient id of it was trained on), hash "
+            f"Split: {summary['split']['score_split']}{trained_on}, hash "
             f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the "
             f"reference ({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
         )

@@ -1,0 +1,189 @@
+"""The stream of micro-batches: made when asked for, or ahead of time by worker processes. It is the same stream."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.process import BaseProcess
+from typing import Any, Self, TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+
+from oncoseg_core.errors import OncoSegError, PluginError, RunError
+from oncoseg_trainer.data import Sample, SampleMaker
+from oncoseg_trainer.plan import Plan
+from oncoseg_trainer.sampling import Draw, Sampler
+
+T = TypeVar("T")
+
+Request = tuple[int, list[Draw]]
+"""An epoch, and the samples of one micro-batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A micro-batch; ``number`` is that of its first sample within the epoch's sampler."""
+
+    number: int
+    samples: list[Sample]
+
+
+class BatchStream:
+    """The micro-batches of this process, in order, from one step to the end of the run.
+
+    Workers are started afresh, not forked, so that they share nothing with this process: what they get is the names of
+    cases, and each reads for itself. At most two batches a worker are ready ahead. Use it with ``with``.
+
+    Args:
+        maker: makes the samples.
+        sampler: says which.
+        plan: says which of them are this process's.
+        steps: from and to, in optimizer steps.
+        workers: how many processes.
+
+    Attributes:
+        waited: seconds that were spent waiting for batches.
+    """
+
+    def __init__(self, maker: SampleMaker, sampler: Sampler, plan: Plan, steps: range, workers: int) -> None:
+        self._maker = maker
+        self._requests = _Requests(sampler, plan, steps)
+        self._workers = workers
+        self._batches: Iterator[Batch] | None = None
+        self._loading: Any = None
+        self.waited = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        """End the workers.
+
+        Raises:
+            RunError: one of them died. The loader says so whatever the process is doing at that moment.
+        """
+        self._batches = None
+        died = self._loading is not None and _tells_of_a_death(error, self._loading._workers)  # noqa: SLF001
+        if self._loading is not None:
+            # Not left to the garbage collector: an error's traceback would keep the workers, and the loader's watch
+            # over them, which raises wherever it likes.
+            self._loading._shutdown_workers()  # noqa: SLF001
+            self._loading = None
+        if died:
+            raise RunError(
+                "a data worker died (out of memory?); go on with --resume, and with fewer training.workers"
+            ) from error
+
+    def __next__(self) -> Batch:
+        """The next micro-batch.
+
+        Raises:
+            OncoSegError: a sample could not be made, wherever that was tried.
+            PluginError: a component cannot be sent to a worker.
+        """
+        started = time.perf_counter()
+        try:
+            if self._batches is None:
+                self._batches = self._start()
+            return next(self._batches)
+        finally:
+            self.waited += time.perf_counter() - started
+
+    def _start(self) -> Iterator[Batch]:
+        if not self._workers:
+            return (_made(self._maker, *request) for request in self._requests)
+        loader: DataLoader[Any] = DataLoader(
+            _InWorker(self._maker),
+            batch_size=None,  # a request is a whole micro-batch
+            sampler=self._requests,
+            num_workers=self._workers,
+            multiprocessing_context="spawn",
+            collate_fn=_unchanged,
+        )
+        _require_sendable(self._maker)
+        with _signals_blocked():
+            self._loading = iter(loader)
+        return _raising(self._loading)
+
+
+@dataclass(frozen=True, eq=False)
+class _Requests(Iterable[Request]):
+    """What has to be made, in order."""
+
+    sampler: Sampler
+    plan: Plan
+    steps: range
+
+    def __iter__(self) -> Iterator[Request]:
+        for number in self.steps:
+            step = self.plan.step(number)
+            for batch in step.batches:
+                yield step.epoch, [self.sampler.draw(step.epoch, position) for position in batch]
+
+
+class _InWorker(Dataset[Any]):
+    """What a worker does with a request. Our own errors come back as values, to be raised in one line."""
+
+    def __init__(self, maker: SampleMaker) -> None:
+        self._maker = maker
+
+    def __getitem__(self, request: Any) -> Batch | OncoSegError:
+        try:
+            return _made(self._maker, *request)
+        except OncoSegError as error:
+            return error
+
+
+def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
+    return Batch(draws[0].number, [maker.make(draw, epoch) for draw in draws])
+
+
+def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
+    for batch in batches:
+        if isinstance(batch, OncoSegError):
+            raise batch
+        yield batch
+
+
+def _require_sendable(maker: SampleMaker) -> None:
+    """Find out before the first worker is started, which could not be ended tidily."""
+    try:
+        pickle.dumps(maker)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise PluginError(
+            f"a dataset, normalizer or prompt generator cannot be sent to a worker process ({reason}): set "
+            "training.workers to 0, or have its plugin keep nothing that cannot be pickled"
+        ) from error
+
+
+def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
+    """Whether an error is the death of a worker: torch's own word, or a broken connection to one that is gone."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker (pid")
+    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+        return False
+    for worker in workers:
+        worker.join(timeout=1 / len(workers))  # it may be about to go
+    return not all(worker.is_alive() for worker in workers)
+
+
+def _unchanged(value: T) -> T:
+    return value
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Processes started meanwhile never see Ctrl-C and SIGTERM: the run finishes its step and ends them itself."""
+    resource_tracker.ensure_running()  # started later, it would unblock them
+    blocked = (signal.SIGINT, signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,176 @@
+"""Which slice comes when: an epoch is a sequence of (case, target, slice) that the seed and the epoch alone decide.
+
+A sampler knows how many slices of each case hold each target, in columns of numbers; which slices these are is looked
+up when a sample is made. So a sample costs the same however many cases there are, and no list of all slices exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from oncoseg_core.errors import DataError
+from oncoseg_core.randomness import derived_generator
+from oncoseg_trainer.data_settings import ForegroundSampling, LabelledSampling
+from oncoseg_trainer.sources import CaseSource, Counts
+
+
+class Draw(NamedTuple):
+    """One sample of an epoch.
+
+    ``number`` names it within its epoch. ``dataset`` and ``case`` are numbers. The slice is the ``nth`` of those that
+    hold the target, or, where that is None, the one at ``place`` in [0, 1) along the case. ``repeat`` tells apart the
+    draws of one slice within an epoch; None where each comes once.
+    """
+
+    number: int
+    dataset: int
+    case: int
+    target: str
+    nth: int | None
+    place: float = 0.0
+    repeat: int | None = None
+
+
+class Sampler(Protocol):
+    """The order of samples. ``len`` is that of an epoch."""
+
+    def __len__(self) -> int: ...
+
+    def draw(self, epoch: int, position: int) -> Draw:
+        """The sample at a position of an epoch, whoever asks and in whatever order."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSlices:
+    """How many slices of each case of a dataset hold each target: ``counts`` ``(target, case)``."""
+
+    targets: tuple[str, ...]
+    counts: Counts
+
+    @classmethod
+    def of(cls, source: CaseSource, targets: Sequence[str]) -> LabelledSlices:
+        """Count them.
+
+        Raises:
+            DataError: a target has no voxel in any of the cases.
+        """
+        counts = [source.slice_counts(target) for target in targets]
+        for target, each in zip(targets, counts, strict=True):
+            if not each.any():
+                require_voxels(source, target)
+        return cls(tuple(targets), np.array(counts, dtype=np.int64).reshape(len(targets), len(source)))
+
+
+def require_voxels(source: CaseSource, target: str) -> None:
+    """Say that a target is empty in all cases that have it annotated.
+
+    Raises:
+        DataError: always; it names the label of the first.
+    """
+    annotated = [
+        case for case in map(source.record, range(len(source))) if target in {each.name for each in case.targets}
+    ]
+    raise DataError(
+        f"{' '.join(map(str, annotated[0].labels))}: the label holds no voxel of {target!r}"
+        + (f", nor do those of {len(annotated) - 1} other cases" if len(annotated) > 1 else "")
+        + "; expected some in data that is trained on or scored (wrong file, or other label values than the dataset "
+        "declares?)"
+    )
+
+
+class LabelledSampler:
+    """Every labelled slice once in an epoch: a permutation by the seed and the epoch.
+
+    Args:
+        datasets: their labelled slices.
+        seed: the run's.
+    """
+
+    def __init__(self, datasets: Sequence[LabelledSlices], seed: int) -> None:
+        self._datasets = list(datasets)
+        self._seed = seed
+        # Slices are numbered by dataset, case, target and place; `ends` is where each (case, target) ends.
+        self._ends = np.cumsum(np.concatenate([each.counts.T.reshape(-1) for each in datasets]))
+        self._dataset_ends = np.cumsum([each.counts.size for each in datasets])
+        self._order: tuple[int, Counts] = (-1, np.empty(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def draw(self, epoch: int, position: int) -> Draw:
+        """The sample at a position of an epoch."""
+        if self._order[0] != epoch:
+            self._order = (epoch, derived_generator(self._seed, "order", epoch).permutation(len(self)))
+        number = int(self._order[1][position])
+        pair = int(np.searchsorted(self._ends, number, side="right"))
+        nth = number - (int(self._ends[pair - 1]) if pair else 0)
+        dataset = int(np.searchsorted(self._dataset_ends, pair, side="right"))
+        within = pair - (int(self._dataset_ends[dataset - 1]) if dataset else 0)
+        case, target = divmod(within, len(self._datasets[dataset].targets))
+        return Draw(number, dataset, case, self._datasets[dataset].targets[target], nth)
+
+
+class ForegroundSampler:
+    """Slices drawn at random, with replacement.
+
+    For sample ``i``, counted from the run's first:
+
+    1. the dataset d, with a probability in proportion to ``n_d ** (1 / temperature)``, where ``n_d`` are its labelled
+       slices (those of each target counted). At 1 it is as if the slices of all were put together; the higher, the more
+       alike the datasets.
+    2. the target, number ``i modulo k`` of the dataset's k targets: they take turns.
+    3. the case, each alike of those that have a slice with that target. A case in which the target is empty or not
+       annotated has no part: nothing could be pointed at in it.
+    4. with probability ``foreground_share`` a slice with the target, each alike; otherwise any slice of the case, each
+       alike.
+
+    So a slice of a case of depth z with f labelled slices has the chance ``share / f`` (if it is labelled) plus ``(1 -
+    share) / z``, given its case. Every draw is derived from the seed, the epoch and the position.
+
+    Args:
+        datasets: their labelled slices.
+        settings: the shares.
+        seed: the run's.
+    """
+
+    def __init__(self, datasets: Sequence[LabelledSlices], settings: ForegroundSampling, seed: int) -> None:
+        self._datasets = list(datasets)
+        self._share = settings.foreground_share
+        self._seed = seed
+        sizes = np.array([each.counts.sum() for each in datasets], dtype=np.float64)
+        self._length = settings.samples_per_epoch or int(sizes.sum())
+        weights = (sizes / sizes.sum()) ** (1 / settings.temperature)
+        self.probabilities = weights / weights.sum()
+        self._ends = np.cumsum(self.probabilities)[:-1]
+        self._with_target = [[np.flatnonzero(row) for row in each.counts] for each in datasets]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def draw(self, epoch: int, position: int) -> Draw:
+        """The sample at a position of an epoch."""
+        rng = derived_generator(self._seed, "draw", epoch, position)
+        dataset = int(np.searchsorted(self._ends, rng.random(), side="right"))
+        slices = self._datasets[dataset]
+        target = (epoch * self._length + position) % len(slices.targets)
+        cases = self._with_target[dataset][target]
+        case = int(cases[rng.integers(len(cases))])
+        nth, place = None, 0.0
+        if rng.random() < self._share:
+            nth = int(rng.integers(slices.counts[target, case]))
+        else:
+            place = float(rng.random())
+        return Draw(position, dataset, case, slices.targets[target], nth, place, position)
+
+
+def build_sampler(
+    datasets: Sequence[LabelledSlices], settings: LabelledSampling | ForegroundSampling, seed: int
+) -> Sampler:
+    """The sampler that the settings ask for."""
+    if isinstance(settings, ForegroundSampling):
+        return ForegroundSampler(datasets, settings, seed)
+    return LabelledSampler(datasets, seed)

@@ -1,0 +1,248 @@
+"""One sample made ready: slices without the target, weak annotations, and image and mask changed together."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oncoseg_core.geometry import Geometry, SliceGrid
+from oncoseg_core.interfaces import PromptGenerator
+from oncoseg_core.preprocess import mask_to_model
+from oncoseg_core.prompts import Box
+from oncoseg_core.records import Case, Target
+from oncoseg_core.volume import Volume
+from oncoseg_trainer.augmentation import SpatialAugmentation
+from oncoseg_trainer.data import SampleMaker, filled_box, nearest_labelled, target_on_model
+from oncoseg_trainer.data_settings import AugmentationSettings, WeakChoice
+from oncoseg_trainer.sampling import Draw
+from oncoseg_trainer.sources import LoadedCase
+
+SIZE = 64
+GRID = SliceGrid.of(Geometry.from_parts((5, 40, 50)), SIZE)
+
+
+class TightBox(PromptGenerator):
+    def generate(self, mask, rng):
+        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+        return (Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1),)
+
+
+class Path:
+    """A preprocessor that passes slices through."""
+
+    def grid(self, volume):
+        return SliceGrid.of(volume.geometry, SIZE)
+
+    def pixels(self, volume, index, stats):
+        return mask_to_model(volume.voxels[0, index], GRID)[None].repeat(3, 1, 1)
+
+
+class OneCase:
+    def __init__(self, masks, annotation="mask", voxels=None):
+        geometry = Geometry.from_parts(masks["t"].shape)
+        case = Case(
+            dataset="d", case_id="c", patient_id="p", modality="ct", images=("i",), labels=("l",),
+            targets=[Target(name=name, labels={1}) for name in masks], annotation=annotation,
+        )  # fmt: skip
+        voxels = np.zeros((1, *geometry.shape), np.float32) if voxels is None else voxels
+        foreground = {name: mask.sum(axis=(1, 2)) for name, mask in masks.items()}
+        self.only = LoadedCase(case, Volume(voxels, geometry, "ct"), masks, {}, foreground, "0" * 64)
+
+    def case(self, number):
+        return self.only
+
+    def record(self, number):
+        return self.only.case
+
+
+def maker(source, weak=None, augmentation=None):
+    return SampleMaker([source], [weak], {"ct": Path()}, TightBox(), 0, augmentation)
+
+
+@pytest.fixture
+def masks():
+    """An ellipse on slices 1 and 3 of five, at different places."""
+    mask = np.zeros((5, 40, 50), bool)
+    rows, columns = np.ogrid[:40, :50]
+    mask[1] = ((rows - 10) / 6) ** 2 + ((columns - 12) / 8) ** 2 < 1
+    mask[3] = ((rows - 28) / 7) ** 2 + ((columns - 33) / 5) ** 2 < 1
+    return {"t": mask}
+
+
+def test_a_slice_without_the_target_is_prompted_where_the_nearest_has_it_and_its_answer_is_empty(masks):
+    make = maker(OneCase(masks)).make
+    for place, source in ((0.0, 1), (0.2, 1), (0.45, 1), (0.65, 3), (0.99, 3)):
+        sample = make(Draw(0, 0, 0, "t", None, place, 0), 0)
+        index = int(place * 5)
+        assert sample.name == f"c slice {index} (t)"
+        expected = TightBox().generate(masks["t"][source], None)[0]
+        assert sample.prompt == (GRID.box_to_model(expected),)
+        assert bool(sample.target.any()) == (index in (1, 3))
+
+
+def test_the_lower_of_two_slices_equally_near_is_taken(masks):
+    assert nearest_labelled(OneCase(masks).only, "t", 2) == 1
+
+
+def test_labelled_draws_count_the_slices_with_the_target(masks):
+    make = maker(OneCase(masks)).make
+    assert [make(Draw(0, 0, 0, "t", nth), 0).name for nth in (0, 1)] == ["c slice 1 (t)", "c slice 3 (t)"]
+
+
+def test_an_object_below_a_model_pixel_stays_and_an_empty_mask_stays_empty():
+    grid = SliceGrid.of(Geometry.from_parts((1, 256, 256)), SIZE)
+    mask = np.zeros((256, 256), bool)
+    assert not target_on_model(mask, grid).any()
+    mask[100, 100] = True
+    assert target_on_model(mask, grid).sum() == 1
+
+
+@pytest.mark.parametrize("shape", ["box", "drawn"])
+def test_weak_annotations_become_boxes_with_their_own_weight(masks, shape):
+    weak = WeakChoice(shape=shape, weight=0.3)
+    sample = maker(OneCase(masks, "recist"), weak).make(Draw(0, 0, 0, "t", 0), 0)
+    assert sample.weight == 0.3
+    expected = filled_box(masks["t"][1]) if shape == "box" else masks["t"][1]
+    assert torch.equal(sample.target, target_on_model(expected, GRID))
+    strict = maker(OneCase(masks, "mask"), weak).make(Draw(0, 0, 0, "t", 0), 0)
+    assert strict.weight == 1.0  # of the same dataset, but with a mask of its own
+    assert torch.equal(strict.target, target_on_model(masks["t"][1], GRID))
+
+
+def test_a_filled_box_is_the_extent_of_the_mask(masks):
+    box = filled_box(masks["t"][1])
+    rows, columns = (np.flatnonzero(masks["t"][1].any(axis=axis)) for axis in (1, 0))
+    assert box.sum() == (rows[-1] - rows[0] + 1) * (columns[-1] - columns[0] + 1)
+    assert box[masks["t"][1]].all()
+    assert not filled_box(np.zeros((4, 5), bool)).any()
+
+
+amounts = st.builds(
+    AugmentationSettings,
+    flip_horizontal=st.sampled_from([0.0, 0.5, 1.0]),
+    flip_vertical=st.sampled_from([0.0, 0.5, 1.0]),
+    rotate_degrees=st.sampled_from([0.0, 15.0, 180.0]),
+    scale=st.sampled_from([0.0, 0.3]),
+    elastic_px=st.sampled_from([0.0, 3.0]),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(amounts, st.integers(0, 2**32), st.sampled_from([(0.0, 1.0), (-1.0, 1.0)]))
+def test_image_and_mask_stay_together(chosen, seed, limits):
+    """The mask is given as an image too, in the model's range; both must come out the same."""
+    low, high = limits
+    rows, columns = np.ogrid[:40, :50]
+    mask = target_on_model(((rows - 14) / 6) ** 2 + ((columns - 30) / 11) ** 2 < 1, GRID)
+    pixels = (mask * (high - low) + low)[None].repeat(3, 1, 1)
+    augment = SpatialAugmentation(chosen, low)
+    changed, (moved, again) = augment(pixels, [mask, mask], GRID, np.random.default_rng(seed))
+    assert torch.equal(moved, again)
+    share = (changed - low) / (high - low)
+    assert torch.equal((share[0] >= 0.5 + 1e-5).float() * (1 - moved), torch.zeros_like(moved))
+    assert torch.equal((share[0] < 0.5 - 1e-5).float() * moved, torch.zeros_like(moved))
+    assert float(changed.min()) >= low - 1e-5
+    assert float(changed.max()) <= high + 1e-5
+    height, width = GRID.letterbox.scaled
+    padding = torch.ones(SIZE, SIZE, dtype=bool)
+    padding[:height, :width] = False
+    assert torch.equal(changed[:, padding], pixels[:, padding])  # the padding stays where it was
+    assert not moved[padding].any()
+    repeated, _ = augment(pixels, [mask, mask], GRID, np.random.default_rng(seed))
+    assert torch.equal(changed, repeated)
+    assert type(changed) is torch.Tensor
+
+
+def test_flips_are_exact():
+    pixels = torch.rand(3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    mask = (pixels[0] > 0.6).float()
+    height, width = GRID.letterbox.scaled
+    for name, axis in (("flip_vertical", -2), ("flip_horizontal", -1)):
+        augment = SpatialAugmentation(AugmentationSettings(**{name: 1.0}), -1.0)
+        changed, (moved,) = augment(pixels, [mask], GRID, np.random.default_rng(1))
+        assert torch.equal(changed[:, :height, :width], pixels[:, :height, :width].flip(axis))
+        assert torch.equal(moved[:height, :width], mask[:height, :width].flip(axis))
+        assert torch.equal(changed[:, height:], pixels[:, height:])
+
+
+@pytest.mark.parametrize("chosen", [{"rotate_degrees": 180}, {"scale": 0.5}, {"scale": 0.5, "elastic_px": 2}])
+def test_what_comes_in_from_outside_is_the_lowest_value(chosen):
+    pixels, mask = torch.ones(3, SIZE, SIZE), torch.ones(SIZE, SIZE)
+    augment = SpatialAugmentation(AugmentationSettings(**chosen), -1.0)
+    lowest = []
+    for seed in range(8):
+        changed, _ = augment(pixels, [mask], GRID, np.random.default_rng(seed))
+        lowest.append(float(changed.min()))
+    assert min(lowest) == pytest.approx(-1, abs=1e-5)
+
+
+def test_turning_and_scaling_go_the_documented_way():
+    """A square grows with its scale; a quarter turn moves a mark off the middle by a quarter."""
+    grid = SliceGrid.of(Geometry.from_parts((1, 64, 64)), SIZE)
+    mask = torch.zeros(SIZE, SIZE)
+    mask[24:40, 24:40] = 1
+    pixels = torch.zeros(3, SIZE, SIZE)
+    for seed in range(20):
+        augment = SpatialAugmentation(AugmentationSettings(scale=0.5), 0.0)
+        rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
+        _, (moved,) = augment(pixels, [mask], grid, rng)
+        same.random(2), same.uniform(-1, 1)
+        scale = 1 + 0.5 * same.uniform(-1, 1)
+        assert float(moved.sum()) ** 0.5 == pytest.approx(16 * scale, abs=1.01)  # a side, of whole pixels
+    off = torch.zeros(SIZE, SIZE)
+    off[28:36, 4:12] = 1  # left of the middle
+    for seed in range(20):
+        rng, same = np.random.default_rng(seed), np.random.default_rng(seed)
+        same.random(2)
+        angle = np.pi * same.uniform(-1, 1)
+        _, (moved,) = SpatialAugmentation(AugmentationSettings(rotate_degrees=180), 0.0)(pixels, [off], grid, rng)
+        row, column = (float(axis.float().mean()) for axis in torch.nonzero(moved).T)
+        assert np.hypot(row - 31.5, column - 31.5) == pytest.approx(24, abs=1)
+        turned = np.degrees(np.arctan2(row - 31.5, column - 31.5) - np.arctan2(0, -24))
+        assert (
+            abs((abs(turned) - abs(np.degrees(angle)) + 180) % 360 - 180) < 3
+            or abs((360 - abs(turned) - abs(np.degrees(angle)) + 180) % 360 - 180) < 3
+        )
+
+
+class Shift:
+    """Moves everything to the right; 0 pixels or out of the slice."""
+
+    def __init__(self, pixels):
+        self.by = pixels
+
+    def __call__(self, pixels, masks, grid, rng):
+        shift = lambda x: torch.cat([torch.zeros_like(x[..., : self.by]), x[..., : SIZE - self.by]], dim=-1)  # noqa: E731
+        return shift(pixels), [shift(mask) for mask in masks]
+
+
+def test_the_prompt_follows_the_changed_mask(masks):
+    source = OneCase(masks)
+    plain = maker(source).make(Draw(0, 0, 0, "t", 0), 0)
+    moved = maker(source, augmentation=Shift(10)).make(Draw(0, 0, 0, "t", 0), 0)
+    assert torch.equal(moved.target[:, 10:], plain.target[:, :-10])
+    (before,), (after,) = plain.prompt, moved.prompt
+    shift = np.subtract(after.as_tuple(), before.as_tuple())
+    assert shift == pytest.approx([10, 0, 10, 0], abs=1.5)  # one slice pixel is 1.28 model pixels
+    empty = maker(source, augmentation=Shift(10)).make(Draw(0, 0, 0, "t", None, 0.0, 0), 0)
+    assert not empty.target.any()
+    assert empty.prompt == moved.prompt  # of the same nearest slice, changed alike
+
+
+def test_a_change_that_would_lose_the_object_is_not_made(masks):
+    source = OneCase(masks)
+    plain = maker(source).make(Draw(0, 0, 0, "t", 1), 0)
+    lost = maker(source, augmentation=Shift(60)).make(Draw(0, 0, 0, "t", 1), 0)
+    for field in dataclasses.fields(plain):
+        one, other = (getattr(sample, field.name) for sample in (plain, lost))
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_each_repeat_of_a_slice_is_changed_anew(masks):
+    make = maker(OneCase(masks), augmentation=SpatialAugmentation(AugmentationSettings(rotate_degrees=30), 0.0)).make
+    first, again, other = (make(Draw(n, 0, 0, "t", 0, 0.0, n), 0) for n in (0, 0, 1))
+    assert torch.equal(first.target, again.target)
+    assert not torch.equal(first.target, other.target)

@@ -1,0 +1,138 @@
+"""Cases from memory and from a prepared store look the same; memory is bounded and workers get no voxels."""
+
+import pickle
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from oncoseg_core.content_hash import content_hash
+from oncoseg_core.errors import ConfigError, DataError
+from oncoseg_core.preprocess import Preprocessor
+from oncoseg_core.records import DatasetSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.registry import load_plugins
+from oncoseg_trainer.cases import DatasetLookup
+from oncoseg_trainer.data import SampleMaker
+from oncoseg_trainer.data_settings import DatasetChoice
+from oncoseg_trainer.prepared import StoreDataset
+from oncoseg_trainer.sampling import Draw, LabelledSampler, LabelledSlices
+from oncoseg_trainer.sources import MemorySource
+
+
+@pytest.fixture
+def opened(toy, tiny_plugin):
+    root = toy("toy-a", [{}, {"slices": (0, 6), "core": ()}, {"slices": (), "core": ()}])
+    choice = DatasetChoice(dataset="toy-a", root=root)
+    (dataset,) = DatasetLookup(load_plugins(), [choice]).open(None)
+    return dataset
+
+
+@pytest.fixture
+def path(tiny_plugin):
+    registry = load_plugins()
+    return {"ct": Preprocessor(registry, "ct", registry.get(ModelSpec, "tiny"))}
+
+
+class StoreDouble:
+    """What a prepared store promises, from memory: the contract of :mod:`oncoseg_core.prepared`."""
+
+    dataset = "toy-a"
+    skipped = (("toy-a-9", "cut short"),)
+
+    def __init__(self, dataset, path):
+        every = range(len(dataset))
+        whole = dataset.source(list(every), ("tumour", "core"), path, 10**9)
+        self.cases = [whole.case(number) for number in every]
+
+    def __len__(self):
+        return len(self.cases)
+
+    def case(self, number):
+        return self.cases[number]
+
+    def require(self, normalization):
+        if normalization != "as prepared":
+            raise DataError("prepare it anew")
+
+    def foreground_slices(self, target):
+        found = [(n, z) for n, case in enumerate(self.cases) for z in np.flatnonzero(case.foreground[target])]
+        return tuple(np.array(column, np.int32) for column in zip(*found, strict=True))
+
+
+@pytest.fixture
+def stored(opened, path, monkeypatch):
+    double = StoreDouble(opened, path)
+    monkeypatch.setattr("oncoseg_trainer.prepared.open_store", lambda folder: double)
+    return StoreDataset(DatasetChoice(dataset="toy-a", prepared="store"), opened.spec)
+
+
+def test_a_store_and_memory_give_the_same(opened, stored, path):
+    prepared = {"ct": SimpleNamespace(normalization="as prepared")}
+    numbers, targets = [2, 0, 1], ("core", "tumour")
+    memory = opened.source(numbers, targets, path, 10**9)
+    store = stored.source(numbers, targets, prepared, 0)
+    assert len(memory) == len(store) == 3
+    assert stored.skipped == ["toy-a-9"]
+    for number in range(3):
+        assert memory.record(number) == store.record(number)
+        assert memory.content_hash(number) == store.content_hash(number)
+        volume, masks = memory.load(number)
+        assert memory.content_hash(number) == content_hash(volume.voxels, volume.geometry)
+        again, same = store.load(number)
+        assert np.array_equal(volume.voxels, again.voxels)
+        assert list(masks) == list(same)
+        assert all(np.array_equal(masks[name], same[name]) for name in masks)
+    for target, expected in (("tumour", [0, 3, 2]), ("core", [0, 1, 0])):
+        assert memory.slice_counts(target).tolist() == store.slice_counts(target).tolist() == expected
+    generator = load_plugins().build(PromptGeneratorSpec, "box")
+    one, other = (SampleMaker([source], [None], path, generator, 0) for source in (memory, store))
+    sampler = LabelledSampler([LabelledSlices.of(memory, targets)], 0)
+    for position in range(len(sampler)):
+        left, right = (made.make(sampler.draw(0, position), 0) for made in (one, other))
+        assert left.name == right.name
+        assert left.prompt == right.prompt
+        assert torch.equal(left.pixels, right.pixels)
+        assert torch.equal(left.target, right.target)
+
+
+def test_targets_are_reduced_to_the_chosen_ones(opened, stored, path):
+    prepared = {"ct": SimpleNamespace(normalization="as prepared")}
+    for source in (opened.source([0], ("core",), path, 0), stored.source([0], ("core",), prepared, 0)):
+        assert [target.name for target in source.record(0).targets] == ["core"]
+        assert list(source.load(0)[1]) == ["core"]
+
+
+def test_a_store_of_another_dataset_or_other_settings_is_refused(opened, stored):
+    with pytest.raises(DataError, match="prepare it anew"):
+        stored.source([0], ("core",), {"ct": SimpleNamespace(normalization="other")}, 0)
+    other = load_plugins().get(DatasetSpec, "toy-b")
+    with pytest.raises(ConfigError, match="store: is a store of dataset 'toy-a', not 'toy-b'"):
+        StoreDataset(DatasetChoice(dataset="toy-b", prepared="store"), other)
+
+
+def test_memory_is_bounded_and_is_not_sent_to_workers(opened, path):
+    reads = []
+    adapter = load_plugins().build(DatasetSpec, "toy-a")
+    load, adapter.load = adapter.load, lambda case: (reads.append(case.case_id), load(case))[1]
+    cases = [opened.record(number) for number in range(3)]
+    size = MemorySource(adapter, cases, path).case(0).nbytes
+    reads.clear()
+    source = MemorySource(adapter, cases, path, memory_bytes=2 * size)
+    for number in (0, 1, 0, 2, 0, 1):
+        source.case(number)
+    assert reads == ["toy-a-0", "toy-a-1", "toy-a-2", "toy-a-1"]  # the least recently used had gone
+    del adapter.load
+    assert len(pickle.dumps(source)) < 20_000 < size
+    source.release()
+    assert pickle.loads(pickle.dumps(source)).case(1).content_hash == source.case(1).content_hash
+
+
+def test_a_draw_reads_the_slice_that_it_names(opened, path):
+    source = opened.source([1], ("tumour",), path, 0)
+    generator = load_plugins().build(PromptGeneratorSpec, "box")
+    make = SampleMaker([source], [None], path, generator, 0).make
+    assert [make(Draw(0, 0, 0, "tumour", nth), 0).name for nth in (0, 1)] == [
+        "toy-a-1 slice 0 (tumour)",
+        "toy-a-1 slice 6 (tumour)",
+    ]
