@@ -144,7 +144,7 @@ def test_impossible_settings_are_refused(wrong):
 @pytest.mark.parametrize(("dtype", "limit"), [(np.int16, 0.25), (np.float32, 0.25), (np.float64, 0.25)])
 def test_fit_needs_no_wider_copy(dtype, limit):
     """Peak memory over the input's: values are counted a block at a time."""
-    voxels = np.random.default_rng(3).integers(0, 4000, (1, 64, 256, 256)).astype(dtype)
+    voxels = np.random.default_rng(3).integers(0, 4000, (1, 160, 256, 256)).astype(dtype)
     normalizer = MRINormalizer()
     tracemalloc.start()
     try:

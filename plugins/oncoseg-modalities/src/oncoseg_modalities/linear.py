@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from oncoseg_modalities.threads import for_each
+
 Curve = Callable[[npt.NDArray[np.float64]], None]
 """Bends values in [0, 1] in place: rising, 0 to 0 and 1 to 1."""
 
@@ -27,31 +29,36 @@ def to_unit(
         float32, the shape of ``voxels``.
     """
     unit = np.empty(voxels.shape, np.float32)
-    for index in np.ndindex(voxels.shape[: max(1, voxels.ndim - 2)]):
-        bottom, top = low[index[0]], high[index[0]]
-        plane, out = voxels[(*index, ...)], unit[(*index, ...)]
-        if not top > bottom:
-            out[...] = plane > top
-        elif curve is None and _fits_in_integers(plane.dtype, bottom, top):
-            # The same numbers in half the time: differences of such integers are exact, and their quotient lies too far
-            # from the middle between two float32 for rounding once or twice to differ.
-            whole = np.clip(plane, int(bottom), min(int(top), np.iinfo(plane.dtype).max))
-            whole -= plane.dtype.type(bottom)
-            out[...] = whole
-            out /= np.float32(top - bottom)
-        else:
-            scaled = plane.astype(np.float64)
-            np.clip(scaled, bottom, top, out=scaled)
-            scaled -= bottom
-            scaled /= top - bottom
-            if curve is not None:
-                curve(scaled)
-            out[...] = scaled
-        if plane.dtype.kind == "f":
-            missing = np.isnan(out)
-            if missing.any():
-                out[missing] = 0
+
+    def map_plane(index: tuple[int, ...]) -> None:
+        _map_plane(voxels[(*index, ...)], unit[(*index, ...)], low[index[0]], high[index[0]], curve)
+
+    for_each(map_plane, list(np.ndindex(voxels.shape[: max(1, voxels.ndim - 2)])), voxels.size)
     return unit
+
+
+def _map_plane(plane: np.ndarray, out: npt.NDArray[np.float32], bottom: float, top: float, curve: Curve | None) -> None:
+    if not top > bottom:
+        out[...] = plane > top
+    elif curve is None and _fits_in_integers(plane.dtype, bottom, top):
+        # The same numbers in half the time: differences of such integers are exact, and their quotient lies too far
+        # from the middle between two float32 for rounding once or twice to differ.
+        whole = np.clip(plane, int(bottom), min(int(top), np.iinfo(plane.dtype).max))
+        whole -= plane.dtype.type(bottom)
+        out[...] = whole
+        out /= np.float32(top - bottom)
+    else:
+        scaled = plane.astype(np.float64)
+        np.clip(scaled, bottom, top, out=scaled)
+        scaled -= bottom
+        scaled /= top - bottom
+        if curve is not None:
+            curve(scaled)
+        out[...] = scaled
+    if plane.dtype.kind == "f":
+        missing = np.isnan(out)
+        if missing.any():
+            out[missing] = 0
 
 
 def _fits_in_integers(dtype: np.dtype[np.generic], bottom: float, top: float) -> bool:

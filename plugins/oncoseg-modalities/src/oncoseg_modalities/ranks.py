@@ -1,11 +1,16 @@
 """Order statistics of a channel: exact, without a copy of the volume."""
 
 import math
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+
+from oncoseg_modalities.threads import for_each
+
+Result = TypeVar("Result")
 
 _BLOCK = 1 << 18
 _SAMPLES = 1 << 16
@@ -15,13 +20,13 @@ class RankedValues(ABC):
     """A channel's finite values as if they were sorted; ranks count from 0.
 
     Args:
-        channel: ``(z, y, x)`` of any real dtype; not modified.
+        channel: ``(z, y, x)`` of any real dtype, or ``(y, x)``; not modified.
     """
 
     size: int
 
     def __init__(self, channel: np.ndarray) -> None:
-        self._channel = channel
+        self._channel = channel.reshape(-1, *channel.shape[-2:])
 
     @abstractmethod
     def value_at(self, rank: int) -> float:
@@ -33,19 +38,23 @@ class RankedValues(ABC):
 
     def count_at_most(self, limit: float) -> int:
         """How many values are at most ``limit``."""
-        return sum(int(np.count_nonzero(block <= np.float64(limit))) for block in self._blocks())
+        return sum(self._of_blocks(lambda block, _: int(np.count_nonzero(block <= np.float64(limit)))))
 
-    def _blocks(self) -> Iterator[np.ndarray]:
-        """The finite values, some rows at a time, flat and of native byte order."""
+    def _of_blocks(self, work: Callable[[np.ndarray, int], Result]) -> list[Result]:
+        """What ``work`` makes of each block: the finite values of some rows, flat, and the place of the first one."""
         native = self._channel.dtype.newbyteorder("=")
-        for plane in self._channel:
-            rows = max(1, _BLOCK * len(plane) // max(1, plane.size))
-            for start in range(0, len(plane), rows):
-                block = np.ascontiguousarray(plane[start : start + rows], dtype=native).reshape(-1)
-                if native.kind == "f":
-                    finite = np.isfinite(block)
-                    block = block if finite.all() else block[finite]
-                yield block
+        depth, height, width = self._channel.shape
+        rows = max(1, _BLOCK // width)
+
+        def of_block(place: tuple[int, int]) -> Result:
+            z, y = place
+            block = np.ascontiguousarray(self._channel[z, y : y + rows], dtype=native).reshape(-1)
+            if native.kind == "f":
+                finite = np.isfinite(block)
+                block = block if finite.all() else block[finite]
+            return work(block, (z * height + y) * width)
+
+        return for_each(of_block, [(z, y) for z in range(depth) for y in range(0, height, rows)], self._channel.size)
 
 
 def rank_values(channel: np.ndarray) -> RankedValues:
@@ -81,8 +90,14 @@ class _CountedValues(RankedValues):
         self._lowest = 0 if channel.dtype == bool else int(np.iinfo(channel.dtype).min)
         bins = 1 << 8 * channel.dtype.itemsize
         counts = np.zeros(bins, np.int64)
-        for block in self._blocks():  # bincount widens to 64 bits: a block at a time keeps that small
-            counts += np.bincount(np.subtract(block, self._lowest, dtype=np.int64), minlength=bins)
+        lock = threading.Lock()
+
+        def count(block: np.ndarray, _: int) -> None:  # bincount widens to 64 bits: a block at a time keeps that small
+            own = np.bincount(np.subtract(block, self._lowest, dtype=np.int64), minlength=bins)
+            with lock:
+                np.add(counts, own, out=counts)
+
+        self._of_blocks(count)
         self.size = channel.size
         self._cumulative = np.cumsum(counts)
 
@@ -106,15 +121,10 @@ class _SelectedValues(RankedValues):
     def __init__(self, channel: np.ndarray) -> None:
         super().__init__(channel)
         self._sections: list[_Section] = []
-        self.size = 0
-        kept = []
         step = max(1, channel.size // _SAMPLES) | 1  # odd: does not fall on the same columns in every row
-        offset = 0
-        for block in self._blocks():
-            self.size += block.size
-            kept.append(block[offset::step])
-            offset = (offset - block.size) % step
-        self._sample = np.sort(np.concatenate(kept))
+        found = self._of_blocks(lambda block, start: (block.size, block[-start % step :: step]))
+        self.size = sum(size for size, _ in found)
+        self._sample = np.sort(np.concatenate([kept for _, kept in found]))
 
     def value_at(self, rank: int) -> float:
         return float(self._section(rank).value_and_count(rank)[0])
@@ -142,20 +152,20 @@ class _SelectedValues(RankedValues):
 
     def _between(self, low: np.generic | None, high: np.generic | None) -> "_Section":
         """Count and keep the values from ``low`` to ``high``; None has no bound on that side."""
-        below, at_low, at_high = 0, 0, 0
-        kept = []
-        for block in self._blocks():
-            inside = np.ones(block.shape, bool)
+
+        def look(block: np.ndarray, _: int) -> tuple[int, int, np.ndarray, int]:
+            inside, below, at_low, at_high = np.ones(block.shape, bool), 0, 0, 0
             if low is not None:
                 inside = block > low
-                equal = int(np.count_nonzero(block == low))
-                below += block.size - int(np.count_nonzero(inside)) - equal
-                at_low += equal
+                at_low = int(np.count_nonzero(block == low))
+                below = block.size - int(np.count_nonzero(inside)) - at_low
             if high is not None:
                 inside &= block < high
-                at_high += int(np.count_nonzero(block == high)) if high != low else 0
-            kept.append(block[inside])
-        return _Section(below, low, at_low, np.sort(np.concatenate(kept)), high, at_high)
+                at_high = int(np.count_nonzero(block == high)) if high != low else 0
+            return below, at_low, block[inside], at_high
+
+        below, at_low, between, at_high = zip(*self._of_blocks(look), strict=True)
+        return _Section(sum(below), low, sum(at_low), np.sort(np.concatenate(between)), high, sum(at_high))
 
 
 class _Section(NamedTuple):

@@ -5,23 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from oncoseg_core.errors import ConfigError
+from oncoseg_core.prepared import PreparedStore
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.records import Case, DatasetSpec
 from oncoseg_core.volume import BoolArray, Volume
 from oncoseg_trainer.data_settings import DatasetChoice
 from oncoseg_trainer.sources import Counts, ReadCase
-
-
-def open_store(folder: Path) -> Any:
-    """Open a :class:`oncoseg_core.prepared.PreparedStore`."""
-    from oncoseg_core.prepared import PreparedStore
-
-    return PreparedStore.open(folder)
 
 
 class StoreDataset:
@@ -35,7 +28,7 @@ class StoreDataset:
     def __init__(self, choice: DatasetChoice, spec: DatasetSpec) -> None:
         self.choice = choice
         self.spec = spec
-        self._store = open_store(Path(choice.prepared or ""))
+        self._store = PreparedStore.open(Path(choice.prepared or ""))
         if self._store.dataset != spec.name:
             raise ConfigError(f"{choice.prepared}: is a store of dataset {self._store.dataset!r}, not {spec.name!r}")
 
@@ -44,8 +37,7 @@ class StoreDataset:
 
     def record(self, number: int) -> Case:
         """The record of a case."""
-        record: Case = self._store.case(number).case
-        return record
+        return self._store.case(number).case
 
     @property
     def skipped(self) -> list[str]:
@@ -72,7 +64,7 @@ class StoreDataset:
 class StoreSource:
     """Some cases of a store, reduced to the chosen targets. A worker process opens the store anew."""
 
-    def __init__(self, store: Any, numbers: Counts, targets: tuple[str, ...]) -> None:
+    def __init__(self, store: PreparedStore, numbers: Counts, targets: tuple[str, ...]) -> None:
         self._store = store
         self._numbers = numbers
         self._targets = targets
@@ -82,14 +74,13 @@ class StoreSource:
 
     def record(self, number: int) -> Case:
         """The record of a case."""
-        case: Case = self.case(number).case
+        case = self.case(number).case
         kept = tuple(target for target in case.targets if target.name in self._targets)
         return case.model_copy(update={"targets": kept})
 
     def case(self, number: int) -> ReadCase:
         """A case, of which slices are read when they are asked for."""
-        case: ReadCase = self._store.case(int(self._numbers[number]))
-        return case
+        return self._store.case(int(self._numbers[number]))
 
     def load(self, number: int) -> tuple[Volume, dict[str, BoolArray]]:
         """A whole case, calibrated, in memory."""
