@@ -4,12 +4,11 @@ import pytest
 import torch
 
 from oncoseg_core.errors import DataError
+from oncoseg_core.prepared.one_case import Job
+from oncoseg_core.prepared.preparing import prepare_dataset
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.run import train
 from oncoseg_trainer.settings import load_settings
-
-preparing = pytest.importorskip("oncoseg_core.prepared.preparing")
-one_case = pytest.importorskip("oncoseg_core.prepared.one_case")
 
 SHORT = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01, "score_every_epoch": False}
 
@@ -22,7 +21,7 @@ def run(path, *overrides):
 def test_a_prepared_store_changes_nothing(toy, toy_config, tmp_path, mode):
     root = toy("toy-a", [{"slices": (1,), "core": ()} if n == 2 else {} for n in range(6)])
     store = tmp_path / "store"
-    preparing.prepare_dataset(load_plugins(), one_case.Job("toy-a", store, {}, {}), root, 1)
+    prepare_dataset(load_plugins(), Job("toy-a", store, {}, {}), root, 1)
     results = []
     for name, place in (("folder", {"root": str(root)}), ("store", {"prepared": str(store)})):
         data = {"dataset": "toy-a", "targets": ["core", "tumour"], "split": {"how": "made"}, **place}
@@ -46,7 +45,7 @@ def test_a_prepared_store_changes_nothing(toy, toy_config, tmp_path, mode):
 def test_a_store_with_other_statistics_is_refused(toy, toy_config, tmp_path):
     root = toy("toy-a", [{"split": "train"}, {"split": "test"}])
     store = tmp_path / "store"
-    preparing.prepare_dataset(load_plugins(), one_case.Job("toy-a", store, {}, {}), root, 1)
+    prepare_dataset(load_plugins(), Job("toy-a", store, {}, {}), root, 1)
     config = toy_config({"dataset": "toy-a", "prepared": str(store)}, training=SHORT)
     with pytest.raises(DataError, match="statistics were made with settings"):
         run(config, "normalizers.ct.window=[-100, 100]")

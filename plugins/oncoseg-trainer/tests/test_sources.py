@@ -1,7 +1,6 @@
 """Cases from memory and from a prepared store look the same; memory is bounded and workers get no voxels."""
 
 import pickle
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,9 @@ import torch
 
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.errors import ConfigError, DataError
+from oncoseg_core.path_settings import PathSettings
+from oncoseg_core.prepared.one_case import Job
+from oncoseg_core.prepared.preparing import prepare_dataset
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.records import DatasetSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import load_plugins
@@ -34,46 +36,21 @@ def path(tiny_plugin):
     return {"ct": Preprocessor(registry, "ct", registry.get(ModelSpec, "tiny"))}
 
 
-class StoreDouble:
-    """What a prepared store promises, from memory: the contract of :mod:`oncoseg_core.prepared`."""
-
-    dataset = "toy-a"
-    skipped = (("toy-a-9", "cut short"),)
-
-    def __init__(self, dataset, path):
-        every = range(len(dataset))
-        whole = dataset.source(list(every), ("tumour", "core"), path, 10**9)
-        self.cases = [whole.case(number) for number in every]
-
-    def __len__(self):
-        return len(self.cases)
-
-    def case(self, number):
-        return self.cases[number]
-
-    def require(self, normalization):
-        if normalization != "as prepared":
-            raise DataError("prepare it anew")
-
-    def foreground_slices(self, target):
-        found = [(n, z) for n, case in enumerate(self.cases) for z in np.flatnonzero(case.foreground[target])]
-        return tuple(np.array(column, np.int32) for column in zip(*found, strict=True))
-
-
 @pytest.fixture
-def stored(opened, path, monkeypatch):
-    double = StoreDouble(opened, path)
-    monkeypatch.setattr("oncoseg_trainer.prepared.open_store", lambda folder: double)
-    return StoreDataset(DatasetChoice(dataset="toy-a", prepared="store"), opened.spec)
+def stored(opened, tmp_path):
+    """The same cases in a prepared store."""
+    folder = tmp_path / "store"
+    prepare_dataset(load_plugins(), Job("toy-a", folder, {}, {}), opened.choice.root, workers=1)
+    return StoreDataset(DatasetChoice(dataset="toy-a", prepared=folder), opened.spec)
 
 
 def test_a_store_and_memory_give_the_same(opened, stored, path):
-    prepared = {"ct": SimpleNamespace(normalization="as prepared")}
     numbers, targets = [2, 0, 1], ("core", "tumour")
     memory = opened.source(numbers, targets, path, 10**9)
-    store = stored.source(numbers, targets, prepared, 0)
+    store = stored.source(numbers, targets, path, 0)
     assert len(memory) == len(store) == 3
-    assert stored.skipped == ["toy-a-9"]
+    assert stored.skipped == opened.skipped == []
+    assert [stored.row(number) for number in range(3)] == [opened.row(number) for number in range(3)]
     for number in range(3):
         assert memory.record(number) == store.record(number)
         assert memory.content_hash(number) == store.content_hash(number)
@@ -97,25 +74,37 @@ def test_a_store_and_memory_give_the_same(opened, stored, path):
 
 
 def test_targets_are_reduced_to_the_chosen_ones(opened, stored, path):
-    prepared = {"ct": SimpleNamespace(normalization="as prepared")}
-    for source in (opened.source([0], ("core",), path, 0), stored.source([0], ("core",), prepared, 0)):
+    for source in (opened.source([0], ("core",), path, 0), stored.source([0], ("core",), path, 0)):
         assert [target.name for target in source.record(0).targets] == ["core"]
         assert list(source.load(0)[1]) == ["core"]
 
 
 def test_a_store_of_another_dataset_or_other_settings_is_refused(opened, stored):
+    registry = load_plugins()
+    lung = PathSettings(normalizers={"ct": {"window": "lung"}})
     with pytest.raises(DataError, match="prepare it anew"):
-        stored.source([0], ("core",), {"ct": SimpleNamespace(normalization="other")}, 0)
-    other = load_plugins().get(DatasetSpec, "toy-b")
+        stored.source([0], ("core",), {"ct": Preprocessor(registry, "ct", registry.get(ModelSpec, "tiny"), lung)}, 0)
     with pytest.raises(ConfigError, match="store: is a store of dataset 'toy-a', not 'toy-b'"):
-        StoreDataset(DatasetChoice(dataset="toy-b", prepared="store"), other)
+        StoreDataset(
+            DatasetChoice(dataset="toy-b", prepared=stored.choice.prepared), registry.get(DatasetSpec, "toy-b")
+        )
+
+
+def test_what_could_not_be_prepared_is_told(opened, tmp_path):
+    label = opened.source([1], ("core",), {}, 0).record(0).labels[0]
+    label.write_bytes(label.read_bytes()[:40])
+    folder = tmp_path / "store"
+    prepare_dataset(load_plugins(), Job("toy-a", folder, {}, {}), opened.choice.root, workers=1)
+    stored = StoreDataset(DatasetChoice(dataset="toy-a", prepared=folder), opened.spec)
+    assert stored.skipped == ["toy-a-1"]
+    assert [stored.row(number).case_id for number in range(len(stored))] == ["toy-a-0", "toy-a-2"]
 
 
 def test_memory_is_bounded_and_is_not_sent_to_workers(opened, path):
     reads = []
     adapter = load_plugins().build(DatasetSpec, "toy-a")
     load, adapter.load = adapter.load, lambda case: (reads.append(case.case_id), load(case))[1]
-    cases = [opened.record(number) for number in range(3)]
+    cases = list(adapter.discover(opened.choice.root))
     size = MemorySource(adapter, cases, path).case(0).nbytes
     reads.clear()
     source = MemorySource(adapter, cases, path, memory_bytes=2 * size)

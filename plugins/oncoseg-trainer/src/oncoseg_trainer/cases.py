@@ -7,36 +7,22 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from pydantic import ValidationError
 
 from oncoseg_core.errors import ConfigError, DataError, PluginError, close_matches
 from oncoseg_core.interfaces import DatasetAdapter
 from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.records import Annotation, Case, DatasetSpec, Split
+from oncoseg_core.records import Annotation, DatasetSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.splits import FrozenSplit, OfficialSplit, Side, split_cases
 from oncoseg_trainer.data_settings import DatasetChoice, DataSettings, WeakChoice
 from oncoseg_trainer.prepared import StoreDataset
-from oncoseg_trainer.sources import CaseSource, MemorySource
+from oncoseg_trainer.sources import CaseSource, MemorySource, Row
 
 WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
 """Annotations that say where an object is, not which voxels it has."""
-
-
-class Row(NamedTuple):
-    """What is kept of a labelled case; small, since there may be a hundred thousand. ``number`` is its dataset's."""
-
-    number: int
-    dataset: str
-    case_id: str
-    patient_id: str
-    modality: str
-    targets: tuple[str, ...]
-    annotation: Annotation
-    split: Split | None
-    category: str | None
 
 
 class OpenDataset(Protocol):
@@ -47,8 +33,8 @@ class OpenDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def record(self, number: int) -> Case:
-        """The record of a case."""
+    def row(self, number: int) -> Row:
+        """What is kept of a case, with all its targets."""
 
     @property
     def skipped(self) -> list[str]:
@@ -86,9 +72,21 @@ class FolderDataset:
     def __len__(self) -> int:
         return len(self._cases)
 
-    def record(self, number: int) -> Case:
-        """The record of a case."""
-        return self._cases[number]
+    def row(self, number: int) -> Row:
+        """What is kept of a case, with all its targets."""
+        case = self._cases[number]
+        return Row(
+            number,
+            case.dataset,
+            case.case_id,
+            case.patient_id,
+            case.modality,
+            tuple(target.name for target in case.targets),
+            bool(case.labels),
+            case.annotation,
+            case.split,
+            case.category,
+        )
 
     @property
     def skipped(self) -> list[str]:
@@ -236,26 +234,10 @@ def _labelled(opened: OpenDataset) -> list[Row]:
     rows: list[Row] = []
     known: set[str] = set()
     wanted = opened.choice.targets
-    for number in range(len(opened)):
-        case = opened.record(number)
-        names = tuple(target.name for target in case.targets)
-        known.update(names)
-        if not case.labels:
-            continue
-        targets = tuple(name for name in names if not wanted or name in wanted)
-        rows.append(
-            Row(
-                number,
-                case.dataset,
-                case.case_id,
-                case.patient_id,
-                case.modality,
-                targets,
-                case.annotation,
-                case.split,
-                case.category,
-            )
-        )
+    for row in map(opened.row, range(len(opened))):
+        known.update(row.targets)
+        if row.labelled:
+            rows.append(row._replace(targets=tuple(name for name in row.targets if not wanted or name in wanted)))
     for name in wanted:
         if name not in known:
             raise DataError(f"target {name!r} is in no case of this dataset{close_matches(name, known)}")

@@ -14,7 +14,7 @@ from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.records import Case, DatasetSpec
 from oncoseg_core.volume import BoolArray, Volume
 from oncoseg_trainer.data_settings import DatasetChoice
-from oncoseg_trainer.sources import Counts, ReadCase
+from oncoseg_trainer.sources import Counts, ReadCase, Row
 
 
 class StoreDataset:
@@ -35,9 +35,21 @@ class StoreDataset:
     def __len__(self) -> int:
         return len(self._store)
 
-    def record(self, number: int) -> Case:
-        """The record of a case."""
-        return self._store.case(number).case
+    def row(self, number: int) -> Row:
+        """What is kept of a case, with all its targets."""
+        record = self._store.case(number).record
+        return Row(
+            number,
+            record["dataset"],
+            record["case_id"],
+            record["patient_id"],
+            record["modality"],
+            tuple(target["name"] for target in record["targets"]),
+            bool(record["labels"]),
+            record["annotation"],
+            record["split"],
+            record["category"],
+        )
 
     @property
     def skipped(self) -> list[str]:

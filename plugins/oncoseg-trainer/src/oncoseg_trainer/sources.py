@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,28 @@ import numpy.typing as npt
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.interfaces import DatasetAdapter, Stats
 from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.records import Case
+from oncoseg_core.records import Annotation, Case, Split
 from oncoseg_core.volume import BoolArray, Volume
 
 MEMORY_BYTES = 2 * 1024**3
 """Volumes read whole are kept up to this size, over all workers; the least recently used go first."""
 
 Counts = npt.NDArray[np.int64]
+
+
+class Row(NamedTuple):
+    """What is kept of a case; small, since there may be a hundred thousand. ``number`` is its dataset's."""
+
+    number: int
+    dataset: str
+    case_id: str
+    patient_id: str
+    modality: str
+    targets: tuple[str, ...]
+    labelled: bool
+    annotation: Annotation
+    split: Split | None
+    category: str | None
 
 
 class ReadCase(Protocol):
