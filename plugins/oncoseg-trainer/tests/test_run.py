@@ -131,6 +131,16 @@ def test_settings_for_a_modality_that_is_not_there_are_refused(tiny_config):
         run(tiny_config(), "normalizers.ctt.window=[0, 100]")
 
 
+def test_channels_of_a_modality_that_is_not_there_are_refused(tiny_config):
+    with pytest.raises(ConfigError, match=r"channels\.mr: no case here is of that modality; did you mean 'mri'"):
+        run(tiny_config(), "channels.mr=[0]")
+
+
+def test_channels_that_an_image_has_not_are_refused(tiny_config):
+    with pytest.raises(DataError, match="has no channel 1; it has 1, counted from 0"):
+        run(tiny_config(), "channels.ct=[1]")
+
+
 def test_killed_between_checkpoints_it_still_ends_the_same(tiny_config, tmp_path):
     """kill -9 after some step; what was logged after the last checkpoint is taken again, not twice."""
     config = tiny_config(training={"epochs": 8})
@@ -250,9 +260,10 @@ def test_prompts_that_the_model_does_not_take_are_refused_first(tiny_config, tmp
 
 
 def test_the_adapter_remembers_how_its_images_were_normalised(tiny_config):
-    outcome = run(tiny_config(), "normalizers.ct.window=[-200, 300]")
+    outcome = run(tiny_config(), "normalizers.ct.window=[-200, 300]", "channels.ct=[0]")
     record = json.loads((outcome.folder / "adapter" / "oncoseg.json").read_text())
     assert record["paths"]["ct"]["normalizers"]["ct"]["window"] == [-200, 300]
+    assert record["paths"]["ct"]["channels"] == [0]
     assert set(record["paths"]) == {"ct", "mri"}
     assert {"torch", "peft", "oncoseg-core", "oncoseg-tiny"} <= record["versions"].keys()
 
