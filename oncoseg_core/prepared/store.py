@@ -157,11 +157,11 @@ class PreparedCase:
         number: int,
         marks_end: int,
     ) -> None:
+        self._folder = folder
         self._targets = targets
         self._columns = columns
         self._number = number
         self._marks_end = marks_end
-        self._path = case_path(folder, columns["key"].reshape(-1, 16)[number].tobytes().hex())
 
     @cached_property
     def case(self) -> Case:
@@ -240,7 +240,8 @@ class PreparedCase:
     def _file(self) -> CaseFile:
         from oncoseg_core.prepared.case_file import CaseFile
 
-        return CaseFile(self._path)
+        key = self._columns["key"].reshape(-1, 16)[self._number].tobytes().hex()
+        return CaseFile(case_path(self._folder, key))
 
 
 class PreparedVoxels:
