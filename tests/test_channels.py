@@ -103,6 +103,14 @@ def test_each_channel_goes_by_its_own_rule():
     np.testing.assert_array_equal(mixed.apply(voxels[:, 1], stats), unit[:, 1])
 
 
+def test_statistics_go_to_their_own_channel():
+    voxels = np.stack([np.full((1, 2, 2), 10), np.full((1, 2, 2), 40)])
+    mixed = ChannelwiseNormalizer([Offset(5), Offset(5)])
+    stats = mixed.fit(voxels)
+    assert stats == {"0.low": (10.0,), "1.low": (40.0,)}
+    np.testing.assert_allclose(mixed.apply(voxels, stats), 0.05)
+
+
 def test_another_number_of_channels_is_refused():
     with pytest.raises(DataError, match="expected 2 channels, found 3"):
         ChannelwiseNormalizer([Offset(0), Offset(1)]).fit(np.zeros((3, 1, 2, 2)))

@@ -33,6 +33,29 @@ def test_window_is_linear_and_does_not_depend_on_the_volume():
     np.testing.assert_array_equal(unit[0, 0], np.float32([0, 0.25, 0.5, 0.75, 1]))
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, ">i2"])
+@pytest.mark.parametrize(
+    "window",
+    [
+        (-1000, 1000),
+        (-2000, -1500),
+        (300, 40_000),
+        (-32_768, 32_767),
+        (-40_000, 40_000),
+        (0, 255),
+        (-128, 127),
+        (5.5, 9),
+        (70_000, 80_000),
+    ],
+)
+def test_every_whole_number_is_mapped_as_the_same_number_in_float64(dtype, window):
+    """All values of the type, and windows within it, across its ends and beyond."""
+    limits = np.iinfo(dtype)
+    values = np.arange(limits.min, limits.max + 1).astype(dtype).reshape(1, 1, 1, -1)
+    normalizer = CTNormalizer(CTSettings(window=window))
+    np.testing.assert_array_equal(normalizer.apply(values, {}), normalizer.apply(values.astype(np.float64), {}))
+
+
 @pytest.mark.parametrize("window", [(100, 100), (1000, -1000), (float("nan"), 0), (-1000, float("inf")), (1,)])
 def test_impossible_window_is_refused(window):
     with pytest.raises(ConfigError, match="window"):

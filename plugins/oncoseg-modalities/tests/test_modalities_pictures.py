@@ -11,6 +11,8 @@ from oncoseg_modalities.cxr import CXRNormalizer, CXRSettings
 from oncoseg_modalities.dermoscopy import DermoscopyNormalizer
 from oncoseg_modalities.endoscopy import EndoscopyNormalizer
 from oncoseg_modalities.mammography import MammographyNormalizer
+from oncoseg_modalities.mri import MRINormalizer
+from oncoseg_modalities.pet import PETNormalizer
 from oncoseg_modalities.srh import SRHNormalizer, SRHSettings
 from oncoseg_modalities.ultrasound import UltrasoundNormalizer
 from oncoseg_modalities.xray import XRayNormalizer, XRaySettings
@@ -40,9 +42,11 @@ def test_bit_depths_agree(normalizer):
 
 @pytest.mark.parametrize("normalizer", [*GREY, *COLOUR])
 def test_grey_that_is_stored_as_rgb_is_grey(normalizer):
-    grey = picture()
+    grey = picture()[..., :6, :7]  # so few pixels that the percentiles of three times as many are others
     rgb = np.repeat(grey, 3, axis=0)
     assert is_grey(rgb)
+    percents = normalizer().settings.percentiles
+    assert tuple(np.percentile(rgb.astype(float), percents)) != tuple(np.percentile(grey.astype(float), percents))
     np.testing.assert_array_equal(unit(normalizer(), rgb), np.repeat(unit(normalizer(), grey), 3, axis=0))
 
 
@@ -80,12 +84,25 @@ def test_colours_are_stretched_one_by_one(normalizer):
         assert (low, high) == tuple(np.percentile(channel.astype(float), percents))
 
 
+@pytest.mark.parametrize("normalizer", [MRINormalizer, PETNormalizer, SRHNormalizer])
+def test_channels_that_are_images_of_their_own_are_never_taken_for_grey(normalizer):
+    """Two echoes that hardly differ: still each by its own limits."""
+    echoes = np.concatenate([picture().astype(np.int16)] * 2)
+    echoes[1] += 2
+    assert is_grey(echoes)
+    stats = normalizer().fit(echoes)
+    assert stats["low"][1] == stats["low"][0] + 2
+    assert stats["high"][1] == stats["high"][0] + 2
+
+
 def test_doppler_keeps_its_hue():
     """Colour on a grey picture: one pair of limits, so grey stays grey and the red overlay stays as red."""
     rgb = np.repeat(picture(), 3, axis=0)
-    rgb[:, 0, 10:20, 10:20] = np.array([220, 30, 30], np.uint8)[:, None, None]
+    rgb[:, 0, 10:30, 10:30] = np.array([250, 5, 5], np.uint8)[:, None, None]
+    pooled = tuple(np.percentile(rgb.astype(float), (2, 98)))
     stats = UltrasoundNormalizer().fit(rgb)
-    assert (stats["low"][0], stats["high"][0]) == tuple(np.percentile(rgb.astype(float), (2, 98)))
+    assert list(zip(stats["low"], stats["high"], strict=True)) == [pooled] * 3
+    assert all(tuple(np.percentile(channel.astype(float), (2, 98))) != pooled for channel in rgb)
     out = unit(UltrasoundNormalizer(), rgb)
     assert np.ptp(out[:, 0, 40, 40]) == 0
     assert out[0, 0, 15, 15] > 0.9

@@ -60,13 +60,13 @@ class PercentileNormalizer(Normalizer):
     def fit(self, voxels: np.ndarray) -> Stats:
         """Find each channel's two percentiles in a whole volume ``(channel, z, y, x)``: ``low`` and ``high``."""
         voxels = self.region(voxels)
-        one_for_all = len(voxels) > 1 and self.channels != "separate" and (self.channels == "grey" or is_grey(voxels))
-        if not one_for_all:
-            limits = [self._limits(rank_values(channel)) for channel in voxels]
-        elif is_grey(voxels):  # exactly as for the picture stored in one channel
+        several = len(voxels) > 1 and self.channels != "separate"
+        if several and is_grey(voxels):  # exactly as for the picture stored in one channel
             limits = [self._limits(rank_values(voxels[0]))] * len(voxels)
-        else:
+        elif several and self.channels == "grey":
             limits = [self._limits(rank_values(voxels.reshape(-1, *voxels.shape[2:])))] * len(voxels)
+        else:
+            limits = [self._limits(rank_values(channel)) for channel in voxels]
         return {"low": tuple(low for low, _ in limits), "high": tuple(high for _, high in limits)}
 
     def apply(self, voxels: np.ndarray, stats: Stats) -> npt.NDArray[np.float32]:
