@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
+from oncoseg_core.adapter_manifest import read_trained_on
 from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
-from oncoseg_core.lora import read_trained_on
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.processes import Processes
