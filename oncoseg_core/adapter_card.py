@@ -157,7 +157,7 @@ def _scores(manifest: AdapterManifest) -> str:
                     row.split,
                     row.prompt,
                     str(row.n_cases),
-                    f"{row.metric} ({row.unit})" if row.unit else row.metric,
+                    row.metric if row.unit == "1" else f"{row.metric} ({row.unit})",
                     row.better,
                     "not scored" if row.before is None else _score(row.before, row.n_cases),
                     _score(row.after, row.n_cases),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
@@ -15,11 +15,11 @@ from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.records import Record
 from oncoseg_core.splits import Side
 
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
-MANIFEST_FILE = "oncoseg.json"
-TRAINED_ON_FILE = "trained_on.txt"
-CARD_FILE = "README.md"
+WEIGHTS_FILE: Final = "adapter_model.safetensors"
+CONFIG_FILE: Final = "adapter_config.json"
+MANIFEST_FILE: Final = "oncoseg.json"
+TRAINED_ON_FILE: Final = "trained_on.txt"
+CARD_FILE: Final = "README.md"
 ADAPTER_FILES = (MANIFEST_FILE, CONFIG_FILE, WEIGHTS_FILE, TRAINED_ON_FILE, CARD_FILE)
 """All that an adapter's folder is read for; the last two may be missing."""
 

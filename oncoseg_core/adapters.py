@@ -97,11 +97,9 @@ def save_adapter(
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in hashed.items()},
     )
-    contents: dict[str, bytes] = {
-        **hashed,
-        CARD_FILE: render_card(manifest, base.spec, evidence).encode(),
-        MANIFEST_FILE: manifest.model_dump_json(indent=2).encode(),
-    }
+    contents: dict[str, bytes] = dict(hashed.items())
+    contents[CARD_FILE] = render_card(manifest, base.spec, evidence).encode()
+    contents[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode()
     # All are written before the first is renamed: a full disk leaves the old adapter as it was. The manifest, entered
     # first, is renamed last.
     with ExitStack() as stack:

@@ -27,7 +27,7 @@ FIRST = {  # as the first version wrote it
 SUMMARY = {"mean": 0.5, "std": None, "n_cases": 1}
 ROW = {
     "metric": "dice",
-    "unit": "",
+    "unit": "1",
     "better": "higher",
     "dataset": "samples",
     "target": "lung tumour",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -86,11 +87,16 @@ def _metric_rows(
                     prompt=kinds,
                     prompt_settings=dict(prompts.settings),
                     n_cases=len(after),
-                    before=ScoreSummary.model_validate(summarise([row[name] for row in before])),
-                    after=ScoreSummary.model_validate(summarise([row[name] for row in after])),
+                    before=_summary([row[name] for row in before]),
+                    after=_summary([row[name] for row in after]),
                 )
             )
     return found
+
+
+def _summary(values: Sequence[float | None]) -> ScoreSummary:
+    """A value that is no finite number counts as undefined: a metric's slip must not cost a finished run's adapter."""
+    return ScoreSummary.model_validate(summarise([v if v is not None and math.isfinite(v) else None for v in values]))
 
 
 def _notes(run: Run) -> list[str]:
