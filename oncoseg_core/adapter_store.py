@@ -29,13 +29,11 @@ ORIGIN_FILE = "pulled.json"
 _PART = r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*"
 
 
-class Origin(Record):
-    """Where a pulled adapter came from: repository, folder in it, and the commit; and the alias it was asked for by."""
+class HubName(Record):
+    """What an adapter is called on the hub: a repository, and a folder in it where it is not the whole."""
 
     repository: Annotated[str, Field(pattern=rf"^{_PART}/{_PART}$", max_length=200)]
     subfolder: Annotated[str, Field(pattern=rf"^{_PART}$", max_length=96)] | None = None
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    alias: str | None = None
 
     @property
     def name(self) -> str:
@@ -46,6 +44,13 @@ class Origin(Record):
     def folder(self) -> Path:
         """Its place among the pulled adapters."""
         return adapters_directory() / self.name.replace("/", "--")
+
+
+class Origin(HubName):
+    """Where a pulled adapter came from: its name and commit there, and the alias that it was asked for by."""
+
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    alias: str | None = None
 
 
 def adapters_directory() -> Path:
