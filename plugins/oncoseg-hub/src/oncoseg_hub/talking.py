@@ -67,8 +67,7 @@ def explained(api: HfApi, repository: str, doing: str) -> Iterator[None]:
         known = _known(error)
         if isinstance(known, OSError) and known.errno is not None and known.filename is not None:
             raise StorageError(explain(known, known.filename)) from error
-        reason = _shown(_reason(known, f"{api.endpoint}/{repository}"), api)
-        raise HubError(f"{repository}: {doing} failed: {reason}") from error
+        raise HubError(f"{repository}: {doing} failed: {_reason(known, api, repository)}") from error
 
 
 def _known(error: BaseException) -> BaseException:
@@ -83,7 +82,8 @@ def _known(error: BaseException) -> BaseException:
     return error
 
 
-def _reason(error: BaseException, url: str) -> str:
+def _reason(error: BaseException, api: HfApi, repository: str) -> str:
+    url = f"{api.endpoint}/{repository}"
     for kind, reason in (
         (GatedRepoError, f"it is gated; ask for access on {url}, then {LOG_IN}"),  # is a RepositoryNotFoundError too
         (
@@ -99,17 +99,15 @@ def _reason(error: BaseException, url: str) -> str:
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else None
         refused = {401: f"the token is not accepted; {LOG_IN}", 403: "the token does not allow it; use one that does"}
-        told = refused.get(status or 0) or f"{_on_one_line(error.server_message or 'no reason given')}; try again later"
+        told = refused.get(status or 0) or f"{_shown(error.server_message or 'no reason given', api)}; try again later"
         return f"HTTP {status}: {told}"
-    return f"{type(error).__name__}: {_on_one_line(str(error))}; check the network and try again"
-
-
-def _on_one_line(text: str) -> str:
-    return " ".join(text.split())
+    return f"{type(error).__name__}: {_shown(str(error), api)}; check the network and try again"
 
 
 def _shown(text: str, api: HfApi) -> str:
+    """On one line, not longer than ``LONGEST``, and without the token."""
+    line = " ".join(text.split())
     for token in (api.token, get_token()):
         if isinstance(token, str) and token:
-            text = text.replace(token, "***")
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+            line = line.replace(token, "***")
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}…"
