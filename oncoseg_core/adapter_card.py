@@ -96,7 +96,8 @@ def _base(manifest: AdapterManifest, base: ModelSpec) -> str:
         (
             f"Model: `{base.name}`. {_text(base.summary)}",
             f"Base weights: {_text(base.weights)}. They have a licence of their own.",
-            f"SHA-256 of the base weights: `{manifest.base_weights_sha256}`. The adapter loads on no others.",
+            f"Known by `{manifest.base_weights_sha256}`: the SHA-256 of their file, or the seed of random ones. The "
+            "adapter loads on no others.",
             f"LoRA: rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on the linear layers {layers}.",
             f"Policy: `{lora.policy}`; trained whole besides: {_listed(whole) or 'nothing'}.",
         ),
