@@ -91,13 +91,13 @@ def _base(manifest: AdapterManifest, base: ModelSpec) -> str:
     lora = manifest.lora
     whole = base.lora.policies.get(lora.policy or "", ())
     layers = _listed(base.lora.targets)
+    known = f"`{manifest.base_weights_sha256}`: the SHA-256 of their file, or the seed of random ones"
     return _bullets(
         "## What was adapted",
         (
             f"Model: `{base.name}`. {_text(base.summary)}",
             f"Base weights: {_text(base.weights)}. They have a licence of their own.",
-            f"Known by `{manifest.base_weights_sha256}`: the SHA-256 of their file, or the seed of random ones. The "
-            "adapter loads on no others.",
+            f"They are known by {known}. The adapter loads on no others.",
             f"LoRA: rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on the linear layers {layers}.",
             f"Policy: `{lora.policy}`; trained whole besides: {_listed(whole) or 'nothing'}.",
         ),

@@ -80,7 +80,7 @@ def test_the_card_holds_what_a_reader_needs(tmp_path):
         EVIDENCE.leakage,
     )
     for part in (
-        "Known by `random:0`",
+        "known by `random:0`",
         "rank 3, alpha 7, dropout 0.1, on the linear layers `qkv`, `proj`",
         "Policy: `lora+decoder`; trained whole besides: `mask_decoder`",
         "| ct | ct: {'window': [-160, 240]} | as by default |",

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from oncoseg_trainer.run import Run
 
 SCORING = (
-    "Each labelled slice of a case got a prompt of its own, made from the reference mask, and the score is over these "
-    "slices together. It says how well an object is outlined that somebody points at, not whether it is found."
+    "Each slice that holds the object got a prompt of its own, made from the reference (from its place, or for text "
+    "from its name), and a case's score is over these slices together. Slices without the object are not scored: "
+    "nothing is said of how often something is marked where there is nothing."
 )
 
 
