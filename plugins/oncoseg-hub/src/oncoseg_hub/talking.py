@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
@@ -24,6 +26,9 @@ from oncoseg_core.atomic import explain
 from oncoseg_core.errors import OncoSegError, StorageError
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
+"""Errors of the system that are the disk's, not the network's."""
+
 LONGEST = 300
 """Of what the hub or its library says, so many characters are shown."""
 
@@ -65,8 +70,8 @@ def explained(api: HfApi, repository: str, doing: str) -> Iterator[None]:
         raise
     except Exception as error:
         known = _known(error)
-        if isinstance(known, OSError) and known.errno is not None and known.filename is not None:
-            raise StorageError(explain(known, known.filename)) from error
+        if isinstance(known, OSError) and known.errno in DISK:
+            raise StorageError(explain(known, Path(known.filename or "what is fetched"))) from error
         raise HubError(f"{repository}: {doing} failed: {_reason(known, api, repository)}") from error
 
 
