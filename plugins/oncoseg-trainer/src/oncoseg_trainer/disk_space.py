@@ -15,8 +15,7 @@ CHECKPOINTS_AT_ONCE = 3
 """Two are kept, a third is being written."""
 
 COPIES_TO_COME = 3
-"""Of the weights, none of them there before the first step: AdamW's running means of the gradient and of its square, and
-the best epoch's weights."""
+"""Of the weights, after the first steps: AdamW's running means of the gradient and of its square, the best epoch's."""
 
 OVERHEAD = 1 << 20
 """Names, configuration and scores in a checkpoint."""
