@@ -94,7 +94,7 @@ class Ballast(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = nn.Parameter(torch.linspace(-1, 1, 400_000))
+        self.weight = nn.Parameter(torch.linspace(-1, 1, 1_500_000))
 
     def forward(self, values):
         return values + 1e-3 * self.weight.mean()

@@ -62,7 +62,7 @@ def require_same_data(resumed: Resumed, state: RunState) -> None:
     """
     for found, then, what in (
         (state.split_hash, resumed.state.split_hash, "other cases in its splits"),
-        (state.data_hash, resumed.state.data_hash, "other images or masks of the same cases"),
+        (state.data_hash, resumed.state.data_hash, "other images of the same cases"),
     ):
         if found != then:
             raise RunError(
