@@ -10,7 +10,12 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 import yaml
+
+# A tiny model gains nothing from threads, and they wait for each other wherever the machine has other things to do.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 TINY_PLUGIN = """
 from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Overlap, Target, hookimpl

@@ -31,7 +31,7 @@ def run(path, *overrides, **options):
 
 
 def weights(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["trainable"]
+    return torch.load(*(folder / "checkpoints").glob("step-*.pt"), weights_only=True)["trainable"]
 
 
 def train_rows(folder):

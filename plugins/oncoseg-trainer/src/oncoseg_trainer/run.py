@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from oncoseg_core.adapters import save_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
-from oncoseg_core.errors import ConfigError, RunError, close_matches
+from oncoseg_core.errors import ConfigError, close_matches
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
 from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
@@ -26,14 +26,34 @@ from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGenerato
 from oncoseg_core.registry import Registry
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
-from oncoseg_trainer.checkpoint import RunState, load_checkpoint, save_checkpoint
+from oncoseg_trainer.checkpoint import Checkpoint, RunState, Stateful, tensor_bytes
+from oncoseg_trainer.checkpoint_folder import CheckpointFolder
+from oncoseg_trainer.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.evidence import evidence_of
 from oncoseg_trainer.interruption import stop_on_signals
+from oncoseg_trainer.lifelines import CUT_OFF_SECONDS
 from oncoseg_trainer.loading import BatchStream
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.processes import Processes, join_processes
+from oncoseg_trainer.resuming import (
+    Resumed,
+    changed_versions,
+    is_restart,
+    read_resumed,
+    require_same_data,
+    shared_accumulation,
+)  # fmt: skip
 from oncoseg_trainer.run_data import read_data
-from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SPLIT_FILE, SUMMARY_FILE, choose_folder, write_config
+from oncoseg_trainer.run_directory import (
+    CHECKPOINTS,
+    SPLIT_FILE,
+    SUMMARY_FILE,
+    choose_folder,
+    held_alone,
+    launch,
+    write_config,
+)  # fmt: skip
+from oncoseg_trainer.saving import Saver
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import Stepper
 from oncoseg_trainer.summary import summarise_run
@@ -63,14 +83,31 @@ class Run:
         registry: where components are found.
         processes: this process among its fellows.
         terminal: where it speaks.
+        resumed: what to go on from.
+
+    Attributes:
+        parts: everything whose state a checkpoint keeps besides the trained weights, by name.
     """
 
-    def __init__(self, settings: TrainSettings, registry: Registry, processes: Processes, terminal: Terminal) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        registry: Registry,
+        processes: Processes,
+        terminal: Terminal,
+        resumed: Resumed | None = None,
+    ) -> None:
         self.settings = settings
         self.registry = registry
         self.processes = processes
         self.terminal = terminal
-        self.state = RunState(split_hash="", processes=processes.world_size)
+        self.resumed = resumed
+        training, world_size = settings.training, processes.world_size
+        samples_per_step = training.batch_size * training.accumulation * world_size
+        self.state = RunState(split_hash="", data_hash="", processes=world_size, samples_per_step=samples_per_step)
+        accumulation = training.accumulation
+        if resumed is not None:
+            accumulation = shared_accumulation(resumed.state.samples_per_step, training.batch_size, world_size)
         # Components are named and checked before anything is fetched or loaded.
         datasets = DatasetLookup(registry, settings.data.chosen)
         self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
@@ -118,6 +155,7 @@ class Run:
             )
         self.held_out, self.sampler, self.maker = data.held_out, data.sampler, data.maker
         self.leaks, self.trained_on = data.leaks, data.trained_on
+        self.state.data_hash = data.hash
         self.losses = {
             modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
             for modality in modalities
@@ -127,7 +165,6 @@ class Run:
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = adapt(base, settings.lora)
         self.trainable = trainable_parameters(self.model)
-        training = settings.training
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.trainable.values() if p.ndim > 1], "weight_decay": training.weight_decay},
@@ -135,36 +172,43 @@ class Run:
             ],
             lr=training.learning_rate,
         )
-        self.plan = Plan(
-            len(self.sampler), training.batch_size, training.accumulation, processes.rank, processes.world_size
-        )
+        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, world_size)
         self.stepper = Stepper(
             self.model, self.losses, self.optimizer, self.plan, processes, settings.seed, training.loss_at
         )
         self.total_steps = self.plan.steps_per_epoch * training.epochs
+        self.parts: dict[str, Stateful] = {"optimizer": self.optimizer}
+        self.versions = describe(registry)
+        if resumed is not None:
+            require_same_data(resumed, self.state)
+            resumed.checkpoint.restore(self.trainable, self.parts, str(resumed.path))
+            self.state = resumed.state
 
-    def execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> Outcome:
+    def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> Outcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
+        self.processes.on_first(lambda: self._require_room(folder))
         try:
-            summary = self._execute(folder, resume=resume, should_stop=should_stop)
+            with Saver(checkpoints, self._checkpoint) as saver:
+                summary = self._execute(folder, saver, should_stop)
         except _StoppedError:
             return Outcome(folder, None, self.processes.is_first)
+        if self.processes.is_first:
+            checkpoints.finish()
         return Outcome(folder, summary, self.processes.is_first)
 
-    def _execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> dict[str, Any]:
-        checkpoint = folder / CHECKPOINT_FILE
-        if resume:
-            self.state = self._resumed(checkpoint)
-            self.terminal.say(f"Resuming after step {self.state.step} of {self.total_steps}.")
-        trackers = self._start_trackers(folder, self.state.step if resume else None)
-        if not resume:
+    def _execute(self, folder: Path, saver: Saver, should_stop: Stop) -> dict[str, Any]:
+        trackers = self._start_trackers(folder)
+        if self.resumed is None:
             self.processes.on_first(lambda: self.chosen.split.write(folder / SPLIT_FILE))
-            self._save(checkpoint, trackers)  # from here on there is something to resume
+            self._save(saver, trackers)  # from here on there is something to resume
+        else:
+            self._tell_resumed(self.resumed, trackers)
         if not self.state.zero_shot:
             with self._timed("zero_shot"):
                 self.state.zero_shot = self._score("untouched model", trackers, should_stop)
-            self._save(checkpoint, trackers)
-        self._train(checkpoint, trackers, should_stop)
+            self._save(saver, trackers)
+        self._train(saver, trackers, should_stop)
+        self._save(saver, trackers, only_if_due=True)
         with self._timed("adapted"):
             adapted = self._score("adapted model", trackers, should_stop)
         if self.processes.is_first:
@@ -182,14 +226,15 @@ class Run:
                 trained_on=self.trained_on,
                 evidence=evidence_of(self, self.state.zero_shot, adapted),
             )
-        summary = summarise_run(self, self.state.zero_shot, adapted)
+        summary = {**summarise_run(self, self.state.zero_shot, adapted), "launch": launch()}
         if self.processes.is_first:
             for tracker in trackers:
                 tracker.finish(summary)
             atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+        self.processes.on_first(lambda: None)  # nobody leaves before all is written
         return summary
 
-    def _train(self, checkpoint: Path, trackers: Sequence[Tracker], should_stop: Stop) -> None:
+    def _train(self, saver: Saver, trackers: Sequence[Tracker], should_stop: Stop) -> None:
         """Take the remaining steps.
 
         Raises:
@@ -205,7 +250,8 @@ class Run:
                     with self._timed("scores_after_epochs"):
                         self._score(f"after epoch {state.step // per_epoch}", trackers, should_stop)
                     state.scores_due = False
-                    self._save(checkpoint, trackers)
+                    if self.processes.is_first:
+                        saver.tick(due=True)
                     set_training_mode(self.model)
                 epoch = state.step // per_epoch
                 waited = stream.waited
@@ -218,9 +264,12 @@ class Run:
                 progress("training", state.step, self.total_steps)
                 ends_epoch = state.step % per_epoch == 0
                 state.scores_due = ends_epoch and self.settings.training.score_every_epoch
-                stop = self.processes.any(should_stop())
-                if stop or ends_epoch or state.step % self.settings.training.checkpoint_every == 0:
-                    self._save(checkpoint, trackers)
+                if self.processes.is_first:
+                    saver.tick(due=ends_epoch or state.step % self.settings.training.checkpoint_every == 0)
+                    _tell_written(saver, trackers)
+                stop, failed = self.processes.any_of(should_stop(), saver.has_failed)
+                if stop or failed:
+                    self._save(saver, trackers)
                 if stop:
                     raise _StoppedError
 
@@ -257,37 +306,50 @@ class Run:
         generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
         return generator
 
-    def _resumed(self, checkpoint: Path) -> RunState:
-        """Load a checkpoint and refuse one that would go on differently."""
-        state = load_checkpoint(checkpoint, self.trainable, self.optimizer)
-        if state.processes != self.processes.world_size:
-            raise RunError(
-                f"{checkpoint}: the run had {state.processes} processes, now there are {self.processes.world_size}; "
-                "resume with as many, since the steps would be other ones"
+    def _tell_resumed(self, resumed: Resumed, trackers: Sequence[Tracker]) -> None:
+        """Say what the run goes on from, and what is not as it was."""
+        say = self.terminal.say
+        for damage in resumed.damaged:
+            say(f"{damage}. Going on from the one before.")
+        if resumed.damaged:
+            for tracker in trackers:
+                tracker.metrics(
+                    self.state.step, {"event": "recovery", "damaged": resumed.damaged, "used": resumed.path.name}
+                )
+        changed = changed_versions(resumed.checkpoint.versions, self.versions)
+        if changed:
+            say(f"Other versions than when it was saved, results may differ: {'; '.join(changed)}.")
+        if self.processes.world_size != self.state.processes:
+            say(
+                f"Begun with {self.state.processes} processes, now {self.processes.world_size}: training.accumulation "
+                f"is {self.plan.accumulation}, so that each step takes the same samples."
             )
-        if state.split_hash != self.state.split_hash:
-            raise RunError(
-                f"{checkpoint}: the run had other cases in its splits than the data has now; "
-                "restore the data, or start anew in another output"
-            )
-        return state
+        say(f"Resuming after step {self.state.step} of {self.total_steps}.")
 
-    def _start_trackers(self, folder: Path, resumed_step: int | None) -> list[Tracker]:
+    def _start_trackers(self, folder: Path) -> list[Tracker]:
         if not self.processes.is_first:
             return []
         trackers: list[Tracker] = [
             self.registry.build(TrackerSpec, name, run_directory=folder) for name in self.settings.trackers
         ]
         for tracker in trackers:
-            tracker.start(self.settings.model_dump(mode="json"), resumed_step)
+            tracker.start(self.settings.model_dump(mode="json"), None if self.resumed is None else self.state.step)
         return trackers
 
-    def _save(self, checkpoint: Path, trackers: Sequence[Tracker]) -> None:
-        if not self.processes.is_first:
-            return
-        save_checkpoint(checkpoint, self.state, self.trainable, self.optimizer, describe(self.registry))
-        for tracker in trackers:
-            tracker.checkpoint(self.state.step, checkpoint)
+    def _checkpoint(self) -> Checkpoint:
+        config = self.settings.model_dump(mode="json")
+        return Checkpoint.of(self.state, config, self.versions, self.trainable, self.parts)
+
+    def _save(self, saver: Saver, trackers: Sequence[Tracker], *, only_if_due: bool = False) -> None:
+        """Save and wait for it; a failure is raised on every process."""
+        self.processes.on_first(saver.wait if only_if_due else saver.save)
+        _tell_written(saver, trackers)
+
+    def _require_room(self, folder: Path) -> None:
+        size = expected_checkpoint_bytes(self.trainable, self.parts)
+        if self.resumed is not None:
+            size = min(size, self.resumed.checkpoint.n_bytes)
+        require_room_for_run(folder, size, tensor_bytes(self.trainable))
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -297,6 +359,12 @@ class Run:
         finally:
             spent = time.perf_counter() - started
             self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
+
+
+def _tell_written(saver: Saver, trackers: Sequence[Tracker]) -> None:
+    for step, path in saver.written():
+        for tracker in trackers:
+            tracker.checkpoint(step, path)
 
 
 def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
@@ -332,19 +400,30 @@ def train(
         registry: where its components are found.
         resume: go on with the run in ``settings.output``.
         should_stop: asked after every step and scored case; True saves a checkpoint and ends the run early. By default
-            a first Ctrl-C or SIGTERM says so.
+            a first Ctrl-C, SIGTERM or SIGUSR1 says so.
 
     Raises:
         OncoSegError: anything that keeps the run from going on, in one line.
     """
-    with join_processes(settings.training.device) as processes:
+    with join_processes(settings.training.device) as processes, stop_on_signals() as signalled, ExitStack() as held:
         terminal = Terminal(speaks=processes.is_first)
-        folder = processes.on_first(lambda: choose_folder(settings, resume=resume))
+        folder, goes_on = processes.on_first(lambda: choose_folder(settings, resume=resume, restarted=is_restart()))
         if (folder / SUMMARY_FILE).exists():
             terminal.say(f"{folder} is finished; nothing is left to resume.")
             summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
             return Outcome(folder, summary, processes.is_first)
-        run = Run(settings, registry, processes, terminal)
+        checkpoints = CheckpointFolder(folder / CHECKPOINTS)
+
+        def claim() -> None:
+            held.enter_context(held_alone(folder, patience=CUT_OFF_SECONDS if is_restart() else 0.0))
+            checkpoints.remove_unfinished()
+
+        def resumed() -> Resumed:
+            claim()
+            return read_resumed(checkpoints, settings)
+
+        run = Run(settings, registry, processes, terminal, processes.on_first(resumed) if goes_on else None)
         processes.on_first(lambda: write_config(folder, settings))
-        with stop_on_signals() as signalled:
-            return run.execute(folder, resume=resume, should_stop=should_stop or signalled)
+        if not goes_on:
+            processes.on_first(claim)
+        return run.execute(folder, checkpoints, should_stop or signalled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -28,6 +29,12 @@ class RunData:
     maker: SampleMaker
     leaks: list[Leak]
     trained_on: TrainedOn
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the content hashes of all cases on either side."""
+        hashes = sorted([*self.trained_on.hashes, *(scan.content_hash for scan in self.held_out.scans)])
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def read_data(
