@@ -45,7 +45,10 @@ def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
     folder = tmp_path / "run"
     assert outcome.folder == folder
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["training"] == {"steps": 18, "epochs": 2, "n_samples": N_SAMPLES, "processes": 1}
+    assert summary["training"] == {
+        "steps": 18, "epochs": 2, "n_samples": N_SAMPLES, "processes": 1, "precision": "fp32", "skipped_steps": 0,
+        "stopped_early": False, "kept": "last", "best": None,
+    }  # fmt: skip
     assert summary["split"]["train_cases"] == ["brain1", "lung2"]
     assert len(summary["split"]["hash"]) == 64
     assert summary["prompt"] == {"name": "box", "settings": {"margin_px": [2, 2]}}

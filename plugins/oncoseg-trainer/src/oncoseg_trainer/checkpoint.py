@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,7 +17,17 @@ from torch import nn
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.errors import RunError, WeightsError
 
-FORMAT = 1
+FORMAT = 2
+
+
+class Stateful(Protocol):
+    """Something that a run goes on with: an optimizer, say."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state: numbers, texts and tensors, nested."""
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Go on from a state."""
 
 
 @dataclass
@@ -40,10 +50,10 @@ def save_checkpoint(
     path: Path,
     state: RunState,
     trainable: Mapping[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
+    parts: Mapping[str, Stateful],
     versions: Mapping[str, Any],
 ) -> None:
-    """Write everything that the rest of the run depends on.
+    """Write everything that the rest of the run depends on; ``parts`` have state of their own, and are saved by name.
 
     Randomness needs no state: every draw is derived from the seed and the step.
 
@@ -56,7 +66,7 @@ def save_checkpoint(
             "format": FORMAT,
             "run": json.dumps(vars(state)),
             "trainable": {name: parameter.detach().cpu() for name, parameter in trainable.items()},
-            "optimizer": optimizer.state_dict(),
+            "parts": {name: part.state_dict() for name, part in parts.items()},
             "versions": json.dumps(versions),
         },
         buffer,
@@ -64,8 +74,8 @@ def save_checkpoint(
     atomic_write(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> RunState:
-    """Put a checkpoint's weights and optimizer state in place and say how far the run had come.
+def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], parts: Mapping[str, Stateful]) -> RunState:
+    """Put a checkpoint's weights and the state of the parts in place and say how far the run had come.
 
     Raises:
         RunError: there is no checkpoint.
@@ -86,5 +96,6 @@ def load_checkpoint(path: Path, trainable: Mapping[str, nn.Parameter], optimizer
     with torch.no_grad():
         for name, parameter in trainable.items():
             parameter.copy_(weights[name])
-    optimizer.load_state_dict(saved["optimizer"])
+    for name, part in parts.items():
+        part.load_state_dict(saved["parts"][name])
     return RunState(**json.loads(saved["run"]))

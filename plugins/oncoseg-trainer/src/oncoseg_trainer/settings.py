@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from oncoseg_core.interfaces import Settings
 from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.records import Name
 from oncoseg_trainer.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
+from oncoseg_trainer.training_settings import DECIDES, OptimisationSettings
 
 
 class ComponentChoice(Settings):
@@ -41,26 +42,6 @@ class PromptSettings(Settings):
     train: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [0, 4]})
     score: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [2, 2]})
     hard_negatives: HardNegatives = HardNegatives()
-
-
-class OptimisationSettings(Settings):
-    """The training loop. ``batch_size`` is per process and micro-step; weight decay spares vectors (norms, biases).
-
-    ``workers`` are processes, per process of the run, that make samples ready ahead; with 0 it does so itself.
-    ``loss_at`` is where the masks are compared: on the model's ``input``, to which smaller logits are scaled, or on its
-    ``logits``.
-    """
-
-    epochs: Annotated[int, Field(ge=1)] = 4
-    batch_size: Annotated[int, Field(ge=1)] = 1
-    accumulation: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
-    score_every_epoch: bool = True
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    loss_at: Literal["input", "logits"] = "input"
 
 
 class TrainSettings(Settings):
@@ -90,6 +71,21 @@ class TrainSettings(Settings):
     def _html_needs_jsonl(self) -> TrainSettings:
         if "html" in self.trackers and "jsonl" not in self.trackers:
             raise ValueError("the html report draws its curves from the jsonl tracker: name both, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _decisions_need_validation(self) -> TrainSettings:
+        if not self.training.needs_validation:
+            return self
+        if self.data.validation_split is None:
+            raise ValueError(
+                "training.early_stopping and training.keep: best go by the Dice of validation cases, and there are "
+                "none; name their side, such as data.validation_split: validation, and where the dataset has no such "
+                "side, make one, such as data.split: {how: made, fractions: {train: 0.7, validation: 0.1, test: 0.2}}. "
+                "The cases of the final scores never decide"
+            )
+        if DECIDES not in self.metrics:
+            raise ValueError(f"training.early_stopping and training.keep: best need {DECIDES!r} among the metrics")
         return self
 
 
