@@ -53,7 +53,8 @@ class DataSettings(Settings):
     Either one dataset, by the keys of :class:`DatasetChoice`, or several as ``datasets``. ``train_split`` and
     ``score_split`` are the sides of the ``split`` that are used; the scores before and after are taken on the latter.
     ``validation_split`` is a third, scored after each epoch, for what is decided by scores. ``weak`` allows, by
-    dataset, training on annotations that are no masks. ``allow_leakage`` lets a run go on that scores what it was trained on, and marks its results.
+    dataset, training on annotations that are no masks. ``allow_leakage`` lets a run go on that scores what it was
+    trained on, and marks its results.
     """
 
     dataset: Name | None = None

@@ -116,13 +116,13 @@ class Watch:
             causes.append(
                 f"prompts differ: trained with {prompts.train.name!r}, scored with {prompts.score.name!r} (prompts)"
             )
-        causes.append(
-            f"the learning rate, {training.learning_rate:g}: too high destroys the model, too low moves nothing"
-        )
-        causes.append("the labels do not fit the images (oncoseg datasets check --preview shows them)")
-        causes.append("the object is smaller than a pixel of the model's masks (training.loss_at: input helps)")
-        causes.append(f"the trained part is too small (lora.policy, now {self._settings.lora.policy or 'the default'})")
-        return causes
+        return [
+            *causes,
+            f"the learning rate ({training.learning_rate:g}): too high destroys the model, too low moves nothing",
+            "the labels do not fit the images (oncoseg datasets check --preview shows them)",
+            "the object is smaller than a pixel of the model's masks (training.loss_at: input helps)",
+            f"too little is trained (lora.policy, now {self._settings.lora.policy or 'the default'})",
+        ]
 
     def step(self, seconds: float, waited: float) -> list[str]:
         """After a step: a warning when waiting for samples takes too large a share of the time.
@@ -137,12 +137,12 @@ class Watch:
         if self._told_starved or self._waited < STARVED_SECONDS or share < STARVED_SHARE:
             return []
         self._told_starved = True
-        workers = self._settings.training.workers
-        return [
-            f"waiting for samples takes {share:.0%} of the training time: raise training.workers (now {workers}; this "
-            f"machine has {os.cpu_count()} processors), train from a prepared store (oncoseg datasets prepare), or move "
-            "it to a faster disk"
-        ]
+        warning = (
+            f"waiting for samples takes {share:.0%} of the training time: raise training.workers (now "
+            f"{self._settings.training.workers}; this machine has {os.cpu_count()} processors), train from a prepared "
+            "store (oncoseg datasets prepare), or move it to a faster disk"
+        )
+        return [warning]
 
     def state_dict(self) -> dict[str, Any]:
         """How long each target has been stuck. Times are those of a process, and are not kept."""

@@ -260,7 +260,7 @@ class Run:
                     raise _StoppedError
 
     def _score_epoch(self, last: Mapping[str, float], trackers: Sequence[Tracker], should_stop: Stop) -> None:
-        """Score after an epoch: the validation cases, by which is decided; without them the held-out ones, to be seen."""
+        """Score after an epoch: the validation cases, which decide; without them the held-out ones, which do not."""
         what = f"after epoch {self.state.step // self.plan.steps_per_epoch}"
         if self.validation is None:
             rows = self._score(what, self.held_out, trackers, should_stop)
