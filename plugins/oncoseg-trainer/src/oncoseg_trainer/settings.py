@@ -110,4 +110,11 @@ def load_settings(config: str, overrides: list[str]) -> TrainSettings:
         if not path.exists():
             near = close_matches(config, built_in_names())
             raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
-    return validate(TrainSettings, apply_overrides(read_yaml(path), overrides), where)
+    values = apply_overrides(read_yaml(path), overrides)
+    data = values.get("data")
+    if config in built_in_names() and isinstance(data, dict) and not data.keys() & {"dataset", "datasets"}:
+        raise ConfigError(
+            f"{where} leaves the data to you: --set data.dataset=NAME --set data.root=DIR (or data.prepared=DIR); "
+            "oncoseg datasets list has the names"
+        )
+    return validate(TrainSettings, values, where)
