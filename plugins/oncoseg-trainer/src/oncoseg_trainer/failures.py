@@ -34,20 +34,26 @@ def not_finite(what: str, step: int, samples: Sequence[str], precision: Precisio
 
 
 @contextmanager
-def out_of_memory_named(settings: TrainSettings) -> Iterator[None]:
-    """Turn torch's running out of memory into an error that says what to lower.
+def named_failures(settings: TrainSettings) -> Iterator[None]:
+    """Turn torch's errors that a setting can mend into one line that names the setting.
 
     Raises:
-        RunError: memory ran out, on the GPU or beside it.
+        RunError: memory ran out, on the GPU or beside it, or a step left weights without a gradient that it must not.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise RunError(f"the GPU's memory is not enough: {_what_to_lower(settings)}") from error
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # what torch says on a CPU, as a plain RuntimeError
-            raise
-        raise RunError(f"the memory is not enough: {_what_to_lower(settings)}") from error
+        # Told apart by their words: torch has no types for these.
+        if "can't allocate memory" in str(error):
+            raise RunError(f"the memory is not enough: {_what_to_lower(settings)}") from error
+        if "Expected to have finished reduction" in str(error) or "training graph has changed" in str(error):
+            raise RunError(
+                "a step used other weights than DistributedDataParallel was promised; set "
+                "training.ddp.find_unused_parameters to true and training.ddp.static_graph to false"
+            ) from error
+        raise
 
 
 def _what_to_lower(settings: TrainSettings) -> str:

@@ -28,7 +28,7 @@ from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.checkpoint import RunState, Stateful, load_checkpoint, save_checkpoint
 from oncoseg_trainer.epochs import choose_epochs
-from oncoseg_trainer.failures import Watch, out_of_memory_named
+from oncoseg_trainer.failures import Watch, named_failures
 from oncoseg_trainer.held_out import HeldOut
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.loading import BatchStream
@@ -237,7 +237,7 @@ class Run:
                     return
                 epoch = state.step // per_epoch
                 waited, started = stream.waited, time.perf_counter()
-                with self._timed("training"), out_of_memory_named(self.settings):
+                with self._timed("training"), named_failures(self.settings):
                     values = self.stepper.step(state.step, stream)
                     if self.average is not None and "skipped" not in values:
                         self.average.update()
@@ -297,7 +297,7 @@ class Run:
             _StoppedError: stopped between two cases, on any process.
         """
         mine = range(self.processes.rank, len(cases), self.processes.world_size)
-        with self.terminal.progress() as progress, out_of_memory_named(self.settings), self._averaged():
+        with self.terminal.progress() as progress, named_failures(self.settings), self._averaged():
             own = cases.score(
                 mine,
                 self._predictor(),

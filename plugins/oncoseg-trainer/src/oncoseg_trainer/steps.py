@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NoReturn
@@ -18,11 +19,11 @@ from oncoseg_core.precision import Precision, autocast
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.randomness import derived_seed
 from oncoseg_trainer.failures import not_finite
-from oncoseg_trainer.loading import BatchStream
+from oncoseg_trainer.loading import Batch, BatchStream
 from oncoseg_trainer.optimizer import LearningRate
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.processes import Processes
-from oncoseg_trainer.training_settings import OptimisationSettings
+from oncoseg_trainer.training_settings import DdpSettings, OptimisationSettings
 
 MOST_SKIPPED = 20
 """So many steps skipped in a row are an error: torch's first loss scale, 65,536, halved as often is below 1/16, so that
@@ -112,15 +113,8 @@ class Stepper:
         self._clip_norm = settings.clip_norm
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=settings.precision == "fp16")
         self._weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        self.forward: nn.Module = forward
-        if processes.world_size > 1:
-            self.forward = DistributedDataParallel(
-                forward,
-                broadcast_buffers=False,  # those of a frozen model are equal everywhere
-                gradient_as_bucket_view=True,  # no second copy of the gradients
-                find_unused_parameters=settings.ddp.find_unused_parameters,
-                static_graph=settings.ddp.static_graph,
-            )
+        self.forward = forward if processes.world_size == 1 else _synchronised(forward, settings.ddp)
+        self._graph_unknown = processes.world_size > 1 and settings.ddp.static_graph
 
     def step(self, step: int, stream: BatchStream) -> dict[str, float]:
         """Take optimizer step number ``step`` (from 0) of the run; its micro-batches are the next of the stream.
@@ -144,6 +138,8 @@ class Stepper:
         losses: list[tuple[torch.Tensor, list[str]]] = []
         for number in range(len(plan.batches)):
             batch = next(stream)
+            if self._graph_unknown:
+                self._show_graph(batch)
             is_last = number == len(plan.batches) - 1
             with nullcontext() if is_last else self._without_sync():
                 torch.manual_seed(derived_seed(self.seed, "dropout", plan.epoch, batch.number))
@@ -162,6 +158,14 @@ class Stepper:
         if not math.isfinite(means["loss"]):
             self._refuse("loss", step, [name for loss, names in losses if not loss.isfinite() for name in names])
         return {**means, "lr": rate, **self._descend(step, [name for _, names in losses for name in names])}
+
+    def _show_graph(self, batch: Batch) -> None:
+        """Take a first pass in vain: torch learns a static graph only from one whose gradients are put together."""
+        with autocast(self.processes.device, self._precision):
+            terms = self.forward(*batch.on(self.processes.device))
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad(set_to_none=True)
+        self._graph_unknown = False
 
     def _descend(self, step: int, samples: list[str]) -> dict[str, float]:
         """Change the weights. Gradients, and what is decided by them, are the same on every process."""
@@ -214,3 +218,17 @@ class Stepper:
         values = self.processes.sum(torch.stack([totals[name] for name in names]).to(self.processes.device)) / count
         means = dict(zip(names, values.tolist(), strict=True))
         return {"loss": sum(means.values()), **means}
+
+
+def _synchronised(forward: nn.Module, settings: DdpSettings) -> nn.Module:
+    """The model whose gradients are the mean over all processes."""
+    with warnings.catch_warnings():
+        # torch 2.13 has a new name for the setting, which 2.8 does not know.
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+        return DistributedDataParallel(
+            forward,
+            broadcast_buffers=False,  # those of a frozen model are equal everywhere
+            gradient_as_bucket_view=True,  # no second copy of the gradients
+            find_unused_parameters=settings.find_unused_parameters,
+            static_graph=settings.static_graph,
+        )
