@@ -27,7 +27,7 @@ class DatasetChoice(Settings):
     prepared: Path | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     targets: tuple[str, ...] = ()
-    side: Literal["train", "score"] | None = None
+    side: Literal["train", "validation", "score"] | None = None
 
     @model_validator(mode="after")
     def _prepared_knows_the_rest(self) -> DatasetChoice:
@@ -51,8 +51,10 @@ class DataSettings(Settings):
     """Which cases are trained on and scored.
 
     Either one dataset, by the keys of :class:`DatasetChoice`, or several as ``datasets``. ``train_split`` and
-    ``score_split`` are the sides of the ``split`` that are used. ``weak`` allows, by dataset, training on annotations
-    that are no masks. ``allow_leakage`` lets a run go on that scores what it was trained on, and marks its results.
+    ``score_split`` are the sides of the ``split`` that are used; the scores before and after are taken on the latter.
+    ``validation_split`` is a third, scored after each epoch, for what is decided by scores. ``weak`` allows, by
+    dataset, training on annotations that are no masks. ``allow_leakage`` lets a run go on that scores what it was
+    trained on, and marks its results.
     """
 
     dataset: Name | None = None
@@ -63,6 +65,7 @@ class DataSettings(Settings):
     datasets: tuple[DatasetChoice, ...] = ()
     train_split: Split = "train"
     score_split: Split = "test"
+    validation_split: Split | None = None
     split: SplitSettings = OfficialSplit()
     weak: dict[Name, WeakChoice] = Field(default_factory=dict)
     allow_leakage: bool = False
@@ -93,6 +96,10 @@ class DataSettings(Settings):
             raise ValueError("a dataset is named twice in datasets")
         if self.train_split == self.score_split:
             raise ValueError("train_split and score_split are the same side")
+        if self.validation_split in (self.train_split, self.score_split):
+            raise ValueError("validation_split is a side of its own: not that of train_split or score_split")
+        if self.validation_split is None and any(choice.side == "validation" for choice in self.datasets):
+            raise ValueError("side: validation needs a validation_split")
         if isinstance(self.split, FileSplit) and any(choice.side for choice in self.datasets):
             raise ValueError("a frozen split says the side of every case: leave side out of datasets")
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,20 @@ from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
 from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, TrackerSpec
 from oncoseg_core.registry import Registry
+from oncoseg_trainer.averaging import MovingAverage, put
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.checkpoint import Checkpoint, RunState, Stateful, tensor_bytes
 from oncoseg_trainer.checkpoint_folder import CheckpointFolder
 from oncoseg_trainer.disk_space import expected_checkpoint_bytes, require_room_for_run
+from oncoseg_trainer.epochs import choose_epochs
 from oncoseg_trainer.evidence import evidence_of
+from oncoseg_trainer.failures import Watch, named_failures
+from oncoseg_trainer.held_out import HeldOut
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.lifelines import CUT_OFF_SECONDS
 from oncoseg_trainer.loading import BatchStream
+from oncoseg_trainer.optimizer import LearningRate, build_optimizer
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.processes import Processes, join_processes
 from oncoseg_trainer.resuming import (
@@ -54,8 +59,9 @@ from oncoseg_trainer.run_directory import (
     write_config,
 )  # fmt: skip
 from oncoseg_trainer.saving import Saver
+from oncoseg_trainer.selection import Selection
 from oncoseg_trainer.settings import TrainSettings
-from oncoseg_trainer.steps import Stepper
+from oncoseg_trainer.steps import ForwardLoss, Stepper
 from oncoseg_trainer.summary import summarise_run
 from oncoseg_trainer.terminal import Terminal
 
@@ -153,7 +159,8 @@ class Run:
                 self.model_spec.input_range[0],
                 points_at_object=points_at_object,
             )
-        self.held_out, self.sampler, self.maker = data.held_out, data.sampler, data.maker
+        self.held_out, self.validation = data.held_out, data.validation
+        self.sampler, self.maker = data.sampler, data.maker
         self.leaks, self.trained_on = data.leaks, data.trained_on
         self.state.data_hash = data.hash
         self.losses = {
@@ -165,24 +172,43 @@ class Run:
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = adapt(base, settings.lora)
         self.trainable = trainable_parameters(self.model)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.trainable.values() if p.ndim > 1], "weight_decay": training.weight_decay},
-                {"params": [p for p in self.trainable.values() if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=training.learning_rate,
-        )
-        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, world_size)
-        self.stepper = Stepper(
-            self.model, self.losses, self.optimizer, self.plan, processes, settings.seed, training.loss_at
-        )
-        self.total_steps = self.plan.steps_per_epoch * training.epochs
-        self.parts: dict[str, Stateful] = {"optimizer": self.optimizer}
+        self._prepare_training(accumulation)
         self.versions = describe(registry)
         if resumed is not None:
             require_same_data(resumed, self.state)
             resumed.checkpoint.restore(self.trainable, self.parts, str(resumed.path))
             self.state = resumed.state
+
+    def _prepare_training(self, accumulation: int) -> None:
+        """What trains the model; what of it has a state is in ``parts``, and goes into the checkpoints."""
+        training, processes = self.settings.training, self.processes
+        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, processes.world_size)
+        cases = sum(1 for _ in self.chosen.train_rows())
+        self.epochs = choose_epochs(training, cases)
+        if training.epochs == "auto":
+            self.terminal.say(f"{cases} training cases: {self.epochs} epochs (training.epochs: auto).")
+        self.total_steps = self.plan.steps_per_epoch * self.epochs
+        self.optimizer = build_optimizer(self.trainable, training)
+        self.stepper = Stepper(
+            ForwardLoss(self.model, self.losses, training.loss_at),
+            self.optimizer,
+            LearningRate(training.schedule, training.learning_rate, self.plan.steps_per_epoch),
+            self.plan,
+            processes,
+            self.settings.seed,
+            training,
+        )
+        self.selection = Selection(training.early_stopping, keeps_best=training.keep == "best")
+        self.watch = Watch(self.settings, random_weights=self.model.weights_sha256.startswith("random"))
+        self.average = None if training.ema_decay is None else MovingAverage(self.trainable, training.ema_decay)
+        self.parts: dict[str, Stateful] = {
+            "optimizer": self.optimizer,
+            "stepper": self.stepper,
+            "selection": self.selection,
+            "watch": self.watch,
+        }
+        if self.average is not None:
+            self.parts["average"] = self.average
 
     def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> Outcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
@@ -205,12 +231,13 @@ class Run:
             self._tell_resumed(self.resumed, trackers)
         if not self.state.zero_shot:
             with self._timed("zero_shot"):
-                self.state.zero_shot = self._score("untouched model", trackers, should_stop)
+                self.state.zero_shot = self._score("untouched model", self.held_out, trackers, should_stop)
             self._save(saver, trackers)
         self._train(saver, trackers, should_stop)
         self._save(saver, trackers, only_if_due=True)
+        self._take_kept_weights()
         with self._timed("adapted"):
-            adapted = self._score("adapted model", trackers, should_stop)
+            adapted = self._score("adapted model", self.held_out, trackers, should_stop)
         if self.processes.is_first:
             with self._timed("pictures"):
                 for name, png, caption in draw_cases(
@@ -240,32 +267,43 @@ class Run:
         Raises:
             _StoppedError: stopped; the checkpoint is that of the last finished step.
         """
-        state, per_epoch = self.state, self.plan.steps_per_epoch
+        state, settings, per_epoch = self.state, self.settings.training, self.plan.steps_per_epoch
         set_training_mode(self.model)
         steps = range(state.step, self.total_steps)
-        stream = BatchStream(self.maker, self.sampler, self.plan, steps, self.settings.training.workers)
+        pinned = self.processes.device.type == "cuda"
+        stream = BatchStream(self.maker, self.sampler, self.plan, steps, settings.workers, pinned=pinned)
+        values: dict[str, float] = {}
         with self.terminal.progress() as progress, stream:
-            while state.step < self.total_steps:
+            while True:
                 if state.scores_due:
                     with self._timed("scores_after_epochs"):
-                        self._score(f"after epoch {state.step // per_epoch}", trackers, should_stop)
+                        self._score_epoch(values, trackers, should_stop)
                     state.scores_due = False
                     if self.processes.is_first:
                         saver.tick(due=True)
                     set_training_mode(self.model)
+                if state.step >= self.total_steps or self.selection.says_stop:
+                    return
                 epoch = state.step // per_epoch
-                waited = stream.waited
-                with self._timed("training"):
+                waited, started = stream.waited, time.perf_counter()
+                with self._timed("training"), named_failures(self.settings):
                     values = self.stepper.step(state.step, stream)
-                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + stream.waited - waited
+                    if self.average is not None and "skipped" not in values:
+                        self.average.update()
+                waited = stream.waited - waited
+                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + waited
                 state.step += 1
                 for tracker in trackers:
                     tracker.metrics(state.step, {"event": "train", "epoch": epoch, **values})
+                for warning in self.watch.step(time.perf_counter() - started, waited):
+                    self.terminal.say(f"Warning: {warning}.")
                 progress("training", state.step, self.total_steps)
                 ends_epoch = state.step % per_epoch == 0
-                state.scores_due = ends_epoch and self.settings.training.score_every_epoch
+                # The last epoch's scores on the held-out cases are those of the adapted model.
+                of_use = self.validation is not None or state.step < self.total_steps
+                state.scores_due = ends_epoch and of_use and settings.score_every_epoch
                 if self.processes.is_first:
-                    saver.tick(due=ends_epoch or state.step % self.settings.training.checkpoint_every == 0)
+                    saver.tick(due=ends_epoch or state.step % settings.checkpoint_every == 0)
                     _tell_written(saver, trackers)
                 stop, failed = self.processes.any_of(should_stop(), saver.has_failed)
                 if stop or failed:
@@ -273,15 +311,46 @@ class Run:
                 if stop:
                     raise _StoppedError
 
-    def _score(self, what: str, trackers: Sequence[Tracker], should_stop: Stop) -> list[dict[str, Any]]:
-        """Score every held-out case, shared out over the processes; rows in the order of the cases.
+    def _score_epoch(self, last: Mapping[str, float], trackers: Sequence[Tracker], should_stop: Stop) -> None:
+        """Score after an epoch: the validation cases, which decide; without them the held-out ones, which do not."""
+        what = f"after epoch {self.state.step // self.plan.steps_per_epoch}"
+        if self.validation is None:
+            rows = self._score(what, self.held_out, trackers, should_stop)
+        else:
+            rows = self._score(what, self.validation, trackers, should_stop, event="validation")
+            with self._averaged():
+                self.selection.see(rows, self.state.step, self.trainable)
+            if self.selection.says_stop:
+                self.terminal.say(
+                    f"Stopping early: the validation Dice has not risen for {self.selection.since_best} epochs."
+                )
+        for warning in self.watch.scores(rows, last):
+            self.terminal.say(f"Warning: {warning}.")
+            for tracker in trackers:
+                tracker.metrics(self.state.step, {"event": "warning", "message": warning})
+
+    def _take_kept_weights(self) -> None:
+        """Put the weights that are scored and saved into the model: the best epoch's, or the last's (their average)."""
+        if self.selection.weights:
+            put(self.selection.weights, self.trainable)
+        elif self.average is not None:
+            self.average.take()
+        self.average = None  # from here on the model has the weights that count
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def _score(
+        self, what: str, cases: HeldOut, trackers: Sequence[Tracker], should_stop: Stop, event: str = "score"
+    ) -> list[dict[str, Any]]:
+        """Score cases, shared out over the processes; rows in the order of the cases, the same on every process.
 
         Raises:
             _StoppedError: stopped between two cases, on any process.
         """
-        mine = range(self.processes.rank, len(self.held_out), self.processes.world_size)
-        with self.terminal.progress() as progress:
-            own = self.held_out.score(
+        mine = range(self.processes.rank, len(cases), self.processes.world_size)
+        with self.terminal.progress() as progress, named_failures(self.settings), self._averaged():
+            own = cases.score(
                 mine,
                 self._predictor(),
                 self.score_generator,
@@ -296,11 +365,16 @@ class Run:
         rows = [row for _, rows in by_case for row in rows]
         for row in rows:
             for tracker in trackers:
-                tracker.metrics(self.state.step, {"event": "score", **row})
+                tracker.metrics(self.state.step, {"event": event, **row})
         return rows
 
     def _predictor(self) -> Predictor:
-        return Predictor(self.model, self.preprocessors, device=self.processes.device)
+        return Predictor(
+            self.model,
+            self.preprocessors,
+            device=self.processes.device,
+            precision=self.settings.training.precision,
+        )
 
     def _generator(self, name: str, settings: Mapping[str, Any]) -> PromptGenerator:
         generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)

@@ -22,9 +22,13 @@ ALLOW_LEAKAGE = "data.allow_leakage: true"
 
 @dataclass(frozen=True, eq=False)
 class RunData:
-    """What is trained on and scored. ``leaks`` are suspected ones, and certain ones that the user allowed."""
+    """What is trained on and scored; ``validation`` is None where the run has no such side.
+
+    ``leaks`` are suspected ones, and certain ones that the user allowed.
+    """
 
     held_out: HeldOut
+    validation: HeldOut | None
     sampler: Sampler
     maker: SampleMaker
     leaks: list[Leak]
@@ -62,11 +66,18 @@ def read_data(
     allowed = settings.data.allow_leakage
     trained = [each for each in chosen.datasets if each.train]
     scored = [each for each in chosen.datasets if each.scored]
-    leaks = declared_leaks([each.dataset.spec for each in trained], [each.dataset.spec for each in scored])
-    refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
-    held_out = HeldOut(
-        [each.source(each.scored, preprocessors, 0) for each in scored], several=len(chosen.datasets) > 1
+    watched = [each for each in chosen.datasets if each.validation]
+    trained_specs, scored_specs, watched_specs = (
+        [each.dataset.spec for each in side] for side in (trained, scored, watched)
     )
+    leaks = declared_leaks(trained_specs, [*scored_specs, *watched_specs])
+    leaks += _validated_on(declared_leaks([spec for spec in watched_specs if spec not in trained_specs], scored_specs))
+    refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
+    several = len(chosen.datasets) > 1
+    held_out = HeldOut([each.source(each.scored, preprocessors, 0) for each in scored], several=several)
+    validation = None
+    if watched:
+        validation = HeldOut([each.source(each.validation, preprocessors, 0) for each in watched], several=several)
     share = MEMORY_BYTES // (len(trained) * max(1, settings.training.workers))
     sources = [each.source(each.train, preprocessors, share) for each in trained]
     slices = [
@@ -79,6 +90,8 @@ def read_data(
         for number, row in enumerate(each.train)
     ]
     leaks += same_scans(scans, held_out.scans)
+    if validation is not None:
+        leaks += same_scans(scans, validation.scans) + _validated_on(same_scans(validation.scans, held_out.scans))
     refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
     if settings.training.workers:
         for source, _ in sources:
@@ -95,11 +108,17 @@ def read_data(
     )
     return RunData(
         held_out,
+        validation,
         build_sampler(slices, settings.sampling, settings.seed, points_at_object=points_at_object),
         maker,
         leaks,
         TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans)),
     )
+
+
+def _validated_on(leaks: list[Leak]) -> list[Leak]:
+    """Leaks of cases by which an epoch is chosen: their scores are no test either, if less wrong."""
+    return [leak._replace(how=f"validated on, {leak.how}") for leak in leaks]
 
 
 def _augmentation(settings: AugmentationSettings, low: float) -> Augmentation | None:

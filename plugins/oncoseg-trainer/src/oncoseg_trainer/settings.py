@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from oncoseg_core.interfaces import Settings
 from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.records import Name
 from oncoseg_trainer.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
+from oncoseg_trainer.training_settings import DECIDES, OptimisationSettings
 
 
 class ComponentChoice(Settings):
@@ -41,26 +42,6 @@ class PromptSettings(Settings):
     train: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [0, 4]})
     score: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [2, 2]})
     hard_negatives: HardNegatives = HardNegatives()
-
-
-class OptimisationSettings(Settings):
-    """The training loop. ``batch_size`` is per process and micro-step; weight decay spares vectors (norms, biases).
-
-    ``workers`` are processes, per process of the run, that make samples ready ahead; with 0 it does so itself.
-    ``loss_at`` is where the masks are compared: on the model's ``input``, to which smaller logits are scaled, or on its
-    ``logits``.
-    """
-
-    epochs: Annotated[int, Field(ge=1)] = 4
-    batch_size: Annotated[int, Field(ge=1)] = 1
-    accumulation: Annotated[int, Field(ge=1)] = 1
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1e-4
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
-    score_every_epoch: bool = True
-    workers: Annotated[int, Field(ge=0, le=256)] = 0
-    loss_at: Literal["input", "logits"] = "input"
 
 
 class TrainSettings(Settings):
@@ -92,6 +73,21 @@ class TrainSettings(Settings):
             raise ValueError("the html report draws its curves from the jsonl tracker: name both, or neither")
         return self
 
+    @model_validator(mode="after")
+    def _decisions_need_validation(self) -> TrainSettings:
+        if not self.training.needs_validation:
+            return self
+        if self.data.validation_split is None:
+            raise ValueError(
+                "training.early_stopping and training.keep: best go by the Dice of validation cases, and there are "
+                "none; name their side, such as data.validation_split: validation, and where the dataset has no such "
+                "side, make one, such as data.split: {how: made, fractions: {train: 0.7, validation: 0.1, test: 0.2}}. "
+                "The cases of the final scores never decide"
+            )
+        if DECIDES not in self.metrics:
+            raise ValueError(f"training.early_stopping and training.keep: best need {DECIDES!r} among the metrics")
+        return self
+
 
 def built_in_names() -> list[str]:
     """The configurations that come with the trainer."""
@@ -114,4 +110,11 @@ def load_settings(config: str, overrides: list[str]) -> TrainSettings:
         if not path.exists():
             near = close_matches(config, built_in_names())
             raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
-    return validate(TrainSettings, apply_overrides(read_yaml(path), overrides), where)
+    values = apply_overrides(read_yaml(path), overrides)
+    data = values.get("data")
+    if config in built_in_names() and isinstance(data, dict) and not data.keys() & {"dataset", "datasets"}:
+        raise ConfigError(
+            f"{where} leaves the data to you: --set data.dataset=NAME --set data.root=DIR (or data.prepared=DIR); "
+            "oncoseg datasets list has the names"
+        )
+    return validate(TrainSettings, values, where)

@@ -48,7 +48,9 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
             "train_split": settings.data.train_split,
             "score_split": settings.data.score_split,
             "n_train_cases": len(train_rows),
+            "validation_split": settings.data.validation_split,
             "n_score_cases": len(run.held_out),
+            "n_validation_cases": 0 if run.validation is None else len(run.validation),
             "train_cases": [f"{row.dataset}/{row.case_id}" if several else row.case_id for row in train_rows],
             "not_scored": run.held_out.not_scored,
         },
@@ -58,9 +60,14 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "prompt": settings.prompts.score.model_dump(mode="json"),
         "training": {
             "steps": run.state.step,
-            "epochs": settings.training.epochs,
+            "epochs": run.epochs,
             "n_samples": len(run.sampler),
             "processes": run.processes.world_size,
+            "precision": settings.training.precision,
+            "skipped_steps": run.stepper.skipped,
+            "stopped_early": run.selection.says_stop and run.state.step < run.total_steps,
+            "kept": settings.training.keep,
+            "best": _best(run),
         },
         "loading": {
             "workers": settings.training.workers,
@@ -72,6 +79,18 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
         "versions": describe(run.registry),
+    }
+
+
+def _best(run: Run) -> dict[str, Any] | None:
+    """The best epoch by the validation cases; None where there are none."""
+    selection = run.selection
+    if selection.best_step is None:
+        return None
+    return {
+        "epoch": selection.best_step // run.plan.steps_per_epoch,
+        "step": selection.best_step,
+        "validation_dice": selection.best,
     }
 
 
