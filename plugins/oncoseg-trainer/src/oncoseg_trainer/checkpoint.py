@@ -25,7 +25,8 @@ class RunState:
     """How far a run has come, in plain values.
 
     ``step`` counts finished optimizer steps; ``scores_due`` says that the held-out cases are to be scored before the
-    next one. ``split_hash`` and ``processes`` must be the same when the run is resumed.
+    next one. ``split_hash`` and ``processes`` must be the same when the run is resumed. ``warnings`` are the lines that
+    were said in it.
     """
 
     split_hash: str
@@ -34,6 +35,7 @@ class RunState:
     scores_due: bool = False
     zero_shot: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def save_checkpoint(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +15,13 @@ import torch
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, RunError, close_matches
-from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
+from oncoseg_core.interfaces import Metric, PromptGenerator
 from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
-from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, TrackerSpec
+from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import Registry
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
@@ -36,6 +36,7 @@ from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import Stepper
 from oncoseg_trainer.summary import summarise_run
 from oncoseg_trainer.terminal import Terminal
+from oncoseg_trainer.trackers import Trackers
 
 Stop = Callable[[], bool]
 
@@ -75,6 +76,7 @@ class Run:
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
+        self.trackers = Trackers(registry, settings.trackers, self._warn)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
             _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
         points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
@@ -170,8 +172,7 @@ class Run:
                 for name, png, caption in draw_cases(
                     self._predictor(), self.model, self.held_out, self.score_generator, self.settings.seed
                 ):
-                    for tracker in trackers:
-                        tracker.image(name, png, caption)
+                    trackers.image(name, png, caption)
             save_adapter(
                 self.model,
                 folder / "adapter",
@@ -181,12 +182,11 @@ class Run:
             )
         summary = summarise_run(self, self.state.zero_shot, adapted)
         if self.processes.is_first:
-            for tracker in trackers:
-                tracker.finish(summary)
+            trackers.finish(summary)
             atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
         return summary
 
-    def _train(self, checkpoint: Path, trackers: Sequence[Tracker], should_stop: Stop) -> None:
+    def _train(self, checkpoint: Path, trackers: Trackers, should_stop: Stop) -> None:
         """Take the remaining steps.
 
         Raises:
@@ -196,23 +196,25 @@ class Run:
         set_training_mode(self.model)
         steps = range(state.step, self.total_steps)
         stream = BatchStream(self.maker, self.sampler, self.plan, steps, self.settings.training.workers)
-        with self.terminal.progress() as progress, stream:
+        with self.terminal.training(self.total_steps, per_epoch) as view, stream:
             while state.step < self.total_steps:
                 if state.scores_due:
                     with self._timed("scores_after_epochs"):
-                        self._score(f"after epoch {state.step // per_epoch}", trackers, should_stop)
+                        rows = self._score(f"after epoch {state.step // per_epoch}", trackers, should_stop)
+                    view.scored(state.step, rows)
                     state.scores_due = False
                     self._save(checkpoint, trackers)
                     set_training_mode(self.model)
                 epoch = state.step // per_epoch
-                waited = stream.waited
+                waited, spent = stream.waited, state.seconds.get("training", 0.0)
                 with self._timed("training"):
                     values = self.stepper.step(state.step, stream)
-                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + stream.waited - waited
+                waited, spent = stream.waited - waited, state.seconds["training"] - spent
+                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + waited
+                samples = self.plan.step(state.step).total
                 state.step += 1
-                for tracker in trackers:
-                    tracker.metrics(state.step, {"event": "train", "epoch": epoch, **values})
-                progress("training", state.step, self.total_steps)
+                trackers.metrics(state.step, {"event": "train", "epoch": epoch, **values})
+                view.step(state.step, values, samples=samples, seconds=spent, waited=waited)
                 ends_epoch = state.step % per_epoch == 0
                 state.scores_due = ends_epoch and self.settings.training.score_every_epoch
                 stop = self.processes.any(should_stop())
@@ -221,7 +223,7 @@ class Run:
                 if stop:
                     raise _StoppedError
 
-    def _score(self, what: str, trackers: Sequence[Tracker], should_stop: Stop) -> list[dict[str, Any]]:
+    def _score(self, what: str, trackers: Trackers, should_stop: Stop) -> list[dict[str, Any]]:
         """Score every held-out case, shared out over the processes; rows in the order of the cases.
 
         Raises:
@@ -243,8 +245,7 @@ class Run:
         by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
         rows = [row for _, rows in by_case for row in rows]
         for row in rows:
-            for tracker in trackers:
-                tracker.metrics(self.state.step, {"event": "score", **row})
+            trackers.metrics(self.state.step, {"event": "score", **row})
         return rows
 
     def _predictor(self) -> Predictor:
@@ -269,22 +270,21 @@ class Run:
             )
         return state
 
-    def _start_trackers(self, folder: Path, resumed_step: int | None) -> list[Tracker]:
-        if not self.processes.is_first:
-            return []
-        trackers: list[Tracker] = [
-            self.registry.build(TrackerSpec, name, run_directory=folder) for name in self.settings.trackers
-        ]
-        for tracker in trackers:
-            tracker.start(self.settings.model_dump(mode="json"), resumed_step)
-        return trackers
+    def _start_trackers(self, folder: Path, resumed_step: int | None) -> Trackers:
+        if self.processes.is_first:
+            self.trackers.start(folder, self.settings.model_dump(mode="json"), resumed_step)
+        return self.trackers
 
-    def _save(self, checkpoint: Path, trackers: Sequence[Tracker]) -> None:
+    def _warn(self, line: str) -> None:
+        """Say it now, and in the summary and report."""
+        self.terminal.say(f"Warning: {line}")
+        self.state.warnings.append(line)
+
+    def _save(self, checkpoint: Path, trackers: Trackers) -> None:
         if not self.processes.is_first:
             return
         save_checkpoint(checkpoint, self.state, self.trainable, self.optimizer, describe(self.registry))
-        for tracker in trackers:
-            tracker.checkpoint(self.state.step, checkpoint)
+        trackers.checkpoint(self.state.step, checkpoint)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

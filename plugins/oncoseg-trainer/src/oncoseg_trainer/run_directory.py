@@ -17,7 +17,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 SUMMARY_FILE = "summary.json"
 SPLIT_FILE = "split.json"
 
-FREE_KEYS = ("output", "training.workers")
+FREE_KEYS = ("output", "trackers", "training.workers")
 """Keys that may differ between the parts of a run: they change nothing in its results."""
 
 
