@@ -54,6 +54,7 @@ SUMMARY: Mapping[str, Any] = {
     "zero_shot": {"cases": [_SCORE], "mean": _MEAN},
     "adapted": {"cases": [_SCORE], "mean": _MEAN},
     "seconds": {"training": 1.5},
+    "warnings": ["tracker 'other' failed at step 1"],
     "versions": {"libraries": {"torch": "2.8.0"}, "plugins": {"oncoseg-check": "1.0"}, "machine": {"system": "Linux"}},
 }
 """As the trainer ends a run; the same as its ``summary.json``."""
