@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-MEASURES = ("learning_rate", "gradient_norm", "loss_scale")
-"""Values of a step that are no terms of its loss."""
+MEASURES = {"lr": "learning rate", "grad_norm": "gradient norm", "skipped": "steps skipped"}
+"""Values of a step that are no terms of its loss, and what they are called."""
 
 
 def loss_terms(values: Mapping[str, Any]) -> dict[str, float]:

@@ -18,6 +18,9 @@ from oncoseg_trainer.by_target import MEASURES, by_target, headline, loss_terms,
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Told apart with any colour vision (Okabe and Ito, 2008); lines also differ in marker and style."""
 
+EVENTS = {"score": "scored", "validation": "validation"}
+"""Events that are one target of one case, and what these cases are called."""
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 MOST_POINTS = 300
@@ -75,36 +78,37 @@ def draw_training(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | N
     _draw_loss(panels[0], train, terms)
     for axes, name in zip(panels[1:], measures, strict=True):
         _draw_line(axes, train, name, COLOURS[0], "-", band=True)
-        axes.set(title=name.replace("_", " "))
+        axes.set(title=MEASURES[name])
     for axes in panels:
         _finish(axes, _steps_per_epoch(train), resumed, "optimizer step")
     return _png(figure)
 
 
 def draw_scores(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | None:
-    """The mean score of each target over the run, a panel per dataset; None where nothing was scored.
+    """The mean score of each target over the run; None where nothing was scored.
+
+    Scored cases and those of validation have panels of their own, and so has each dataset.
 
     Args:
         rows: of ``metrics.jsonl``. Of cases that were scored twice at a step, the later row counts.
         resumed: the steps after which the run was resumed.
     """
-    scored = list(
-        {
-            (row["step"], row.get("dataset"), row["case"], row["target"]): row
-            for row in rows
-            if row["event"] == "score" and "target" in row
-        }.values()
-    )
+    scored = {
+        (row["event"], row.get("dataset", ""), row["step"], row["case"], row["target"]): row
+        for row in rows
+        if row["event"] in EVENTS
+    }
     if not scored:
         return None
-    metric = headline(scored)
-    datasets = sorted({row.get("dataset", "") for row in scored})
-    figure, panels = _panels(len(datasets))
+    metric = headline(list(scored.values()))
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for (event, dataset, *_), row in sorted(scored.items(), key=lambda item: item[0]):
+        groups.setdefault((event, dataset), []).append({k: v for k, v in row.items() if k != "dataset"})
+    figure, panels = _panels(len(groups))
     per_epoch = _steps_per_epoch([row for row in rows if row["event"] == "train"])
-    for axes, dataset in zip(panels, datasets, strict=True):
-        own = [{k: v for k, v in row.items() if k != "dataset"} for row in scored if row.get("dataset", "") == dataset]
+    for axes, ((event, dataset), own) in zip(panels, groups.items(), strict=True):
         _draw_targets(axes, own, metric)
-        axes.set(title=f"{metric_title(metric)} of the scored cases{' of ' * bool(dataset)}{dataset}")
+        axes.set(title=f"{metric_title(metric)} of the {EVENTS[event]} cases{' of ' * bool(dataset)}{dataset}")
         _finish(axes, per_epoch, resumed, "optimizer step (0: untouched model)")
     return _png(figure)
 

@@ -75,7 +75,9 @@ def page(report: Report, rows: Sequence[Mapping[str, Any]], summary: Mapping[str
     )
     if summary is not None:
         parts.extend(_note(caution) for caution in cautions(summary))
-        parts.append(_warnings(summary["warnings"]))
+    told = [row["message"] for row in rows if row["event"] == "warning"]
+    parts.append(_warnings([*told, *(summary["warnings"] if summary is not None else ())]))
+    if summary is not None:
         parts.append(f"<h2>Scores on the {html.escape(held_out_words(summary))}</h2>")
         parts.extend((_target_table(summary), _case_table(summary)))
     parts.append(_curves(report, rows))
@@ -111,7 +113,7 @@ def _what_was_done(summary: Mapping[str, Any]) -> str:
 def _warnings(lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in dict.fromkeys(lines))
     return f'<div class="warnings"><b>Warnings during the run</b><ul>{items}</ul></div>'
 
 

@@ -112,7 +112,7 @@ class Figures:
 
     def _measures(self) -> list[str]:
         values = self._recent[-1].values if self._recent else {}
-        return [f"{name.replace('_', ' ')} {values[name]:.3g}" for name in MEASURES if name in values]
+        return [f"{title} {values[name]:.3g}" for name, title in MEASURES.items() if name in values]
 
     def _pace(self) -> list[str]:
         seconds = sum(s.seconds for s in self._recent)
@@ -192,11 +192,9 @@ class TableView(TrainingView):
         self._training = bars.add_task("training", total=figures.total)
 
     def step(self, number: int, values: Mapping[str, float], *, samples: int, seconds: float, waited: float) -> None:
-        """As above; the last step is drawn in any case."""
+        """As above, and the bar goes on."""
         self.bars.update(self._training, completed=number)
         super().step(number, values, samples=samples, seconds=seconds, waited=waited)
-        if number == self._figures.total:
-            self.refresh(now=True)
 
     def refresh(self, *, now: bool = False) -> None:
         """Draw, if it is time or must be."""

@@ -47,6 +47,7 @@ class Terminal:
             self._table = TableView(figures, live, _bars(self.console))
             try:
                 yield self._table
+                self._table.refresh(now=True)
             finally:
                 self._table = None
 
@@ -59,7 +60,7 @@ class Terminal:
         tasks: dict[str, TaskID] = {}
         if self._table is not None:
             yield partial(_advance, self._table.bars, tasks, self._table.refresh)
-            for task in tasks.values():
+            for task in tasks.values():  # the table goes on without them
                 self._table.bars.remove_task(task)
             return
         with _bars(self.console) as bars:
