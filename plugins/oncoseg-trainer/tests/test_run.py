@@ -67,7 +67,8 @@ def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
     assert summary["versions"]["plugins"]["oncoseg-tiny"] == "1.0"
     assert {"zero_shot", "training", "adapted"} <= summary["seconds"].keys()
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4  # three cases and the curves
+    assert page.count("data:image/png;base64,") == 5  # three cases, the curves of the scores and those of the loss
+    assert "RANDOM WEIGHTS: the model had learned nothing before this run (random:0)" in page
     assert not re.search(r"""(src|href)=["']?(http|//|/)""", page)  # nothing is loaded from elsewhere
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert (folder / "config.yaml").exists()
@@ -255,7 +256,9 @@ def test_the_adapter_remembers_how_its_images_were_normalised(tiny_config):
     ("override", "message"),
     [
         ("training.learning_rate=.inf", "finite number"),
-        ("trackers=[html]", "draws its curves from the jsonl tracker"),
+        ("trackers=[html, html]", "tracker 'html' is named twice; keep one"),
+        ("trackers=[{name: html, setings: {}}]", r"unknown key 'trackers\.0\.setings'; did you mean 'settings'"),
+        ("trackers=html", "trackers = 'html': input should be a valid tuple"),
     ],
 )
 def test_values_that_cannot_work_are_refused(tiny_config, override, message):
@@ -287,6 +290,7 @@ def test_unknown_names_are_answered_before_anything_is_loaded(tiny_config, tmp_p
         ("data.dataset", "sample", r"unknown dataset 'sample'; did you mean 'samples'\?"),
         ("loss.name", "dice-focl", r"did you mean 'dice-focal'\?"),
         ("metrics", "[dise]", r"did you mean 'dice'\?"),
+        ("trackers", "[htm]", r"unknown tracker 'htm'; did you mean 'html'\?"),
     ):
         with pytest.raises(UnknownComponentError, match=message):
             run(tiny_config(), f"{key}={wrong}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from oncoseg_core.adapters import save_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, close_matches
-from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
+from oncoseg_core.interfaces import Metric, PromptGenerator
 from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
-from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, TrackerSpec
+from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import Registry
 from oncoseg_trainer.averaging import MovingAverage, put
 from oncoseg_trainer.before_after import draw_cases
@@ -64,6 +64,7 @@ from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import ForwardLoss, Stepper
 from oncoseg_trainer.summary import summarise_run
 from oncoseg_trainer.terminal import Terminal
+from oncoseg_trainer.trackers import Trackers
 
 Stop = Callable[[], bool]
 
@@ -120,6 +121,7 @@ class Run:
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
+        self.trackers = Trackers(registry, settings.trackers, self._warn)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
             _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
         points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
@@ -243,8 +245,7 @@ class Run:
                 for name, png, caption in draw_cases(
                     self._predictor(), self.model, self.held_out, self.score_generator, self.settings.seed
                 ):
-                    for tracker in trackers:
-                        tracker.image(name, png, caption)
+                    trackers.image(name, png, caption)
             save_adapter(
                 self.model,
                 folder / "adapter",
@@ -255,13 +256,12 @@ class Run:
             )
         summary = {**summarise_run(self, self.state.zero_shot, adapted), "launch": launch()}
         if self.processes.is_first:
-            for tracker in trackers:
-                tracker.finish(summary)
+            trackers.finish(summary)
             atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
         self.processes.on_first(lambda: None)  # nobody leaves before all is written
         return summary
 
-    def _train(self, saver: Saver, trackers: Sequence[Tracker], should_stop: Stop) -> None:
+    def _train(self, saver: Saver, trackers: Trackers, should_stop: Stop) -> None:
         """Take the remaining steps.
 
         Raises:
@@ -273,11 +273,12 @@ class Run:
         pinned = self.processes.device.type == "cuda"
         stream = BatchStream(self.maker, self.sampler, self.plan, steps, settings.workers, pinned=pinned)
         values: dict[str, float] = {}
-        with self.terminal.progress() as progress, stream:
+        with self.terminal.training(self.total_steps, per_epoch) as view, stream:
             while True:
                 if state.scores_due:
                     with self._timed("scores_after_epochs"):
-                        self._score_epoch(values, trackers, should_stop)
+                        rows = self._score_epoch(values, trackers, should_stop)
+                    view.scored(state.step, rows)
                     state.scores_due = False
                     if self.processes.is_first:
                         saver.tick(due=True)
@@ -285,19 +286,19 @@ class Run:
                 if state.step >= self.total_steps or self.selection.says_stop:
                     return
                 epoch = state.step // per_epoch
-                waited, started = stream.waited, time.perf_counter()
+                waited, spent = stream.waited, state.seconds.get("training", 0.0)
                 with self._timed("training"), named_failures(self.settings):
                     values = self.stepper.step(state.step, stream)
                     if self.average is not None and "skipped" not in values:
                         self.average.update()
-                waited = stream.waited - waited
+                waited, spent = stream.waited - waited, state.seconds["training"] - spent
                 state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + waited
+                samples = self.plan.step(state.step).total
                 state.step += 1
-                for tracker in trackers:
-                    tracker.metrics(state.step, {"event": "train", "epoch": epoch, **values})
-                for warning in self.watch.step(time.perf_counter() - started, waited):
-                    self.terminal.say(f"Warning: {warning}.")
-                progress("training", state.step, self.total_steps)
+                trackers.metrics(state.step, {"event": "train", "epoch": epoch, **values})
+                for warning in self.watch.step(spent, waited):
+                    self._warn(warning)
+                view.step(state.step, values, samples=samples, seconds=spent, waited=waited)
                 ends_epoch = state.step % per_epoch == 0
                 # The last epoch's scores on the held-out cases are those of the adapted model.
                 of_use = self.validation is not None or state.step < self.total_steps
@@ -311,7 +312,7 @@ class Run:
                 if stop:
                     raise _StoppedError
 
-    def _score_epoch(self, last: Mapping[str, float], trackers: Sequence[Tracker], should_stop: Stop) -> None:
+    def _score_epoch(self, last: Mapping[str, float], trackers: Trackers, should_stop: Stop) -> list[dict[str, Any]]:
         """Score after an epoch: the validation cases, which decide; without them the held-out ones, which do not."""
         what = f"after epoch {self.state.step // self.plan.steps_per_epoch}"
         if self.validation is None:
@@ -326,8 +327,8 @@ class Run:
                 )
         for warning in self.watch.scores(rows, last):
             self.terminal.say(f"Warning: {warning}.")
-            for tracker in trackers:
-                tracker.metrics(self.state.step, {"event": "warning", "message": warning})
+            trackers.metrics(self.state.step, {"event": "warning", "message": warning})
+        return rows
 
     def _take_kept_weights(self) -> None:
         """Put the weights that are scored and saved into the model: the best epoch's, or the last's (their average)."""
@@ -341,7 +342,7 @@ class Run:
         return nullcontext() if self.average is None else self.average.in_place()
 
     def _score(
-        self, what: str, cases: HeldOut, trackers: Sequence[Tracker], should_stop: Stop, event: str = "score"
+        self, what: str, cases: HeldOut, trackers: Trackers, should_stop: Stop, event: str = "score"
     ) -> list[dict[str, Any]]:
         """Score cases, shared out over the processes; rows in the order of the cases, the same on every process.
 
@@ -364,8 +365,7 @@ class Run:
         by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
         rows = [row for _, rows in by_case for row in rows]
         for row in rows:
-            for tracker in trackers:
-                tracker.metrics(self.state.step, {"event": event, **row})
+            trackers.metrics(self.state.step, {"event": event, **row})
         return rows
 
     def _predictor(self) -> Predictor:
@@ -380,16 +380,15 @@ class Run:
         generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
         return generator
 
-    def _tell_resumed(self, resumed: Resumed, trackers: Sequence[Tracker]) -> None:
+    def _tell_resumed(self, resumed: Resumed, trackers: Trackers) -> None:
         """Say what the run goes on from, and what is not as it was."""
         say = self.terminal.say
         for damage in resumed.damaged:
             say(f"{damage}. Going on from the one before.")
         if resumed.damaged:
-            for tracker in trackers:
-                tracker.metrics(
-                    self.state.step, {"event": "recovery", "damaged": resumed.damaged, "used": resumed.path.name}
-                )
+            trackers.metrics(
+                self.state.step, {"event": "recovery", "damaged": resumed.damaged, "used": resumed.path.name}
+            )
         changed = changed_versions(resumed.checkpoint.versions, self.versions)
         if changed:
             say(f"Other versions than when it was saved, results may differ: {'; '.join(changed)}.")
@@ -400,21 +399,22 @@ class Run:
             )
         say(f"Resuming after step {self.state.step} of {self.total_steps}.")
 
-    def _start_trackers(self, folder: Path) -> list[Tracker]:
-        if not self.processes.is_first:
-            return []
-        trackers: list[Tracker] = [
-            self.registry.build(TrackerSpec, name, run_directory=folder) for name in self.settings.trackers
-        ]
-        for tracker in trackers:
-            tracker.start(self.settings.model_dump(mode="json"), None if self.resumed is None else self.state.step)
-        return trackers
+    def _start_trackers(self, folder: Path) -> Trackers:
+        if self.processes.is_first:
+            resumed_step = None if self.resumed is None else self.state.step
+            self.trackers.start(folder, self.settings.model_dump(mode="json"), resumed_step)
+        return self.trackers
+
+    def _warn(self, line: str) -> None:
+        """Say it now, and in the summary and report."""
+        self.terminal.say(f"Warning: {line}.")
+        self.state.warnings.append(line)
 
     def _checkpoint(self) -> Checkpoint:
         config = self.settings.model_dump(mode="json")
         return Checkpoint.of(self.state, config, self.versions, self.trainable, self.parts)
 
-    def _save(self, saver: Saver, trackers: Sequence[Tracker], *, only_if_due: bool = False) -> None:
+    def _save(self, saver: Saver, trackers: Trackers, *, only_if_due: bool = False) -> None:
         """Save and wait for it; a failure is raised on every process."""
         self.processes.on_first(saver.wait if only_if_due else saver.save)
         _tell_written(saver, trackers)
@@ -435,10 +435,9 @@ class Run:
             self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
 
 
-def _tell_written(saver: Saver, trackers: Sequence[Tracker]) -> None:
+def _tell_written(saver: Saver, trackers: Trackers) -> None:
     for step, path in saver.written():
-        for tracker in trackers:
-            tracker.checkpoint(step, path)
+        trackers.checkpoint(step, path)
 
 
 def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:

@@ -24,7 +24,7 @@ SPLIT_FILE = "split.json"
 _EARLIER_CHECKPOINT = "checkpoint.pt"
 """What a run had before version 0.1 was finished."""
 
-FREE_KEYS = ("output", "training.workers")
+FREE_KEYS = ("output", "trackers", "training.workers")
 """Keys that may differ between the parts of a run: they change nothing in its results."""
 
 

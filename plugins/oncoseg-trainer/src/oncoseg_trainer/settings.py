@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from oncoseg_core.channels import ChannelChoice
 from oncoseg_core.config import apply_overrides, read_yaml, validate
@@ -16,6 +16,9 @@ from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.records import Name
 from oncoseg_trainer.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
 from oncoseg_trainer.training_settings import DECIDES, OptimisationSettings
+
+ALWAYS_TRACKED = ("jsonl", "html")
+"""Trackers of every run, named or not: whether a run leaves its numbers must not hang on a forgotten line."""
 
 
 class ComponentChoice(Settings):
@@ -48,7 +51,7 @@ class TrainSettings(Settings):
     """A whole run.
 
     ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
-    image are taken, by modality (a mode, names or indices).
+    image are taken, by modality (a mode, names or indices). ``trackers`` are names, or names with settings.
     """
 
     name: Name
@@ -65,13 +68,23 @@ class TrainSettings(Settings):
     prompts: PromptSettings = PromptSettings()
     training: OptimisationSettings = OptimisationSettings()
     metrics: tuple[Name, ...] = Field(default=("dice", "iou"), min_length=1)
-    trackers: tuple[Name, ...] = ("jsonl", "html")
+    trackers: tuple[ComponentChoice, ...] = tuple(ComponentChoice(name=name) for name in ALWAYS_TRACKED)
 
-    @model_validator(mode="after")
-    def _html_needs_jsonl(self) -> TrainSettings:
-        if "html" in self.trackers and "jsonl" not in self.trackers:
-            raise ValueError("the html report draws its curves from the jsonl tracker: name both, or neither")
-        return self
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _trackers_by_name(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            return given
+        return [{"name": choice} if isinstance(choice, str) else choice for choice in given]
+
+    @field_validator("trackers")
+    @classmethod
+    def _all_trackers_once(cls, choices: tuple[ComponentChoice, ...]) -> tuple[ComponentChoice, ...]:
+        names = [choice.name for choice in choices]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"tracker {name!r} is named twice; keep one")
+        return (*(ComponentChoice(name=name) for name in ALWAYS_TRACKED if name not in names), *choices)
 
     @model_validator(mode="after")
     def _decisions_need_validation(self) -> TrainSettings:

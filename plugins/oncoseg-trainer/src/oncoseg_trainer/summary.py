@@ -78,6 +78,7 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "adapted": {"cases": adapted, "mean": _means(run.metrics, adapted)},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
+        "warnings": list(run.state.warnings),
         "versions": describe(run.registry),
     }
 
@@ -97,6 +98,11 @@ def _best(run: Run) -> dict[str, Any] | None:
 def cautions(summary: Mapping[str, Any]) -> list[str]:
     """What must be said wherever the scores are shown: leakage, weak annotations, cases that are missing."""
     said = []
+    if summary["model"]["weights_sha256"].startswith("random:"):
+        said.append(
+            "RANDOM WEIGHTS: the model had learned nothing before this run "
+            f"({summary['model']['weights_sha256']}); these scores are a test of the software, not of the model."
+        )
     found = summary["leakage"]["found"]
     for certain, words in (
         (True, "LEAKAGE: these scores are no test. Scored, but trained on (data.allow_leakage)"),
