@@ -96,11 +96,14 @@ def test_half_precision_and_a_static_graph_on_two_processes(config, start_proces
         require_alike(one, other, tolerance=1e-4 if number == 2 else 2e-2)
 
 
-def test_a_loss_that_is_not_finite_names_the_samples_of_the_process_that_has_them(config, start_processes, tmp_path):
-    write = config(training={"epochs": 1, "batch_size": 1})
-    errors = start_processes(2, write, "loss.settings.focal_weight=1.0e+38", "loss.settings.dice_weight=1.0e+38")
+def test_a_loss_that_is_not_finite_names_the_samples_of_all_processes(config, start_processes):
+    write = config(
+        training={"epochs": 1, "batch_size": 1}, loss={"name": "dice-focal", "settings": {"dice_weight": 1e39}}
+    )
+    errors = start_processes(2, write)
     assert errors[0] == errors[1]
-    assert "is not finite at step 1 (samples: toy-a-" in errors[0]
+    assert errors[0].startswith("the loss is not finite at step 1 (samples: toy-a-")
+    assert errors[0].count("toy-a-") == 2
 
 
 def test_a_model_with_unused_parts_that_was_not_announced_is_named(config, start_processes, tmp_path):
