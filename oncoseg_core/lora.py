@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -57,6 +57,7 @@ class AdapterManifest(BaseModel):
 
     ``paths`` are the settings of the image's path for each modality it was trained on: prediction must use the same.
     ``datasets`` are those it was trained on, and None where that is not known; the hashes of their cases are a file.
+    ``parents`` are the SHA-256 of the manifests of the adapters that its training started from, the last one first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -66,6 +67,7 @@ class AdapterManifest(BaseModel):
     lora: LoraSettings
     paths: dict[str, PathSettings]
     datasets: tuple[str, ...] | None = None
+    parents: tuple[str, ...] = ()
     versions: dict[str, str]
     files: dict[str, str]
 
@@ -134,6 +136,7 @@ def save_adapter(
     versions: Mapping[str, str],
     paths: Mapping[str, PathSettings],
     trained_on: TrainedOn | None = None,
+    parents: Sequence[str] = (),
 ) -> None:
     """Write what was trained to a folder that PEFT can read too.
 
@@ -147,6 +150,7 @@ def save_adapter(
         versions: names and versions of the software that trained it.
         paths: by modality, the settings of the path that the images took.
         trained_on: the cases that it has seen, so that nobody scores it on them; not recorded when omitted.
+        parents: SHA-256 of the manifests of the adapters that its training started from, the last one first.
 
     Raises:
         UsageError: the model is not adapted.
@@ -172,6 +176,7 @@ def save_adapter(
         lora=cast("LoraSettings", model.lora_settings),
         paths=dict(paths),
         datasets=None if trained_on is None else trained_on.datasets,
+        parents=tuple(parents),
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
     )

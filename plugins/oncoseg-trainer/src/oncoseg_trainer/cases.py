@@ -221,7 +221,8 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
     datasets = [_choose(each, rows[each.spec.name], split, settings) for each in opened]
     chosen = ChosenCases(datasets, split)
     for side, found in ((settings.train_split, chosen.train_rows()), (settings.score_split, chosen.scored_rows())):
-        if next(found, None) is None:
+        only_weak = side == settings.score_split and any(each.n_not_scored for each in datasets)
+        if next(found, None) is None and not only_weak:
             targets = sorted({target for own in rows.values() for row in own for target in row.targets})
             raise DataError(
                 f"no labelled case is in the split {side!r} with the targets {', '.join(targets)}{_advice(settings)}"
@@ -246,7 +247,8 @@ def _labelled(opened: OpenDataset) -> list[Row]:
 
 def _choose(opened: OpenDataset, rows: Sequence[Row], split: FrozenSplit, settings: DataSettings) -> ChosenDataset:
     train = [row for row in rows if row.targets and split.side_of(row) == settings.train_split]
-    scored = [row for row in rows if row.targets and split.side_of(row) == settings.score_split]
+    replayed = opened.choice.replayed
+    scored = [row for row in rows if row.targets and split.side_of(row) == settings.score_split and not replayed]
     weak = settings.weak.get(opened.spec.name)
     weakly = [row for row in (*train, *scored) if row.annotation in WEAK]
     if weakly and weak is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, RunError, close_matches
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
-from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.leakage import Scan
+from oncoseg_core.lora import save_adapter, set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
@@ -33,6 +34,7 @@ from oncoseg_trainer.processes import Processes, join_processes
 from oncoseg_trainer.run_data import read_data
 from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SPLIT_FILE, SUMMARY_FILE, choose_folder, write_config
 from oncoseg_trainer.settings import TrainSettings
+from oncoseg_trainer.start_from import read_ancestry
 from oncoseg_trainer.steps import Stepper
 from oncoseg_trainer.summary import summarise_run
 from oncoseg_trainer.terminal import Terminal
@@ -61,9 +63,17 @@ class Run:
         registry: where components are found.
         processes: this process among its fellows.
         terminal: where it speaks.
+        unseen: cases that will be scored elsewhere; none may be trained on.
     """
 
-    def __init__(self, settings: TrainSettings, registry: Registry, processes: Processes, terminal: Terminal) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        registry: Registry,
+        processes: Processes,
+        terminal: Terminal,
+        unseen: Sequence[Scan] = (),
+    ) -> None:
         self.settings = settings
         self.registry = registry
         self.processes = processes
@@ -75,6 +85,7 @@ class Run:
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
+        self.ancestry = read_ancestry(settings, registry)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
             _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
         points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
@@ -113,6 +124,8 @@ class Run:
                 self.train_generator,
                 self.model_spec.input_range[0],
                 points_at_object=points_at_object,
+                ancestry=self.ancestry,
+                unseen=unseen,
             )
         self.held_out, self.sampler, self.maker = data.held_out, data.sampler, data.maker
         self.leaks, self.trained_on = data.leaks, data.trained_on
@@ -123,7 +136,7 @@ class Run:
         with self._timed("model"):
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
-            self.model: Any = adapt(base, settings.lora)
+            self.model: Any = self.ancestry.model(base, settings.lora)
         self.trainable = trainable_parameters(self.model)
         training = settings.training
         self.optimizer = torch.optim.AdamW(
@@ -160,7 +173,8 @@ class Run:
             self._save(checkpoint, trackers)  # from here on there is something to resume
         if not self.state.zero_shot:
             with self._timed("zero_shot"):
-                self.state.zero_shot = self._score("untouched model", trackers, should_stop)
+                what = "untouched model" if self.ancestry.folder is None else "the adapter it starts from"
+                self.state.zero_shot = self._score(what, trackers, should_stop)
             self._save(checkpoint, trackers)
         self._train(checkpoint, trackers, should_stop)
         with self._timed("adapted"):
@@ -176,8 +190,12 @@ class Run:
                 self.model,
                 folder / "adapter",
                 versions={**library_versions(), **self.registry.versions()},
-                paths={modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                paths={
+                    **(self.ancestry.paths or {}),
+                    **{modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                },
                 trained_on=self.trained_on,
+                parents=self.ancestry.parents,
             )
         summary = summarise_run(self, self.state.zero_shot, adapted)
         if self.processes.is_first:
@@ -321,6 +339,8 @@ def train(
     *,
     resume: bool = False,
     should_stop: Stop | None = None,
+    unseen: Sequence[Scan] = (),
+    joined: Processes | None = None,
 ) -> Outcome:
     """Run a configuration on this process, or on all those that ``torchrun`` started.
 
@@ -330,18 +350,21 @@ def train(
         resume: go on with the run in ``settings.output``.
         should_stop: asked after every step and scored case; True saves a checkpoint and ends the run early. By default
             a first Ctrl-C or SIGTERM says so.
+        unseen: cases that are scored elsewhere: a run that would train on one is refused.
+        joined: this process and its fellows, where they have joined already.
 
     Raises:
         OncoSegError: anything that keeps the run from going on, in one line.
     """
-    with join_processes(settings.training.device) as processes:
+    with join_processes(settings.training.device) if joined is None else nullcontext(joined) as processes:
         terminal = Terminal(speaks=processes.is_first)
         folder = processes.on_first(lambda: choose_folder(settings, resume=resume))
         if (folder / SUMMARY_FILE).exists():
             terminal.say(f"{folder} is finished; nothing is left to resume.")
             summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
             return Outcome(folder, summary, processes.is_first)
-        run = Run(settings, registry, processes, terminal)
+        run = Run(settings, registry, processes, terminal, unseen)
         processes.on_first(lambda: write_config(folder, settings))
+        processes.on_first(lambda: run.ancestry.claim(folder, resume=resume))
         with stop_on_signals() as signalled:
             return run.execute(folder, resume=resume, should_stop=should_stop or signalled)

@@ -17,8 +17,11 @@ CHECKPOINT_FILE = "checkpoint.pt"
 SUMMARY_FILE = "summary.json"
 SPLIT_FILE = "split.json"
 
-FREE_KEYS = ("output", "training.workers")
-"""Keys that may differ between the parts of a run: they change nothing in its results."""
+FREE_KEYS = ("output", "training.workers", "start_from")
+"""Keys that may differ between the parts of a run: they change nothing in its results.
+
+Where an adapter lies does not; which one it is, is compared by its hash (:mod:`oncoseg_trainer.start_from`).
+"""
 
 
 def choose_folder(settings: TrainSettings, *, resume: bool) -> Path:

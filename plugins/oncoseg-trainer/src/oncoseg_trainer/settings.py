@@ -67,7 +67,8 @@ class TrainSettings(Settings):
     """A whole run.
 
     ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
-    image are taken, by modality (a mode, names or indices).
+    image are taken, by modality (a mode, names or indices). ``start_from`` is the folder of an adapter whose weights
+    training starts from, all else being fresh. ``phase`` is told to the trackers: the part of a chain that the run is.
     """
 
     name: Name
@@ -79,6 +80,8 @@ class TrainSettings(Settings):
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     channels: dict[str, ChannelChoice] = Field(default_factory=dict)
     model: ComponentChoice
+    start_from: Path | None = None
+    phase: str | None = None
     lora: LoraSettings = LoraSettings()
     loss: ComponentChoice = ComponentChoice(name="dice-focal")
     prompts: PromptSettings = PromptSettings()

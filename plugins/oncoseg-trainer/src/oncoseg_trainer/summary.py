@@ -21,6 +21,8 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
     return {
         "name": settings.name,
         "seed": settings.seed,
+        "phase": settings.phase,
+        "started_from": run.ancestry.told(),
         "model": {
             "name": settings.model.name,
             "weights_sha256": run.model.weights_sha256,
@@ -78,6 +80,12 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
 def cautions(summary: Mapping[str, Any]) -> list[str]:
     """What must be said wherever the scores are shown: leakage, weak annotations, cases that are missing."""
     said = []
+    started = summary.get("started_from")
+    if started is not None:
+        said.append(
+            f"Trained on from the adapter {started['parents'][0][:12]}: the scores before are that adapter's, not the "
+            "untouched model's."
+        )
     found = summary["leakage"]["found"]
     for certain, words in (
         (True, "LEAKAGE: these scores are no test. Scored, but trained on (data.allow_leakage)"),
