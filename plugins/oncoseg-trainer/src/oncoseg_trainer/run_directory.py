@@ -68,6 +68,16 @@ def write_config(folder: Path, settings: TrainSettings) -> None:
     atomic_write(folder / CONFIG_FILE, yaml.safe_dump(effective, sort_keys=False, allow_unicode=True))
 
 
+def has_begun(folder: Path) -> bool:
+    """Whether there is a run that can be gone on with, or is finished."""
+    return (folder / CHECKPOINT_FILE).exists() or (folder / SUMMARY_FILE).exists()
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Delete what only an unfinished run needs; the adapter and all results stay."""
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
 def _next(folder: Path, first: Path) -> Path:
     number = 2 if folder == first else int(folder.name.rpartition("-")[2]) + 1
     return first.with_name(f"{first.name}-{number}")
