@@ -28,14 +28,14 @@ th:first-child, td:first-child { text-align: left; }
 </style></head><body>
 <h1>Forgetting: $name</h1>
 <p>Dice on small frozen validation sets after each task of the chain: the mean over a dataset's cases, of each over its
-targets. The model was prompted on every labelled slice, from the reference: the score says how well an object is outlined
-that somebody points at. Framed: after the task that first trained on the dataset.</p>
+targets. The model was prompted on every labelled slice, from the reference: the score says how well an object is
+outlined that somebody points at. Framed: after the task that first trained on the dataset.</p>
 <figure>$picture</figure>
 <table><thead><tr><th>after task</th><th>average</th><th>backward transfer</th><th>forgetting</th>
 <th>gain over the untouched model</th></tr></thead><tbody>$rows</tbody></table>
 <p>Average: over the datasets trained on so far. Backward transfer: the mean change of the earlier ones since their own
-task; below 0 is forgetting (Lopez-Paz and Ranzato, 2017). Forgetting: the mean loss of the earlier ones against the best
-score they ever had (Chaudhry et al., 2018).</p>
+task; below 0 is forgetting (Lopez-Paz and Ranzato, 2017). Forgetting: the mean loss of the earlier ones against the
+best score they ever had (Chaudhry et al., 2018).</p>
 <ul>$notes</ul>
 </body></html>
 """)
