@@ -187,6 +187,7 @@ class Chain:
         )
         if outcome.summary is None:
             raise StoppedError
+        self.processes.gather(None)  # wait for the first process, which still writes the adapter
         gc.collect()  # the run's model and optimizer, before the next is built
         seen = {name for each in self.plan.tasks[: len(records) + 1] for name in each.columns}
         sets = {name: entry for name, entry in self.frozen.items() if name in seen}
