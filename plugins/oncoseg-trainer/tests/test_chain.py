@@ -12,8 +12,8 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
+from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.errors import DataError, RunError
-from oncoseg_core.lora import read_manifest, read_trained_on
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer import chain as chain_module
 from oncoseg_trainer import chain_manifest, chain_scores, validation_sets

@@ -7,9 +7,10 @@ import pytest
 import torch
 import yaml
 
+from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
+from oncoseg_core.adapters import load_adapter
 from oncoseg_core.errors import ConfigError, DataError, RunError, WeightsError
 from oncoseg_core.leakage import Scan
-from oncoseg_core.lora import load_adapter, read_manifest, read_trained_on
 from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.processes import Processes
@@ -55,6 +56,10 @@ def test_only_the_weights_pass_and_the_ancestors_are_recorded(tasks, tmp_path):
     assert len(seen.hashes) == 4
     assert outcome.summary["started_from"] == {"adapter": str(adapter), "parents": list(found.parents)}
     assert outcome.summary["phase"] == "B"
+    assert all(row.before is None for row in found.metrics)  # what it had before is not the untouched model's
+    card = (outcome.folder / "adapter" / "README.md").read_text()
+    assert f"started from the adapter whose manifest has the SHA-256 {found.parents[0]}" in card
+    assert "toy-a" in card  # its licence and citation count too
     assert "Trained on from the adapter" in (outcome.folder / "report.html").read_text()
 
     third = run(config, f"start_from={outcome.folder / 'adapter'}", f"output={tmp_path / 'third'}")

@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
+from oncoseg_core.adapter_manifest import read_trained_on
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.errors import RunError
 from oncoseg_core.leakage import TrainedOn, seen_scans
-from oncoseg_core.lora import read_trained_on
 from oncoseg_core.registry import Registry
 from oncoseg_trainer.chain_manifest import ADAPTER, TASKS, TaskRecord, sha256_of, survey, write_record
 from oncoseg_trainer.chain_scores import UNTOUCHED, ChainScores, StoppedError

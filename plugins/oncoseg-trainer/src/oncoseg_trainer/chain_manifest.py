@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from oncoseg_core.adapter_manifest import MANIFEST_FILE as ADAPTER_MANIFEST
+from oncoseg_core.adapter_manifest import check_files
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.config import read_yaml
 from oncoseg_core.errors import RunError, WeightsError
-from oncoseg_core.lora import CONFIG_FILE as ADAPTER_CONFIG
-from oncoseg_core.lora import MANIFEST_FILE as ADAPTER_MANIFEST
-from oncoseg_core.lora import TRAINED_ON_FILE, WEIGHTS_FILE, read_manifest
 from oncoseg_trainer.chain_tasks import Task
 from oncoseg_trainer.run_directory import CONFIG_FILE, differing_keys
 
@@ -69,25 +68,13 @@ def effective_config(task: Task) -> dict[str, Any]:
 
 
 def adapter_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of an adapter's files, after comparing them with its manifest.
+    """SHA-256 of an adapter's files, after comparing them with its manifest, and of the manifest.
 
     Raises:
         WeightsError: a file is missing or altered.
     """
-    manifest = read_manifest(folder)
-    names = [name for name in (WEIGHTS_FILE, ADAPTER_CONFIG, TRAINED_ON_FILE) if name in manifest.files]
-    found = {name: _hash_of(folder / name) for name in (*names, ADAPTER_MANIFEST)}
-    for name in names:
-        if found[name] != manifest.files[name]:
-            raise WeightsError(f"{folder / name}: was altered: SHA-256 is {found[name]}, not {manifest.files[name]}")
-    return found
-
-
-def _hash_of(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror or error}; the adapter of a finished task is gone") from error
+    files: dict[str, str] = dict(check_files(folder).files)
+    return {**files, ADAPTER_MANIFEST: hashlib.sha256((folder / ADAPTER_MANIFEST).read_bytes()).hexdigest()}
 
 
 def write_record(chain: Path, task: Task, before: str | None, split: str, scores: str) -> TaskRecord:

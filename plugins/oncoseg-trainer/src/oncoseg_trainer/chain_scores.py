@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oncoseg_core.adapter_manifest import read_manifest
+from oncoseg_core.adapters import load_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.errors import RunError
 from oncoseg_core.interfaces import Metric, PromptGenerator
-from oncoseg_core.lora import load_adapter
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.records import MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import Registry
@@ -81,9 +82,8 @@ class ChainScores:
             StoppedError: asked to stop.
             OncoSegError: a case or the adapter cannot be read, or a validation case is not what it was.
         """
-        weights = None if adapter is None else json.loads((adapter / "oncoseg.json").read_bytes())["files"]
-        base = {"model": task.settings.model.model_dump(mode="json"), "adapter": weights}
-        key = sha256_of(base)
+        files = None if adapter is None else read_manifest(adapter).files
+        key = sha256_of({"model": task.settings.model.model_dump(mode="json"), "adapter": files})
         done = self.processes.on_first(lambda: self._done(row, key, sets))
         missing = [name for name in sets if name not in done]
         if not missing:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 
+from oncoseg_core.adapters import save_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, RunError, close_matches
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
 from oncoseg_core.leakage import Scan
-from oncoseg_core.lora import save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.lora import set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
@@ -27,6 +28,7 @@ from oncoseg_core.registry import Registry
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.checkpoint import RunState, load_checkpoint, save_checkpoint
+from oncoseg_trainer.evidence import evidence_of
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.loading import BatchStream
 from oncoseg_trainer.plan import Plan
@@ -196,6 +198,7 @@ class Run:
                 },
                 trained_on=self.trained_on,
                 parents=self.ancestry.parents,
+                evidence=evidence_of(self, self.state.zero_shot, adapted),
             )
         summary = summarise_run(self, self.state.zero_shot, adapted)
         if self.processes.is_first:

@@ -11,10 +11,12 @@ from typing import Any
 
 from torch import nn
 
+from oncoseg_core.adapter_manifest import MANIFEST_FILE, read_manifest, read_trained_on
+from oncoseg_core.adapters import load_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.errors import ConfigError, DataError, RunError, WeightsError
 from oncoseg_core.leakage import TrainedOn
-from oncoseg_core.lora import MANIFEST_FILE, adapt, load_adapter, read_manifest, read_trained_on
+from oncoseg_core.lora import adapt
 from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.records import DatasetSpec, ModelSpec
@@ -50,7 +52,7 @@ class Ancestry:
         """The model as training finds it: newly adapted, or with the ancestor's weights.
 
         Raises:
-            OncoSegError: as :func:`~oncoseg_core.lora.adapt` and :func:`~oncoseg_core.lora.load_adapter`.
+            OncoSegError: as :func:`~oncoseg_core.lora.adapt` and :func:`~oncoseg_core.adapters.load_adapter`.
         """
         return adapt(base, settings) if self.folder is None else load_adapter(base, self.folder)
 
