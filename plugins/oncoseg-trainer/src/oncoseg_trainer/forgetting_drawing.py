@@ -86,7 +86,7 @@ def draw_html(matrix: ForgettingMatrix, name: str, not_scored: Sequence[str]) ->
 
 def _figure(matrix: ForgettingMatrix, title: str) -> Figure:
     columns, names = matrix.columns, ["untouched model", *(row.task for row in matrix.rows)]
-    figure = Figure(figsize=(2.6 + 0.62 * max(len(columns), 3), 1.9 + 0.42 * len(names)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(3.4 + 0.62 * max(len(columns), 3), 2.1 + 0.42 * len(names)), dpi=110, layout="constrained")
     axes = figure.subplots()
     for across, column in enumerate(columns):
         scores = [matrix.untouched[column.name]]
@@ -116,8 +116,9 @@ def _figure(matrix: ForgettingMatrix, title: str) -> Figure:
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    marked = "; * leakage, see forgetting.json" if any(column.notes for column in columns) else ""
-    axes.set_xlabel(f"Dice on (n) frozen validation cases; framed: after the dataset's own task{marked}", fontsize=8)
+    said = ["Dice on (n) frozen validation cases", "framed: after the dataset's own task"]
+    said += ["*: leakage, no test or suspected"] if any(column.notes for column in columns) else []
+    axes.set_xlabel(("\n" if len(columns) < 10 else "; ").join(said), fontsize=8)
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
