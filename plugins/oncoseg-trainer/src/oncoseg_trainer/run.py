@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,8 @@ from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, close_matches
 from oncoseg_core.interfaces import Metric, PromptGenerator
-from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
+from oncoseg_core.leakage import Scan
+from oncoseg_core.lora import set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
@@ -61,6 +62,7 @@ from oncoseg_trainer.run_directory import (
 from oncoseg_trainer.saving import Saver
 from oncoseg_trainer.selection import Selection
 from oncoseg_trainer.settings import TrainSettings
+from oncoseg_trainer.start_from import read_ancestry
 from oncoseg_trainer.steps import ForwardLoss, Stepper
 from oncoseg_trainer.summary import summarise_run
 from oncoseg_trainer.terminal import Terminal
@@ -91,6 +93,7 @@ class Run:
         processes: this process among its fellows.
         terminal: where it speaks.
         resumed: what to go on from.
+        unseen: cases that will be scored elsewhere; none may be trained on.
 
     Attributes:
         parts: everything whose state a checkpoint keeps besides the trained weights, by name.
@@ -103,6 +106,7 @@ class Run:
         processes: Processes,
         terminal: Terminal,
         resumed: Resumed | None = None,
+        unseen: Sequence[Scan] = (),
     ) -> None:
         self.settings = settings
         self.registry = registry
@@ -122,6 +126,7 @@ class Run:
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
         self.trackers = Trackers(registry, settings.trackers, self._warn)
+        self.ancestry = read_ancestry(settings, registry)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
             _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
         points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
@@ -160,6 +165,8 @@ class Run:
                 self.train_generator,
                 self.model_spec.input_range[0],
                 points_at_object=points_at_object,
+                ancestry=self.ancestry,
+                unseen=unseen,
             )
         self.held_out, self.validation = data.held_out, data.validation
         self.sampler, self.maker = data.sampler, data.maker
@@ -172,7 +179,7 @@ class Run:
         with self._timed("model"):
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
-            self.model: Any = adapt(base, settings.lora)
+            self.model: Any = self.ancestry.model(base, settings.lora)
         self.trainable = trainable_parameters(self.model)
         self._prepare_training(accumulation)
         self.versions = describe(registry)
@@ -233,7 +240,8 @@ class Run:
             self._tell_resumed(self.resumed, trackers)
         if not self.state.zero_shot:
             with self._timed("zero_shot"):
-                self.state.zero_shot = self._score("untouched model", self.held_out, trackers, should_stop)
+                what = "untouched model" if self.ancestry.folder is None else "the adapter it starts from"
+                self.state.zero_shot = self._score(what, self.held_out, trackers, should_stop)
             self._save(saver, trackers)
         self._train(saver, trackers, should_stop)
         self._save(saver, trackers, only_if_due=True)
@@ -250,8 +258,12 @@ class Run:
                 self.model,
                 folder / "adapter",
                 versions={**library_versions(), **self.registry.versions()},
-                paths={modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                paths={
+                    **(self.ancestry.paths or {}),
+                    **{modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                },
                 trained_on=self.trained_on,
+                parents=self.ancestry.parents,
                 evidence=evidence_of(self, self.state.zero_shot, adapted),
             )
         summary = {**summarise_run(self, self.state.zero_shot, adapted), "launch": launch()}
@@ -465,6 +477,8 @@ def train(
     *,
     resume: bool = False,
     should_stop: Stop | None = None,
+    unseen: Sequence[Scan] = (),
+    joined: Processes | None = None,
 ) -> Outcome:
     """Run a configuration on this process, or on all those that ``torchrun`` started.
 
@@ -474,11 +488,14 @@ def train(
         resume: go on with the run in ``settings.output``.
         should_stop: asked after every step and scored case; True saves a checkpoint and ends the run early. By default
             a first Ctrl-C, SIGTERM or SIGUSR1 says so.
+        unseen: cases that are scored elsewhere: a run that would train on one is refused.
+        joined: this process and its fellows, where they have joined already.
 
     Raises:
         OncoSegError: anything that keeps the run from going on, in one line.
     """
-    with join_processes(settings.training.device) as processes, stop_on_signals() as signalled, ExitStack() as held:
+    joining = join_processes(settings.training.device) if joined is None else nullcontext(joined)
+    with joining as processes, stop_on_signals() as signalled, ExitStack() as held:
         terminal = Terminal(speaks=processes.is_first)
         folder, goes_on = processes.on_first(lambda: choose_folder(settings, resume=resume, restarted=is_restart()))
         if (folder / SUMMARY_FILE).exists():
@@ -495,8 +512,9 @@ def train(
             claim()
             return read_resumed(checkpoints, settings)
 
-        run = Run(settings, registry, processes, terminal, processes.on_first(resumed) if goes_on else None)
+        run = Run(settings, registry, processes, terminal, processes.on_first(resumed) if goes_on else None, unseen)
         processes.on_first(lambda: write_config(folder, settings))
         if not goes_on:
             processes.on_first(claim)
+        processes.on_first(lambda: run.ancestry.claim(folder, resume=goes_on))
         return run.execute(folder, checkpoints, should_stop or signalled)

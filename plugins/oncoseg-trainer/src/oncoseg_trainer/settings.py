@@ -52,6 +52,8 @@ class TrainSettings(Settings):
 
     ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
     image are taken, by modality (a mode, names or indices). ``trackers`` are names, or names with settings.
+    ``start_from`` is the folder of an adapter whose weights training starts from, all else being fresh. ``phase`` is
+    told to the trackers: the part of a chain that the run is.
     """
 
     name: Name
@@ -63,6 +65,8 @@ class TrainSettings(Settings):
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     channels: dict[str, ChannelChoice] = Field(default_factory=dict)
     model: ComponentChoice
+    start_from: Path | None = None
+    phase: str | None = None
     lora: LoraSettings = LoraSettings()
     loss: ComponentChoice = ComponentChoice(name="dice-focal")
     prompts: PromptSettings = PromptSettings()
@@ -108,22 +112,29 @@ def built_in_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def read_config(config: str) -> tuple[dict[str, Any], str]:
+    """The keys of a configuration, unchecked, and what to call it: a YAML file, or the name of a built-in one.
+
+    Raises:
+        ConfigError: there is no such file or name, or it is no YAML.
+    """
+    if config in built_in_names():
+        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
+        return read_yaml(path), f"configuration {config!r}"
+    if not Path(config).exists():
+        near = close_matches(config, built_in_names())
+        raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
+    return read_yaml(Path(config)), config
+
+
 def load_settings(config: str, overrides: list[str]) -> TrainSettings:
     """Read a configuration: a YAML file, or the name of a built-in one, with ``a.b=value`` overrides.
 
     Raises:
         ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
     """
-    if config in built_in_names():
-        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
-        where = f"configuration {config!r}"
-    else:
-        path = Path(config)
-        where = config
-        if not path.exists():
-            near = close_matches(config, built_in_names())
-            raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
-    values = apply_overrides(read_yaml(path), overrides)
+    values, where = read_config(config)
+    values = apply_overrides(values, overrides)
     data = values.get("data")
     if config in built_in_names() and isinstance(data, dict) and not data.keys() & {"dataset", "datasets"}:
         raise ConfigError(

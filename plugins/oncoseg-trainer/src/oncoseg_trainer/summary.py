@@ -21,6 +21,8 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
     return {
         "name": settings.name,
         "seed": settings.seed,
+        "phase": settings.phase,
+        "started_from": run.ancestry.told(),
         "model": {
             "name": settings.model.name,
             "weights_sha256": run.model.weights_sha256,
@@ -102,6 +104,12 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
         said.append(
             "RANDOM WEIGHTS: the model had learned nothing before this run "
             f"({summary['model']['weights_sha256']}); these scores are a test of the software, not of the model."
+        )
+    started = summary.get("started_from")
+    if started is not None:
+        said.append(
+            f"Trained on from the adapter {started['parents'][0][:12]}: the scores before are that adapter's, not the "
+            "untouched model's."
         )
     found = summary["leakage"]["found"]
     for certain, words in (
