@@ -19,7 +19,7 @@ from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.interfaces import Decoded, PromptableModel, Stats
 from oncoseg_core.precision import Precision, autocast
 from oncoseg_core.preprocess import Preprocessor, logits_to_slice, prompt_to_model
-from oncoseg_core.prompts import Prompt, check_on_slice
+from oncoseg_core.prompts import Prompt, PromptKind, check_on_slice
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.zoom import Window, ZoomSettings, window_for
 
@@ -81,6 +81,16 @@ class FittedVolume:
         self.volume = self.preprocessor.calibrated(volume)
         self.stats: Stats = self.preprocessor.fit(self.volume)
         self.grid: SliceGrid = self.preprocessor.grid(self.volume)
+
+    def require_slice(self, index: int) -> None:
+        """Refuse an index that the volume does not have; negative ones too.
+
+        Raises:
+            PromptError: with those that it has.
+        """
+        depth = self.volume.geometry.shape[0]
+        if not 0 <= index < depth:
+            raise PromptError(f"slice {index} does not exist: {self.volume.name} has slices 0 to {depth - 1}")
 
     def to_model(self, prompt: Prompt, window: Window | None = None) -> Prompt:
         """A prompt on a stored slice, in pixels of the model's input when it is shown that window.
@@ -148,9 +158,7 @@ class Predictor:
         Raises:
             PromptError: the slice does not exist, a prompt lies outside it, or its kind is not the model's.
         """
-        depth = fitted.volume.geometry.shape[0]
-        if not 0 <= index < depth:
-            raise PromptError(f"slice {index} does not exist: {fitted.volume.name} has slices 0 to {depth - 1}")
+        fitted.require_slice(index)
         self.require_served(prompts)
         windows = [self.window(fitted, prompt) for prompt in prompts]
         results: dict[int, SliceResult] = {}
@@ -179,17 +187,19 @@ class Predictor:
         Raises:
             PromptError: with the kinds that it takes, or the reason.
         """
-        spec = self.model.spec
-        untrained = spec.lora.untrained if getattr(self.model, "lora_settings", None) is not None else {}
         for kind in sorted({hint.kind for prompt in prompts for hint in prompt}):
-            if kind not in spec.prompt_kinds:
-                raise PromptError(
-                    f"model {spec.name!r} takes prompts of kind {', '.join(spec.prompt_kinds)}, not {kind!r}"
-                )
-            if kind in untrained:
-                raise PromptError(
-                    f"model {spec.name!r} with an adapter takes no prompt of kind {kind!r}: {untrained[kind]}"
-                )
+            reason = self.refusal(kind)
+            if reason is not None:
+                raise PromptError(reason)
+
+    def refusal(self, kind: PromptKind) -> str | None:
+        """Why the model, as it is adapted, takes no prompts of that kind; None where it does."""
+        spec = self.model.spec
+        if kind not in spec.prompt_kinds:
+            return f"model {spec.name!r} takes prompts of kind {', '.join(spec.prompt_kinds)}, not {kind!r}"
+        if kind in spec.lora.untrained and getattr(self.model, "lora_settings", None) is not None:
+            return f"model {spec.name!r} with an adapter takes no prompt of kind {kind!r}: {spec.lora.untrained[kind]}"
+        return None
 
     @contextmanager
     def inference(self) -> Iterator[None]:

@@ -59,6 +59,17 @@ class Window:
         self.cut(whole)[...] = part
         return whole
 
+    def cuts(self, mask: npt.NDArray[np.bool_]) -> bool:
+        """Whether a mask ``(y, x)`` of the whole slice reaches a side of the window that is no border of the slice."""
+        height, width = mask.shape
+        part = self.cut(mask)
+        return bool(
+            (self.y0 > 0 and part[0].any())
+            or (self.x0 > 0 and part[:, 0].any())
+            or (self.y0 + self.height < height and part[-1].any())
+            or (self.x0 + self.width < width and part[:, -1].any())
+        )
+
     def prompt(self, prompt: Prompt) -> Prompt:
         """A prompt on the slice, in pixels of the window."""
         moved: list[Any] = []
