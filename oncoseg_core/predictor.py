@@ -19,7 +19,7 @@ from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.interfaces import Decoded, PromptableModel, Stats
 from oncoseg_core.precision import Precision, autocast
 from oncoseg_core.preprocess import Preprocessor, logits_to_slice, prompt_to_model
-from oncoseg_core.prompts import Prompt, PromptKind, check_on_slice
+from oncoseg_core.prompts import Prompt, check_on_slice
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.zoom import Window, ZoomSettings, window_for
 
@@ -187,19 +187,13 @@ class Predictor:
         Raises:
             PromptError: with the kinds that it takes, or the reason.
         """
-        for kind in sorted({hint.kind for prompt in prompts for hint in prompt}):
-            reason = self.refusal(kind)
-            if reason is not None:
-                raise PromptError(reason)
+        for prompt in prompts:
+            self.model.spec.require_served(prompt, adapted=self.adapted)
 
-    def refusal(self, kind: PromptKind) -> str | None:
-        """Why the model, as it is adapted, takes no prompts of that kind; None where it does."""
-        spec = self.model.spec
-        if kind not in spec.prompt_kinds:
-            return f"model {spec.name!r} takes prompts of kind {', '.join(spec.prompt_kinds)}, not {kind!r}"
-        if kind in spec.lora.untrained and getattr(self.model, "lora_settings", None) is not None:
-            return f"model {spec.name!r} with an adapter takes no prompt of kind {kind!r}: {spec.lora.untrained[kind]}"
-        return None
+    @property
+    def adapted(self) -> bool:
+        """Whether the model has an adapter."""
+        return getattr(self.model, "lora_settings", None) is not None
 
     @contextmanager
     def inference(self) -> Iterator[None]:

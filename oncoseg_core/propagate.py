@@ -29,9 +29,9 @@ class PropagationSettings(Settings):
     """How an object is followed, and when that ends. A slice that ends it is not part of the mask.
 
     ``tracker``: ``neighbour`` makes each mask the prompt of the next slice, ``own`` is the model's way. ``carry``: as a
-    mask, or as a box ``margin`` pixels wider than it; ``auto`` is a mask where the model takes one. The rest are limits:
-    ``minimum_score`` times the prompted slice's score; ``minimum_share`` and ``maximum_growth`` times the previous
-    slice's area; ``minimum_pixels``.
+    mask, or as a box ``margin`` pixels wider than it; ``auto`` is a mask where the model takes one. The rest are
+    limits: ``minimum_score`` times the prompted slice's score; ``minimum_share`` and ``maximum_growth`` times the
+    previous slice's area; ``minimum_pixels``.
     """
 
     tracker: Literal["neighbour", "own"] = "neighbour"
@@ -144,7 +144,7 @@ def _neighbour_follower(predictor: Predictor, fitted: FittedVolume, settings: Pr
     """Prompts each slice with the mask of the one before."""
     carry = settings.carry
     if carry == "auto":
-        carry = "mask" if predictor.refusal("mask") is None else "box"
+        carry = "mask" if predictor.model.spec.refusal("mask", adapted=predictor.adapted) is None else "box"
 
     def follow(at: int, previous: BoolArray) -> SliceResult:
         hint = MaskPrompt(previous) if carry == "mask" else box_around(previous, settings.margin)
@@ -169,8 +169,8 @@ class _OwnTracker:
         tracker = self._predictor.model.slice_tracker()
         if tracker is None:
             raise PromptError(
-                f"model {self._predictor.model.spec.name!r} has no tracker of its own; follow the object with the tracker "
-                "'neighbour', which works for any model"
+                f"model {self._predictor.model.spec.name!r} has no tracker of its own; "
+                "follow the object with the tracker 'neighbour', which works for any model"
             )
         return tracker, self._result(self._index, lambda embedding: tracker.start(embedding, self._prompt))
 

@@ -1,8 +1,8 @@
 """Lesion-centred zoom: a small object is cut out with its surroundings and given the model's whole input.
 
-SAM3 answers for a CT slice of 512 x 512 pixels with 288 x 288 logits: a nodule of 5 pixels is 3 of them wide. Cut out of
-the stored slice, encoded alone and put back, it gets more. Intensities are normalised before, with the statistics of the
-whole volume. Light: no torch.
+SAM3 answers for a CT slice of 512 x 512 pixels with 288 x 288 logits: a nodule of 5 pixels is 3 of them wide. Cut out
+of the stored slice, encoded alone and put back, it gets more. Intensities are normalised before, with the statistics of
+the whole volume. Light: no torch.
 """
 
 from __future__ import annotations
