@@ -164,10 +164,9 @@ class Predictor:
         results: dict[int, SliceResult] = {}
         for window in dict.fromkeys(windows):
             numbers = [number for number, own in enumerate(windows) if own == window]
+            moved = [fitted.to_model(prompts[number], window) for number in numbers]
             with self.inference():
-                embedding = self.embed(fitted, index, window)
-                moved = [fitted.to_model(prompts[number], window) for number in numbers]
-                decoded = self.model.decode(embedding, moved)
+                decoded = self.model.decode(self.embed(fitted, index, window), moved)
             results.update(zip(numbers, slice_results(decoded, fitted.grid, window), strict=True))
         return [results[number] for number in range(len(prompts))]
 
