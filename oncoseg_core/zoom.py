@@ -34,7 +34,7 @@ class ZoomSettings(Settings):
     """
 
     when: Literal["auto", "always"] = "auto"
-    minimum_logits: float = Field(default=32.0, gt=0)
+    minimum_logits: float = Field(default=12.0, gt=0)
     context: float = Field(default=4.0, ge=1)
     magnification: float = Field(default=4.0, ge=1)
     expected_mm: float | None = Field(default=None, gt=0)
@@ -166,7 +166,7 @@ def _extent(prompt: Prompt, geometry: Geometry, expected_mm: float | None) -> Bo
 
 def box_around(mask: npt.NDArray[np.bool_], margin: float = 0.0) -> Box:
     """The tight box around a mask ``(y, x)`` that is not empty, ``margin`` pixels wider on each side."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
     return Box(columns[0] - margin, rows[0] - margin, columns[-1] + 1 + margin, rows[-1] + 1 + margin)
 
 

@@ -210,6 +210,7 @@ MASK[100:110, 200:220] = True
         ((Point(100.5, 50.5, positive=False),), {"expected_mm": 10}, None),
         ((Point(100.5, 50.5), Point(140.5, 50.5, False)), {"expected_mm": 10}, Window(20, 80, 61, 61)),
         ((Box(200, 100, 240, 110), Point(220.5, 150.5, False)), {}, Window(100, 194, 51, 51)),
+        ((Box(200, 100, 240, 110), Point(220.5, 50.5, False)), {}, Window(50, 190, 60, 60)),
         ((MaskPrompt(MASK),), {}, Window(95, 200, 20, 20)),
         ((MaskPrompt(np.zeros((512, 512), dtype=bool)),), {"when": "always"}, None),
         ((Box(0, 0, 512, 512),), {"when": "always"}, None),
@@ -302,6 +303,7 @@ def test_a_prompt_beside_the_slice_is_refused_before_anything_is_encoded():
         ((512, 512), (0.5, 0.75), (256, None), None, 2 * 0.75 * 2),
         ((128, 128), (0.5, 0.75), (256, None), None, 2 * 0.75),
         ((256, 512), (2.0, 0.75), (256, None), None, 2 * 2.0 * 2),
+        ((3, 700), (2.0, 0.75), (256, None), None, 2 * 2.0 * 3),  # 3 rows are rounded to 1
     ],
 )
 def test_the_smallest_resolvable_lesion(shape, spacing, sizes, window, millimetres):
