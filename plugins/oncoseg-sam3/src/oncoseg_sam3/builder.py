@@ -258,7 +258,9 @@ def _geometry_encoder(size: Size) -> patches.GeometryEncoder:
 
 
 def _interactive_predictor(size: Size) -> SAM3InteractiveImagePredictor:
-    predictor = SAM3InteractiveImagePredictor(_tracker(size))
+    # Meta's default fills holes of up to 256 logits, where a GPU or scikit-image can find them: a necrotic core would
+    # be lost, on one machine and not on another.
+    predictor = SAM3InteractiveImagePredictor(_tracker(size), max_hole_area=0.0)
     # sam1_task_predictor.py line 62 has these of the full size.
     predictor._bb_feat_sizes = [(side, side) for side in (4 * size.grid, 2 * size.grid, size.grid)]  # noqa: SLF001
     return predictor
