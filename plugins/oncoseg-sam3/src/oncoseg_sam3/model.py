@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from oncoseg_core.errors import PromptError, UsageError
-from oncoseg_core.interfaces import Decoded, PromptableModel, Settings, TrainingOutput
+from oncoseg_core.interfaces import Decoded, PromptableModel, Settings, SliceTracker, TrainingOutput
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.records import ModelSpec
 from oncoseg_sam3 import plugin, sizes
@@ -18,6 +18,7 @@ from oncoseg_sam3.decoding import Candidates, answer, ground
 from oncoseg_sam3.interactive import segment_objects
 from oncoseg_sam3.phrases import Phrases
 from oncoseg_sam3.prompting import Clicks, Question, understand
+from oncoseg_sam3.tracking import Sam3SliceTracker
 from oncoseg_sam3.training import TeachingWeights, taught
 from oncoseg_sam3.weights import RANDOM, network_with_weights
 
@@ -135,7 +136,10 @@ class Sam3(nn.Module, PromptableModel):
             candidates = self._candidates(_rows(embedding, list(grounded)), questions)
             answers |= zip(grounded, answer(candidates, questions, self.settings.threshold), strict=True)
         if clicked:
-            self._refuse_clicks_if_adapted()
+            if self._is_adapted:
+                raise PromptError(
+                    f"{self.spec.name} with an adapter: {plugin.UNTRAINED}; give a box (by grounding) or a text"
+                )
             found = segment_objects(self.tracker, _rows(embedding, list(clicked)), list(clicked.values()))
             answers |= zip(clicked, found, strict=True)
         return _together([answers[number] for number in range(len(prompts))])
@@ -155,6 +159,17 @@ class Sam3(nn.Module, PromptableModel):
             questions.append(one)
         return taught(self._candidates(embedding, questions), questions, targets, self.settings.teaching)
 
+    def slice_tracker(self) -> SliceTracker | None:
+        """SAM3's own tracker; None where the weights have none, and for an adapted model, which it was not made for."""
+        if self.detector.inst_interactive_predictor is None or self._is_adapted:
+            return None
+        return Sam3SliceTracker(self, self.tracker, self.detector.backbone.vision_backbone.position_encoding)
+
+    @property
+    def _is_adapted(self) -> bool:
+        # PEFT leaves its configuration on the model that it changes.
+        return bool(getattr(self, "peft_config", None))
+
     def _understood(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> list[Question | Clicks]:
         if not prompts:
             raise PromptError(f"no prompt was given: {self.spec.name} takes at least one")
@@ -166,11 +181,6 @@ class Sam3(nn.Module, PromptableModel):
 
     def _candidates(self, embedding: dict[str, torch.Tensor], questions: Sequence[Question]) -> Candidates:
         return ground(self.detector, self._phrases, embedding, questions)
-
-    def _refuse_clicks_if_adapted(self) -> None:
-        # PEFT leaves its configuration on the model that it changes.
-        if getattr(self, "peft_config", None):
-            raise PromptError(f"{self.spec.name} with an adapter: {plugin.UNTRAINED}; give a box (by grounding) or a text")
 
     def _keep_activations(self) -> None:
         self.detector.backbone.vision_backbone.trunk.use_act_checkpoint = False
