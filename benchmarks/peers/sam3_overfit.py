@@ -50,14 +50,14 @@ class Example(NamedTuple):
 def main() -> None:
     """Train, score, and record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=4)
     arguments = parser.parse_args()
     registry, console = load_plugins(), Console(highlight=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="SAM3 is built with random weights")
-        model: Any = registry.build(ModelSpec, "sam3-tiny")
+        model: Any = registry.build(ModelSpec, "sam3-tiny", {"activation_checkpointing": False})
     examples, predictor = examples_of(registry, model)
     losses = {
         modality: registry.build(LossSpec, "dice-focal", {}, modality=modality)
@@ -165,7 +165,7 @@ def train(
         optimizer.step()
         schedule.step()
         if step % 50 == 0 or step == arguments.steps - 1:
-            curve.append({"step": step, **{name: round(float(value), 4) for name, value in means.items()}})
+            curve.append({"step": step, **{name: round(value.item(), 4) for name, value in means.items()}})
             console.print(curve[-1])
     return curve
 

@@ -130,8 +130,12 @@ def _check_told(decoded: Decoded, example: str) -> None:
             require(len(decoded.instances) == 2, f"{len(decoded.instances)} entries for two prompts")
             for one in decoded.instances:
                 expected = (len(one.scores), *decoded.logits.shape[1:])
-                require(one.scores.ndim == 1 and tuple(one.logits.shape) == expected, f"logits {tuple(one.logits.shape)}")
-                require(torch.equal(one.scores, one.scores.sort(descending=True).values), f"scores {one.scores.tolist()}")
+                require(
+                    one.scores.ndim == 1 and tuple(one.logits.shape) == expected, f"logits {tuple(one.logits.shape)}"
+                )
+                require(
+                    torch.equal(one.scores, one.scores.sort(descending=True).values), f"scores {one.scores.tolist()}"
+                )
         with rule("no logit is positive where the model found nothing", example):
             for logits, one in zip(decoded.logits, decoded.instances, strict=True):
                 require(len(one.scores) > 0 or not bool((logits > 0).any()), "no instance, but a mask")

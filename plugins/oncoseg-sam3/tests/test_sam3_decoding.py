@@ -36,7 +36,8 @@ def candidates(fits: list[float], presence: float, boxes: list[tuple[float, ...]
 
 def test_the_union_of_all_objects_above_the_threshold_is_the_mask_and_they_come_apart_best_first() -> None:
     (decoded,) = answer(candidates([2.0, -4.0, 4.0], 8.0), [TEXT], 0.5)
-    assert decoded.instances is not None and decoded.presence is not None
+    assert decoded.instances is not None
+    assert decoded.presence is not None
     (found,) = decoded.instances
     assert (decoded.logits[0] > 0).any(dim=1).tolist() == [True, False, True]
     assert decoded.logits[0, 2, 0] == 3.0
@@ -48,8 +49,10 @@ def test_the_union_of_all_objects_above_the_threshold_is_the_mask_and_they_come_
 
 def test_what_is_absent_gets_no_mask_however_well_a_candidate_fits() -> None:
     (decoded,) = answer(candidates([6.0, 5.0, 4.0], -6.0), [TEXT], 0.5)
-    assert decoded.instances is not None and decoded.presence is not None
-    assert (decoded.logits == ABSENT).all() and ABSENT < 0
+    assert decoded.instances is not None
+    assert decoded.presence is not None
+    assert (decoded.logits == ABSENT).all()
+    assert ABSENT < 0
     assert len(decoded.instances[0].scores) == 0
     assert decoded.instances[0].logits.shape == (0, 3, 3)
     torch.testing.assert_close(decoded.scores, torch.tensor([6.0]).sigmoid() * torch.tensor(-6.0).sigmoid())
@@ -61,7 +64,8 @@ def test_the_object_in_a_box_is_given_whatever_its_score() -> None:
     asked = Question("visual", (around,), (True,), around)
     boxes = [(0.6, 0.6, 0.9, 0.9), (0.1, 0.1, 0.4, 0.5), (0.0, 0.0, 1.0, 1.0)]
     (decoded,) = answer(candidates([9.0, -2.0, -1.0], -6.0, boxes), [asked], 0.5)
-    assert decoded.instances is not None and decoded.presence is not None
+    assert decoded.instances is not None
+    assert decoded.presence is not None
     assert (decoded.logits[0] > 0).any(dim=1).tolist() == [False, True, False]
     assert decoded.presence.isnan().all()
     torch.testing.assert_close(decoded.scores, torch.tensor([-2.0]).sigmoid() * torch.tensor(-6.0).sigmoid())
@@ -130,7 +134,9 @@ def test_prompts_of_all_kinds_in_one_call_give_what_each_gives_alone(model: Any,
         torch.testing.assert_close(together.scores[row], one.scores[0], rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(together.presence[row], one.presence[0], rtol=1e-3, atol=1e-3, equal_nan=True)
         assert together.instances[row].logits.shape == one.instances[0].logits.shape
-    assert together.presence.isnan().tolist() == [any(hint.kind in {"box", "point", "mask"} for hint in p) for p in KINDS]
+    assert together.presence.isnan().tolist() == [
+        any(hint.kind in {"box", "point", "mask"} for hint in p) for p in KINDS
+    ]
 
 
 def test_one_image_per_prompt_of_mixed_kinds(model: Any, embedding: Any) -> None:
@@ -182,7 +188,9 @@ def test_phrases_are_encoded_once_and_anew_when_the_text_encoder_changes(
     asked: list[list[str]] = []
     encode = model.detector.backbone.forward_text
     monkeypatch.setattr(
-        model.detector.backbone, "forward_text", lambda words, device: asked.append(list(words)) or encode(words, device=device)
+        model.detector.backbone,
+        "forward_text",
+        lambda words, device: asked.append(list(words)) or encode(words, device=device),
     )
     prompts = [(Text("spleen"),), (Text("kidney"),), (Text("spleen"),)]
     with torch.inference_mode():
@@ -236,4 +244,5 @@ def test_half_precision_gives_finite_float32(model: Any, training: bool) -> None
     finally:
         model.eval()
     assert decoded.logits.dtype == decoded.scores.dtype == torch.float32
-    assert decoded.logits.isfinite().all() and decoded.scores.isfinite().all()
+    assert decoded.logits.isfinite().all()
+    assert decoded.scores.isfinite().all()

@@ -39,7 +39,9 @@ def test_boxes_can_go_to_the_interactive_predictor_but_not_with_a_text_which_it_
     assert isinstance(understood(BOX, Text("cyst"), boxes_by="interactive"), Question)
 
 
-@pytest.mark.parametrize("prompt", [(Point(1, 2),), (BOX, Point(1, 2, positive=False)), (MASK,), (BOX, MASK, Point(1, 2))])
+@pytest.mark.parametrize(
+    "prompt", [(Point(1, 2),), (BOX, Point(1, 2, positive=False)), (MASK,), (BOX, MASK, Point(1, 2))]
+)
 def test_clicks_and_masks_go_to_the_interactive_predictor(prompt: Prompt) -> None:
     clicks = understood(*prompt)
     assert isinstance(clicks, Clicks)

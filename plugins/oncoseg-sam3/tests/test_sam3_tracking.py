@@ -42,7 +42,9 @@ def followed(model: Any, embeddings: list[Any], *prompt: Any) -> list[Any]:
         return [tracker.start(embeddings[0], prompt), *(tracker.follow(one) for one in embeddings[1:])]
 
 
-@pytest.mark.parametrize("prompt", [(Box(80, 60, 160, 140),), (Point(100, 100),), (MaskPrompt(SQUARE),), (Text("cyst"),)])
+@pytest.mark.parametrize(
+    "prompt", [(Box(80, 60, 160, 140),), (Point(100, 100),), (MaskPrompt(SQUARE),), (Text("cyst"),)]
+)
 def test_any_prompt_starts_it(model: Any, embeddings: list[Any], prompt: Any) -> None:
     first, *others = followed(model, embeddings, *prompt)
     with torch.no_grad():

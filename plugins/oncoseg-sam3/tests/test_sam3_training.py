@@ -122,13 +122,15 @@ def test_an_empty_target_teaches_absence_and_no_mask(question: Question) -> None
     assert output.terms["presence"].item() == pytest.approx(float(torch.tensor(2.0).log()))
     assert all(term.item() == 0 for name, term in output.terms.items() if name != "presence")
     torch.stack([term.sum() for term in output.terms.values()]).sum().backward()
-    assert shown.presence.grad is not None and shown.presence.grad.item() > 0
+    assert shown.presence.grad is not None
+    assert shown.presence.grad.item() > 0
 
 
 def test_what_is_there_raises_the_presence() -> None:
     shown = candidates([(2, 4, 6, 8)], [0.0])
     taught(shown, [TEXT], target((2, 4, 4))[None], WEIGHTS).terms["presence"].sum().backward()
-    assert shown.presence.grad is not None and shown.presence.grad.item() < 0
+    assert shown.presence.grad is not None
+    assert shown.presence.grad.item() < 0
 
 
 def test_every_weight_is_the_factor_of_its_term() -> None:

@@ -93,10 +93,7 @@ def _concept(candidates: Candidates, row: int, threshold: float) -> Decoded:
     best_first = scores.argsort(descending=True, stable=True)
     kept = best_first[scores[best_first] > threshold]
     instances = Instances(masks[kept].float(), scores[kept])
-    if len(kept):
-        union = instances.logits.amax(dim=0)
-    else:
-        union = torch.full(masks.shape[-2:], ABSENT, device=masks.device)
+    union = instances.logits.amax(dim=0) if len(kept) else torch.full(masks.shape[-2:], ABSENT, device=masks.device)
     return Decoded(
         logits=union[None],
         scores=scores.max()[None],

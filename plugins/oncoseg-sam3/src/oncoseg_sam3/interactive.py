@@ -43,7 +43,9 @@ def segment_objects(tracker: Any, embedding: Mapping[str, torch.Tensor], clicks:
         logits, scores = _alike(tracker, embedding, [clicks[number] for number in numbers], rows)
         for number, mask, score in zip(numbers, logits, scores, strict=True):
             instance = Instances(mask[None], score[None])
-            answers[number] = Decoded(*instance, presence=torch.full_like(score[None], torch.nan), instances=(instance,))
+            answers[number] = Decoded(
+                *instance, presence=torch.full_like(score[None], torch.nan), instances=(instance,)
+            )
     return [answers[number] for number in range(len(clicks))]
 
 

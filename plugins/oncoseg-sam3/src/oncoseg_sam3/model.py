@@ -37,8 +37,8 @@ class Sam3Settings(Settings):
 
     ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
     object in a box is segmented by the detector (``grounding``, the path that is trained) or by the ``interactive``
-    predictor, which an adapted model refuses; a box with a text always by the detector. ``teaching``: weights of what is
-    taught besides the masks.
+    predictor, which an adapted model refuses; a box with a text always by the detector. ``teaching``: weights of what
+    is taught besides the masks.
     """
 
     weights: str = "hub"
@@ -155,7 +155,9 @@ class Sam3(nn.Module, PromptableModel):
         questions = []
         for one in self._understood(embedding, prompts):
             if isinstance(one, Clicks):
-                raise PromptError(f"{self.spec.name}: {plugin.UNTRAINED}; train with boxes (by grounding), texts or exemplars")
+                raise PromptError(
+                    f"{self.spec.name}: {plugin.UNTRAINED}; train with boxes (by grounding), texts or exemplars"
+                )
             questions.append(one)
         return taught(self._candidates(embedding, questions), questions, targets, self.settings.teaching)
 

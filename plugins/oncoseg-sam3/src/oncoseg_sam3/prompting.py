@@ -40,7 +40,9 @@ class Clicks(NamedTuple):
     mask: MaskPrompt | None
 
 
-def understand(prompt: Prompt, side: int, boxes_by: Literal["grounding", "interactive"], name: str) -> Question | Clicks:
+def understand(
+    prompt: Prompt, side: int, boxes_by: Literal["grounding", "interactive"], name: str
+) -> Question | Clicks:
     """Decide what a prompt in pixels of the input is for.
 
     Args:
@@ -57,7 +59,9 @@ def understand(prompt: Prompt, side: int, boxes_by: Literal["grounding", "intera
     boxes = [hint for hint in prompt if isinstance(hint, Box) and not isinstance(hint, Exemplar)]
     points = tuple(hint for hint in prompt if isinstance(hint, Point))
     masks = [hint for hint in prompt if isinstance(hint, MaskPrompt)]
-    problem = _problem({hint.kind for hint in prompt}, len(texts), len(boxes), len(masks), points, exemplars)
+    counts = {"texts": len(texts), "boxes": len(boxes), "masks": len(masks)}
+    several = next((what for what, count in counts.items() if count > 1), None)
+    problem = _problem({hint.kind for hint in prompt}, several, points, exemplars)
     if problem:
         raise PromptError(f"{name}: {problem}")
     box = _visible(boxes[0], side, name) if boxes else None
@@ -78,31 +82,28 @@ def understand(prompt: Prompt, side: int, boxes_by: Literal["grounding", "intera
 
 def _problem(
     kinds: set[PromptKind],
-    texts: int,
-    boxes: int,
-    masks: int,
+    several: str | None,
     points: Sequence[Point],
     exemplars: Sequence[Exemplar],
 ) -> str | None:
     """Why these hints have no meaning together; None if they have one."""
-    clicked, named = kinds & {"point", "mask"}, kinds & {"text", "exemplar"}
-    if not kinds:
-        return "no hint was given: expected at least one box, point, text, mask or exemplar"
-    if max(texts, boxes, masks) > 1:
-        many = "texts" if texts > 1 else "boxes" if boxes > 1 else "masks"
-        return f"a prompt asks for one answer, found several {many}: make each a prompt of its own"
-    if clicked and named:
-        return (
-            f"{' and '.join(sorted(clicked))} go to the interactive predictor, which knows one object and no concepts: "
-            f"leave out the {' and '.join(sorted(named))}, or give a box instead"
-        )
-    if boxes and exemplars:
-        return "a box means the one object in it, exemplars mean all objects like them: give one or the other"
-    if exemplars and not texts and not any(exemplar.positive for exemplar in exemplars):
-        return "all exemplars show what is not meant: add one of what is meant, or a text"
-    if points and not boxes and not masks and not any(point.positive for point in points):
-        return "all points lie outside the object: add one inside it, a box or a mask"
-    return None
+    clicked, named = sorted(kinds & {"point", "mask"}), sorted(kinds & {"text", "exemplar"})
+    problems = {
+        "no hint was given: expected at least one box, point, text, mask or exemplar": not kinds,
+        f"a prompt asks for one answer, found several {several}: make each a prompt of its own": several is not None,
+        f"{' and '.join(clicked)} go to the interactive predictor, which knows one object and no concepts: "
+        f"leave out the {' and '.join(named)}, or give a box instead": bool(clicked and named),
+        "a box means the one object in it, exemplars mean all objects like them: give one or the other": (
+            {"box", "exemplar"} <= kinds
+        ),
+        "all exemplars show what is not meant: add one of what is meant, or a text": (
+            "exemplar" in kinds and "text" not in kinds and not any(exemplar.positive for exemplar in exemplars)
+        ),
+        "all points lie outside the object: add one inside it, a box or a mask": (
+            kinds == {"point"} and not any(point.positive for point in points)
+        ),
+    }
+    return next((words for words, found in problems.items() if found), None)
 
 
 def _visible(box: Box, side: int, name: str) -> Corners:

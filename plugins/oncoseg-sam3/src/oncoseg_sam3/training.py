@@ -1,9 +1,9 @@
 """What the detector is taught by: its candidates are matched with the objects of the target, as Meta does in training.
 
-Matching, terms and their proportions are those of Meta's published fine-tuning configuration
-(``roboflow_v100_full_ft_100_images.yaml``; ``loss_fns.py``, ``matcher.py``), divided by its weight of the Dice loss, 10,
-so that they go with a mask loss of order one. What Meta adds and this leaves out: the same terms on the outputs of the
-earlier decoder layers, and a second set of queries matched one to many.
+Matching and terms are those of Meta's published fine-tuning (``roboflow_v100_full_ft_100_images.yaml``; ``matcher.py``
+and ``loss_fns.py``). Weights are Meta's divided by its weight of the Dice loss, 10, so that they go with a mask loss of
+order one; but for the score's, which Meta divides by the number of queries and takes at every layer. Left out are the
+terms on the outputs of earlier decoder layers, and a second set of queries that is matched one to many.
 """
 
 from __future__ import annotations
