@@ -49,13 +49,13 @@ class Phrases:
         found = {phrase: self._known.get(phrase) for phrase in phrases}
         new = [phrase for phrase, features in found.items() if features is None]
         if new:
-            # Features made in inference mode could not be used in training later.
-            with torch.inference_mode(mode=False), torch.no_grad():
+            with torch.no_grad():
                 computed = self._computed(new)
             for number, phrase in enumerate(new):
                 one = PhraseFeatures(computed.tokens[:, number], computed.padding[number])
                 found[phrase] = one
                 self._known.put(phrase, one)
+        # Stacking copies: autograd would refuse features that were made in inference mode themselves.
         tokens, padding = zip(*(found[phrase] for phrase in phrases), strict=True)
         return PhraseFeatures(torch.stack(tokens, dim=1), torch.stack(padding))
 
