@@ -8,7 +8,7 @@ LORA = LoraSpec(
     targets=("qkv", "proj"),
     policies={
         "lora+detector": (
-            "detector.backbone.vision_backbone.convs",
+            *(f"detector.backbone.vision_backbone.convs.{level}" for level in range(4)),
             "detector.geometry_encoder",
             "detector.transformer",
             "detector.segmentation_head",
