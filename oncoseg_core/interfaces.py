@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from oncoseg_core.errors import DataError
 from oncoseg_core.prompts import Prompt
-from oncoseg_core.records import Case, DatasetSpec, ModelSpec
+from oncoseg_core.records import Case, DatasetSpec, ModelSpec, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,14 +139,21 @@ class DatasetAdapter(Component):
 
 
 class PromptGenerator(Component):
-    """Makes a prompt from a reference mask, as a person would have given it."""
+    """Makes a prompt from a reference, as a person would have given it."""
 
     @abstractmethod
-    def generate(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
-        """Make a prompt for one object from its bool mask ``(y, x)``, drawing only from ``rng``.
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        """Make a prompt for one target from its bool mask ``(y, x)`` on a slice, drawing only from ``rng``.
+
+        A generator that makes only texts needs no object and is also asked about slices without the target.
+
+        Args:
+            mask: not modified.
+            rng: the only source of randomness.
+            target: what the mask shows, by its name and synonyms.
 
         Raises:
-            PromptError: the mask is empty.
+            PromptError: the mask is empty, and the prompt would have to point at something.
         """
 
 
@@ -167,18 +174,58 @@ class SegmentationLoss(Component):
         """
 
 
-class Decoded(NamedTuple):
-    """What a model makes of prompts: ``logits`` ``(n, h, w)`` over the whole square input, ``scores`` ``(n,)``."""
+class Instances(NamedTuple):
+    """The single objects behind one answer: ``logits`` ``(k, h, w)``, ``scores`` ``(k,)``, best first; k may be 0."""
 
     logits: torch.Tensor
     scores: torch.Tensor
 
 
+class Decoded(NamedTuple):
+    """What a model makes of n prompts.
+
+    ``logits`` ``(n, h, w)`` cover the whole square input, at whatever resolution; nowhere positive where the model says
+    that there is nothing. ``scores`` ``(n,)``: how sure it is of the mask. ``presence`` ``(n,)``: the probability that
+    what was asked for is there at all, NaN for prompts that point at it; ``instances``: the objects apart, one entry
+    per prompt. None from models that do not tell.
+    """
+
+    logits: torch.Tensor
+    scores: torch.Tensor
+    presence: torch.Tensor | None = None
+    instances: tuple[Instances, ...] | None = None
+
+
+class TrainingOutput(NamedTuple):
+    """What a model is taught by.
+
+    ``logits`` ``(n, h, w)`` of the masks that shall become the targets. ``by_mask`` bool ``(n,)``: False where the mask
+    is not the answer and no loss on it is wanted: an absent object that the model denies by its presence score.
+    ``terms``: further losses by name, already weighted, one value per prompt ``(n,)``.
+    """
+
+    logits: torch.Tensor
+    by_mask: torch.Tensor
+    terms: Mapping[str, torch.Tensor]
+
+
+class SliceTracker(ABC):
+    """Follows one object from slice to slice, in pixels of the model's input. Made anew for each direction."""
+
+    @abstractmethod
+    def start(self, embedding: Any, prompt: Prompt) -> Decoded:
+        """Segment the object on the slice that was prompted (one image, n = 1)."""
+
+    @abstractmethod
+    def follow(self, embedding: Any) -> Decoded:
+        """Segment it on the next slice, from what was found before."""
+
+
 class PromptableModel(Component):
     """A promptable segmentation model; the class is also a ``torch.nn.Module``.
 
-    ``spec`` is the record it was registered with, ``weights_sha256`` the digest of the file its weights came from (or
-    ``random:<seed>``).
+    ``spec`` is the record it was registered with, ``weights_sha256`` the digest of the file its weights came from, or
+    ``random:<seed>`` for weights that are no weights: whoever uses the model says so loudly.
     """
 
     spec: ModelSpec
@@ -197,6 +244,26 @@ class PromptableModel(Component):
         Raises:
             PromptError: a prompt is of a kind that this model does not take.
         """
+
+    def training_output(self, embedding: Any, prompts: Sequence[Prompt], targets: torch.Tensor) -> TrainingOutput:
+        """What to compute the loss from, gradients included.
+
+        Default: the logits of :meth:`decode`, all of which count. Override it where the answer is chosen among several
+        candidates (by the targets, in training), or where scores are taught too.
+
+        Args:
+            embedding: of one image per prompt.
+            prompts: n of them, in pixels of the square input.
+            targets: 0/1 ``(n, size, size)`` on the model's input; empty where the object is absent.
+        """
+        import torch
+
+        logits = self.decode(embedding, prompts).logits
+        return TrainingOutput(logits, torch.ones(len(targets), dtype=torch.bool, device=logits.device), {})
+
+    def slice_tracker(self) -> SliceTracker | None:
+        """The model's own way to follow an object through slices; None where it has none (default)."""
+        return None
 
 
 class ExportReport(NamedTuple):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,8 @@ import torch
 from oncoseg_core.errors import PromptError
 from oncoseg_core.fingerprint import weights_fingerprint
 from oncoseg_core.geometry import SliceGrid
-from oncoseg_core.interfaces import PromptableModel, Stats
+from oncoseg_core.interfaces import Decoded, PromptableModel, Stats
+from oncoseg_core.precision import Precision, autocast
 from oncoseg_core.preprocess import Preprocessor, logits_to_slice, prompt_to_model
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
@@ -50,11 +53,18 @@ class EmbeddingCache:
 
 @dataclass(frozen=True, eq=False)
 class SliceResult:
-    """One object: ``mask`` bool and ``logits`` float32, ``(y, x)`` on the stored slice, and the model's ``score``."""
+    """One answer: ``mask`` bool and ``logits`` float32, ``(y, x)`` on the stored slice, and the model's ``score``.
+
+    ``presence`` is the model's probability that what was asked for is there at all, None where it does not tell or the
+    prompt points at it. ``instances`` are the masks of the objects apart with their scores, best first; None from a
+    model that does not tell them apart.
+    """
 
     mask: BoolArray
     logits: npt.NDArray[np.float32]
     score: float
+    presence: float | None = None
+    instances: tuple[tuple[BoolArray, float], ...] | None = None
 
 
 class FittedVolume:
@@ -75,6 +85,7 @@ class Predictor:
         preprocessors: one per modality that will be asked for.
         cache: keeps embeddings between calls; none when omitted.
         device: where the model is and the pixels go.
+        precision: ``bf16`` or ``fp16`` run the model under autocast; results are float32 all the same.
     """
 
     def __init__(
@@ -83,9 +94,11 @@ class Predictor:
         preprocessors: Mapping[str, Preprocessor],
         cache: EmbeddingCache | None = None,
         device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
     ) -> None:
         self.model = model
         self.device = torch.device(device)
+        self.precision = precision
         self._preprocessors = dict(preprocessors)
         self._cache = cache
         self._weights: tuple[int, str] | None = None
@@ -119,22 +132,37 @@ class Predictor:
         depth = fitted.volume.geometry.shape[0]
         if not 0 <= index < depth:
             raise PromptError(f"slice {index} does not exist: {fitted.volume.name} has slices 0 to {depth - 1}")
-        known = self.model.spec.prompt_kinds
-        for hint in (hint for prompt in prompts for hint in prompt):
-            if hint.kind not in known:
-                raise PromptError(
-                    f"model {self.model.spec.name!r} takes prompts of kind {', '.join(known)}, not {hint.kind!r}"
-                )
+        self.require_served(prompts)
         moved = [prompt_to_model(prompt, fitted.grid) for prompt in prompts]
+        with self.inference():
+            decoded = self.model.decode(self.embed(fitted, index), moved)
+        return slice_results(decoded, fitted.grid)
+
+    def require_served(self, prompts: list[Prompt]) -> None:
+        """Refuse prompts that the model, as it is adapted, does not take.
+
+        Raises:
+            PromptError: with the kinds that it takes, or the reason.
+        """
+        spec = self.model.spec
+        untrained = spec.lora.untrained if getattr(self.model, "lora_settings", None) is not None else {}
+        for kind in sorted({hint.kind for prompt in prompts for hint in prompt}):
+            if kind not in spec.prompt_kinds:
+                raise PromptError(
+                    f"model {spec.name!r} takes prompts of kind {', '.join(spec.prompt_kinds)}, not {kind!r}"
+                )
+            if kind in untrained:
+                raise PromptError(
+                    f"model {spec.name!r} with an adapter takes no prompt of kind {kind!r}: {untrained[kind]}"
+                )
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """The model in evaluation mode, without gradients, in this predictor's precision."""
         network: Any = self.model
         network.eval()
-        with torch.inference_mode():
-            decoded = self.model.decode(self._embed(fitted, index), moved)
-        results = []
-        for logits, score in zip(decoded.logits, decoded.scores, strict=True):
-            native = logits_to_slice(logits, fitted.grid)
-            results.append(SliceResult(native > 0, native, float(score)))
-        return results
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            yield
 
     def segment(self, volume: Volume, prompts: Mapping[int, Prompt], target: str = "object") -> Segmentation:
         """Segment one object from prompts on one or several slices (``{slice: prompt}``), each slice on its own.
@@ -151,10 +179,11 @@ class Predictor:
             scores.append(result.score)
         return Segmentation({target: mask}, volume.geometry, {target: float(np.mean(scores))})
 
-    def _embed(self, fitted: FittedVolume, index: int) -> Any:
+    def embed(self, fitted: FittedVolume, index: int) -> Any:
+        """The model's embedding of a slice, from the cache where it is there; within :meth:`inference`."""
         if self._cache is None:
             return self._encode(fitted, index)
-        key = fitted.preprocessor.slice_key(fitted.volume, index, fitted.stats) + self._weights_hash()
+        key = fitted.preprocessor.slice_key(fitted.volume, index, fitted.stats) + self._weights_hash() + self.precision
         embedding = self._cache.get(key)
         if embedding is None:
             embedding = self._encode(fitted, index)
@@ -179,6 +208,31 @@ class Predictor:
         if self._weights is None or self._weights[0] != state:
             self._weights = (state, weights_fingerprint(network) + adapters)
         return self._weights[1]
+
+
+def slice_results(decoded: Decoded, grid: SliceGrid) -> list[SliceResult]:
+    """What a model decoded, brought back to the stored slice: one result per prompt."""
+    results = []
+    for number, (logits, score) in enumerate(zip(decoded.logits, decoded.scores, strict=True)):
+        native = logits_to_slice(logits, grid)
+        presence = None if decoded.presence is None else float(decoded.presence[number])
+        apart = None
+        if decoded.instances is not None:
+            found = decoded.instances[number]
+            apart = tuple(
+                (logits_to_slice(one, grid) > 0, float(sure))
+                for one, sure in zip(found.logits, found.scores, strict=True)
+            )
+        results.append(
+            SliceResult(
+                mask=native > 0,
+                logits=native,
+                score=float(score),
+                presence=None if presence is None or math.isnan(presence) else presence,
+                instances=apart,
+            )
+        )
+    return results
 
 
 def _tensors(embedding: Any) -> list[torch.Tensor]:

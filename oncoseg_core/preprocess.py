@@ -23,7 +23,7 @@ from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.interfaces import Stats
 from oncoseg_core.normalization import Normalization
 from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.prompts import Box, MaskPrompt, Point, Prompt, check_on_slice
+from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, check_on_slice
 from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Volume
@@ -146,7 +146,9 @@ def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
     check_on_slice(prompt, grid.height, grid.width)
     moved: list[Any] = []
     for hint in prompt:
-        if isinstance(hint, Box):
+        if isinstance(hint, Exemplar):
+            moved.append(Exemplar(*grid.box_to_model(hint).as_tuple(), positive=hint.positive))
+        elif isinstance(hint, Box):
             moved.append(grid.box_to_model(hint))
         elif isinstance(hint, Point):
             moved.append(grid.point_to_model(hint))

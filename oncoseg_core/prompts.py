@@ -2,7 +2,8 @@
 
 Pixel ``(row i, column j)`` covers ``[j, j+1) x [i, i+1)``: its centre is ``(x=j+0.5, y=i+0.5)``, and the box of one
 single pixel is ``Box(j, i, j+1, i+1)``. All prompts are immutable; a ``Prompt`` is the tuple of all hints for ONE
-object on ONE slice (a box, or a box and two clicks, or a text).
+answer on ONE slice. Boxes, points and masks point at one object; a text or exemplars without them ask for every object
+of a kind (a text and a box: the object of that kind in this box).
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from oncoseg_core.errors import PromptError
 if TYPE_CHECKING:
     import numpy as np
 
-PromptKind: TypeAlias = Literal["box", "point", "text", "mask"]
+PromptKind: TypeAlias = Literal["box", "point", "text", "mask", "exemplar"]
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box ``(x0, y0, x1, y1)`` in continuous pixel coordinates, x to the right, y down.
+    """A box ``(x0, y0, x1, y1)`` around the one object, in continuous pixel coordinates, x to the right, y down.
 
     Raises:
         PromptError: a coordinate is not finite, or the box has no area.
@@ -35,15 +36,24 @@ class Box:
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(v) for v in self.as_tuple()):
-            raise PromptError(f"box {self.as_tuple()} has a coordinate that is not finite")
+            raise PromptError(f"{self.kind} {self.as_tuple()} has a coordinate that is not finite")
         if self.x1 <= self.x0 or self.y1 <= self.y0:
             raise PromptError(
-                f"box x0,y0,x1,y1 = {self.as_tuple()} has no area: expected x0 < x1 and y0 < y1 (pixels; y points down)"
+                f"{self.kind} x0,y0,x1,y1 = {self.as_tuple()} has no area: expected x0 < x1 and y0 < y1 "
+                "(pixels; y points down)"
             )
 
     def as_tuple(self) -> tuple[float, float, float, float]:
         """The four coordinates, ``(x0, y0, x1, y1)``."""
         return (self.x0, self.y0, self.x1, self.y1)
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar(Box):
+    """A box around one example of what is looked for everywhere, or (``positive`` False) of what is not meant."""
+
+    kind: ClassVar[PromptKind] = "exemplar"
+    positive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +96,7 @@ class MaskPrompt:
             )
 
 
-AnyPrompt: TypeAlias = Box | Point | Text | MaskPrompt
+AnyPrompt: TypeAlias = Box | Point | Text | MaskPrompt | Exemplar
 Prompt: TypeAlias = tuple[AnyPrompt, ...]
 
 
@@ -99,12 +109,13 @@ def check_on_slice(prompt: Prompt, height: int, width: int) -> None:
         PromptError: nothing was given, or a hint lies outside the slice.
     """
     if not prompt:
-        raise PromptError("no prompt was given: expected at least one box, point, text or mask")
+        raise PromptError("no prompt was given: expected at least one box, point, text, mask or exemplar")
     for hint in prompt:
         if isinstance(hint, Box):
             if hint.x1 <= 0 or hint.y1 <= 0 or hint.x0 >= width or hint.y0 >= height:
                 raise PromptError(
-                    f"box {hint.as_tuple()} lies outside the slice, which is {width} pixels wide and {height} high"
+                    f"{hint.kind} {hint.as_tuple()} lies outside the slice, "
+                    f"which is {width} pixels wide and {height} high"
                 )
         elif isinstance(hint, Point):
             if not (0 <= hint.x < width and 0 <= hint.y < height):

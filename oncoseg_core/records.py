@@ -157,6 +157,11 @@ class PromptGeneratorSpec(ComponentSpec):
     name: Name
     makes: tuple[PromptKind, ...] = Field(min_length=1)
 
+    @property
+    def needs_object(self) -> bool:
+        """Whether its prompts point at the object, so that it has to be there; a text does not."""
+        return set(self.makes) != {"text"}
+
 
 class LossSpec(ComponentSpec):
     """A training loss that returns named terms."""
@@ -170,18 +175,21 @@ class LoraSpec(Record):
     """Where LoRA goes in a model, and what may be trained besides it.
 
     ``targets`` are the last parts of the names of linear layers. ``policies`` map a policy's name to the modules that
-    are trained whole besides the LoRA layers; the first policy is the default.
+    are trained whole besides the LoRA layers; the first policy is the default. ``untrained`` are the kinds of prompt
+    that an adapted model cannot serve, each with the reason: parts that they go through are trained by no policy.
     """
 
     targets: tuple[str, ...] = Field(min_length=1)
     policies: dict[str, tuple[str, ...]] = Field(default={"lora": ()}, min_length=1)
+    untrained: dict[PromptKind, str] = Field(default_factory=dict)
 
 
 class ModelSpec(ComponentSpec):
     """A promptable segmentation model.
 
-    ``input_size`` is the side of the square input in pixels; ``input_range`` the values that 0 and 1 become after
-    normalisation (SAM3: ``(-1, 1)``). ``weights`` says where the weights come from and under which licence.
+    ``input_size`` is the side of the square input in pixels, ``mask_size`` that of its logits where it is smaller;
+    ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``weights`` says where the
+    weights come from and under which licence.
     """
 
     kind: ClassVar[str] = "model"
@@ -189,9 +197,15 @@ class ModelSpec(ComponentSpec):
     name: Name
     prompt_kinds: tuple[PromptKind, ...] = Field(min_length=1)
     input_size: Annotated[int, Field(ge=32, le=4096)]
+    mask_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     input_range: tuple[float, float] = (0.0, 1.0)
     lora: LoraSpec
     weights: str
+
+    @property
+    def logits_size(self) -> int:
+        """The side of the square of logits that cover the input."""
+        return self.mask_size or self.input_size
 
     @field_validator("input_range")
     @classmethod

@@ -67,7 +67,7 @@ def score_case(
         predictor: the model and its path.
         case: the record, for names.
         volume: its image.
-        masks: reference bool ``(z, y, x)`` by target name.
+        masks: reference bool ``(z, y, x)`` by the name of one of the case's targets.
         generator: makes the prompt of each slice from the reference.
         metrics: by name.
         seed: the run's seed; each prompt's randomness is derived from it, the case, target and slice.
@@ -77,6 +77,7 @@ def score_case(
         DataError: a target's mask is empty.
     """
     fitted = predictor.fit(volume)
+    records = {target.name: target for target in case.targets}
     scores = []
     for target, reference in masks.items():
         slices = labelled_slices(reference)
@@ -85,7 +86,7 @@ def score_case(
         predicted: npt.NDArray[np.bool_] = np.zeros((len(slices), *reference.shape[1:]), dtype=bool)
         for position, index in enumerate(slices):
             rng = derived_generator(seed, "score", case.case_id, target, index)
-            prompt = generator.generate(reference[index], rng)
+            prompt = generator.generate(reference[index], rng, records[target])
             (result,) = predictor.predict_slice(fitted, index, [prompt])
             predicted[position] = result.mask
             if on_slice is not None:

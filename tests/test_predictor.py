@@ -13,11 +13,11 @@ from torch import nn
 
 from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
 from oncoseg_core.errors import PromptError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Decoded, Normalizer, PromptableModel
+from oncoseg_core.geometry import Geometry, SliceGrid
+from oncoseg_core.interfaces import Decoded, Instances, Normalizer, PromptableModel
 from oncoseg_core.lora import adapt
 from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.predictor import EmbeddingCache, Predictor
+from oncoseg_core.predictor import EmbeddingCache, Predictor, slice_results
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.prompts import Box, Point
 from oncoseg_core.registry import Component, Plugin, Registry
@@ -65,13 +65,13 @@ class InsideTheBox(nn.Module, PromptableModel):
         return Decoded(torch.stack(logits), torch.ones(len(prompts)))
 
 
-def predictor(model=None, cache=None):
+def predictor(model=None, cache=None, precision="fp32"):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test")
     registry.components.append(Component("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: Unit()
     model = model or InsideTheBox()
-    return Predictor(model, {"unit": Preprocessor(registry, "unit", SPEC)}, cache)
+    return Predictor(model, {"unit": Preprocessor(registry, "unit", SPEC)}, cache, precision=precision)
 
 
 @settings(max_examples=40, deadline=None)
@@ -190,3 +190,50 @@ def test_a_modality_that_was_not_prepared_is_refused():
     volume = random_volume()
     with pytest.raises(PromptError, match="takes unit, not 'ct'"):
         predictor().fit(Volume(volume.voxels, volume.geometry, "ct"))
+
+
+def test_presence_and_instances_come_back_on_the_slice():
+    volume = Volume(np.zeros((1, 1, 40, 64)), Geometry.from_parts((1, 40, 64)), "unit")
+    logits = torch.full((2, 128, 128), -1.0)
+    logits[:, 20:40, 40:80] = 1.0
+    found = (Instances(logits[:1], torch.tensor([0.75])), Instances(logits[:0], torch.zeros(0)))
+    decoded = Decoded(logits, torch.tensor([0.5, 0.1]), torch.tensor([0.25, torch.nan]), found)
+    one, other = slice_results(decoded, grid_of(volume))
+    assert (one.score, one.presence, other.presence) == (0.5, 0.25, None)
+    assert other.instances == ()
+    ((mask, score),) = one.instances
+    assert score == 0.75
+    assert mask.shape == (40, 64)
+    assert np.array_equal(mask, one.mask)
+    assert mask.sum() == 10 * 20
+
+
+def grid_of(volume):
+    return SliceGrid.of(volume.geometry, 128)
+
+
+def test_an_adapted_model_refuses_prompts_that_no_policy_trains():
+    lora = LoraSpec(targets=("qkv",), untrained={"point": "clicks go through a part that stays as it was"})
+    model = InsideTheBox()
+    model.spec = SPEC.model_copy(update={"prompt_kinds": ("box", "point"), "lora": lora})
+    prompts = [(Point(1.0, 1.0),)]
+    Predictor(model, {}).require_served(prompts)
+    with pytest.raises(PromptError, match="with an adapter takes no prompt of kind 'point': clicks go through"):
+        Predictor(adapt(model, LoraSettings(rank=1)), {}).require_served(prompts)
+
+
+def test_half_precision_runs_under_autocast_and_gives_float32():
+    volume = Volume(np.ones((1, 1, 128, 128)), Geometry.from_parts((1, 128, 128)), "unit")
+    seen = []
+
+    class Telling(InsideTheBox):
+        def encode_image(self, pixels):
+            embedding = super().encode_image(pixels)
+            seen.append(embedding.dtype)
+            return embedding.float()
+
+    for precision in ("fp32", "bf16"):
+        running = predictor(Telling(), precision=precision)
+        (result,) = running.predict_slice(running.fit(volume), 0, [(Box(2, 2, 9, 9),)])
+        assert result.logits.dtype == np.float32
+    assert seen == [torch.float32, torch.bfloat16]

@@ -8,11 +8,14 @@ from hypothesis.extra import numpy as hnp
 
 from oncoseg_core.config import validate
 from oncoseg_core.errors import ConfigError, PromptError
-from oncoseg_core.prompts import check_on_slice
+from oncoseg_core.prompts import Text, check_on_slice
+from oncoseg_core.records import Target
 from oncoseg_prompts.box import BoxGenerator, BoxSettings
 from oncoseg_prompts.point import PointGenerator, PointSettings
+from oncoseg_prompts.text import TextGenerator, TextSettings
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24)).filter(np.any)
+TARGET = Target(name="lung tumour", labels={1}, synonyms=("pulmonary tumour", "lung cancer"))
 SEEDS = st.integers(0, 2**32 - 1)
 GENERATORS = [
     BoxGenerator(BoxSettings(margin_px=(-3, 5), margin_percent=(-10, 30))),
@@ -36,18 +39,18 @@ def rectangle(y0, y1, x0, x1, shape=(20, 30)):
 
 
 def test_without_margin_the_box_is_tight():
-    (box,) = BoxGenerator().generate(rectangle(7, 12, 3, 6), rng())
+    (box,) = BoxGenerator().generate(rectangle(7, 12, 3, 6), rng(), TARGET)
     assert box.as_tuple() == (3, 7, 6, 12)
 
 
 def test_equal_ends_are_a_fixed_margin():
-    (box,) = BoxGenerator(BoxSettings(margin_px=(2, 2))).generate(rectangle(7, 12, 3, 6), rng())
+    (box,) = BoxGenerator(BoxSettings(margin_px=(2, 2))).generate(rectangle(7, 12, 3, 6), rng(), TARGET)
     assert box.as_tuple() == (1, 5, 8, 14)
 
 
 def test_percent_is_of_the_boxs_own_sides_and_adds_to_pixels():
     generator = BoxGenerator(BoxSettings(margin_px=(1, 1), margin_percent=(10, 10)))
-    (box,) = generator.generate(rectangle(4, 14, 5, 25), rng())
+    (box,) = generator.generate(rectangle(4, 14, 5, 25), rng(), TARGET)
     assert box.as_tuple() == pytest.approx((5 - 3, 4 - 2, 25 + 3, 14 + 2))
 
 
@@ -55,7 +58,7 @@ def test_each_side_moves_by_itself_over_the_whole_range():
     generator, stream = BoxGenerator(BoxSettings(margin_px=(0, 4))), rng()
     moves = []
     for _ in range(500):
-        (box,) = generator.generate(rectangle(8, 12, 10, 20), stream)
+        (box,) = generator.generate(rectangle(8, 12, 10, 20), stream, TARGET)
         moves.append([10 - box.x0, 8 - box.y0, box.x1 - 20, box.y1 - 12])
     moves = np.array(moves)
     assert moves.min() >= 0
@@ -66,22 +69,22 @@ def test_each_side_moves_by_itself_over_the_whole_range():
 
 
 def test_margins_inward_leave_a_pixel_about_the_centre():
-    (box,) = BoxGenerator(BoxSettings(margin_px=(-50, -50))).generate(rectangle(4, 9, 10, 20), rng())
+    (box,) = BoxGenerator(BoxSettings(margin_px=(-50, -50))).generate(rectangle(4, 9, 10, 20), rng(), TARGET)
     assert box.as_tuple() == (14.5, 6, 15.5, 7)
 
 
 def test_a_fixed_margin_draws_as_much_as_a_random_one():
     """Changing the margin of one sample never changes what is drawn after it."""
     streams = rng(5), rng(5)
-    BoxGenerator().generate(rectangle(7, 12, 3, 6), streams[0])
-    BoxGenerator(BoxSettings(margin_px=(0, 4))).generate(rectangle(7, 12, 3, 6), streams[1])
+    BoxGenerator().generate(rectangle(7, 12, 3, 6), streams[0], TARGET)
+    BoxGenerator(BoxSettings(margin_px=(0, 4))).generate(rectangle(7, 12, 3, 6), streams[1], TARGET)
     assert streams[0].random() == streams[1].random()
 
 
 @settings(deadline=None, max_examples=150)
 @given(MASKS, SEEDS, margins(-30, 30), margins(-200, 200))
 def test_box_lies_inside_the_slice_over_at_least_a_pixel_of_the_object(mask, seed, px, percent):
-    (box,) = BoxGenerator(BoxSettings(margin_px=px, margin_percent=percent)).generate(mask, rng(seed))
+    (box,) = BoxGenerator(BoxSettings(margin_px=px, margin_percent=percent)).generate(mask, rng(seed), TARGET)
     assert 0 <= box.x0 < box.x1 <= mask.shape[1]
     assert 0 <= box.y0 < box.y1 <= mask.shape[0]
     assert min(box.x1 - box.x0, box.y1 - box.y0) >= 1 - 1e-12
@@ -94,7 +97,7 @@ def test_box_lies_inside_the_slice_over_at_least_a_pixel_of_the_object(mask, see
 @settings(deadline=None, max_examples=150)
 @given(MASKS, SEEDS, margins(0, 30), margins(0, 200))
 def test_box_with_margins_outward_contains_the_mask(mask, seed, px, percent):
-    (box,) = BoxGenerator(BoxSettings(margin_px=px, margin_percent=percent)).generate(mask, rng(seed))
+    (box,) = BoxGenerator(BoxSettings(margin_px=px, margin_percent=percent)).generate(mask, rng(seed), TARGET)
     rows, columns = np.nonzero(mask)
     assert box.x0 <= columns.min()
     assert box.y0 <= rows.min()
@@ -105,7 +108,7 @@ def test_box_with_margins_outward_contains_the_mask(mask, seed, px, percent):
 @settings(deadline=None, max_examples=150)
 @given(MASKS, SEEDS, st.sampled_from(["center", "random"]))
 def test_point_is_the_centre_of_a_pixel_of_the_mask(mask, seed, where):
-    (point,) = PointGenerator(PointSettings(where=where)).generate(mask, rng(seed))
+    (point,) = PointGenerator(PointSettings(where=where)).generate(mask, rng(seed), TARGET)
     assert point.positive
     row, column = point.y - 0.5, point.x - 0.5
     assert row.is_integer()
@@ -117,33 +120,33 @@ def test_point_is_the_centre_of_a_pixel_of_the_mask(mask, seed, where):
 @settings(deadline=None, max_examples=50)
 @given(mask=MASKS, seed=SEEDS)
 def test_same_seed_same_prompt_whatever_the_memory_layout(generator, mask, seed):
-    expected = generator.generate(mask, rng(seed))
-    assert generator.generate(mask.copy(), rng(seed)) == expected
-    assert generator.generate(np.asfortranarray(mask), rng(seed)) == expected
-    assert generator.generate(mask[::-1].copy()[::-1], rng(seed)) == expected
+    expected = generator.generate(mask, rng(seed), TARGET)
+    assert generator.generate(mask.copy(), rng(seed), TARGET) == expected
+    assert generator.generate(np.asfortranarray(mask), rng(seed), TARGET) == expected
+    assert generator.generate(mask[::-1].copy()[::-1], rng(seed), TARGET) == expected
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_mask_is_not_modified(generator):
     mask = rectangle(7, 12, 3, 6)
     before = mask.copy()
-    generator.generate(mask, rng())
+    generator.generate(mask, rng(), TARGET)
     np.testing.assert_array_equal(mask, before)
 
 
 def test_center_is_the_middle_of_the_thickest_part():
     mask = rectangle(2, 7, 20, 25) | rectangle(10, 12, 2, 28)
-    (point,) = PointGenerator().generate(mask, rng())
+    (point,) = PointGenerator().generate(mask, rng(), TARGET)
     assert (point.x, point.y) == (22.5, 4.5)
 
 
 def test_center_of_a_bar_is_not_at_its_end():
-    (point,) = PointGenerator().generate(rectangle(5, 8, 2, 23), rng())
+    (point,) = PointGenerator().generate(rectangle(5, 8, 2, 23), rng(), TARGET)
     assert (point.x, point.y) == (12.5, 6.5)
 
 
 def test_center_keeps_away_from_the_edge_of_the_slice():
-    (point,) = PointGenerator().generate(np.ones((9, 9), bool), rng())
+    (point,) = PointGenerator().generate(np.ones((9, 9), bool), rng(), TARGET)
     assert (point.x, point.y) == (4.5, 4.5)
 
 
@@ -152,7 +155,7 @@ def test_random_point_reaches_every_pixel_equally():
     generator, stream = PointGenerator(PointSettings(where="random")), rng()
     hits = np.zeros(mask.shape, int)
     for _ in range(600):
-        (point,) = generator.generate(mask, stream)
+        (point,) = generator.generate(mask, stream, TARGET)
         hits[int(point.y), int(point.x)] += 1
     assert (hits[~mask] == 0).all()
     assert (np.abs(hits[mask] - 200) < 60).all()
@@ -169,7 +172,7 @@ def test_random_point_reaches_every_pixel_equally():
 )
 def test_a_mask_without_an_object_is_refused(generator, mask, message):
     with pytest.raises(PromptError, match=message):
-        generator.generate(mask, rng())
+        generator.generate(mask, rng(), TARGET)
 
 
 @pytest.mark.parametrize(
@@ -185,3 +188,19 @@ def test_a_mask_without_an_object_is_refused(generator, mask, message):
 def test_impossible_settings_are_refused(model, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         validate(model, wrong, "settings")
+
+
+def test_a_text_is_the_name_or_at_the_set_rate_a_synonym():
+    empty, stream = np.zeros((4, 5), bool), rng()
+    assert TextGenerator().generate(empty, rng(), TARGET) == (Text("lung tumour"),)
+    sometimes = TextGenerator(TextSettings(synonyms=0.5))
+    said = [sometimes.generate(empty, stream, TARGET)[0].text for _ in range(600)]
+    counts = {word: said.count(word) for word in set(said)}
+    assert counts.keys() == {"lung tumour", "pulmonary tumour", "lung cancer"}
+    assert 240 < counts["lung tumour"] < 360
+    assert 100 < counts["lung cancer"] < 200
+
+
+def test_a_target_without_synonyms_keeps_its_name():
+    bare = Target(name="polyp", labels={1})
+    assert TextGenerator(TextSettings(synonyms=1)).generate(np.zeros((4, 5), bool), rng(), bare) == (Text("polyp"),)

@@ -1,6 +1,7 @@
 """One sample made ready: slices without the target, weak annotations, and image and mask changed together."""
 
 import dataclasses
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ from hypothesis import strategies as st
 from oncoseg_core.geometry import Geometry, SliceGrid
 from oncoseg_core.interfaces import PromptGenerator
 from oncoseg_core.preprocess import mask_to_model
-from oncoseg_core.prompts import Box
+from oncoseg_core.prompts import Box, Text
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import Volume
 from oncoseg_trainer.augmentation import SpatialAugmentation
 from oncoseg_trainer.data import SampleMaker, filled_box, nearest_labelled, target_on_model
 from oncoseg_trainer.data_settings import AugmentationSettings, WeakChoice
 from oncoseg_trainer.sampling import Draw
+from oncoseg_trainer.settings import HardNegatives
 from oncoseg_trainer.sources import LoadedCase
 
 SIZE = 64
@@ -25,7 +27,7 @@ GRID = SliceGrid.of(Geometry.from_parts((5, 40, 50)), SIZE)
 
 
 class TightBox(PromptGenerator):
-    def generate(self, mask, rng):
+    def generate(self, mask, rng, target):
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         return (Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1),)
 
@@ -78,7 +80,7 @@ def test_a_slice_without_the_target_is_prompted_where_the_nearest_has_it_and_its
         sample = make(Draw(0, 0, 0, "t", None, place, 0), 0)
         index = int(place * 5)
         assert sample.name == f"c slice {index} (t)"
-        expected = TightBox().generate(masks["t"][source], None)[0]
+        expected = TightBox().generate(masks["t"][source], None, None)[0]
         assert sample.prompt == (GRID.box_to_model(expected),)
         assert bool(sample.target.any()) == (index in (1, 3))
 
@@ -246,3 +248,52 @@ def test_each_repeat_of_a_slice_is_changed_anew(masks):
     first, again, other = (make(Draw(n, 0, 0, "t", 0, 0.0, n), 0) for n in (0, 0, 1))
     assert torch.equal(first.target, again.target)
     assert not torch.equal(first.target, other.target)
+
+
+class SaysIts(PromptGenerator):
+    """Says the name of what is asked for."""
+
+    def generate(self, mask, rng, target):
+        return (Text(target.name),)
+
+
+def asking(source, **how):
+    return SampleMaker([source], [None], {"ct": Path()}, SaysIts(), 0, points_at_object=False, **how)
+
+
+def test_a_text_asks_for_the_target_also_where_it_is_empty(masks):
+    sample = asking(OneCase({"t": np.zeros((5, 40, 50), bool)})).make(Draw(0, 0, 0, "t", None, 0.5, 0), 0)
+    assert sample.prompt == (Text("t"),)
+    assert not sample.target.any()
+    assert asking(OneCase(masks)).make(Draw(0, 0, 0, "t", 0), 0).target.any()
+
+
+def test_hard_negatives_ask_for_what_is_certainly_absent_at_the_set_rate(masks):
+    other = np.roll(masks["t"], 1, axis=0)  # on slices 2 and 4, where "t" is not
+    everywhere = np.ones_like(other)
+    source = OneCase({**masks, "other": other, "everywhere": everywhere})
+    make = asking(source, hard_negatives=HardNegatives(rate=0.25, names=("kidney", "t"))).make
+    said = Counter()
+    for repeat in range(800):
+        sample = make(Draw(0, 0, 0, "t", 0, 0.0, repeat), 0)
+        (hint,) = sample.prompt
+        said[hint.text] += 1
+        assert sample.target.any() == (hint.text == "t")
+        assert sample.name.endswith(f"({hint.text})")
+    assert said.keys() == {"t", "other", "kidney"}  # never what the slice shows, and no name that the case has
+    assert 140 < said["other"] + said["kidney"] < 260
+    assert 60 < said["kidney"] < 140
+
+
+def test_without_anything_certainly_absent_the_sample_stays(masks):
+    make = asking(OneCase(masks), hard_negatives=HardNegatives(rate=0.9)).make
+    assert all(make(Draw(0, 0, 0, "t", 0, 0.0, repeat), 0).target.any() for repeat in range(20))
+
+
+def test_an_empty_slice_is_augmented_too_where_nothing_is_pointed_at(masks):
+    voxels = np.arange(5 * 40 * 50, dtype=np.float32).reshape(1, 5, 40, 50)
+    flip = SpatialAugmentation(AugmentationSettings(flip_horizontal=1.0), 0.0)
+    draw = Draw(0, 0, 0, "t", None, 0.0, 0)
+    plain = asking(OneCase(masks, voxels=voxels)).make(draw, 0)
+    flipped = asking(OneCase(masks, voxels=voxels), augmentation=flip).make(draw, 0)
+    assert not torch.equal(plain.pixels, flipped.pixels)

@@ -16,8 +16,13 @@ from oncoseg_trainer.data_settings import ForegroundSampling
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.sampling import ForegroundSampler, LabelledSampler, LabelledSlices
 
-WHOLE = LabelledSlices(("whole", "core"), np.array([[3, 0, 2], [1, 0, 0]]))
-SINGLE = LabelledSlices(("polyp",), np.array([[1, 1, 1, 1, 1, 1]]))
+
+def labelled(targets, counts, annotated=None):
+    return LabelledSlices(targets, counts, counts > 0 if annotated is None else annotated)
+
+
+WHOLE = labelled(("whole", "core"), np.array([[3, 0, 2], [1, 0, 0]]))
+SINGLE = labelled(("polyp",), np.array([[1, 1, 1, 1, 1, 1]]))
 
 
 def foreground(**settings):
@@ -82,7 +87,7 @@ def test_datasets_are_mixed_by_temperature(monkeypatch):
     """6 and 4 labelled slices: in proportion at 1, alike at a high temperature; exact by enumeration where it is so."""
     sizes = np.array([6, 6])
     assert ForegroundSampler([WHOLE, SINGLE], foreground(), 0).probabilities == pytest.approx(sizes / sizes.sum())
-    small = LabelledSlices(("polyp",), np.array([[1, 1, 0, 2]]))
+    small = labelled(("polyp",), np.array([[1, 1, 0, 2]]))
     for temperature in (1.0, 2.0, 5.0):
         sampler = ForegroundSampler([WHOLE, small], foreground(temperature=temperature), 0)
         weights = np.array([6.0, 4.0]) ** (1 / temperature)
@@ -169,7 +174,7 @@ def test_a_hundred_thousand_cases_cost_a_sample_nothing():
     """98,154 cases of 60 slices with three targets, ten million samples an epoch: no list of them is made."""
     counts = np.random.default_rng(0).integers(0, 60, (3, 98_154))
     tracemalloc.start()
-    sampler = ForegroundSampler([LabelledSlices(("a", "b", "c"), counts)], foreground(), 0)
+    sampler = ForegroundSampler([labelled(("a", "b", "c"), counts)], foreground(), 0)
     built, _ = tracemalloc.get_traced_memory()
     for position in range(0, 10**6, 5000):
         sampler.draw(1, position)
@@ -206,3 +211,14 @@ class Source:
 def test_a_target_that_is_empty_everywhere_is_refused(tmp_path):
     with pytest.raises(DataError, match="x-label: the label holds no voxel of 'tumour', nor do those of 1 other cases"):
         LabelledSlices.of(Source(tmp_path, ["x", "y"]), ["tumour"])
+
+
+def test_prompts_that_point_at_nothing_also_ask_where_the_target_is_not(monkeypatch):
+    """Case 0 has two slices with the polyp, case 1 is annotated and has none, case 2 is not annotated."""
+    annotated = np.array([[True, True, False]])
+    slices = labelled(("polyp",), np.array([[2, 0, 0]]), annotated)
+    sampler = ForegroundSampler([slices], foreground(), 0, points_at_object=False)
+    chances = Counter()
+    for draw, weight in every_outcome(sampler, 0, monkeypatch):
+        chances[draw.case, draw.nth is None] += weight
+    assert chances == {(0, False): Fraction(8, 10), (0, True): Fraction(1, 10), (1, True): Fraction(1, 10)}

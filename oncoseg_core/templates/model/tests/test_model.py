@@ -27,7 +27,7 @@ def test_it_learns_to_fill_the_box():
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        logits, _ = model.decode(model.encode_image(pixels), [(Box(32, 16, 48, 32),)])
+        logits = model.decode(model.encode_image(pixels), [(Box(32, 16, 48, 32),)]).logits
         binary_cross_entropy_with_logits(logits, target).backward()
         optimizer.step()
     assert torch.equal(logits > 0, target > 0)

@@ -6,6 +6,7 @@ from pydantic import FiniteFloat, field_validator
 
 from oncoseg_core.interfaces import PromptGenerator, Settings
 from oncoseg_core.prompts import Box, Prompt
+from oncoseg_core.records import Target
 from oncoseg_prompts.mask import extent
 
 
@@ -32,7 +33,7 @@ class BoxGenerator(PromptGenerator):
 
     Settings = BoxSettings
 
-    def generate(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:  # noqa: ARG002
         """Make the box of a bool mask ``(y, x)``: inside the slice, and over at least one pixel of the tight box.
 
         Always draws eight numbers from ``rng``, whatever the settings, so that a fixed margin leaves later draws as

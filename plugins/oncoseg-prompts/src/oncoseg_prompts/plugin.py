@@ -20,3 +20,9 @@ def oncoseg_prompt_generators() -> Iterator[PromptGeneratorSpec]:
         factory="oncoseg_prompts.point:PointGenerator",
         summary="One click inside the mask, in its middle or anywhere",
     )
+    yield PromptGeneratorSpec(
+        name="text",
+        makes=("text",),
+        factory="oncoseg_prompts.text:TextGenerator",
+        summary="The target's name, or at a set rate another word for it",
+    )

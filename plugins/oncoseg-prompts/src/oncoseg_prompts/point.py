@@ -7,6 +7,7 @@ from scipy.ndimage import distance_transform_edt
 
 from oncoseg_core.interfaces import PromptGenerator, Settings
 from oncoseg_core.prompts import Point, Prompt
+from oncoseg_core.records import Target
 from oncoseg_prompts.mask import extent
 
 
@@ -21,7 +22,7 @@ class PointGenerator(PromptGenerator):
 
     Settings = PointSettings
 
-    def generate(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:  # noqa: ARG002
         """Make the point of a bool mask ``(y, x)``; ``center`` draws nothing from ``rng``.
 
         Raises:

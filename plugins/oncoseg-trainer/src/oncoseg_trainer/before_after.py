@@ -37,7 +37,9 @@ def draw_cases(
         view = fitted.grid.view
         for target, reference in masks.items():
             index = int(reference.sum(axis=(1, 2)).argmax())
-            prompt = generator.generate(reference[index], derived_generator(seed, "score", case.case_id, target, index))
+            rng = derived_generator(seed, "score", case.case_id, target, index)
+            (record,) = (each for each in case.targets if each.name == target)
+            prompt = generator.generate(reference[index], rng, record)
             (after,) = predictor.predict_slice(fitted, index, [prompt])
             with model.disable_adapter():
                 (before,) = predictor.predict_slice(fitted, index, [prompt])

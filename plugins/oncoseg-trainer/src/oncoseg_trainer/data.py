@@ -14,10 +14,12 @@ from oncoseg_core.interfaces import PromptGenerator
 from oncoseg_core.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
 from oncoseg_core.prompts import Prompt
 from oncoseg_core.randomness import derived_generator
+from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import BoolArray
 from oncoseg_trainer.cases import WEAK
 from oncoseg_trainer.data_settings import WeakChoice
 from oncoseg_trainer.sampling import Draw
+from oncoseg_trainer.settings import HardNegatives
 from oncoseg_trainer.sources import CaseSource, ReadCase
 
 
@@ -45,6 +47,9 @@ class Augmentation(Protocol):
         """Changed pixels ``(3, size, size)`` and 0/1 masks ``(size, size)``."""
 
 
+NO_HARD_NEGATIVES = HardNegatives()
+
+
 @dataclass(frozen=True, eq=False)
 class SampleMaker:
     """Makes samples ready. It goes to worker processes, and gives the same there.
@@ -54,6 +59,8 @@ class SampleMaker:
         weak: how each dataset's weak annotations count; None for one that has none.
         preprocessors: by modality.
         generator: makes the prompts.
+        points_at_object: whether its prompts need the object on the slice.
+        hard_negatives: how often something absent is asked for.
         seed: the run's; each sample's randomness is derived from it and the sample.
         augmentation: spatial changes; none when omitted.
     """
@@ -64,6 +71,8 @@ class SampleMaker:
     generator: PromptGenerator
     seed: int
     augmentation: Augmentation | None = None
+    points_at_object: bool = True
+    hard_negatives: HardNegatives = NO_HARD_NEGATIVES
 
     def make(self, draw: Draw, epoch: int) -> Sample:
         """Make a drawn sample ready.
@@ -76,26 +85,47 @@ class SampleMaker:
         case = source.record(draw.case)
         weak = self.weak[draw.dataset] if case.annotation in WEAK else None
         index = chosen_slice(read, draw)
-        mask = self._mask(read, draw.target, index, weak)
-        shown = mask if mask.any() else self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
+        repeat = () if draw.repeat is None else (draw.repeat,)
+        identity = (epoch, case.case_id, draw.target, index, *repeat)
+        asked = self._asked_for(read, case, draw.target, index, identity)
+        if asked.name == draw.target:
+            mask = self._mask(read, draw.target, index, weak)
+        else:
+            mask = np.zeros(read.volume.geometry.shape[1:], dtype=bool)
+        shown = mask
+        if self.points_at_object and not mask.any():
+            shown = self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
         preprocessor = self.preprocessors[case.modality]
         grid = preprocessor.grid(read.volume)
         pixels = preprocessor.pixels(read.volume, index, read.stats)
         target = target_on_model(mask, grid)
-        repeat = () if draw.repeat is None else (draw.repeat,)
-        identity = (epoch, case.case_id, draw.target, index, *repeat)
         if self.augmentation is not None:
             rng = derived_generator(self.seed, "augmentation", *identity)
             pixels, target, shown = self._augmented(pixels, target, shown, grid, rng)
-        prompt = self.generator.generate(shown, derived_generator(self.seed, "sample", *identity))
+        prompt = self.generator.generate(shown, derived_generator(self.seed, "sample", *identity), asked)
         return Sample(
             pixels=pixels,
             prompt=prompt_to_model(prompt, grid),
             target=target,
             modality=case.modality,
-            name=f"{case.case_id} slice {index} ({draw.target})",
+            name=f"{case.case_id} slice {index} ({asked.name})",
             weight=1.0 if weak is None else weak.weight,
         )
+
+    def _asked_for(
+        self, read: ReadCase, case: Case, target: str, index: int, identity: tuple[str | int, ...]
+    ) -> Target:
+        """The drawn target, or at the set rate something that is certainly not on this slice."""
+        drawn = next(each for each in case.targets if each.name == target)
+        if not self.hard_negatives.rate:
+            return drawn
+        rng = derived_generator(self.seed, "hard negative", *identity)
+        if rng.random() >= self.hard_negatives.rate:
+            return drawn
+        absent = [each for each in case.targets if each.name != target and not read.foreground[each.name][index]]
+        said = {word for each in case.targets for word in (each.name, *each.synonyms)}
+        absent += [Target(name=name, labels=frozenset({1})) for name in self.hard_negatives.names if name not in said]
+        return absent[int(rng.integers(len(absent)))] if absent else drawn
 
     @staticmethod
     def _mask(read: ReadCase, target: str, index: int, weak: WeakChoice | None) -> BoolArray:
@@ -107,13 +137,14 @@ class SampleMaker:
     ) -> tuple[torch.Tensor, torch.Tensor, BoolArray]:
         """Change image and masks alike; left as they are where the object would be lost.
 
-        An object that the change moves out of the slice, or makes vanish, cannot be pointed at any more; its sample
+        An object that the change moves out of the slice, or makes vanish, cannot be pointed at any more, and its sample
         would no longer be one of a slice with the target.
         """
         assert self.augmentation is not None  # noqa: S101 - for mypy
         changed, (new_target, new_shown) = self.augmentation(pixels, [target, target_on_model(shown, grid)], grid, rng)
         on_slice = logits_to_slice(new_shown, grid) >= 0.5
-        if not on_slice.any() or bool(target.any()) != bool(new_target.any()):
+        lost = self.points_at_object and not on_slice.any()
+        if lost or bool(target.any()) != bool(new_target.any()):
             return pixels, target, shown
         return changed, new_target, on_slice
 

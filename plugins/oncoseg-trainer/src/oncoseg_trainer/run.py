@@ -76,12 +76,13 @@ class Run:
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
-            for kind in registry.get(PromptGeneratorSpec, generator).makes:
-                if kind not in self.model_spec.prompt_kinds:
-                    raise ConfigError(
-                        f"prompt generator {generator!r} makes prompts of kind {kind!r}; "
-                        f"model {self.model_spec.name!r} takes {', '.join(self.model_spec.prompt_kinds)}"
-                    )
+            _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
+        points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
+        if points_at_object and settings.prompts.hard_negatives.rate:
+            raise ConfigError(
+                f"prompts.hard_negatives asks for absent targets by their names; prompt generator "
+                f"{settings.prompts.train.name!r} points at the object: use one that makes texts, or set the rate to 0"
+            )
         with self._timed("data"), terminal.progress() as progress:
             opened = datasets.open(lambda adapter: processes.on_first(lambda: adapter.fetch(progress)))
             self.chosen = choose_cases(opened, settings.data)
@@ -106,7 +107,12 @@ class Run:
         }
         with self._timed("data"):
             data = read_data(
-                self.chosen, settings, self.preprocessors, self.train_generator, self.model_spec.input_range[0]
+                self.chosen,
+                settings,
+                self.preprocessors,
+                self.train_generator,
+                self.model_spec.input_range[0],
+                points_at_object=points_at_object,
             )
         self.held_out, self.sampler, self.maker = data.held_out, data.sampler, data.maker
         self.leaks, self.trained_on = data.leaks, data.trained_on
@@ -130,7 +136,9 @@ class Run:
         self.plan = Plan(
             len(self.sampler), training.batch_size, training.accumulation, processes.rank, processes.world_size
         )
-        self.stepper = Stepper(self.model, self.losses, self.optimizer, self.plan, processes, settings.seed)
+        self.stepper = Stepper(
+            self.model, self.losses, self.optimizer, self.plan, processes, settings.seed, training.loss_at
+        )
         self.total_steps = self.plan.steps_per_epoch * training.epochs
 
     def execute(self, folder: Path, *, resume: bool, should_stop: Stop) -> Outcome:
@@ -286,6 +294,25 @@ class Run:
         finally:
             spent = time.perf_counter() - started
             self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
+
+
+def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
+    """Refuse a generator whose prompts the model does not take, or no adapter of it can serve.
+
+    Raises:
+        ConfigError: with the kinds it takes, or the reason.
+    """
+    for kind in generator.makes:
+        if kind not in model.prompt_kinds:
+            raise ConfigError(
+                f"prompt generator {generator.name!r} makes prompts of kind {kind!r}; "
+                f"model {model.name!r} takes {', '.join(model.prompt_kinds)}"
+            )
+        if kind in model.lora.untrained:
+            raise ConfigError(
+                f"prompt generator {generator.name!r} makes prompts of kind {kind!r}, for which model {model.name!r} "
+                f"cannot be adapted: {model.lora.untrained[kind]}"
+            )
 
 
 def train(

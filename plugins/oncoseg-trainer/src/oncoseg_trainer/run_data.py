@@ -36,6 +36,8 @@ def read_data(
     preprocessors: Mapping[str, Preprocessor],
     generator: PromptGenerator,
     low: float,
+    *,
+    points_at_object: bool,
 ) -> RunData:
     """Look at every case of a run once: the held-out ones first, so that a bad one is found early.
 
@@ -45,6 +47,7 @@ def read_data(
         preprocessors: by modality.
         generator: makes the prompts of training samples.
         low: the value of 0 in the model's range.
+        points_at_object: whether the generator's prompts need the object on the slice.
 
     Raises:
         DataError: a case cannot be taken, or something that is scored was trained on, and that is not allowed.
@@ -59,7 +62,10 @@ def read_data(
     )
     share = MEMORY_BYTES // (len(trained) * max(1, settings.training.workers))
     sources = [each.source(each.train, preprocessors, share) for each in trained]
-    slices = [LabelledSlices.of(source, targets) for source, targets in sources]
+    slices = [
+        LabelledSlices.of(source, targets, [row.targets for row in each.train])
+        for each, (source, targets) in zip(trained, sources, strict=True)
+    ]
     scans = [
         Scan(each.name, row.case_id, source.content_hash(number))
         for each, (source, _) in zip(trained, sources, strict=True)
@@ -77,10 +83,12 @@ def read_data(
         generator=generator,
         seed=settings.seed,
         augmentation=_augmentation(settings.augmentation, low),
+        points_at_object=points_at_object,
+        hard_negatives=settings.prompts.hard_negatives,
     )
     return RunData(
         held_out,
-        build_sampler(slices, settings.sampling, settings.seed),
+        build_sampler(slices, settings.sampling, settings.seed, points_at_object=points_at_object),
         maker,
         leaks,
         TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans)),

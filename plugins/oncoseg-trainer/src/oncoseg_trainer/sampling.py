@@ -14,6 +14,7 @@ import numpy as np
 
 from oncoseg_core.errors import DataError
 from oncoseg_core.randomness import derived_generator
+from oncoseg_core.volume import BoolArray
 from oncoseg_trainer.data_settings import ForegroundSampling, LabelledSampling
 from oncoseg_trainer.sources import CaseSource, Counts
 
@@ -46,14 +47,20 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LabelledSlices:
-    """How many slices of each case of a dataset hold each target: ``counts`` ``(target, case)``."""
+    """How many slices of each case of a dataset hold each target: ``counts`` ``(target, case)``.
+
+    ``annotated`` ``(target, case)`` says where the target was looked for, found or not.
+    """
 
     targets: tuple[str, ...]
     counts: Counts
+    annotated: BoolArray
 
     @classmethod
-    def of(cls, source: CaseSource, targets: Sequence[str]) -> LabelledSlices:
-        """Count them.
+    def of(
+        cls, source: CaseSource, targets: Sequence[str], annotated: Sequence[Sequence[str]] | None = None
+    ) -> LabelledSlices:
+        """Count them; ``annotated`` are the targets of each case (those it has, when omitted).
 
         Raises:
             DataError: a target has no voxel in any of the cases.
@@ -62,7 +69,11 @@ class LabelledSlices:
         for target, each in zip(targets, counts, strict=True):
             if not each.any():
                 require_voxels(source, target)
-        return cls(tuple(targets), np.array(counts, dtype=np.int64).reshape(len(targets), len(source)))
+        table = np.array(counts, dtype=np.int64).reshape(len(targets), len(source))
+        known = table > 0
+        if annotated is not None:
+            known |= np.array([[target in own for own in annotated] for target in targets], dtype=bool)
+        return cls(tuple(targets), table, known)
 
 
 def require_voxels(source: CaseSource, target: str) -> None:
@@ -123,21 +134,30 @@ class ForegroundSampler:
        slices (those of each target counted). At 1 it is as if the slices of all were put together; the higher, the more
        alike the datasets.
     2. the target, number ``i modulo k`` of the dataset's k targets: they take turns.
-    3. the case, each alike of those that have a slice with that target. A case in which the target is empty or not
-       annotated has no part: nothing could be pointed at in it.
-    4. with probability ``foreground_share`` a slice with the target, each alike; otherwise any slice of the case, each
-       alike.
+    3. with probability ``foreground_share`` a case, each alike of those that have a slice with the target, and one of
+       these slices, each alike;
+    4. otherwise any slice of a case, each alike, of these same cases. Prompts that do not point at the object can also
+       ask for it where it is not: then all cases in which the target is annotated take part here, empty or not.
 
-    So a slice of a case of depth z with f labelled slices has the chance ``share / f`` (if it is labelled) plus ``(1 -
-    share) / z``, given its case. Every draw is derived from the seed, the epoch and the position.
+    So, where prompts point at the object, a slice of a case of depth z with f labelled slices has the chance ``share /
+    f`` (if it is labelled) plus ``(1 - share) / z``, given its case. Every draw is derived from the seed, the epoch and
+    the position.
 
     Args:
         datasets: their labelled slices.
         settings: the shares.
         seed: the run's.
+        points_at_object: whether prompts need the object in the case.
     """
 
-    def __init__(self, datasets: Sequence[LabelledSlices], settings: ForegroundSampling, seed: int) -> None:
+    def __init__(
+        self,
+        datasets: Sequence[LabelledSlices],
+        settings: ForegroundSampling,
+        seed: int,
+        *,
+        points_at_object: bool = True,
+    ) -> None:
         self._datasets = list(datasets)
         self._share = settings.foreground_share
         self._seed = seed
@@ -147,6 +167,11 @@ class ForegroundSampler:
         self.probabilities = weights / weights.sum()
         self._ends = np.cumsum(self.probabilities)[:-1]
         self._with_target = [[np.flatnonzero(row) for row in each.counts] for each in datasets]
+        self._anywhere = (
+            self._with_target
+            if points_at_object
+            else [[np.flatnonzero(row) for row in each.annotated] for each in datasets]
+        )
 
     def __len__(self) -> int:
         return self._length
@@ -157,20 +182,24 @@ class ForegroundSampler:
         dataset = int(np.searchsorted(self._ends, rng.random(), side="right"))
         slices = self._datasets[dataset]
         target = (epoch * self._length + position) % len(slices.targets)
-        cases = self._with_target[dataset][target]
-        case = int(cases[rng.integers(len(cases))])
-        nth, place = None, 0.0
+        cases, anywhere = self._with_target[dataset][target], self._anywhere[dataset][target]
         if rng.random() < self._share:
-            nth = int(rng.integers(slices.counts[target, case]))
+            case = int(cases[rng.integers(len(cases))])
+            nth, place = int(rng.integers(slices.counts[target, case])), 0.0
         else:
-            place = float(rng.random())
+            case = int(anywhere[rng.integers(len(anywhere))])
+            nth, place = None, float(rng.random())
         return Draw(position, dataset, case, slices.targets[target], nth, place, position)
 
 
 def build_sampler(
-    datasets: Sequence[LabelledSlices], settings: LabelledSampling | ForegroundSampling, seed: int
+    datasets: Sequence[LabelledSlices],
+    settings: LabelledSampling | ForegroundSampling,
+    seed: int,
+    *,
+    points_at_object: bool = True,
 ) -> Sampler:
     """The sampler that the settings ask for."""
     if isinstance(settings, ForegroundSampling):
-        return ForegroundSampler(datasets, settings, seed)
+        return ForegroundSampler(datasets, settings, seed, points_at_object=points_at_object)
     return LabelledSampler(datasets, seed)

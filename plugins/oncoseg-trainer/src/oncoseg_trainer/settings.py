@@ -24,17 +24,31 @@ class ComponentChoice(Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
+class HardNegatives(Settings):
+    """Text prompts for what is not there, so that a model learns to tell words apart.
+
+    A share ``rate`` of the samples asks for another target of the case that is empty on the slice, or for one of
+    ``names``, which the user vouches are in none of the images; the answer is empty. Without either the sample stays.
+    """
+
+    rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    names: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+
+
 class PromptSettings(Settings):
     """How prompts are made from the reference masks, in training and for scoring."""
 
     train: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [0, 4]})
     score: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [2, 2]})
+    hard_negatives: HardNegatives = HardNegatives()
 
 
 class OptimisationSettings(Settings):
     """The training loop. ``batch_size`` is per process and micro-step; weight decay spares vectors (norms, biases).
 
     ``workers`` are processes, per process of the run, that make samples ready ahead; with 0 it does so itself.
+    ``loss_at`` is where the masks are compared: on the model's ``input``, to which smaller logits are scaled, or on its
+    ``logits``.
     """
 
     epochs: Annotated[int, Field(ge=1)] = 4
@@ -46,6 +60,7 @@ class OptimisationSettings(Settings):
     checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
     score_every_epoch: bool = True
     workers: Annotated[int, Field(ge=0, le=256)] = 0
+    loss_at: Literal["input", "logits"] = "input"
 
 
 class TrainSettings(Settings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
@@ -21,26 +22,47 @@ from oncoseg_trainer.processes import Processes
 
 
 class ForwardLoss(nn.Module):
-    """Model and losses in one forward, so that DistributedDataParallel sees the call that it has to follow."""
+    """Model and losses in one forward, so that DistributedDataParallel sees the call that it has to follow.
 
-    def __init__(self, model: PromptableModel, losses: Mapping[str, SegmentationLoss]) -> None:
+    The loss on masks is taken ``at`` the model's input, to which smaller logits are scaled, or at the logits, to which
+    the targets are.
+    """
+
+    def __init__(
+        self, model: PromptableModel, losses: Mapping[str, SegmentationLoss], at: Literal["input", "logits"] = "input"
+    ) -> None:
         super().__init__()
         self.model = model
         self.losses = losses
+        self.at = at
 
     def forward(
         self, pixels: torch.Tensor, prompts: Sequence[Prompt], target: torch.Tensor, kinds: Sequence[tuple[str, float]]
     ) -> dict[str, torch.Tensor]:
         """Terms of the loss, each the weighted sum over the batch; ``kinds`` are each sample's modality and weight."""
-        logits = self.model.decode(self.model.encode_image(pixels), prompts).logits
+        output = self.model.training_output(self.model.encode_image(pixels), prompts, target)
+        logits = output.logits
         if logits.shape[-2:] != target.shape[-2:]:
-            logits = F.interpolate(logits[:, None], size=target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+            if self.at == "logits":
+                target = smaller_target(target, logits.shape[-1])
+            else:
+                logits = F.interpolate(logits[:, None], target.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        by_mask = output.by_mask.tolist()
         summed: dict[str, torch.Tensor] = {}
         for modality, weight in sorted(set(kinds)):
-            rows = [i for i, kind in enumerate(kinds) if kind == (modality, weight)]
-            for name, value in self.losses[modality].terms(logits[rows], target[rows]).items():
+            rows = [i for i, kind in enumerate(kinds) if kind == (modality, weight) and by_mask[i]]
+            # A term is there, as 0, also where no mask is the answer: processes add up the same terms.
+            for name, value in self.losses[modality].terms(logits[rows or [0]], target[rows or [0]]).items():
                 summed[name] = summed.get(name, torch.zeros((), device=logits.device)) + value * (len(rows) * weight)
-        return summed
+        weights = torch.tensor([weight for _, weight in kinds], device=logits.device)
+        return {**summed, **{name: (value * weights).sum() for name, value in output.terms.items()}}
+
+
+def smaller_target(target: torch.Tensor, size: int) -> torch.Tensor:
+    """Targets ``(n, y, x)`` on a coarser square: a pixel belongs from half covered on, the best-covered one always."""
+    coverage = F.interpolate(target[:, None], (size, size), mode="area")[:, 0]
+    most = coverage.amax(dim=(1, 2), keepdim=True)
+    return ((coverage >= most.clamp(max=0.5)) & (most > 0)).to(target.dtype)
 
 
 class Stepper:
@@ -57,12 +79,13 @@ class Stepper:
         plan: Plan,
         processes: Processes,
         seed: int,
+        loss_at: Literal["input", "logits"] = "input",
     ) -> None:
         self.optimizer = optimizer
         self.plan = plan
         self.processes = processes
         self.seed = seed
-        forward: nn.Module = ForwardLoss(model, losses)
+        forward: nn.Module = ForwardLoss(model, losses, loss_at)
         if processes.world_size > 1:
             # Buffers of a frozen model are equal everywhere; prompts can leave parts of a decoder without gradient.
             forward = DistributedDataParallel(forward, broadcast_buffers=False, find_unused_parameters=True)

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 from oncoseg_core.errors import PromptError
 from oncoseg_core.interfaces import PromptGenerator, Settings
 from oncoseg_core.prompts import Box, Prompt
+from oncoseg_core.records import Target
 from pydantic import Field, field_validator
 
 Pixels = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -30,7 +31,7 @@ class NewnameGenerator(PromptGenerator):
 
     Settings = NewnameSettings
 
-    def generate(self, mask: np.ndarray, rng: np.random.Generator) -> Prompt:
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:  # noqa: ARG002
         """Make the box of a bool mask ``(y, x)``, clipped to the slice.
 
         Raises:
