@@ -190,6 +190,8 @@ def test_an_unadapted_model_is_written_as_it_was_read(model: Any, tmp_path: Path
     again = Sam3Tiny(Sam3TinySettings(weights=str(tmp_path / "a.safetensors")))
     write_checkpoint(again, tmp_path / "b.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    (tmp_path / "any").touch()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
     names = safetensors.torch.load_file(tmp_path / "a.safetensors").keys()
     assert names == {
         *(f"detector.{n}" for n in model.detector.state_dict() if not n.startswith("inst_interactive_predictor.")),
