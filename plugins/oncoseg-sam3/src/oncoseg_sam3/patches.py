@@ -114,7 +114,7 @@ class GeometryEncoder(SequenceGeometryEncoder):
         pooled = pool_boxes(img_feats, corners.transpose(0, 1), self.roi_size).to(img_feats.dtype)
         pooled = self.boxes_pool_project(pooled.flatten(0, 1)).view(batch, n_boxes, self.d_model).transpose(0, 1)
         position = self.pos_enc.encode_boxes(*(side.flatten() for side in boxes.unbind(-1)))
-        position = self.boxes_pos_enc_project(position.view(n_boxes, batch, -1))
+        position = self.boxes_pos_enc_project(position.view(n_boxes, batch, position.shape[-1]))
         label = self.label_embed(boxes_labels.long())
         return label + self.boxes_direct_project(boxes) + pooled + position, boxes_mask
 

@@ -34,7 +34,7 @@ from oncoseg_trainer.run_data import read_data
 from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SPLIT_FILE, SUMMARY_FILE, choose_folder, write_config
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import Stepper
-from oncoseg_trainer.summary import summarise_run
+from oncoseg_trainer.summary import has_random_weights, random_weights_words, summarise_run
 from oncoseg_trainer.terminal import Terminal
 
 Stop = Callable[[], bool]
@@ -124,6 +124,8 @@ class Run:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = adapt(base, settings.lora)
+        if has_random_weights(base.weights_sha256):
+            terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
         self.trainable = trainable_parameters(self.model)
         training = settings.training
         self.optimizer = torch.optim.AdamW(
