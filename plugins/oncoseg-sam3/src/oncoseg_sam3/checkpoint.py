@@ -35,7 +35,9 @@ def write_checkpoint(model: nn.Module, path: Path) -> None:
     tensors = merged_state(model)
     with atomic_path(path) as temporary:
         if suffix == ".safetensors":
+            mode = temporary.stat().st_mode
             safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
+            temporary.chmod(mode)  # the library leaves a file that nobody else can read
         else:
             torch.save(tensors, temporary)
 

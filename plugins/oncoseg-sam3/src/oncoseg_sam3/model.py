@@ -76,6 +76,9 @@ class Sam3(nn.Module, PromptableModel):
             self._keep_activations()
         if self.settings.compile:
             self.detector.backbone.vision_backbone.trunk.compile(dynamic=False)
+        # Nothing is trained until a policy says what. Besides, torch takes another, equally right path through layers
+        # of attention whose weights are trained: an untrained adapter would differ from the model in the last digit.
+        self.requires_grad_(requires_grad=False)
         # Meta's second set of queries, which only training has, would need a matching of its own.
         self.detector.transformer.decoder.dac = False
         self._phrases = Phrases(self.detector.backbone)

@@ -79,6 +79,9 @@ class Decoder(TransformerDecoder):
     tensors, which makes comparing them wait for the GPU and fail across devices.
     """
 
+    compilable_cord_cache: Any
+    compilable_stored_size: Any
+
     def _get_rpb_matrix(self, reference_boxes: torch.Tensor, feat_size: Any) -> torch.Tensor:
         height, width = (int(side) for side in feat_size)
         if self.compilable_cord_cache is not None and not _alike(self.compilable_cord_cache[0], reference_boxes):
@@ -195,6 +198,8 @@ class TrackerAttention(RoPEAttention):
     ``sam/transformer.py`` line 285: they are put on the first CUDA device when there is one, and are no buffer, so
     that they stay there when the model is moved, and on the meta device when it is built there.
     """
+
+    freqs_cis: torch.Tensor
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, num_k_exclude_rope: int = 0) -> torch.Tensor:
         """Attend, as Meta's class does."""
