@@ -64,7 +64,7 @@ from oncoseg_trainer.selection import Selection
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.start_from import read_ancestry
 from oncoseg_trainer.steps import ForwardLoss, Stepper
-from oncoseg_trainer.summary import summarise_run
+from oncoseg_trainer.summary import has_random_weights, random_weights_words, summarise_run
 from oncoseg_trainer.terminal import Terminal
 from oncoseg_trainer.trackers import Trackers
 
@@ -180,6 +180,8 @@ class Run:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = self.ancestry.model(base, settings.lora)
+        if has_random_weights(base.weights_sha256):
+            terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
         self.trainable = trainable_parameters(self.model)
         self._prepare_training(accumulation)
         self.versions = describe(registry)
@@ -208,7 +210,7 @@ class Run:
             training,
         )
         self.selection = Selection(training.early_stopping, keeps_best=training.keep == "best")
-        self.watch = Watch(self.settings, random_weights=self.model.weights_sha256.startswith("random"))
+        self.watch = Watch(self.settings, random_weights=has_random_weights(self.model.weights_sha256))
         self.average = None if training.ema_decay is None else MovingAverage(self.trainable, training.ema_decay)
         self.parts: dict[str, Stateful] = {
             "optimizer": self.optimizer,
