@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -103,6 +104,13 @@ def test_the_score_of_the_matched_candidate_rises_and_the_others_fall() -> None:
     gradient = shown.fits.grad
     assert gradient is not None
     assert gradient[0, 0] > 0 > gradient[0, 1]
+
+
+def test_a_tenth_of_the_scores_weight_is_that_of_the_others() -> None:
+    """At logit 0 the matched candidate's cross entropy is ln 2 whatever it shall become, the other's ln 2 / 4."""
+    shown = candidates([(20, 20, 28, 28), (2, 4, 6, 8)], [0.0, 0.0])
+    output = taught(shown, [BOX], target((2, 4, 4))[None], WEIGHTS)
+    assert output.terms["score"].item() == pytest.approx(math.log(2) * (1 + 0.1 / 4))
 
 
 def test_a_matched_candidate_is_not_made_surer_than_its_box_is_right() -> None:
