@@ -251,7 +251,7 @@ def segment(
     propagate_set: Annotated[
         list[str] | None, typer.Option("--propagate-set", metavar="KEY=VALUE", help="How, such as tracker=own.")
     ] = None,
-    zoom: Annotated[Zoom, typer.Option(help="Show the model a window around a small object.")] = Zoom.off,
+    zoom: Annotated[Zoom, typer.Option(help="Show the model a window around a small object.")] = Zoom.auto,
     zoom_set: Annotated[
         list[str] | None, typer.Option("--zoom-set", metavar="KEY=VALUE", help="How, such as expected_mm=12.")
     ] = None,

@@ -36,8 +36,8 @@ class PropagationSettings(Settings):
 
     tracker: Literal["neighbour", "own"] = "neighbour"
     carry: Literal["auto", "mask", "box"] = "auto"
-    margin: float = Field(default=2.0, ge=0)
-    minimum_score: float = Field(default=0.8, ge=0)
+    margin: float = Field(default=3.0, ge=0)
+    minimum_score: float = Field(default=0.6, ge=0)
     minimum_share: float = Field(default=0.2, ge=0, le=1)
     maximum_growth: float = Field(default=2.5, ge=1)
     minimum_pixels: int = Field(default=4, ge=1)
