@@ -40,7 +40,7 @@ from oncoseg_trainer.run_directory import CHECKPOINT_FILE, SPLIT_FILE, SUMMARY_F
 from oncoseg_trainer.selection import Selection
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.steps import ForwardLoss, Stepper
-from oncoseg_trainer.summary import summarise_run
+from oncoseg_trainer.summary import has_random_weights, random_weights_words, summarise_run
 from oncoseg_trainer.terminal import Terminal
 
 Stop = Callable[[], bool]
@@ -131,6 +131,8 @@ class Run:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = adapt(base, settings.lora)
+        if has_random_weights(base.weights_sha256):
+            terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
         self.trainable = trainable_parameters(self.model)
         self._prepare_training()
 
@@ -156,7 +158,7 @@ class Run:
             training,
         )
         self.selection = Selection(training.early_stopping, keeps_best=training.keep == "best")
-        self.watch = Watch(self.settings, random_weights=self.model.weights_sha256.startswith("random"))
+        self.watch = Watch(self.settings, random_weights=has_random_weights(self.model.weights_sha256))
         self.average = None if training.ema_decay is None else MovingAverage(self.trainable, training.ema_decay)
         self.parts: dict[str, Stateful] = {
             "optimizer": self.optimizer,

@@ -24,6 +24,7 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "model": {
             "name": settings.model.name,
             "weights_sha256": run.model.weights_sha256,
+            "random_weights": has_random_weights(run.model.weights_sha256),
             "policy": run.model.lora_settings.policy,
             "parameters": sum(p.numel() for p in run.model.parameters()),
             "trainable_parameters": sum(p.numel() for p in run.trainable.values()),
@@ -94,9 +95,24 @@ def _best(run: Run) -> dict[str, Any] | None:
     }
 
 
+def has_random_weights(weights_sha256: str) -> bool:
+    """Whether a model's weights were drawn instead of read from a file."""
+    return weights_sha256.startswith("random:")
+
+
+def random_weights_words(model: str, weights_sha256: str) -> str:
+    """What is said, loudly, of a model with random weights."""
+    return (
+        f"RANDOM WEIGHTS: {model} was built with {weights_sha256} and knows nothing. "
+        "These scores mean nothing; the run only shows that everything runs."
+    )
+
+
 def cautions(summary: Mapping[str, Any]) -> list[str]:
-    """What must be said wherever the scores are shown: leakage, weak annotations, cases that are missing."""
+    """What must be said wherever the scores are shown: random weights, leakage, weak annotations, missing cases."""
     said = []
+    if summary["model"]["random_weights"]:
+        said.append(random_weights_words(summary["model"]["name"], summary["model"]["weights_sha256"]))
     found = summary["leakage"]["found"]
     for certain, words in (
         (True, "LEAKAGE: these scores are no test. Scored, but trained on (data.allow_leakage)"),
