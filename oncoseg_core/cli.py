@@ -208,7 +208,10 @@ def segment(
             metavar="I,J,K", help="Which channels to take, by index or mode, of an image with more than three."
         ),
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter, as oncoseg-train writes it.")] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="A LoRA adapter: its folder, as oncoseg-train writes it, or the name of a pulled one."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The mask's file; by default IMAGE_mask.nii.gz here.")
     ] = None,

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from oncoseg_core.adapter_manifest import read_manifest
+from oncoseg_core.adapter_store import adapter_folder
 from oncoseg_core.channels import parse_channels
 from oncoseg_core.errors import PromptError, UsageError, close_matches
 from oncoseg_core.image_io import read_volume, write_segmentation
@@ -30,7 +32,7 @@ class SegmentRequest:
     slice_index: int | None
     modality: str | None
     channels: str | None
-    adapter: Path | None
+    adapter: str | None
     output: Path | None
     overwrite: bool
 
@@ -43,6 +45,7 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     """
     box = parse_box(request.box)
     spec = registry.get(ModelSpec, request.model)
+    adapter = None if request.adapter is None else adapter_folder(request.adapter)
     if request.modality is not None:
         for part in parts_of(request.modality):
             registry.get(NormalizerSpec, part)
@@ -58,12 +61,12 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     if request.slice_index is None and depth > 1:
         raise UsageError(f"{request.image}: has {depth} slices; say on which one the box is: --slice 0 to {depth - 1}")
     index = request.slice_index or 0
-    preprocessor = Preprocessor(registry, modality, spec, _path_settings(request, modality))
+    preprocessor = Preprocessor(registry, modality, spec, _path_settings(request, adapter, modality))
     model = registry.build(ModelSpec, request.model)
-    if request.adapter is not None:
-        from oncoseg_core.lora import load_adapter
+    if adapter is not None:
+        from oncoseg_core.adapters import load_adapter
 
-        model = load_adapter(model, request.adapter)
+        model = load_adapter(model, adapter)
     predictor = Predictor(model, {modality: preprocessor})
     segmentation = predictor.segment(volume, {index: (box,)})
     write_segmentation(segmentation, output)
@@ -82,16 +85,14 @@ def segment_file(registry: Registry, request: SegmentRequest) -> dict[str, Any]:
     }
 
 
-def _path_settings(request: SegmentRequest, modality: str) -> PathSettings:
+def _path_settings(request: SegmentRequest, adapter: Path | None, modality: str) -> PathSettings:
     """The path that the adapter was trained with, if there is one, and the channels asked for."""
     settings = PathSettings()
-    if request.adapter is not None:
-        from oncoseg_core.lora import read_manifest
-
-        trained_on = read_manifest(request.adapter).paths
+    if adapter is not None:
+        trained_on = read_manifest(adapter).paths
         if modality not in trained_on:
             raise UsageError(
-                f"{request.adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
+                f"{adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
             )
         settings = trained_on[modality]
     if request.channels is not None:

@@ -11,8 +11,8 @@ import time
 import pytest
 import torch
 
+from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
-from oncoseg_core.lora import read_trained_on
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.processes import Processes
@@ -64,6 +64,36 @@ def mixed(toy, toy_config):
     )
 
 
+def tells_what_the_summary_tells(adapter, summary):
+    manifest = read_manifest(adapter)
+    assert manifest.splits.sha256 == summary["split"]["frozen_sha256"]
+    assert manifest.splits.how == "made"
+    sides = [(s.dataset, s.side, s.used_for, s.n_cases, s.n_patients) for s in manifest.splits.sides]
+    assert sides == [
+        (name, side, use, n, n)
+        for name in ("toy-a", "toy-b")
+        for side, use, n in (("train", "training", 4), ("test", "scoring", 1))
+    ]
+    assert (manifest.leakage.n_certain, manifest.leakage.n_suspected) == (0, 0)
+    scored = {(row["dataset"], row["target"]) for row in summary["adapted"]["cases"]}
+    assert {(row.dataset, row.target) for row in manifest.metrics} == scored
+    for row in manifest.metrics:
+        for part, summarised in (("zero_shot", row.before), ("adapted", row.after)):
+            values = [
+                case[row.metric]
+                for case in summary[part]["cases"]
+                if (case["dataset"], case["target"]) == (row.dataset, row.target)
+            ]
+            assert summarised.mean == pytest.approx(sum(values) / len(values))
+            assert summarised.n_cases == row.n_cases == len(values)
+        assert (row.split, row.prompt) == ("test", "box")
+    everything = (adapter / "README.md").read_text() + (adapter / "oncoseg.json").read_text()
+    cases = [case.split("/")[1] for case in summary["split"]["train_cases"]]
+    cases += [row["case"] for row in summary["adapted"]["cases"]]
+    assert [case for case in cases if case in everything] == []
+    assert str(adapter.parent.parent) not in everything
+
+
 def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     whole = run(mixed, f"output={tmp_path / 'whole'}")
     summary = whole.summary
@@ -85,6 +115,7 @@ def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     seen = read_trained_on(whole.folder / "adapter")
     assert seen.datasets == ("toy-a", "toy-b")
     assert len(seen.hashes) == 8
+    tells_what_the_summary_tells(whole.folder / "adapter", summary)
     page = (whole.folder / "report.html").read_text()
     assert "11 slices an epoch (80% drawn with the target, the others any) of 8 cases" in page
 

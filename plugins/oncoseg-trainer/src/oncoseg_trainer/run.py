@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from oncoseg_core.adapters import save_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, RunError, close_matches
 from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
-from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
@@ -28,6 +29,7 @@ from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.checkpoint import RunState, Stateful, load_checkpoint, save_checkpoint
 from oncoseg_trainer.epochs import choose_epochs
+from oncoseg_trainer.evidence import evidence_of
 from oncoseg_trainer.failures import Watch, named_failures
 from oncoseg_trainer.held_out import HeldOut
 from oncoseg_trainer.interruption import stop_on_signals
@@ -207,6 +209,7 @@ class Run:
                 versions={**library_versions(), **self.registry.versions()},
                 paths={modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
                 trained_on=self.trained_on,
+                evidence=evidence_of(self, self.state.zero_shot, adapted),
             )
         summary = summarise_run(self, self.state.zero_shot, adapted)
         if self.processes.is_first:
