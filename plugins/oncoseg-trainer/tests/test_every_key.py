@@ -14,15 +14,8 @@ from oncoseg_trainer.training_settings import OptimisationSettings
 
 READ_ELSEWHERE = {
     ("HardNegatives", "names"): "needs a model that takes texts: test_samples.py",
-    ("TrainSettings", "name"): "names the run in summary.json, by which nothing is computed",
-    ("MadeSplit", "how"): "tells the kinds of split apart when the configuration is read",
-    ("FileSplit", "how"): "as above",
-    ("OfficialSplit", "how"): "as above",
-    ("LabelledSampling", "mode"): "tells the kinds of sampling apart when the configuration is read",
-    ("ForegroundSampling", "mode"): "as above",
-    ("ConstantSchedule", "name"): "tells the schedules apart when the configuration is read",
-    ("CosineWarmRestarts", "name"): "as above",
-    ("DdpSettings", "find_unused_parameters"): "several processes: test_processes.py",
+    ("OptimisationSettings", "ddp"): "several processes: test_processes.py",
+    ("DdpSettings", "find_unused_parameters"): "as above",
     ("DdpSettings", "static_graph"): "as above",
 }
 
@@ -41,7 +34,6 @@ CHANGES = {
     "clip_norm": 0.01,
     "ema_decay": 0.5,
     "score_every_epoch": False,
-    "loss_at": "logits",
 }
 """A value of each number of the loop other than the base's."""
 
@@ -50,6 +42,7 @@ SHOWN_ELSEWHERE = {
     "early_stopping.patience": "test_optimisation.py",
     "early_stopping.min_delta": "test_optimisation.py",
     "keep": "test_training_runs.py",
+    "loss_at": "test_forward_loss.py",
     "ddp.find_unused_parameters": "test_processes.py",
     "ddp.static_graph": "test_processes.py",
     "device": "there is one device here",
@@ -78,10 +71,15 @@ def run(path, *overrides):
     return train(load_settings(str(path), list(overrides)), load_plugins())
 
 
+@pytest.fixture(autouse=True)
+def _without_pictures(monkeypatch):
+    monkeypatch.setattr("oncoseg_trainer.run.draw_cases", lambda *_: iter(()))
+
+
 def test_every_key_is_read_by_some_run(toy, toy_config, tmp_path, monkeypatch):
-    cases = [{}, {}, {}, {}, {"split": "test"}]
+    cases = [{}, {}, {}, {}]
     one = toy("toy-a", [{"split": "train"}, {"split": "validation"}, {"split": "test"}])
-    others = [toy("toy-b", cases, 10), toy("toy-boxes", [{"annotation": "boxes"}, {"annotation": "boxes"}], 20)]
+    others = [toy("toy-b", cases, 10), toy("toy-boxes", [{}, {}], 20)]
     several = {
         "datasets": [
             {"dataset": "toy-b", "root": str(others[0])},
@@ -91,14 +89,14 @@ def test_every_key_is_read_by_some_run(toy, toy_config, tmp_path, monkeypatch):
         "weak": {"toy-boxes": {"shape": "box", "weight": 0.5}},
     }
     single = {"dataset": "toy-a", "root": str(one), "validation_split": "validation"}
-    short = {"epochs": 1, "batch_size": 4}
+    short = {"epochs": 2, "batch_size": 2}
     augmentation = {"flip_horizontal": 0.5, "flip_vertical": 0.5, "rotate_degrees": 5, "scale": 0.1, "elastic_px": 1}
     paths = []
     for number, (data, changes) in enumerate([
         (several, {"augmentation": augmentation, "sampling": {"mode": "foreground", "samples_per_epoch": 4}}),
         (single, {"training": {
-            **short, "epochs": "auto", "epochs_by_cases": {0: 1}, "early_stopping": {"patience": 1},
-            "schedule": {"name": "cosine-warm-restarts"},
+            **short, "epochs": "auto", "epochs_by_cases": {0: 2}, "early_stopping": {"patience": 1},
+            "schedule": {"name": "cosine-warm-restarts", "first_epochs": 1},
         }}),
         ({**single, "split": {"how": "file", "file": str(tmp_path / "run-1" / "split.json")}}, {"training": short}),
     ]):  # fmt: skip
@@ -134,7 +132,7 @@ def test_each_number_of_the_loop_changes_what_comes_out(toy, toy_config):
     assert keys | {"schedule"} == CHANGES.keys() | SHOWN_ELSEWHERE.keys()
     root = toy("toy-a", [{"split": "train"}, {"split": "test"}])
     data = {"dataset": "toy-a", "root": str(root), "targets": ["tumour"]}
-    base = toy_config(data, trackers=["jsonl"], training={"epochs": 4}, lora={"dropout": 0.0})
+    base = toy_config(data, trackers=["jsonl"], training={"epochs": 3}, lora={"dropout": 0.0})
 
     def found(number, *overrides):
         folder = run(base, f"output={root.parent / str(number)}", *overrides).folder
@@ -154,14 +152,12 @@ def test_checkpoints_come_as_often_as_is_said(toy, toy_config, monkeypatch):
     path = toy_config(
         {"dataset": "toy-a", "root": str(root)}, trackers=["jsonl"], training={"epochs": 1, "batch_size": 1}
     )
+    steps = []
+    monkeypatch.setattr("oncoseg_trainer.jsonl.JsonlTracker.checkpoint", lambda _self, step, _path: steps.append(step))
     for every, expected in ((1, [0, 0, 1, 2, 3, 4]), (3, [0, 0, 3, 4]), (9, [0, 0, 4])):
-        steps = []
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                "oncoseg_trainer.jsonl.JsonlTracker.checkpoint", lambda _self, step, _path: steps.append(step)
-            )
-            run(path, f"training.checkpoint_every={every}", f"output={root.parent / str(every)}")
+        run(path, f"training.checkpoint_every={every}", f"output={root.parent / str(every)}")
         assert steps == expected
+        steps.clear()
 
 
 @pytest.mark.parametrize(
