@@ -12,15 +12,10 @@ Processes are forked from this one, which has everything imported, so that a hun
 
 from __future__ import annotations
 
-import os
-
-# Before anything starts threads: forked processes would miss them.
-for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[_variable] = "1"
-
-import argparse  # noqa: E402
+import argparse
 import faulthandler
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -31,12 +26,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as _plots  # noqa: F401 - imported for the forked processes
 import torch
 from tiny_run import write_tiny_run
 
 import oncoseg_trainer.lifelines
-import oncoseg_trainer.pictures
+import oncoseg_trainer.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
 import oncoseg_trainer.processes
 from oncoseg_benchmarks.recording import record, spread
 from oncoseg_core.registry import load_plugins
@@ -60,6 +54,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--dry", action="store_true", help="record nothing")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # forked processes would miss the others
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         site, config = write_tiny_run(Path(folder), {})
@@ -103,10 +98,10 @@ def kill_many(config: Path, processes: int, kills: int, moments: random.Random) 
             paths = list(checkpoints.glob("step-*.pt"))
             done["before_the_first_checkpoint"] += not paths
             damaged = {path.name: damage for path in paths if (damage := find_damage(path))}
-            assert not damaged, damaged
+            require(not damaged, f"{damaged}")
             for path in paths:
                 read_checkpoint(path)
-        assert fingerprint(folder) == expected, f"{folder} ended otherwise than {whole}"
+        require(fingerprint(folder) == expected, f"{folder} ended otherwise than {whole}")
         shutil.rmtree(folder)
         done["kills"] += own
         done["runs"] += 1
@@ -157,11 +152,11 @@ def attempt(
         time.sleep(0.002)
     codes = [ended[child][0] for child in children]
     if killed is None or all(code == 0 for code in codes):
-        assert all(code == 0 for code in codes), told(folder, codes)
+        require(all(code == 0 for code in codes), told(folder, codes))
         return None
     for child, code in zip(children, codes, strict=True):
         allowed = {-signal.SIGKILL} if child in victims else {0, 1}  # done at that moment, or told that the other died
-        assert code in allowed | {0}, told(folder, codes)
+        require(code in allowed | {0}, told(folder, codes))
     return [ended[child][1] - killed for child in children if child not in victims]
 
 
@@ -187,6 +182,16 @@ def fork(config: Path, folder: Path, rank: int, processes: int, port: int) -> in
         print(f"process {rank}: {type(error).__name__}: {error}", flush=True)
     finally:
         os._exit(code)
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Stop with what was found.
+
+    Raises:
+        AssertionError: it does not hold.
+    """
+    if not holds:
+        raise AssertionError(otherwise)
 
 
 def told(folder: Path, what: object) -> str:

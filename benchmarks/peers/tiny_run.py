@@ -64,7 +64,7 @@ class Generated(DatasetAdapter):
 
 
 class Tiny(nn.Module, PromptableModel):
-    """Patches, one linear layer to adapt, and a head that sees the box; the head's last layer makes it heavy to save."""
+    """Patches, one linear layer to adapt, and a head that sees the box, and is heavy to save."""
 
     def __init__(self, settings=None):
         nn.Module.__init__(self)
@@ -101,12 +101,20 @@ class Ballast(nn.Module):
 '''
 
 
-def write_tiny_run(folder: Path, overrides: Mapping[str, Any]) -> tuple[Path, Path]:
+SHORT_WAITS = """
+import oncoseg_trainer.lifelines as _lines
+
+_lines.IDLE_SECONDS, _lines.PROBE_SECONDS, _lines.PROBES, _lines.GRACE_SECONDS = 1, 1, 2, 1.0
+"""
+
+
+def write_tiny_run(folder: Path, overrides: Mapping[str, Any], *, short_waits: bool = False) -> tuple[Path, Path]:
     """Write the plugin, the scans and a configuration.
 
     Args:
         folder: where to.
         overrides: dotted keys of the configuration, with other values.
+        short_waits: whether the plugin has a lost machine given up after 3 s, for tests that cannot wait.
 
     Returns:
         The folder to put on ``sys.path`` (or ``PYTHONPATH``), and the configuration.
@@ -115,7 +123,7 @@ def write_tiny_run(folder: Path, overrides: Mapping[str, Any]) -> tuple[Path, Pa
     record = site / "oncoseg_tiny-1.0.dist-info"
     record.mkdir(parents=True)
     data.mkdir()
-    (site / "oncoseg_tiny.py").write_text(PLUGIN)
+    (site / "oncoseg_tiny.py").write_text(PLUGIN + (SHORT_WAITS if short_waits else ""))
     (site / "oncoseg_tiny_parts.py").write_text(PARTS)
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-tiny\nVersion: 1.0\n")
     (record / "entry_points.txt").write_text("[oncoseg]\noncoseg-tiny = oncoseg_tiny\n")

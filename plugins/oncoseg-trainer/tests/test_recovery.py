@@ -274,13 +274,14 @@ def test_torchrun_restarts_a_run_whose_process_was_killed(config, tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for the process in /proc")
 def test_a_run_goes_on_with_another_number_of_processes(config, tmp_path):
-    """Preempted as SLURM does it, USR1 to every process, launcher included; then resumed on one process."""
+    """Preempted as SLURM does it, with USR1 to every process of the step; then resumed on one process."""
     folder = tmp_path / "run"
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # as `trap "" USR1` before torchrun; workers set their own
     child = started(config, "--set", "training.epochs=40", "--set", "training.batch_size=1")
     signal.signal(signal.SIGUSR1, before)
     wait_for_steps(folder, 5, child)
-    os.killpg(child.pid, signal.SIGUSR1)
+    for process in (child.pid, worker(child.pid, 0), worker(child.pid, 1)):
+        os.kill(process, signal.SIGUSR1)
     output, errors = child.communicate(timeout=240)
     assert child.returncode == 0, errors
     hint = "--set training.epochs=40 --set training.batch_size=1 --set output="

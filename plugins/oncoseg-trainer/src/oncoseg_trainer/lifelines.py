@@ -155,7 +155,9 @@ class Lifelines:
         try:
             message = _read_line(self._lines[rank])
         except OSError as error:
-            reason, message = "its process was killed" if isinstance(error, ConnectionError) else _NO_ANSWER, None
+            message = None
+            if not isinstance(error, ConnectionError):
+                reason = f"no answer for {IDLE_SECONDS + PROBE_SECONDS * PROBES} s: its machine or the network is down"
         if message is None:
             if rank not in self._gone:
                 self._lose(f"process {rank} on {self._hosts[rank]} was lost ({reason})")
@@ -187,9 +189,6 @@ class Lifelines:
             sys.stderr.write(f"error: {advice(self.lost)}\n")
             sys.stderr.flush()
             os._exit(1)
-
-
-_NO_ANSWER = f"no answer for {IDLE_SECONDS + PROBE_SECONDS * PROBES} s: its machine or the network is down"
 
 
 def advice(lost: str | None) -> str:
