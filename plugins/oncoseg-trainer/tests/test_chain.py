@@ -317,6 +317,29 @@ def test_each_record_hangs_on_the_one_before(chain_file, done):
         run(chain_file())
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.pop("augmentation"), None),  # as if that key had come with a later version
+        (
+            lambda config: config.update(colour="red"),
+            "done with keys that are not known any more .unknown key 'colour'",
+        ),
+    ],
+)
+def test_a_finished_task_outlives_new_versions_of_the_trainer(chain_file, done, change, message):
+    folder = done()
+    path = folder / "tasks" / TASKS[2] / "task.json"
+    record = chain_manifest.read_record(path)
+    change(record.config)
+    path.write_text(record.model_copy(update={"sha256": record.hash}).model_dump_json())
+    if message is None:
+        assert len(run(chain_file()).matrix["rows"]) == 3
+        return
+    with pytest.raises(RunError, match=f"task 03-C-toy-d was {message}"):
+        run(chain_file())
+
+
 def frozen_case(folder, name):
     return json.loads((folder / "validation" / f"{name}.json").read_text())["cases"][0]["case_id"]
 

@@ -93,6 +93,9 @@ def test_places_of_datasets(chain_file, tmp_path):
     choices = [task.choices[0] for task in found.tasks]
     assert [choice.root for choice in choices] == [other, tmp_path / "toy-b", None]
     assert choices[2].prepared == store
+    with_settings = [{"phase": "B", "datasets": [{"dataset": "toy-d", "settings": {"x": 1}}]}]
+    with pytest.raises(ConfigError, match="toy-d is a prepared store, which has its own settings"):
+        plan(chain_file(stages=with_settings))
     samples = [{"phase": "B", "datasets": [{"dataset": "samples", "settings": {"sources": ["tptbox"]}}]}]
     (choice,) = plan(chain_file(stages=samples, data_root=None)).tasks[0].choices
     assert choice.root is None  # can be fetched
