@@ -57,6 +57,7 @@ def samples():
         "import sys; sys.argv=['oncoseg','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['oncoseg','plugins']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','chain','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','segment','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','adapters','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','train','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",

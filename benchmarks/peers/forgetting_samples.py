@@ -1,9 +1,9 @@
 """What a small model forgets over three tasks on real scans, and that a chain killed in the second ends the same.
 
-LiteMedSAM is adapted to a lung tumour (CT), then a brain tumour (MR), then a vertebra (trained on one of CT and MR,
-scored on the other), one scan each, and scored after each task on the held-out scan of each. The breast tumour of the
-samples is a single scan, which cannot be both trained on and held out. Then the same chain is killed with SIGKILL in
-its second task and started again: matrix, records and weights must be the same, byte for byte.
+LiteMedSAM is adapted to a lung tumour (CT), then a brain tumour (MR), then a vertebra (trained on CT, scored on MR:
+four slices of each of the two spine scans), one scan each, and scored after each task on the held-out scan of each.
+The breast tumour of the samples is a single scan, which cannot be both trained on and held out. Then the same chain is
+killed with SIGKILL in its second task and started again: matrix, records and weights must be the same, byte for byte.
 
     python benchmarks/peers/forgetting_samples.py
 """
@@ -20,15 +20,40 @@ import time
 from pathlib import Path
 from typing import Any
 
+import SimpleITK as sitk
 import yaml
 
 from oncoseg_benchmarks.recording import record
+from oncoseg_datasets.plugin import SAMPLES
+from oncoseg_datasets.samples import SamplesAdapter
 from oncoseg_trainer.jsonl import read_metrics
 
-TASKS = ("01-ct-lung", "02-mr-brain", "03-spine-vertebra")
+TASKS = ("01-lung-lung", "02-brain-brain", "03-spine-vertebra")
+SPINES = (("ct", "sub-ct_label-22_ct.nii.gz", "sub-ct_seg-vert_label-22_msk.nii.gz", 22, "train"),
+          ("mri", "sub-mri_label-6_T2w.nii.gz", "sub-mri_seg-vert_label-6_msk.nii.gz", 6, "test"))  # fmt: skip
+SLICES = 4
 
 
-def chain(samples: int, epochs: int) -> dict[str, Any]:
+def write_spines(folder: Path) -> dict[str, Any]:
+    """Cut the slices with the most vertebra out of each spine scan; the chain's entry for them."""
+    samples = SamplesAdapter(SamplesAdapter.Settings(sources=("tptbox",)), spec=SAMPLES).fetch(lambda *_: None)
+    folder.mkdir()
+    rows = []
+    for modality, image_file, label_file, value, side in SPINES:
+        image, label = (sitk.ReadImage(str(samples / name)) for name in (image_file, label_file))
+        label = sitk.Cast(label == value, sitk.sitkUInt8)
+        areas = sitk.GetArrayViewFromImage(label).sum(axis=(1, 2))
+        first = int(max(range(len(areas) - SLICES), key=lambda start: areas[start : start + SLICES].sum()))
+        for name, whole in (("image", image), ("label", label)):
+            sitk.WriteImage(whole[:, :, first : first + SLICES], str(folder / f"{modality}-{name}.nii.gz"))
+        files = {name: f"{modality}-{name}.nii.gz" for name in ("image", "label")}
+        rows.append({"case": f"spine-{modality}", "modality": modality, "split": side, **files})
+    (folder / "cases.json").write_text(json.dumps(rows))
+    settings = {"layout": "manifest", "manifest": "cases.json", "targets": {"vertebra": [1]}}
+    return {"dataset": "generic", "name": "vertebra", "root": str(folder), "settings": settings}
+
+
+def chain(samples: int, epochs: int, spines: dict[str, Any]) -> dict[str, Any]:
     """The chain's file."""
     return {
         "name": "forgetting-samples",
@@ -41,20 +66,9 @@ def chain(samples: int, epochs: int) -> dict[str, Any]:
             "metrics": ["dice"],
         },
         "stages": [
-            {"phase": "ct", "datasets": [{"dataset": "samples", "name": "lung", "targets": ["lung tumour"]}]},
-            {"phase": "mr", "datasets": [{"dataset": "samples", "name": "brain", "targets": ["brain tumour"]}]},
-            {
-                "phase": "spine",
-                "datasets": [
-                    {
-                        "dataset": "samples",
-                        "name": "vertebra",
-                        "targets": ["vertebra"],
-                        "settings": {"sources": ["tptbox"]},
-                    }
-                ],
-                "overrides": {"data": {"split": {"how": "made", "fractions": {"train": 0.5, "test": 0.5}}}},
-            },
+            {"phase": "lung", "datasets": [{"dataset": "samples", "name": "lung", "targets": ["lung tumour"]}]},
+            {"phase": "brain", "datasets": [{"dataset": "samples", "name": "brain", "targets": ["brain tumour"]}]},
+            {"phase": "spine", "datasets": [spines]},
         ],
     }
 
@@ -68,7 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "chain.yaml"
-        file.write_text(yaml.safe_dump(chain(options.samples, options.epochs)))
+        spines = write_spines(Path(work) / "spines")
+        file.write_text(yaml.safe_dump(chain(options.samples, options.epochs, spines)))
         started = time.perf_counter()
         finish(file, Path(work) / "whole")
         seconds = time.perf_counter() - started

@@ -244,7 +244,8 @@ def test_a_changed_earlier_stage_makes_the_later_ones_stale(chain_file, done, tm
     outcome = run(chain_file(stages=plain), redo=True)
     assert len(outcome.matrix["rows"]) == 3
     now = results(folder)
-    assert {name for name in now if now[name] != kept[name]} >= {"tasks/03-C-toy-d/task.json", "manifest.json"}
+    changed = {"tasks/03-C-toy-d/task.json", "scores/03-C-toy-d.json", "manifest.json"}
+    assert {name for name in now if now[name] != kept[name]} >= changed
     assert now["tasks/02-B-toy-b/task.json"] == kept["tasks/02-B-toy-b/task.json"]
     assert not list((folder / "tasks").glob(".*"))
 
@@ -305,6 +306,38 @@ def test_numbers_that_were_altered_are_named(chain_file, done):
         (folder / name).write_text(before)
     with pytest.raises(RunError, match=r"toy-a\.json: the validation cases were drawn otherwise \(wanted 2, now 1\)"):
         run(chain_file(), "validation_cases=1")
+
+
+def test_each_record_hangs_on_the_one_before(chain_file, done):
+    folder = done()
+    path = folder / "tasks" / TASKS[0] / "task.json"
+    record = chain_manifest.read_record(path).model_copy(update={"split": "0" * 64})
+    path.write_text(record.model_copy(update={"sha256": record.hash}).model_dump_json())  # sound in itself
+    with pytest.raises(RunError, match="02-B-toy-b was done after another task than the one before it now"):
+        run(chain_file())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.pop("augmentation"), None),  # as if that key had come with a later version
+        (
+            lambda config: config.update(colour="red"),
+            "done with keys that are not known any more .unknown key 'colour'",
+        ),
+    ],
+)
+def test_a_finished_task_outlives_new_versions_of_the_trainer(chain_file, done, change, message):
+    folder = done()
+    path = folder / "tasks" / TASKS[2] / "task.json"
+    record = chain_manifest.read_record(path)
+    change(record.config)
+    path.write_text(record.model_copy(update={"sha256": record.hash}).model_dump_json())
+    if message is None:
+        assert len(run(chain_file()).matrix["rows"]) == 3
+        return
+    with pytest.raises(RunError, match=f"task 03-C-toy-d was {message}"):
+        run(chain_file())
 
 
 def frozen_case(folder, name):

@@ -8,6 +8,7 @@ from oncoseg_core.records import DatasetSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.chain_settings import load_chain
 from oncoseg_trainer.chain_tasks import plan_chain
+from oncoseg_trainer.cli import main
 
 PHASES = ["B", "C", "D", "E1", "E2", "E3", "F1", "F2", "F3"]
 
@@ -92,8 +93,13 @@ def test_places_of_datasets(chain_file, tmp_path):
     choices = [task.choices[0] for task in found.tasks]
     assert [choice.root for choice in choices] == [other, tmp_path / "toy-b", None]
     assert choices[2].prepared == store
-    samples = [{"phase": "B", "datasets": ["samples"]}]
-    assert plan(chain_file(stages=samples, data_root=None)).tasks[0].choices[0].root is None  # can be fetched
+    with_settings = [{"phase": "B", "datasets": [{"dataset": "toy-d", "settings": {"x": 1}}]}]
+    with pytest.raises(ConfigError, match="toy-d is a prepared store, which has its own settings"):
+        plan(chain_file(stages=with_settings))
+    samples = [{"phase": "B", "datasets": [{"dataset": "samples", "settings": {"sources": ["tptbox"]}}]}]
+    (choice,) = plan(chain_file(stages=samples, data_root=None)).tasks[0].choices
+    assert choice.root is None  # can be fetched
+    assert choice.settings == {"sources": ["tptbox"]}
 
 
 def test_later_settings_replace_earlier_ones_key_by_key(chain_file):
@@ -169,3 +175,26 @@ def test_a_replayed_dataset_with_weak_annotations_counts_as_in_its_own_task(chai
     assert [choice.replayed for choice in second.settings.data.chosen] == [True, False]
     _, second = plan(chain_file(stages=stages, common=common)).tasks
     assert second.settings.data.weak == {}
+
+
+def command(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["oncoseg-train", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, " ".join("".join(capsys.readouterr()).split())
+
+
+def test_the_program_tells_a_chain_from_a_configuration(monkeypatch, capsys, chain_file):
+    for arguments, code, told in (
+        (["--help"], 0, "Many datasets, one after the other: oncoseg-train chain --help"),
+        (["chain", "--help"], 0, "measure what is forgotten"),
+        (["--set", "seed=1", "quickstrat"], 2, "no built-in configuration of that name; did you mean 'quickstart'"),
+        (["quickstart", "--set", "seeed=1"], 2, "unknown key 'seeed'; did you mean 'seed'"),
+        ([], 2, "Missing argument 'config'"),
+        (["chain"], 2, "Missing argument 'chain'"),
+        (["chain", "oncoseg-chian"], 2, "no built-in chain of that name; did you mean 'oncoseg-chain'"),
+        (["chain", "oncoseg-chain", "--set", "replayy=1"], 2, "unknown key 'replayy'; did you mean 'replay'"),
+        (["chain", str(chain_file(data_root=None))], 1, "3 of the 3 datasets of the chain are absent"),
+    ):
+        found, text = command(monkeypatch, capsys, *arguments)
+        assert (found, told in text) == (code, True), text

@@ -15,10 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from oncoseg_core.adapter_manifest import MANIFEST_FILE as ADAPTER_MANIFEST
 from oncoseg_core.adapter_manifest import check_files
 from oncoseg_core.atomic import atomic_write
-from oncoseg_core.config import read_yaml
+from oncoseg_core.config import explain, read_yaml
 from oncoseg_core.errors import RunError, WeightsError
 from oncoseg_trainer.chain_tasks import Task
 from oncoseg_trainer.run_directory import CONFIG_FILE, differing_keys
+from oncoseg_trainer.settings import TrainSettings
 
 TASKS = "tasks"
 RECORD_FILE = "task.json"
@@ -55,9 +56,9 @@ def sha256_of(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def effective_config(task: Task) -> dict[str, Any]:
+def effective_config(settings: TrainSettings) -> dict[str, Any]:
     """A task's configuration as its record has it."""
-    config = task.settings.model_dump(mode="json")
+    config = settings.model_dump(mode="json")
     for key in ("output", "start_from"):
         del config[key]
     config["training"] = {key: value for key, value in config["training"].items() if key != "workers"}
@@ -88,7 +89,7 @@ def write_record(chain: Path, task: Task, before: str | None, split: str, scores
     record = TaskRecord(
         task=task.name,
         before=before,
-        config=effective_config(task),
+        config=effective_config(task.settings),
         split=split,
         adapter=adapter_hashes(folder / ADAPTER),
         scores=scores,
@@ -184,7 +185,13 @@ def _sound(folder: Path, task: Task, before: str | None) -> TaskRecord:
         adapter = adapter_hashes(folder / ADAPTER)
     except (RunError, WeightsError) as error:
         raise _UnfitError(f"is damaged ({error})") from error
-    differing = differing_keys(record.config, effective_config(task))
+    try:  # a key that came with a later version of the trainer had its default
+        done = effective_config(TrainSettings.model_validate({**record.config, "output": folder}))
+    except ValidationError as error:
+        raise _UnfitError(
+            f"was done with keys that are not known any more ({explain(TrainSettings, error)})"
+        ) from error
+    differing = differing_keys(done, effective_config(task.settings))
     if differing:
         raise _UnfitError(f"was done with another configuration (differs in {', '.join(differing)})")
     if record.before != before:

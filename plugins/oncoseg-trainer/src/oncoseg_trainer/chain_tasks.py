@@ -114,8 +114,8 @@ def _find(entry: ChainDataset, settings: ChainSettings, registry: Registry) -> D
     """Where a dataset is; or why it is absent."""
     registry.get(DatasetSpec, entry.dataset)
     own: dict[str, Any] = {"dataset": entry.dataset, "settings": entry.settings, "targets": entry.targets}
-    if entry.prepared is not None and (entry.root is not None or entry.settings):
-        raise ConfigError(f"{entry.name}: a prepared store has its own root and settings: give it, or the others")
+    if entry.prepared is not None and entry.root is not None:
+        raise ConfigError(f"{entry.name}: give either prepared or root")
     places = [entry.prepared, entry.root, settings.roots.get(entry.dataset)]
     if settings.data_root is not None:
         places.append(settings.data_root / entry.dataset)
@@ -128,6 +128,10 @@ def _find(entry: ChainDataset, settings: ChainSettings, registry: Registry) -> D
     if not Path(place).is_dir():
         return f"{place} is no folder"
     if entry.prepared is not None or (Path(place) / INDEX).exists():
+        if entry.settings:
+            raise ConfigError(
+                f"{entry.name}: {place} is a prepared store, which has its own settings; remove them here"
+            )
         return DatasetChoice(dataset=entry.dataset, prepared=place, targets=entry.targets)
     return DatasetChoice(root=place, **own)
 
