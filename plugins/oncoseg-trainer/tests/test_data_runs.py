@@ -108,6 +108,7 @@ def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     assert summary["training"]["steps"] == 12
     assert summary["sampling"] == {
         "mode": "foreground", "foreground_share": 0.8, "temperature": 2.0, "samples_per_epoch": 11,
+        "shares": {},
     }  # fmt: skip
     assert summary["augmentation"]["elastic_px"] == 2
     frozen = json.loads((whole.folder / "split.json").read_text())
