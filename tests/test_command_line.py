@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -18,7 +19,7 @@ from oncoseg_core.interfaces import Progress
 from oncoseg_core.records import DatasetSpec
 from oncoseg_core.registry import load_plugins
 
-HEAVY = ("torch", "monai", "SimpleITK", "pydicom", "timm", "peft", "matplotlib", "scipy")
+HEAVY = ("torch", "monai", "SimpleITK", "pydicom", "timm", "peft", "matplotlib", "scipy", "huggingface_hub")
 
 
 def oncoseg(*arguments, program="oncoseg_core.cli", environment=(), **options):
@@ -56,7 +57,9 @@ def samples():
         "import sys; sys.argv=['oncoseg','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['oncoseg','plugins']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','chain','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','segment','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','adapters','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','train','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
     ],
 )
@@ -114,6 +117,25 @@ def test_segment_a_real_tumour_in_its_own_geometry(samples, tmp_path):
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_follow_a_real_tumour_through_the_volume(samples, tmp_path):
+    truth = read_volume(samples / "lung1_label.nrrd", "label").voxels[0] > 0
+    index = int(truth.sum(axis=(1, 2)).argmax())
+    rows, columns = np.nonzero(truth[index])
+    box = f"{columns.min() - 2},{rows.min() - 2},{columns.max() + 3},{rows.max() + 3}"
+    done = oncoseg(
+        "segment", samples / "lung1_image.nrrd", "--model", "litemedsam", "--box", box, "--slice", index,
+        "--propagate", "--target", "tumour", "-o", tmp_path / "mask.nii.gz", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["target"] == "tumour"
+    assert report["smallest resolvable lesion"] == "2.28 mm in the slice; slices are 5 mm apart"
+    assert report["propagation"].count("slice") == 4
+    found = read_volume(tmp_path / "mask.nii.gz", "label").voxels[0] > 0
+    assert sorted(row["slice"] for row in report["per slice"]) == list(np.flatnonzero(found.any(axis=(1, 2))))
+    assert 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()) > 0.6  # measured: MEASURED
+
+
 def test_a_flipped_image_gives_the_flipped_mask(samples, tmp_path):
     """brain1 is stored with its y axis upside down; stored the other way round, the model must see the same picture."""
     image = sitk.ReadImage(str(samples / "brain1_image.nrrd"))
@@ -158,7 +180,11 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["BRAIN", *BOX, "--slice", "1"], 2, ["its modality cannot be told", "--modality", "known: ct, cxr"]),
         (["IMAGE", *BOX, "--slice", "1", "--adapter", "nowhere"], 1, ["nowhere: no such folder"]),
         (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another --output, or --overwrite"]),
-        (["IMAGE", "--model", "litemedsam"], 2, ["Missing option '--box'", "--help shows how"]),
+        (["IMAGE", "--model", "litemedsam"], 2, ["no prompt was given: expected --box, --point, --text or --exemplar"]),
+        (["IMAGE", *BOX, "--point", "5,5"], 2, ["'litemedsam' takes prompts of kind box, not 'point'"]),
+        (["IMAGE", *BOX, "--slices", "40:50"], 2, ["slice 50 does not exist", "slices 0 to 47"]),
+        (["IMAGE", *BOX, "--slice", "1", "--zoom", "sometimes"], 2, ["'--zoom'", "'off', 'auto', 'always'"]),
+        (["IMAGE", *BOX, "--slice", "1", "--model-set", "wieghts=x"], 2, ["unknown key 'wieghts'; did you mean 'weights'?"]),
         (["IMAGE", *BOX, "--slice", "one"], 2, ["'--slice'", "valid integer"]),
     ],
 )  # fmt: skip
@@ -167,6 +193,42 @@ def test_segment_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, co
     arguments = [names.get(argument, argument) for argument in arguments]
     failed(oncoseg("segment", *arguments, cwd=tmp_path), code, *(names.get(part, part) for part in parts))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pulled_adapter_is_used_by_its_alias_and_one_for_other_weights_refused(samples, tmp_path):
+    """The adapter is one that changes nothing, so the mask is that of the model without it."""
+    program = (
+        "import sys; from pathlib import Path; from oncoseg_core.adapter_store import Origin;"
+        "from oncoseg_core.adapters import save_adapter; from oncoseg_core.lora import adapt;"
+        "from oncoseg_core.path_settings import PathSettings; from oncoseg_core.records import ModelSpec;"
+        "from oncoseg_core.registry import load_plugins;"
+        "origin = Origin(repository='lab/lungs', subfolder='liver', revision='0' * 40, alias='liver');"
+        "model = adapt(load_plugins().build(ModelSpec, 'litemedsam'));"
+        "save_adapter(model, origin.folder, versions={}, paths={'ct': PathSettings()});"
+        "(origin.folder / 'pulled.json').write_text(origin.model_dump_json());"
+        "print(origin.folder)"
+    )
+    away = {"ONCOSEG_CACHE": str(tmp_path / "cache"), "ONCOSEG_ADAPTERS_REPO": ""}
+    made = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ, **away}
+    )
+    segment = ("segment", samples / "lung1_image.nrrd", *BOX, "--slice", "1")
+    masks = []
+    for name in (None, "liver"):
+        adapter = () if name is None else ("--adapter", name)
+        mask = tmp_path / f"{len(masks)}.nrrd"
+        done = oncoseg(*segment, "-o", mask, *adapter, cwd=tmp_path, environment=away)
+        assert done.returncode == 0, done.stderr
+        masks.append(read_volume(mask, "label").voxels)
+    assert np.array_equal(masks[0], masks[1])
+    near = "lab/lungs/livr: no such folder, and no adapter of that name was pulled: `oncoseg adapters pull NAME`"
+    done = oncoseg(*segment, "--adapter", "lab/lungs/livr", cwd=tmp_path, environment=away)
+    failed(done, 1, near, "did you mean 'lab/lungs/liver'")
+    record = Path(made.stdout.strip()) / "oncoseg.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "base_weights_sha256": "0" * 64}))
+    done = oncoseg(*segment, "--adapter", "liver", cwd=tmp_path, environment=away)
+    failed(done, 1, f"was trained on base weights {'0' * 64}, the model has {content['base_weights_sha256']}")
 
 
 @pytest.mark.parametrize("arguments", [["segmnt"], ["plugins", "--foo"]])

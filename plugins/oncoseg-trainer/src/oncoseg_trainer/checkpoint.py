@@ -55,6 +55,7 @@ class RunState:
     ``step`` counts finished optimizer steps; ``scores_due`` says that the held-out cases are to be scored before the
     next one. ``split_hash`` (which cases) and ``data_hash`` (their images) must be the same when the run is resumed,
     and so must ``samples_per_step``; ``processes`` is how many the run was begun with.
+    ``warnings`` are the lines that were said in it.
     """
 
     split_hash: str
@@ -65,6 +66,7 @@ class RunState:
     scores_due: bool = False
     zero_shot: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,17 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Self, TypeVar
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from oncoseg_core.errors import OncoSegError, PluginError, RunError
-from oncoseg_trainer.data import Sample, SampleMaker
+from oncoseg_core.prompts import Prompt
+from oncoseg_trainer.data import SampleMaker
 from oncoseg_trainer.interruption import STOP_SIGNALS
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.sampling import Draw, Sampler
@@ -28,10 +30,27 @@ Request = tuple[int, list[Draw]]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A micro-batch; ``number`` is that of its first sample within the epoch's sampler."""
+    """A micro-batch, put together where it was made.
+
+    ``number`` is that of its first sample within the epoch's sampler; ``pixels`` ``(n, 3, size, size)``, ``target``
+    ``(n, size, size)``, and of each sample the prompt, the modality and weight, and the name.
+    """
 
     number: int
-    samples: list[Sample]
+    pixels: torch.Tensor
+    prompts: list[Prompt]
+    target: torch.Tensor
+    kinds: list[tuple[str, float]]
+    names: list[str]
+
+    def pin_memory(self) -> Batch:
+        """The same in page-locked memory, from which a GPU fetches while the CPU goes on; torch's loader asks."""
+        return replace(self, pixels=self.pixels.pin_memory(), target=self.target.pin_memory())
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[tuple[str, float]]]:
+        """What the model and its loss take, on a device."""
+        pixels, target = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.target))
+        return pixels, self.prompts, target, self.kinds
 
 
 class BatchStream:
@@ -46,15 +65,19 @@ class BatchStream:
         plan: says which of them are this process's.
         steps: from and to, in optimizer steps.
         workers: how many processes.
+        pinned: whether the workers' batches come in page-locked memory, for a GPU.
 
     Attributes:
         waited: seconds that were spent waiting for batches.
     """
 
-    def __init__(self, maker: SampleMaker, sampler: Sampler, plan: Plan, steps: range, workers: int) -> None:
+    def __init__(
+        self, maker: SampleMaker, sampler: Sampler, plan: Plan, steps: range, workers: int, *, pinned: bool = False
+    ) -> None:
         self._maker = maker
         self._requests = _Requests(sampler, plan, steps)
         self._workers = workers
+        self._pinned = pinned
         self._batches: Iterator[Batch] | None = None
         self._loading: Any = None
         self.waited = 0.0
@@ -105,6 +128,7 @@ class BatchStream:
             num_workers=self._workers,
             multiprocessing_context="spawn",
             collate_fn=_unchanged,
+            pin_memory=self._pinned,
         )
         _require_sendable(self._maker)
         with _signals_blocked():
@@ -141,7 +165,15 @@ class _InWorker(Dataset[Any]):
 
 
 def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
-    return Batch(draws[0].number, [maker.make(draw, epoch) for draw in draws])
+    samples = [maker.make(draw, epoch) for draw in draws]
+    return Batch(
+        number=draws[0].number,
+        pixels=torch.stack([sample.pixels for sample in samples]),
+        prompts=[sample.prompt for sample in samples],
+        target=torch.stack([sample.target for sample in samples]),
+        kinds=[(sample.modality, sample.weight) for sample in samples],
+        names=[sample.name for sample in samples],
+    )
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Batch]:

@@ -5,32 +5,40 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from oncoseg_core.adapters import save_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe, library_versions
 from oncoseg_core.errors import ConfigError, close_matches
-from oncoseg_core.interfaces import Metric, PromptGenerator, Tracker
-from oncoseg_core.lora import adapt, save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.interfaces import Metric, PromptGenerator
+from oncoseg_core.leakage import Scan
+from oncoseg_core.lora import set_training_mode, trainable_parameters
 from oncoseg_core.path_settings import PathSettings, parts_of
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.randomness import derived_seed
-from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, TrackerSpec
+from oncoseg_core.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import Registry
+from oncoseg_trainer.averaging import MovingAverage, put
 from oncoseg_trainer.before_after import draw_cases
 from oncoseg_trainer.cases import DatasetLookup, choose_cases
 from oncoseg_trainer.checkpoint import Checkpoint, RunState, Stateful, tensor_bytes
 from oncoseg_trainer.checkpoint_folder import CheckpointFolder
 from oncoseg_trainer.disk_space import expected_checkpoint_bytes, require_room_for_run
+from oncoseg_trainer.epochs import choose_epochs
+from oncoseg_trainer.evidence import evidence_of
+from oncoseg_trainer.failures import Watch, named_failures
+from oncoseg_trainer.held_out import HeldOut
 from oncoseg_trainer.interruption import stop_on_signals
 from oncoseg_trainer.lifelines import CUT_OFF_SECONDS
 from oncoseg_trainer.loading import BatchStream
+from oncoseg_trainer.optimizer import LearningRate, build_optimizer
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.processes import Processes, join_processes
 from oncoseg_trainer.resuming import (
@@ -52,10 +60,13 @@ from oncoseg_trainer.run_directory import (
     write_config,
 )  # fmt: skip
 from oncoseg_trainer.saving import Saver
+from oncoseg_trainer.selection import Selection
 from oncoseg_trainer.settings import TrainSettings
-from oncoseg_trainer.steps import Stepper
-from oncoseg_trainer.summary import summarise_run
+from oncoseg_trainer.start_from import read_ancestry
+from oncoseg_trainer.steps import ForwardLoss, Stepper
+from oncoseg_trainer.summary import has_random_weights, random_weights_words, summarise_run
 from oncoseg_trainer.terminal import Terminal
+from oncoseg_trainer.trackers import Trackers
 
 Stop = Callable[[], bool]
 
@@ -82,6 +93,7 @@ class Run:
         processes: this process among its fellows.
         terminal: where it speaks.
         resumed: what to go on from.
+        unseen: cases that will be scored elsewhere; none may be trained on.
 
     Attributes:
         parts: everything whose state a checkpoint keeps besides the trained weights, by name.
@@ -94,6 +106,7 @@ class Run:
         processes: Processes,
         terminal: Terminal,
         resumed: Resumed | None = None,
+        unseen: Sequence[Scan] = (),
     ) -> None:
         self.settings = settings
         self.registry = registry
@@ -112,6 +125,8 @@ class Run:
         self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
+        self.trackers = Trackers(registry, settings.trackers, self._warn)
+        self.ancestry = read_ancestry(settings, registry)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
             _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
         points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
@@ -150,8 +165,11 @@ class Run:
                 self.train_generator,
                 self.model_spec.input_range[0],
                 points_at_object=points_at_object,
+                ancestry=self.ancestry,
+                unseen=unseen,
             )
-        self.held_out, self.sampler, self.maker = data.held_out, data.sampler, data.maker
+        self.held_out, self.validation = data.held_out, data.validation
+        self.sampler, self.maker = data.sampler, data.maker
         self.leaks, self.trained_on = data.leaks, data.trained_on
         self.state.data_hash = data.hash
         self.losses = {
@@ -161,26 +179,47 @@ class Run:
         with self._timed("model"):
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
-            self.model: Any = adapt(base, settings.lora)
+            self.model: Any = self.ancestry.model(base, settings.lora)
+        if has_random_weights(base.weights_sha256):
+            terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
         self.trainable = trainable_parameters(self.model)
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.trainable.values() if p.ndim > 1], "weight_decay": training.weight_decay},
-                {"params": [p for p in self.trainable.values() if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=training.learning_rate,
-        )
-        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, world_size)
-        self.stepper = Stepper(
-            self.model, self.losses, self.optimizer, self.plan, processes, settings.seed, training.loss_at
-        )
-        self.total_steps = self.plan.steps_per_epoch * training.epochs
-        self.parts: dict[str, Stateful] = {"optimizer": self.optimizer}
+        self._prepare_training(accumulation)
         self.versions = describe(registry)
         if resumed is not None:
             require_same_data(resumed, self.state)
             resumed.checkpoint.restore(self.trainable, self.parts, str(resumed.path))
             self.state = resumed.state
+
+    def _prepare_training(self, accumulation: int) -> None:
+        """What trains the model; what of it has a state is in ``parts``, and goes into the checkpoints."""
+        training, processes = self.settings.training, self.processes
+        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, processes.world_size)
+        cases = sum(1 for _ in self.chosen.train_rows())
+        self.epochs = choose_epochs(training, cases)
+        if training.epochs == "auto":
+            self.terminal.say(f"{cases} training cases: {self.epochs} epochs (training.epochs: auto).")
+        self.total_steps = self.plan.steps_per_epoch * self.epochs
+        self.optimizer = build_optimizer(self.trainable, training)
+        self.stepper = Stepper(
+            ForwardLoss(self.model, self.losses, training.loss_at),
+            self.optimizer,
+            LearningRate(training.schedule, training.learning_rate, self.plan.steps_per_epoch),
+            self.plan,
+            processes,
+            self.settings.seed,
+            training,
+        )
+        self.selection = Selection(training.early_stopping, keeps_best=training.keep == "best")
+        self.watch = Watch(self.settings, random_weights=has_random_weights(self.model.weights_sha256))
+        self.average = None if training.ema_decay is None else MovingAverage(self.trainable, training.ema_decay)
+        self.parts: dict[str, Stateful] = {
+            "optimizer": self.optimizer,
+            "stepper": self.stepper,
+            "selection": self.selection,
+            "watch": self.watch,
+        }
+        if self.average is not None:
+            self.parts["average"] = self.average
 
     def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> Outcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
@@ -203,66 +242,83 @@ class Run:
             self._tell_resumed(self.resumed, trackers)
         if not self.state.zero_shot:
             with self._timed("zero_shot"):
-                self.state.zero_shot = self._score("untouched model", trackers, should_stop)
+                what = "untouched model" if self.ancestry.folder is None else "the adapter it starts from"
+                self.state.zero_shot = self._score(what, self.held_out, trackers, should_stop)
             self._save(saver, trackers)
         self._train(saver, trackers, should_stop)
         self._save(saver, trackers, only_if_due=True)
+        self._take_kept_weights()
         with self._timed("adapted"):
-            adapted = self._score("adapted model", trackers, should_stop)
+            adapted = self._score("adapted model", self.held_out, trackers, should_stop)
         if self.processes.is_first:
             with self._timed("pictures"):
                 for name, png, caption in draw_cases(
                     self._predictor(), self.model, self.held_out, self.score_generator, self.settings.seed
                 ):
-                    for tracker in trackers:
-                        tracker.image(name, png, caption)
+                    trackers.image(name, png, caption)
             save_adapter(
                 self.model,
                 folder / "adapter",
                 versions={**library_versions(), **self.registry.versions()},
-                paths={modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                paths={
+                    **(self.ancestry.paths or {}),
+                    **{modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
+                },
                 trained_on=self.trained_on,
+                parents=self.ancestry.parents,
+                evidence=evidence_of(self, self.state.zero_shot, adapted),
             )
         summary = {**summarise_run(self, self.state.zero_shot, adapted), "launch": launch()}
         if self.processes.is_first:
-            for tracker in trackers:
-                tracker.finish(summary)
+            trackers.finish(summary)
             atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
         self.processes.on_first(lambda: None)  # nobody leaves before all is written
         return summary
 
-    def _train(self, saver: Saver, trackers: Sequence[Tracker], should_stop: Stop) -> None:
+    def _train(self, saver: Saver, trackers: Trackers, should_stop: Stop) -> None:
         """Take the remaining steps.
 
         Raises:
             _StoppedError: stopped; the checkpoint is that of the last finished step.
         """
-        state, per_epoch = self.state, self.plan.steps_per_epoch
+        state, settings, per_epoch = self.state, self.settings.training, self.plan.steps_per_epoch
         set_training_mode(self.model)
         steps = range(state.step, self.total_steps)
-        stream = BatchStream(self.maker, self.sampler, self.plan, steps, self.settings.training.workers)
-        with self.terminal.progress() as progress, stream:
-            while state.step < self.total_steps:
+        pinned = self.processes.device.type == "cuda"
+        stream = BatchStream(self.maker, self.sampler, self.plan, steps, settings.workers, pinned=pinned)
+        values: dict[str, float] = {}
+        with self.terminal.training(self.total_steps, per_epoch) as view, stream:
+            while True:
                 if state.scores_due:
                     with self._timed("scores_after_epochs"):
-                        self._score(f"after epoch {state.step // per_epoch}", trackers, should_stop)
+                        rows = self._score_epoch(values, trackers, should_stop)
+                    view.scored(state.step, rows)
                     state.scores_due = False
                     if self.processes.is_first:
                         saver.tick(due=True)
                     set_training_mode(self.model)
+                if state.step >= self.total_steps or self.selection.says_stop:
+                    return
                 epoch = state.step // per_epoch
-                waited = stream.waited
-                with self._timed("training"):
+                waited, spent = stream.waited, state.seconds.get("training", 0.0)
+                with self._timed("training"), named_failures(self.settings):
                     values = self.stepper.step(state.step, stream)
-                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + stream.waited - waited
+                    if self.average is not None and "skipped" not in values:
+                        self.average.update()
+                waited, spent = stream.waited - waited, state.seconds["training"] - spent
+                state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + waited
+                samples = self.plan.step(state.step).total
                 state.step += 1
-                for tracker in trackers:
-                    tracker.metrics(state.step, {"event": "train", "epoch": epoch, **values})
-                progress("training", state.step, self.total_steps)
+                trackers.metrics(state.step, {"event": "train", "epoch": epoch, **values})
+                for warning in self.watch.step(spent, waited):
+                    self._warn(warning)
+                view.step(state.step, values, samples=samples, seconds=spent, waited=waited)
                 ends_epoch = state.step % per_epoch == 0
-                state.scores_due = ends_epoch and self.settings.training.score_every_epoch
+                # The last epoch's scores on the held-out cases are those of the adapted model.
+                of_use = self.validation is not None or state.step < self.total_steps
+                state.scores_due = ends_epoch and of_use and settings.score_every_epoch
                 if self.processes.is_first:
-                    saver.tick(due=ends_epoch or state.step % self.settings.training.checkpoint_every == 0)
+                    saver.tick(due=ends_epoch or state.step % settings.checkpoint_every == 0)
                     _tell_written(saver, trackers)
                 stop, failed = self.processes.any_of(should_stop(), saver.has_failed)
                 if stop or failed:
@@ -270,15 +326,46 @@ class Run:
                 if stop:
                     raise _StoppedError
 
-    def _score(self, what: str, trackers: Sequence[Tracker], should_stop: Stop) -> list[dict[str, Any]]:
-        """Score every held-out case, shared out over the processes; rows in the order of the cases.
+    def _score_epoch(self, last: Mapping[str, float], trackers: Trackers, should_stop: Stop) -> list[dict[str, Any]]:
+        """Score after an epoch: the validation cases, which decide; without them the held-out ones, which do not."""
+        what = f"after epoch {self.state.step // self.plan.steps_per_epoch}"
+        if self.validation is None:
+            rows = self._score(what, self.held_out, trackers, should_stop)
+        else:
+            rows = self._score(what, self.validation, trackers, should_stop, event="validation")
+            with self._averaged():
+                self.selection.see(rows, self.state.step, self.trainable)
+            if self.selection.says_stop:
+                self.terminal.say(
+                    f"Stopping early: the validation Dice has not risen for {self.selection.since_best} epochs."
+                )
+        for warning in self.watch.scores(rows, last):
+            self.terminal.say(f"Warning: {warning}.")
+            trackers.metrics(self.state.step, {"event": "warning", "message": warning})
+        return rows
+
+    def _take_kept_weights(self) -> None:
+        """Put the weights that are scored and saved into the model: the best epoch's, or the last's (their average)."""
+        if self.selection.weights:
+            put(self.selection.weights, self.trainable)
+        elif self.average is not None:
+            self.average.take()
+        self.average = None  # from here on the model has the weights that count
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.average is None else self.average.in_place()
+
+    def _score(
+        self, what: str, cases: HeldOut, trackers: Trackers, should_stop: Stop, event: str = "score"
+    ) -> list[dict[str, Any]]:
+        """Score cases, shared out over the processes; rows in the order of the cases, the same on every process.
 
         Raises:
             _StoppedError: stopped between two cases, on any process.
         """
-        mine = range(self.processes.rank, len(self.held_out), self.processes.world_size)
-        with self.terminal.progress() as progress:
-            own = self.held_out.score(
+        mine = range(self.processes.rank, len(cases), self.processes.world_size)
+        with self.terminal.progress() as progress, named_failures(self.settings), self._averaged():
+            own = cases.score(
                 mine,
                 self._predictor(),
                 self.score_generator,
@@ -292,27 +379,30 @@ class Run:
         by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
         rows = [row for _, rows in by_case for row in rows]
         for row in rows:
-            for tracker in trackers:
-                tracker.metrics(self.state.step, {"event": "score", **row})
+            trackers.metrics(self.state.step, {"event": event, **row})
         return rows
 
     def _predictor(self) -> Predictor:
-        return Predictor(self.model, self.preprocessors, device=self.processes.device)
+        return Predictor(
+            self.model,
+            self.preprocessors,
+            device=self.processes.device,
+            precision=self.settings.training.precision,
+        )
 
     def _generator(self, name: str, settings: Mapping[str, Any]) -> PromptGenerator:
         generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
         return generator
 
-    def _tell_resumed(self, resumed: Resumed, trackers: Sequence[Tracker]) -> None:
+    def _tell_resumed(self, resumed: Resumed, trackers: Trackers) -> None:
         """Say what the run goes on from, and what is not as it was."""
         say = self.terminal.say
         for damage in resumed.damaged:
             say(f"{damage}. Going on from the one before.")
         if resumed.damaged:
-            for tracker in trackers:
-                tracker.metrics(
-                    self.state.step, {"event": "recovery", "damaged": resumed.damaged, "used": resumed.path.name}
-                )
+            trackers.metrics(
+                self.state.step, {"event": "recovery", "damaged": resumed.damaged, "used": resumed.path.name}
+            )
         changed = changed_versions(resumed.checkpoint.versions, self.versions)
         if changed:
             say(f"Other versions than when it was saved, results may differ: {'; '.join(changed)}.")
@@ -323,21 +413,22 @@ class Run:
             )
         say(f"Resuming after step {self.state.step} of {self.total_steps}.")
 
-    def _start_trackers(self, folder: Path) -> list[Tracker]:
-        if not self.processes.is_first:
-            return []
-        trackers: list[Tracker] = [
-            self.registry.build(TrackerSpec, name, run_directory=folder) for name in self.settings.trackers
-        ]
-        for tracker in trackers:
-            tracker.start(self.settings.model_dump(mode="json"), None if self.resumed is None else self.state.step)
-        return trackers
+    def _start_trackers(self, folder: Path) -> Trackers:
+        if self.processes.is_first:
+            resumed_step = None if self.resumed is None else self.state.step
+            self.trackers.start(folder, self.settings.model_dump(mode="json"), resumed_step)
+        return self.trackers
+
+    def _warn(self, line: str) -> None:
+        """Say it now, and in the summary and report."""
+        self.terminal.say(f"Warning: {line}.")
+        self.state.warnings.append(line)
 
     def _checkpoint(self) -> Checkpoint:
         config = self.settings.model_dump(mode="json")
         return Checkpoint.of(self.state, config, self.versions, self.trainable, self.parts)
 
-    def _save(self, saver: Saver, trackers: Sequence[Tracker], *, only_if_due: bool = False) -> None:
+    def _save(self, saver: Saver, trackers: Trackers, *, only_if_due: bool = False) -> None:
         """Save and wait for it; a failure is raised on every process."""
         self.processes.on_first(saver.wait if only_if_due else saver.save)
         _tell_written(saver, trackers)
@@ -358,10 +449,9 @@ class Run:
             self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
 
 
-def _tell_written(saver: Saver, trackers: Sequence[Tracker]) -> None:
+def _tell_written(saver: Saver, trackers: Trackers) -> None:
     for step, path in saver.written():
-        for tracker in trackers:
-            tracker.checkpoint(step, path)
+        trackers.checkpoint(step, path)
 
 
 def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
@@ -389,6 +479,8 @@ def train(
     *,
     resume: bool = False,
     should_stop: Stop | None = None,
+    unseen: Sequence[Scan] = (),
+    joined: Processes | None = None,
 ) -> Outcome:
     """Run a configuration on this process, or on all those that ``torchrun`` started.
 
@@ -398,11 +490,14 @@ def train(
         resume: go on with the run in ``settings.output``.
         should_stop: asked after every step and scored case; True saves a checkpoint and ends the run early. By default
             a first Ctrl-C, SIGTERM or SIGUSR1 says so.
+        unseen: cases that are scored elsewhere: a run that would train on one is refused.
+        joined: this process and its fellows, where they have joined already.
 
     Raises:
         OncoSegError: anything that keeps the run from going on, in one line.
     """
-    with join_processes(settings.training.device) as processes, stop_on_signals() as signalled, ExitStack() as held:
+    joining = join_processes(settings.training.device) if joined is None else nullcontext(joined)
+    with joining as processes, stop_on_signals() as signalled, ExitStack() as held:
         terminal = Terminal(speaks=processes.is_first)
         folder, goes_on = processes.on_first(lambda: choose_folder(settings, resume=resume, restarted=is_restart()))
         if (folder / SUMMARY_FILE).exists():
@@ -419,8 +514,9 @@ def train(
             claim()
             return read_resumed(checkpoints, settings)
 
-        run = Run(settings, registry, processes, terminal, processes.on_first(resumed) if goes_on else None)
+        run = Run(settings, registry, processes, terminal, processes.on_first(resumed) if goes_on else None, unseen)
         processes.on_first(lambda: write_config(folder, settings))
         if not goes_on:
             processes.on_first(claim)
+        processes.on_first(lambda: run.ancestry.claim(folder, resume=goes_on))
         return run.execute(folder, checkpoints, should_stop or signalled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,8 +25,11 @@ SPLIT_FILE = "split.json"
 _EARLIER_CHECKPOINT = "checkpoint.pt"
 """What a run had before version 0.1 was finished."""
 
-FREE_KEYS = ("output", "training.workers")
-"""Keys that may differ between the parts of a run: they change nothing in its results."""
+FREE_KEYS = ("output", "start_from", "trackers", "training.workers")
+"""Keys that may differ between the parts of a run: they change nothing in its results.
+
+Where an adapter lies does not; which one it is, is compared by its hash (:mod:`oncoseg_trainer.start_from`).
+"""
 
 
 def choose_folder(settings: TrainSettings, *, resume: bool, restarted: bool = False) -> tuple[Path, bool]:
@@ -130,6 +134,16 @@ def write_config(folder: Path, settings: TrainSettings) -> None:
     """
     effective = {**settings.model_dump(mode="json"), "output": str(folder)}
     atomic_write(folder / CONFIG_FILE, yaml.safe_dump(effective, sort_keys=False, allow_unicode=True))
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether there is a run that can be gone on with, or is finished."""
+    return any((folder / CHECKPOINTS).glob("step-*.pt")) or (folder / SUMMARY_FILE).exists()
+
+
+def clear_checkpoints(folder: Path) -> None:
+    """Delete what only an unfinished run needs; the adapter and all results stay."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
 
 
 def _next(folder: Path, first: Path) -> Path:
