@@ -125,8 +125,14 @@ def chain(
 def _resume_command(config: str, overrides: list[str], outcome: Outcome) -> str:
     kept = [override for override in overrides if not override.startswith("output=")]
     changes = [f"--set {shlex.quote(override)}" for override in (*kept, f"output={outcome.folder}")]
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    program = "oncoseg-train" if processes == "1" else f"torchrun --nproc-per-node {processes} -m oncoseg_trainer"
+    processes, nodes = (os.environ.get(f"{name}_WORLD_SIZE", "1") for name in ("LOCAL", "GROUP"))
+    if nodes != "1":
+        where = f"--nnodes {nodes} --nproc-per-node {processes} --rdzv-backend c10d --rdzv-endpoint HOST:PORT"
+        program = f"torchrun {where} -m oncoseg_trainer"
+    elif processes != "1":
+        program = f"torchrun --nproc-per-node {processes} -m oncoseg_trainer"
+    else:
+        program = "oncoseg-train"
     return " ".join([program, shlex.quote(config), *changes, "--resume"])
 
 
