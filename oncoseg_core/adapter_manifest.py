@@ -30,13 +30,16 @@ Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Score: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 
+Use: TypeAlias = Literal["training", "validation", "scoring"]
+"""``validation``: scored after each epoch, to choose among the epochs."""
+
 
 class SplitSide(Record):
     """How many cases and patients of a dataset were used for what; ``side`` is the split's name of them."""
 
     dataset: str
     side: Side
-    used_for: Literal["training", "scoring"]
+    used_for: Use
     n_cases: Count
     n_patients: Count
 

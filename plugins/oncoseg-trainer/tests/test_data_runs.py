@@ -195,6 +195,18 @@ def test_a_component_that_cannot_be_sent_to_a_worker_is_told(mixed, tmp_path):
         built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_that_nobody_foresaw_is_told_with_its_case(mixed, tmp_path, workers):
+    built = started(mixed, tmp_path, f"training.workers={workers}")
+    built.train_generator.settings = None
+    with pytest.raises(
+        PluginError, match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: AttributeError"
+    ) as told:
+        built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
+    if workers:
+        assert "oncoseg_prompts" in told.value.__notes__[0]  # the worker's own traceback, for --debug
+
+
 def test_a_worker_that_dies_is_told(mixed, tmp_path):
     built = started(mixed, tmp_path, "training.workers=1", "training.epochs=50")
 
@@ -203,7 +215,7 @@ def test_a_worker_that_dies_is_told(mixed, tmp_path):
             child.kill()
         return False
 
-    with pytest.raises(RunError, match="a data worker died"):
+    with pytest.raises(RunError, match=r"a data worker died \(number 0 by SIGKILL, as the system does when memory"):
         built.execute(tmp_path / "run", resume=False, should_stop=kill)
 
 

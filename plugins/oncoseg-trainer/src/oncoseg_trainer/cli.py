@@ -47,7 +47,7 @@ app = typer.Typer(
 
 @app.command(name="run", epilog="Example: oncoseg-train quickstart --set training.epochs=2 --set output=runs/short")
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in configuration: quickstart.")],
+    config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: quickstart, oncoseg-paper.")],
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
     ] = None,

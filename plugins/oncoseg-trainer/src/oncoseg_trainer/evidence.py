@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from oncoseg_core.adapter_card import DatasetFacts, Evidence
-from oncoseg_core.adapter_manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide
+from oncoseg_core.adapter_manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, Use
 from oncoseg_core.records import MetricSpec, PromptGeneratorSpec
 from oncoseg_core.scoring import summarise
+from oncoseg_core.splits import Side
 from oncoseg_trainer.cases import ChosenDataset
+from oncoseg_trainer.sources import Row
 
 if TYPE_CHECKING:
     from oncoseg_trainer.run import Run
@@ -51,7 +53,11 @@ def evidence_of(run: Run, zero_shot: Sequence[Mapping[str, Any]], adapted: Seque
 
 def _sides(run: Run, each: ChosenDataset) -> list[SplitSide]:
     data = run.settings.data
-    uses = (("training", data.train_split, each.train), ("scoring", data.score_split, each.scored))
+    uses: list[tuple[Use, Side | None, list[Row]]] = [
+        ("training", data.train_split, each.train),
+        ("validation", data.validation_split, each.validation),
+        ("scoring", data.score_split, each.scored),
+    ]
     return [
         SplitSide(
             dataset=each.name,
@@ -61,7 +67,7 @@ def _sides(run: Run, each: ChosenDataset) -> list[SplitSide]:
             n_patients=len({row.patient_id for row in rows}),
         )
         for use, side, rows in uses
-        if rows
+        if side is not None and rows
     ]
 
 

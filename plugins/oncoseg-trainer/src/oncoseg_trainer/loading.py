@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import signal
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from oncoseg_core.errors import OncoSegError, PluginError, RunError
 from oncoseg_core.prompts import Prompt
-from oncoseg_trainer.data import SampleMaker
+from oncoseg_trainer.data import Sample, SampleMaker
 from oncoseg_trainer.interruption import STOP_SIGNALS
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.sampling import Draw, Sampler
@@ -92,16 +93,15 @@ class BatchStream:
             RunError: one of them died. The loader says so whatever the process is doing at that moment.
         """
         self._batches = None
-        died = self._loading is not None and _tells_of_a_death(error, self._loading._workers)  # noqa: SLF001
+        workers: Sequence[BaseProcess] = [] if self._loading is None else self._loading._workers  # noqa: SLF001
+        dead = _dead(workers) if _tells_of_a_death(error, workers) else None
         if self._loading is not None:
             # Not left to the garbage collector: an error's traceback would keep the workers, and the loader's watch
             # over them, which raises wherever it likes.
             self._loading._shutdown_workers()  # noqa: SLF001
             self._loading = None
-        if died:
-            raise RunError(
-                "a data worker died (out of memory?); go on with --resume, and with fewer training.workers"
-            ) from error
+        if dead is not None:
+            raise RunError(f"a data worker died{dead}; go on with --resume, and with fewer training.workers") from error
 
     def __next__(self) -> Batch:
         """The next micro-batch.
@@ -161,11 +161,13 @@ class _InWorker(Dataset[Any]):
         try:
             return _made(self._maker, *request)
         except OncoSegError as error:
+            if error.__cause__ is not None:  # which does not travel; --debug shows it all the same
+                error.add_note("In the worker:\n" + "".join(traceback.format_exception(error.__cause__)))
             return error
 
 
 def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
-    samples = [maker.make(draw, epoch) for draw in draws]
+    samples = [_sample(maker, draw, epoch) for draw in draws]
     return Batch(
         number=draws[0].number,
         pixels=torch.stack([sample.pixels for sample in samples]),
@@ -174,6 +176,25 @@ def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
         kinds=[(sample.modality, sample.weight) for sample in samples],
         names=[sample.name for sample in samples],
     )
+
+
+def _sample(maker: SampleMaker, draw: Draw, epoch: int) -> Sample:
+    """A sample; what a component raises that is none of our own errors, is named with the sample.
+
+    Raises:
+        OncoSegError: the sample could not be made.
+    """
+    try:
+        return maker.make(draw, epoch)
+    except (OncoSegError, MemoryError):
+        raise
+    except Exception as error:
+        case = maker.sources[draw.dataset].record(draw.case)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(
+            f"a sample of case {case.case_id!r} ({case.dataset}, {draw.target}) could not be made: {reason}; --debug "
+            "shows where"
+        ) from error
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
@@ -197,13 +218,25 @@ def _require_sendable(maker: SampleMaker) -> None:
 
 def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
     """Whether an error is the death of a worker: torch's own word, or a broken connection to one that is gone."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker (pid")
-    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+    torchs_word = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+    if not torchs_word and not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
         return False
     for worker in workers:
         worker.join(timeout=1 / len(workers))  # it may be about to go
-    return not all(worker.is_alive() for worker in workers)
+    return torchs_word or not all(worker.is_alive() for worker in workers)
+
+
+def _dead(workers: Sequence[BaseProcess]) -> str:
+    """Which workers have died, and of what, as far as the system tells."""
+    told = []
+    for number, worker in enumerate(workers):
+        code = worker.exitcode
+        if code is not None and code < 0:
+            memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+            told.append(f"number {number} by {signal.Signals(-code).name}{memory}")
+        elif code:
+            told.append(f"number {number} with exit code {code}")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _unchanged(value: T) -> T:
