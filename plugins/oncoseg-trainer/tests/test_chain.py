@@ -205,7 +205,7 @@ def test_cut_off_at_any_write_it_ends_the_same(chain_file, tmp_path, whole, monk
     cut[0] = "nothing"
     run(path)
     assert results(tmp_path / "chain") == results(whole.folder)
-    assert not list((tmp_path / "chain").rglob("checkpoint*.pt"))
+    assert not list((tmp_path / "chain").rglob("step-*.pt"))
 
 
 def test_stopped_it_goes_on_with_the_same_command(chain_file, done, whole):
@@ -395,6 +395,23 @@ def test_a_dataset_with_weak_annotations_is_a_task_without_a_column(chain_file, 
     assert list(outcome.matrix["rows"][1]["dice"]) == ["toy-a"]
     assert outcome.matrix["rows"][1]["backward_transfer"] is not None
     assert outcome.matrix["not_scored"] == ["toy-boxes"]
+
+
+def test_the_cases_are_of_the_validation_side_where_there_is_one(chain_file, tmp_path, toy):
+    """Also with a task that has nothing to validate on, though its runs stop early by validation cases."""
+    roots = {"toy-boxes": str(toy("toy-boxes", [{}] * 5, first_seed=700))}
+    fractions = {"train": 0.4, "validation": 0.2, "test": 0.4}
+    run(
+        chain_file(stages=[{"phase": "B", "datasets": ["toy-boxes", "toy-a"]}], roots=roots),
+        f"common.data={{validation_split: validation, split: {{how: made, fractions: {fractions}}}}}",
+        "common.data.weak.toy-boxes.weight=0.3",
+        "common.training.early_stopping={patience: 1}",
+        "common.training.score_every_epoch=true",
+    )
+    frozen = json.loads((tmp_path / "chain" / "validation" / "toy-a.json").read_text())
+    sides = json.loads((tmp_path / "chain" / "tasks" / "02-B-toy-a" / "split.json").read_text())["sides"]
+    assert frozen["side"] == "validation"
+    assert [[case["case_id"]] for case in frozen["cases"]] == list(sides["validation"]["toy-a"].values())
 
 
 def test_a_chain_with_replay_trains_on_earlier_cases_too(chain_file, tmp_path):

@@ -234,7 +234,7 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
         (settings.score_split, chosen.scored_rows()),
         (settings.validation_split, chosen.validation_rows()),
     ):
-        only_weak = side == settings.score_split and any(each.n_not_scored for each in datasets)
+        only_weak = side != settings.train_split and any(each.n_not_scored for each in datasets)
         if side is not None and next(found, None) is None and not only_weak:
             targets = sorted({target for own in rows.values() for row in own for target in row.targets})
             raise DataError(

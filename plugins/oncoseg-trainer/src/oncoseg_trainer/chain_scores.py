@@ -13,6 +13,7 @@ from oncoseg_core.adapters import load_adapter
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.errors import RunError
 from oncoseg_core.interfaces import Metric, PromptGenerator
+from oncoseg_core.precision import Precision
 from oncoseg_core.predictor import Predictor
 from oncoseg_core.records import MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import Registry
@@ -93,7 +94,7 @@ class ChainScores:
         if adapter is not None:
             model = load_adapter(model, adapter)
         for name in missing:
-            done[name] = self._column(f"scoring {name}, {row}", model, *sets[name])
+            done[name] = self._column(f"scoring {name}, {row}", model, task.settings.training.precision, *sets[name])
             content = {"key": key, "columns": {column: done[column] for column in sets if column in done}}
             self.processes.on_first(lambda: atomic_write(self.path(row), json.dumps(content, indent=1) + "\n"))  # noqa: B023
 
@@ -104,7 +105,7 @@ class ChainScores:
             return {}
         return {name: columns[name] for name in sets if columns.get(name, {}).get("frozen") == sets[name][1].sha256}
 
-    def _column(self, what: str, model: Any, task: Task, frozen: ValidationSet) -> dict[str, Any]:
+    def _column(self, what: str, model: Any, precision: Precision, task: Task, frozen: ValidationSet) -> dict[str, Any]:
         cases = self.cases(task)
         held_out = cases.held_out(frozen)
         settings = task.settings
@@ -115,7 +116,7 @@ class ChainScores:
         with self.terminal.progress() as progress:
             own = held_out.score(
                 range(self.processes.rank, len(held_out), self.processes.world_size),
-                Predictor(model, cases.preprocessors, device=self.processes.device),
+                Predictor(model, cases.preprocessors, device=self.processes.device, precision=precision),
                 generator,
                 metrics,
                 settings.seed,

@@ -201,7 +201,7 @@ def _require_one_split(settings: ChainSettings, tasks: Sequence[Task]) -> None:
         return
     first = tasks[0].settings.data
     for task in tasks[1:]:
-        for key in ("split", "train_split", "score_split"):
+        for key in ("split", "train_split", "score_split", "validation_split"):
             if getattr(task.settings.data, key) != getattr(first, key):
                 raise ConfigError(
                     f"task {task.name}: data.{key} is another than in {tasks[0].name}, and with replay a case held out "

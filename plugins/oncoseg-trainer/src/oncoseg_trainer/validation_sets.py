@@ -35,8 +35,9 @@ class ValidationSet:
     """One dataset's frozen cases, as its file has them.
 
     ``cases`` have ``case_id``, ``content_hash`` and the ``targets`` that have a voxel in it. They are those of the
-    dataset's held-out side that come first in an order by the seed, up to ``wanted``; a case without any of its targets
-    is passed over. There are none where the held-out cases have no masks.
+    dataset's validation side (the scored one, where the run has none) that come first in an order by the seed, up to
+    ``wanted``; a case without any of its targets is passed over. There are none where the cases of that side have no
+    masks.
     """
 
     column: str
@@ -121,7 +122,7 @@ class ValidationCases:
             opened = DatasetLookup(registry, data.chosen).open(fetch)
         self._chosen = dict(zip(task.columns, choose_cases(opened, data).datasets, strict=True))
         settings, model = task.settings, registry.get(ModelSpec, task.settings.model.name)
-        modalities = {row.modality for each in self._chosen.values() for row in each.scored}
+        modalities = {row.modality for column in self._chosen for row in self._rows(column)}
         self.preprocessors = {
             modality: Preprocessor(
                 registry,
@@ -132,6 +133,11 @@ class ValidationCases:
             for modality in sorted(modalities)
         }
 
+    def _rows(self, column: str) -> list[Row]:
+        """The cases of the side that is drawn from."""
+        each = self._chosen[column]
+        return each.scored if self._task.settings.data.validation_split is None else each.validation
+
     def draw(self, column: str, wanted: int) -> ValidationSet:
         """Draw a column's cases; as many are read as it takes to find those with a target.
 
@@ -139,7 +145,7 @@ class ValidationCases:
             OncoSegError: a case cannot be read.
         """
         each, seed = self._chosen[column], self._task.settings.seed
-        order = sorted(each.scored, key=lambda row: derived_seed(seed, "validation", each.name, row.case_id))
+        order = sorted(self._rows(column), key=lambda row: derived_seed(seed, "validation", each.name, row.case_id))
         cases: list[dict[str, Any]] = []
         for row in order:
             if len(cases) == wanted:
@@ -159,7 +165,8 @@ class ValidationCases:
         """
         each = self._chosen[frozen.column]
         wanted = {case["case_id"]: case for case in frozen.cases}
-        rows = [_with_targets(row, wanted[row.case_id]["targets"]) for row in each.scored if row.case_id in wanted]
+        found = [row for row in self._rows(frozen.column) if row.case_id in wanted]
+        rows = [_with_targets(row, wanted[row.case_id]["targets"]) for row in found]
         missing = sorted(wanted.keys() - {row.case_id for row in rows})
         if missing:
             raise RunError(f"{frozen.column}: the validation cases {', '.join(missing[:5])} are gone; restore the data")
@@ -186,7 +193,7 @@ def _with_targets(row: Row, targets: Sequence[str]) -> Row:
 
 
 def _side(task: Task) -> str:
-    return task.settings.data.score_split
+    return task.settings.data.validation_split or task.settings.data.score_split
 
 
 def _path(chain: Path, column: str) -> Path:
