@@ -69,13 +69,15 @@ def test_a_speck_below_one_logit_is_an_object_only_where_there_is_nothing_larger
 def test_each_object_gets_the_candidate_that_is_nearest_and_fits_best() -> None:
     shown = candidates([(20, 20, 28, 28), (0, 0, 32, 32), (2, 4, 6, 8), (20, 20, 28, 28)], [0.0, 5.0, 0.0, 2.0])
     objects = objects_of(target((2, 4, 4), (20, 20, 8)), one=False, cell=4)
-    assert match(shown, 0, objects).tolist() == [2, 3]
+    chosen, which = match(shown, 0, objects)
+    assert dict(zip(which.tolist(), chosen.tolist(), strict=True)) == {0: 2, 1: 3}
 
 
-def test_objects_beyond_the_number_of_candidates_are_left_over() -> None:
-    shown = candidates([(2, 4, 6, 8)], [0.0])
-    output = taught(shown, [TEXT], target((2, 4, 4), (20, 20, 8))[None], WEIGHTS)
+@pytest.mark.parametrize("box", [(2, 4, 6, 8), (20, 20, 28, 28)])
+def test_of_more_objects_than_candidates_the_farthest_are_left_over(box: tuple[float, float, float, float]) -> None:
+    output = taught(candidates([box], [0.0]), [TEXT], target((2, 4, 4), (20, 20, 8))[None], WEIGHTS)
     assert output.by_mask.tolist() == [True]
+    assert output.terms["box_l1"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_matched_candidates_are_taught_together_as_the_union() -> None:
