@@ -58,7 +58,6 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="SAM3 is built with random weights")
         model: Any = registry.build(ModelSpec, "sam3-tiny", {"activation_checkpointing": False})
-    model.requires_grad_(True)
     examples, predictor = examples_of(registry, model)
     losses = {
         modality: registry.build(LossSpec, "dice-focal", {}, modality=modality)
