@@ -25,7 +25,7 @@ ALLOW_LEAKAGE = "data.allow_leakage: true"
 class RunData:
     """What is trained on and scored; ``validation`` is None where the run has no such side.
 
-    ``hash`` is the SHA-256 of the content hashes of all cases trained on and scored. ``leaks`` are suspected ones, and
+    ``hash`` is the SHA-256 of the names and content hashes of all cases. ``leaks`` are suspected ones, and
     certain ones that the user allowed. ``trained_on`` is what the adapter will have seen, its ancestors' training
     included; None where that of an ancestor is not known.
     """
@@ -129,12 +129,13 @@ def read_data(
         ancestry.joined(
             TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans))
         ),
-        _hash_of([*scans, *held_out.scans]),
+        _hash_of([*scans, *own]),
     )
 
 
 def _hash_of(scans: Sequence[Scan]) -> str:
-    return hashlib.sha256("\n".join(sorted({scan.content_hash for scan in scans})).encode()).hexdigest()
+    lines = sorted(f"{scan.name} {scan.content_hash}" for scan in scans)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _validated_on(leaks: list[Leak]) -> list[Leak]:
