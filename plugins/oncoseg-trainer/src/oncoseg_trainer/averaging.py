@@ -32,9 +32,9 @@ class MovingAverage:
         """Take the weights after a step into the average."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        move = get_ema_multi_avg_fn(decay)
+        move = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            move(list(self._average.values()), [weight.detach() for weight in self._weights.values()], self._steps)  # type: ignore[no-untyped-call]
+            move(list(self._average.values()), [weight.detach() for weight in self._weights.values()], self._steps)
 
     def take(self) -> None:
         """Put the average in place of the weights for good."""
