@@ -111,7 +111,9 @@ BOX = (Box(46, 48, 70, 72),)  # around the object on slice 4, which is in column
 
 def followed(volume, model=None, prompt=BOX, zoom=None, index=START, **limits):
     running = predictor(model, zoom)
-    return propagate(running, running.fit(volume), index, prompt, PropagationSettings(**{"minimum_score": 0.8, **limits}))
+    return propagate(
+        running, running.fit(volume), index, prompt, PropagationSettings(**{"minimum_score": 0.8, **limits})
+    )
 
 
 @pytest.mark.parametrize("carry", ["box", "mask", "auto"])
