@@ -59,7 +59,7 @@ def main() -> None:
         fitted = predictor.fit(volume)
         case = {how: _prompted(predictor, fitted, reference, zoom) for how, zoom in ZOOMS.items()}
         case["propagation"] = {
-            how: _propagated(predictor, fitted, reference, zoom) for how, zoom in ZOOMS.items() if how != "auto"
+            how: _propagated(predictor, fitted, reference, zoom) for how, zoom in ZOOMS.items() if how != "always"
         }
         if name in SHRUNK:
             case["shrunk"] = {str(factor): _shrunk(predictor, fitted, reference, factor) for factor in SHRUNK[name]}
