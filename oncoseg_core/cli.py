@@ -269,7 +269,10 @@ def segment(
             metavar="I,J,K", help="Which channels to take, by index or mode, of an image with more than three."
         ),
     ] = None,
-    adapter: Annotated[Path | None, typer.Option(help="Folder of a LoRA adapter, as oncoseg-train writes it.")] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="A LoRA adapter: its folder, as oncoseg-train writes it, or the name of a pulled one."),
+    ] = None,
     target: Annotated[str | None, typer.Option(help="The mask's name; by default the text, or 'object'.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The mask's file; by default IMAGE_mask.nii.gz here.")

@@ -1,6 +1,7 @@
-"""LoRA adapters on promptable models: inject, train, save and load, with PEFT.
+"""LoRA on promptable models: inject its layers, choose what is trained, with PEFT.
 
-Imports torch and peft, so import this module only where a model is adapted.
+Imports torch and peft, so import this module only where a model is adapted. An adapter is stored and loaded by
+:mod:`oncoseg_core.adapters`.
 
 LoRA replaces the product of a frozen linear layer, ``W x``, by ``W x + (alpha / rank) B A x`` with ``A`` (rank, in)
 drawn at random and ``B`` (out, rank) zero at first (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
@@ -9,34 +10,17 @@ ICLR 2022).
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from contextlib import ExitStack
-from pathlib import Path
 from typing import cast
 
-import safetensors.torch
-import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
 from torch import nn
 
-from oncoseg_core.atomic import atomic_path
-from oncoseg_core.errors import ConfigError, DataError, PluginError, UsageError, WeightsError, close_matches
+from oncoseg_core.errors import ConfigError, PluginError, UsageError, close_matches
 from oncoseg_core.interfaces import PromptableModel
-from oncoseg_core.leakage import TrainedOn
 from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.torchvision_guard import ensure_torchvision_imports
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
-
-WEIGHTS_FILE = "adapter_model.safetensors"
-CONFIG_FILE = "adapter_config.json"
-MANIFEST_FILE = "oncoseg.json"
-TRAINED_ON_FILE = "trained_on.txt"
+from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402
 
 NORMALISATIONS = (
     nn.BatchNorm1d,
@@ -50,24 +34,6 @@ NORMALISATIONS = (
     nn.LayerNorm,
     nn.RMSNorm,
 )
-
-
-class AdapterManifest(BaseModel):
-    """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it.
-
-    ``paths`` are the settings of the image's path for each modality it was trained on: prediction must use the same.
-    ``datasets`` are those it was trained on, and None where that is not known; the hashes of their cases are a file.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: str
-    base_weights_sha256: str
-    lora: LoraSettings
-    paths: dict[str, PathSettings]
-    datasets: tuple[str, ...] | None = None
-    versions: dict[str, str]
-    files: dict[str, str]
 
 
 def adapt(model: nn.Module, settings: LoraSettings | None = None) -> nn.Module:
@@ -127,98 +93,6 @@ def set_training_mode(model: nn.Module) -> None:
             module.eval()
 
 
-def save_adapter(
-    model: nn.Module,
-    directory: Path,
-    *,
-    versions: Mapping[str, str],
-    paths: Mapping[str, PathSettings],
-    trained_on: TrainedOn | None = None,
-) -> None:
-    """Write what was trained to a folder that PEFT can read too.
-
-    ``adapter_model.safetensors`` and ``adapter_config.json`` are PEFT's; ``oncoseg.json`` says which model and base
-    weights they belong to and what their hashes are, so that of an interrupted save there remains the old adapter, or
-    one that :func:`load_adapter` refuses. ``trained_on.txt`` has the content hash of each case trained on.
-
-    Args:
-        model: a model from :func:`adapt`.
-        directory: made when missing; an adapter in it is replaced.
-        versions: names and versions of the software that trained it.
-        paths: by modality, the settings of the path that the images took.
-        trained_on: the cases that it has seen, so that nobody scores it on them; not recorded when omitted.
-
-    Raises:
-        UsageError: the model is not adapted.
-        StorageError: the folder cannot be written.
-    """
-    if not isinstance(model, PeftModel):
-        raise UsageError("the model has no adapter to save: adapt it first")
-    base = _promptable(model)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(_adapter_state(model).items())}
-    config = {
-        key: sorted(value) if isinstance(value, set) else value
-        for key, value in model.peft_config["default"].to_dict().items()
-    }
-    contents = {
-        WEIGHTS_FILE: safetensors.torch.save(tensors, metadata={"format": "pt"}),
-        CONFIG_FILE: json.dumps(config, indent=2, sort_keys=True).encode(),
-    }
-    if trained_on is not None:
-        contents[TRAINED_ON_FILE] = trained_on.encode()
-    manifest = AdapterManifest(
-        model=base.spec.name,
-        base_weights_sha256=base.weights_sha256,
-        lora=cast("LoraSettings", model.lora_settings),
-        paths=dict(paths),
-        datasets=None if trained_on is None else trained_on.datasets,
-        versions=dict(versions),
-        files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()},
-    )
-    contents[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode()
-    # All are written before the first is renamed: a full disk leaves the old adapter as it was. The manifest, entered
-    # first, is renamed last.
-    with ExitStack() as stack:
-        written = {name: stack.enter_context(atomic_path(directory / name)) for name in reversed(contents)}
-        for name, content in contents.items():
-            written[name].write_bytes(content)
-
-
-def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
-    """Adapt a model with an adapter that :func:`save_adapter` wrote; only safetensors are read, never pickle.
-
-    Args:
-        model: as for :func:`adapt`, which it goes through; its base weights must be those the adapter was trained on.
-        directory: the adapter's folder.
-
-    Raises:
-        WeightsError: the folder or a file is missing or altered, the adapter belongs to another model or other base
-            weights, or its tensors are not those of the model's LoRA layers.
-    """
-    base = _promptable(model)
-    manifest = read_manifest(directory)
-    if manifest.model != base.spec.name:
-        raise WeightsError(
-            f"{directory}: the adapter was trained for model {manifest.model!r}, this is {base.spec.name!r}; "
-            "choose that model or another adapter"
-        )
-    if manifest.base_weights_sha256 != base.weights_sha256:
-        raise WeightsError(
-            f"{directory}: the adapter was trained on base weights {manifest.base_weights_sha256}, the model has "
-            f"{base.weights_sha256}; use the weights it was trained on"
-        )
-    weights = _read_file(directory, WEIGHTS_FILE, manifest)
-    _read_file(directory, CONFIG_FILE, manifest)
-    try:
-        tensors = safetensors.torch.load(weights)
-    except SafetensorError as error:
-        raise WeightsError(f"{directory / WEIGHTS_FILE}: not a readable safetensors file: {error}") from error
-    adapted = adapt(model, manifest.lora)
-    _check_tensors(tensors, _adapter_state(adapted), directory / WEIGHTS_FILE)
-    set_peft_model_state_dict(adapted, tensors)
-    return adapted
-
-
 def _promptable(model: nn.Module) -> PromptableModel:
     """The same object, typed as what it also is: PEFT forwards the attributes of the model that it wraps."""
     return cast("PromptableModel", model)
@@ -257,76 +131,3 @@ def _lora_layers(model: nn.Module, whole: tuple[str, ...]) -> list[str]:
             f"{', '.join(map(repr, unmatched))}; expected the last parts of layer names in its record"
         )
     return sorted({layer for layers in by_target.values() for layer in layers})
-
-
-def _adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    return cast("dict[str, torch.Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
-
-
-def read_manifest(directory: Path) -> AdapterManifest:
-    """What an adapter's folder says of it.
-
-    Raises:
-        WeightsError: the folder or its record is missing, or is not one of an adapter.
-    """
-    path = directory / MANIFEST_FILE
-    if not directory.is_dir():
-        raise WeightsError(f"{directory}: no such folder; expected an adapter ({MANIFEST_FILE}, {WEIGHTS_FILE})")
-    try:
-        return AdapterManifest.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise WeightsError(
-            f"{path}: {error.strerror or error}; expected the record that is saved beside an adapter"
-        ) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise WeightsError(f"{path}: is not the record of an adapter: {where}: {first['msg']}") from error
-
-
-def read_trained_on(directory: Path) -> TrainedOn | None:
-    """The cases that an adapter has seen; None where it does not tell.
-
-    Raises:
-        WeightsError: the folder or a file is missing or altered.
-    """
-    manifest = read_manifest(directory)
-    if manifest.datasets is None:
-        return None
-    try:
-        return TrainedOn.decode(manifest.datasets, _read_file(directory, TRAINED_ON_FILE, manifest))
-    except DataError as error:
-        raise WeightsError(f"{directory / TRAINED_ON_FILE}: {error}") from error
-
-
-def _read_file(directory: Path, name: str, manifest: AdapterManifest) -> bytes:
-    path = directory / name
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror or error}; the adapter is incomplete, save it again") from error
-    found, expected = hashlib.sha256(content).hexdigest(), manifest.files.get(name)
-    if found != expected:
-        raise WeightsError(
-            f"{path}: SHA-256 is {found}, {MANIFEST_FILE} says {expected}; "
-            "the file was altered or its save was interrupted, save or copy the adapter again"
-        )
-    return content
-
-
-def _check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:
-    problems = {"lacks": expected.keys() - found.keys(), "has unknown": found.keys() - expected.keys()}
-    told = [f"{what} {_some_of(names)}" for what, names in problems.items() if names]
-    if told:
-        raise WeightsError(f"{path}: not the adapter of this model's LoRA layers: {', '.join(told)}")
-    for name, tensor in found.items():
-        if tensor.shape != expected[name].shape:
-            raise WeightsError(
-                f"{path}: {name} has shape {tuple(tensor.shape)}, the model expects {tuple(expected[name].shape)}"
-            )
-
-
-def _some_of(names: set[str]) -> str:
-    """The first three, and how many there are."""
-    first = ", ".join(sorted(names)[:3])
-    return f"{first}{', ...' if len(names) > 3 else ''} ({len(names)} in all)"

@@ -190,7 +190,8 @@ class ModelSpec(ComponentSpec):
 
     ``input_size`` is the side of the square input in pixels, ``mask_size`` that of its logits where it is smaller;
     ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``weights`` says where the
-    weights come from and under which licence.
+    weights come from and under which licence; ``hub_id`` is their repository on the Hugging Face hub, where they have
+    one, for the cards of adapters.
     """
 
     kind: ClassVar[str] = "model"
@@ -202,6 +203,7 @@ class ModelSpec(ComponentSpec):
     input_range: tuple[float, float] = (0.0, 1.0)
     lora: LoraSpec
     weights: str
+    hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
 
     @property
     def logits_size(self) -> int:

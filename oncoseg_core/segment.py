@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from oncoseg_core.adapter_manifest import read_manifest
+from oncoseg_core.adapter_store import adapter_folder
 from oncoseg_core.channels import parse_channels
 from oncoseg_core.config import apply_overrides, validate
 from oncoseg_core.device import choose_device
@@ -50,7 +52,7 @@ class SegmentRequest:
     precision: Precision = "fp32"
     modality: str | None = None
     channels: str | None = None
-    adapter: Path | None = None
+    adapter: str | None = None
     target: str | None = None
     output: Path | None = None
     overwrite: bool = False
@@ -66,6 +68,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     zoom = _zoom(request)
     following = _propagation(request)
     spec = registry.get(ModelSpec, request.model)
+    adapter = None if request.adapter is None else adapter_folder(request.adapter)
     spec.require_served(prompt, adapted=request.adapter is not None)
     if request.modality is not None:
         for part in parts_of(request.modality):
@@ -84,8 +87,8 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     if following is not None and len(chosen) > 1:
         raise UsageError("--propagate starts from one slice; give --slice K, not --slices")
     check_on_slice(prompt, height, width)
-    preprocessor = Preprocessor(registry, modality, spec, _path_settings(request, modality))
-    model = _model(registry, request).to(device)
+    preprocessor = Preprocessor(registry, modality, spec, _path_settings(request, adapter, modality))
+    model = _model(registry, request, adapter).to(device)
     predictor = Predictor(model, {modality: preprocessor}, device=device, precision=request.precision, zoom=zoom)
     fitted = predictor.fit(volume)
     if following is None:
@@ -168,26 +171,24 @@ def _propagation(request: SegmentRequest) -> PropagationSettings | None:
     return validate(PropagationSettings, values, "--propagate-set")
 
 
-def _model(registry: Registry, request: SegmentRequest) -> Any:
+def _model(registry: Registry, request: SegmentRequest, adapter: Path | None) -> Any:
     settings = apply_overrides({}, request.model_settings, "--model-set", "weights=FILE")
     model = registry.build(ModelSpec, request.model, settings)
-    if request.adapter is None:
+    if adapter is None:
         return model
-    from oncoseg_core.lora import load_adapter
+    from oncoseg_core.adapters import load_adapter
 
-    return load_adapter(model, request.adapter)
+    return load_adapter(model, adapter)
 
 
-def _path_settings(request: SegmentRequest, modality: str) -> PathSettings:
+def _path_settings(request: SegmentRequest, adapter: Path | None, modality: str) -> PathSettings:
     """The path that the adapter was trained with, if there is one, and the channels asked for."""
     settings = PathSettings()
-    if request.adapter is not None:
-        from oncoseg_core.lora import read_manifest
-
-        trained_on = read_manifest(request.adapter).paths
+    if adapter is not None:
+        trained_on = read_manifest(adapter).paths
         if modality not in trained_on:
             raise UsageError(
-                f"{request.adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
+                f"{adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
             )
         settings = trained_on[modality]
     if request.channels is not None:

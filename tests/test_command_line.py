@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -18,7 +19,7 @@ from oncoseg_core.interfaces import Progress
 from oncoseg_core.records import DatasetSpec
 from oncoseg_core.registry import load_plugins
 
-HEAVY = ("torch", "monai", "SimpleITK", "pydicom", "timm", "peft", "matplotlib", "scipy")
+HEAVY = ("torch", "monai", "SimpleITK", "pydicom", "timm", "peft", "matplotlib", "scipy", "huggingface_hub")
 
 
 def oncoseg(*arguments, program="oncoseg_core.cli", environment=(), **options):
@@ -56,7 +57,9 @@ def samples():
         "import sys; sys.argv=['oncoseg','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['oncoseg','plugins']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','chain','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','segment','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','adapters','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','train','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
     ],
 )
@@ -190,6 +193,42 @@ def test_segment_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, co
     arguments = [names.get(argument, argument) for argument in arguments]
     failed(oncoseg("segment", *arguments, cwd=tmp_path), code, *(names.get(part, part) for part in parts))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pulled_adapter_is_used_by_its_alias_and_one_for_other_weights_refused(samples, tmp_path):
+    """The adapter is one that changes nothing, so the mask is that of the model without it."""
+    program = (
+        "import sys; from pathlib import Path; from oncoseg_core.adapter_store import Origin;"
+        "from oncoseg_core.adapters import save_adapter; from oncoseg_core.lora import adapt;"
+        "from oncoseg_core.path_settings import PathSettings; from oncoseg_core.records import ModelSpec;"
+        "from oncoseg_core.registry import load_plugins;"
+        "origin = Origin(repository='lab/lungs', subfolder='liver', revision='0' * 40, alias='liver');"
+        "model = adapt(load_plugins().build(ModelSpec, 'litemedsam'));"
+        "save_adapter(model, origin.folder, versions={}, paths={'ct': PathSettings()});"
+        "(origin.folder / 'pulled.json').write_text(origin.model_dump_json());"
+        "print(origin.folder)"
+    )
+    away = {"ONCOSEG_CACHE": str(tmp_path / "cache"), "ONCOSEG_ADAPTERS_REPO": ""}
+    made = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ, **away}
+    )
+    segment = ("segment", samples / "lung1_image.nrrd", *BOX, "--slice", "1")
+    masks = []
+    for name in (None, "liver"):
+        adapter = () if name is None else ("--adapter", name)
+        mask = tmp_path / f"{len(masks)}.nrrd"
+        done = oncoseg(*segment, "-o", mask, *adapter, cwd=tmp_path, environment=away)
+        assert done.returncode == 0, done.stderr
+        masks.append(read_volume(mask, "label").voxels)
+    assert np.array_equal(masks[0], masks[1])
+    near = "lab/lungs/livr: no such folder, and no adapter of that name was pulled: `oncoseg adapters pull NAME`"
+    done = oncoseg(*segment, "--adapter", "lab/lungs/livr", cwd=tmp_path, environment=away)
+    failed(done, 1, near, "did you mean 'lab/lungs/liver'")
+    record = Path(made.stdout.strip()) / "oncoseg.json"
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "base_weights_sha256": "0" * 64}))
+    done = oncoseg(*segment, "--adapter", "liver", cwd=tmp_path, environment=away)
+    failed(done, 1, f"was trained on base weights {'0' * 64}, the model has {content['base_weights_sha256']}")
 
 
 @pytest.mark.parametrize("arguments", [["segmnt"], ["plugins", "--foo"]])

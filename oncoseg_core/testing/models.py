@@ -11,7 +11,7 @@ from torch import nn
 
 from oncoseg_core.errors import PromptError
 from oncoseg_core.interfaces import Decoded, PromptableModel
-from oncoseg_core.prompts import AnyPrompt, Box, MaskPrompt, Point, Prompt, PromptKind, Text
+from oncoseg_core.prompts import AnyPrompt, Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Text
 from oncoseg_core.records import ModelSpec
 from oncoseg_core.testing.rules import refuses, require, rule
 
@@ -111,7 +111,34 @@ def _check_kind(model: PromptableModel, embedding: Any, alone: list[Any], kind: 
         for index in range(2):
             _require_alike(_decode(model, alone[0], [prompts[index]]), _part(shared, index))
     with rule("the prompt matters: another one gives another mask", example):
-        require(not torch.equal(shared.logits[0], shared.logits[1]), "the same logits for both")
+        # Two things that are not there look alike, but the model need not be equally sure of it.
+        absent = shared.presence is not None and not bool((shared.logits > 0).any())
+        same = torch.equal(shared.scores, shared.scores.flip(0)) if absent else True
+        require(not (same and torch.equal(shared.logits[0], shared.logits[1])), "the same logits for both")
+    _check_told(shared, example)
+
+
+def _check_told(decoded: Decoded, example: str) -> None:
+    """What a model tells besides masks and scores, if it does."""
+    if decoded.presence is not None:
+        with rule("presence is a probability for each prompt (n,), or NaN", example):
+            require(tuple(decoded.presence.shape) == (2,), f"presence {tuple(decoded.presence.shape)}")
+            told = decoded.presence[~decoded.presence.isnan()]
+            require(bool(((told >= 0) & (told <= 1)).all()), f"presence {decoded.presence.tolist()}")
+    if decoded.instances is not None:
+        with rule("instances are one entry per prompt: logits (k, h, h) and scores (k,), best first", example):
+            require(len(decoded.instances) == 2, f"{len(decoded.instances)} entries for two prompts")
+            for one in decoded.instances:
+                expected = (len(one.scores), *decoded.logits.shape[1:])
+                require(
+                    one.scores.ndim == 1 and tuple(one.logits.shape) == expected, f"logits {tuple(one.logits.shape)}"
+                )
+                require(
+                    torch.equal(one.scores, one.scores.sort(descending=True).values), f"scores {one.scores.tolist()}"
+                )
+        with rule("no logit is positive where the model found nothing", example):
+            for logits, one in zip(decoded.logits, decoded.instances, strict=True):
+                require(len(one.scores) > 0 or not bool((logits > 0).any()), "no instance, but a mask")
 
 
 def _check_gradient(model: PromptableModel, network: nn.Module) -> None:
@@ -152,6 +179,8 @@ def _prompts(spec: ModelSpec, kind: PromptKind | str) -> list[Prompt]:
         hints = [Point(2 * unit, 2 * unit), Point(6 * unit, 5 * unit)]
     elif kind == "text":
         hints = [Text("liver tumour"), Text("left lung")]
+    elif kind == "exemplar":
+        hints = [Exemplar(unit, unit, 3 * unit, 3 * unit), Exemplar(5 * unit, 4 * unit, 7 * unit, 7 * unit)]
     else:
         masks = np.zeros((2, spec.input_size, spec.input_size), dtype=bool)
         masks[0, : spec.input_size // 4, : spec.input_size // 4] = True

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from oncoseg_core.errors import PromptError
-from oncoseg_core.interfaces import Decoded, PromptableModel
+from oncoseg_core.interfaces import Decoded, Instances, PromptableModel
 from oncoseg_core.prompts import Box, Point, Prompt
 from oncoseg_core.records import LoraSpec, ModelSpec
 from oncoseg_core.testing.broken.examples import BrokenExamples
@@ -101,6 +101,38 @@ class AcrossThePrompts(Tiny):
 class Blind(Tiny):
     def where(self, prompt: Prompt) -> torch.Tensor:
         return super().where(prompt) * 0
+
+
+@EXAMPLES.breaks("the prompt matters")
+class BlindAndDenying(Tiny):
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        logits = super().decode(embedding, prompts).logits * 0 - 1
+        never = logits[:, 0, 0].sigmoid()
+        return Decoded(logits, never, presence=never)
+
+
+@EXAMPLES.breaks("presence is a probability")
+class PresenceAsLogit(Tiny):
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        decoded = super().decode(embedding, prompts)
+        return decoded._replace(presence=decoded.scores - 2)
+
+
+@EXAMPLES.breaks("instances are one entry per prompt")
+class WorstInstanceFirst(Tiny):
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        decoded = super().decode(embedding, prompts)
+        two = tuple(Instances(one.expand(2, -1, -1), torch.tensor([0.1, 0.9])) for one in decoded.logits)
+        return decoded._replace(instances=two)
+
+
+@EXAMPLES.breaks("no logit is positive where the model found nothing")
+class MaskOfNothing(Tiny):
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        decoded = super().decode(embedding, prompts)
+        logits = decoded.logits.abs() + 1
+        nothing = Instances(logits[:0], decoded.scores[:0])
+        return decoded._replace(logits=logits, instances=(nothing,) * len(prompts))
 
 
 @EXAMPLES.breaks("refused with PromptError")

@@ -8,14 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from oncoseg_core.adapters import load_adapter, save_adapter
 from oncoseg_core.fingerprint import weights_fingerprint
-from oncoseg_core.lora import (
-    adapt,
-    load_adapter,
-    save_adapter,
-    set_training_mode,
-    trainable_parameters,
-)
+from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.path_settings import PathSettings
 from oncoseg_core.prompts import Box

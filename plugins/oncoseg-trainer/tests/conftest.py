@@ -3,14 +3,22 @@
 The scans are the real samples, or, where a test needs datasets of a certain make, generated ones that the plugin serves.
 """
 
+import functools
 import json
+import multiprocessing
 import os
+import socket
 import sys
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 import yaml
+
+# A tiny model gains nothing from threads, and they wait for each other wherever the machine has other things to do.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 TINY_PLUGIN = """
 from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Overlap, Target, hookimpl
@@ -21,9 +29,16 @@ SPEC = ModelSpec(
 )
 
 
+BRANCHES = SPEC.model_copy(update={
+    "name": "tiny-branches", "factory": "oncoseg_tiny_model:Branches",
+    "lora": LoraSpec(targets=("qkv",), policies={"lora+head": ("head", "wide", "never")}),
+})
+
+
 @hookimpl
 def oncoseg_models():
     yield SPEC
+    yield BRANCHES
 
 
 def dataset(name, annotation="mask", overlaps=()):
@@ -39,6 +54,7 @@ def oncoseg_datasets():
     yield dataset("toy-a", overlaps=(Overlap(dataset="toy-c", certain=True, how="declared in the test"),))
     yield dataset("toy-b", overlaps=(Overlap(dataset="toy-c", certain=False, how="suspected in the test"),))
     yield dataset("toy-c")
+    yield dataset("toy-d")
     yield dataset("toy-boxes", annotation="boxes")
 """
 
@@ -98,6 +114,46 @@ class Tiny(nn.Module, PromptableModel):
         logits = nn.functional.interpolate(self.head(seen), size=(64, 64), mode="bilinear")[:, 0]
         return Decoded(logits, torch.sigmoid(logits.amax(dim=(1, 2))))
 
+
+class Branches(Tiny):
+    """With a part for wide boxes only, and one that nothing uses."""
+
+    def __init__(self, settings=None):
+        super().__init__(settings)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            self.wide, self.never = nn.Conv2d(16, 1, 1), nn.Linear(2, 2)
+
+    def decode(self, embedding, prompts):
+        logits, scores = super().decode(embedding, prompts)[:2]
+        wide = [i for i, (box,) in enumerate(prompts) if box.x1 - box.x0 > box.y1 - box.y0]
+        if wide:
+            more = nn.functional.interpolate(self.wide(embedding.expand(len(prompts), -1, -1, -1)[wide]), size=(64, 64))
+            logits = logits.index_add(0, torch.tensor(wide), more[:, 0])
+        return Decoded(logits, scores)
+'''
+
+TINY_PROCESSES = '''
+import os
+
+import torch
+from oncoseg_core.errors import OncoSegError
+from oncoseg_core.registry import load_plugins
+from oncoseg_trainer.run import train
+from oncoseg_trainer.settings import load_settings
+
+
+def run_rank(rank, world, port, config, overrides, resume, results):
+    """What torchrun would start: a process of a run. Its error, or None, goes to ``results``."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    error = None
+    try:
+        train(load_settings(config, overrides), load_plugins(), resume=resume)
+    except OncoSegError as raised:
+        error = str(raised)
+    results.put((rank, error))
 '''
 
 
@@ -108,6 +164,7 @@ def tiny_plugin(tmp_path_factory):
     (folder / "oncoseg_tiny.py").write_text(TINY_PLUGIN)
     (folder / "oncoseg_tiny_model.py").write_text(TINY_MODEL)
     (folder / "oncoseg_tiny_data.py").write_text(TINY_DATA)
+    (folder / "oncoseg_tiny_processes.py").write_text(TINY_PROCESSES)
     info = folder / "oncoseg_tiny-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-tiny\nVersion: 1.0\n")
@@ -117,12 +174,44 @@ def tiny_plugin(tmp_path_factory):
     os.environ["PYTHONPATH"] = str(folder) if before is None else f"{folder}{os.pathsep}{before}"
     yield folder
     sys.path.remove(str(folder))
-    for name in ("oncoseg_tiny", "oncoseg_tiny_model", "oncoseg_tiny_data"):
+    for name in ("oncoseg_tiny", "oncoseg_tiny_model", "oncoseg_tiny_data", "oncoseg_tiny_processes"):
         sys.modules.pop(name, None)
     if before is None:
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture(scope="module")
+def start_processes(tiny_plugin):
+    """Run a configuration on several gloo processes; the error of each, or None.
+
+    They are forked from a server that has imported everything already: torchrun takes ten seconds to start them.
+    """
+    from oncoseg_tiny_processes import run_rank
+
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["oncoseg_trainer.run"])
+
+    def start(world, config, *overrides, resume=False):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        results = context.SimpleQueue()
+        arguments = (world, port, str(config), list(overrides), resume, results)
+        processes = [context.Process(target=run_rank, args=(rank, *arguments)) for rank in range(world)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(240)
+        alive = [process for process in processes if process.is_alive()]
+        for process in alive:
+            process.kill()
+        assert not alive, "the processes hang"
+        assert [process.exitcode for process in processes] == [0] * world
+        return [error for _, error in sorted(results.get() for _ in processes)]
+
+    return start
 
 
 @pytest.fixture
@@ -147,12 +236,12 @@ def tiny_config(tmp_path, tiny_plugin):
     return write
 
 
-@pytest.fixture
-def toy(tmp_path):
+@pytest.fixture(scope="session")
+def write_toy():
     """Write a generated dataset: noise of 7 slices, with a tumour and its core on the given slices of each case."""
 
-    def write(name, cases, first_seed=0):
-        root = tmp_path / name
+    def write(parent, name, cases, first_seed=0):
+        root = parent / name
         root.mkdir()
         rows = []
         for number, case in enumerate(cases):
@@ -174,6 +263,12 @@ def toy(tmp_path):
         return root
 
     return write
+
+
+@pytest.fixture
+def toy(tmp_path, write_toy):
+    """The same, in the test's own folder."""
+    return functools.partial(write_toy, tmp_path)
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import time
 
 import pytest
 import torch
+import yaml
 
+from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
-from oncoseg_core.lora import read_trained_on
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.processes import Processes
@@ -21,6 +22,8 @@ from oncoseg_trainer.settings import load_settings
 from oncoseg_trainer.terminal import Terminal
 
 SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01, "checkpoint_every": 3, "score_every_epoch": False}
+
+NOTHING_SCORED = {"mean": None, "std": None, "n_cases": 0}
 
 UNCHANGED = ["augmentation={}"]
 """Where MONAI, which takes seconds to import, adds nothing to a test."""
@@ -31,7 +34,7 @@ def run(path, *overrides, **options):
 
 
 def weights(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["trainable"]
+    return torch.load(*(folder / "checkpoints").glob("step-*.pt"), weights_only=True)["trainable"]
 
 
 def train_rows(folder):
@@ -64,6 +67,36 @@ def mixed(toy, toy_config):
     )
 
 
+def tells_what_the_summary_tells(adapter, summary):
+    manifest = read_manifest(adapter)
+    assert manifest.splits.sha256 == summary["split"]["frozen_sha256"]
+    assert manifest.splits.how == "made"
+    sides = [(s.dataset, s.side, s.used_for, s.n_cases, s.n_patients) for s in manifest.splits.sides]
+    assert sides == [
+        (name, side, use, n, n)
+        for name in ("toy-a", "toy-b")
+        for side, use, n in (("train", "training", 4), ("test", "scoring", 1))
+    ]
+    assert (manifest.leakage.n_certain, manifest.leakage.n_suspected) == (0, 0)
+    scored = {(row["dataset"], row["target"]) for row in summary["adapted"]["cases"]}
+    assert {(row.dataset, row.target) for row in manifest.metrics} == scored
+    for row in manifest.metrics:
+        for part, summarised in (("zero_shot", row.before), ("adapted", row.after)):
+            values = [
+                case[row.metric]
+                for case in summary[part]["cases"]
+                if (case["dataset"], case["target"]) == (row.dataset, row.target)
+            ]
+            assert summarised.mean == pytest.approx(sum(values) / len(values))
+            assert summarised.n_cases == row.n_cases == len(values)
+        assert (row.split, row.prompt) == ("test", "box")
+    everything = (adapter / "README.md").read_text() + (adapter / "oncoseg.json").read_text()
+    cases = [case.split("/")[1] for case in summary["split"]["train_cases"]]
+    cases += [row["case"] for row in summary["adapted"]["cases"]]
+    assert [case for case in cases if case in everything] == []
+    assert str(adapter.parent.parent) not in everything
+
+
 def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     whole = run(mixed, f"output={tmp_path / 'whole'}")
     summary = whole.summary
@@ -75,6 +108,7 @@ def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     assert summary["training"]["steps"] == 12
     assert summary["sampling"] == {
         "mode": "foreground", "foreground_share": 0.8, "temperature": 2.0, "samples_per_epoch": 11,
+        "shares": {},
     }  # fmt: skip
     assert summary["augmentation"]["elastic_px"] == 2
     frozen = json.loads((whole.folder / "split.json").read_text())
@@ -85,6 +119,7 @@ def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     seen = read_trained_on(whole.folder / "adapter")
     assert seen.datasets == ("toy-a", "toy-b")
     assert len(seen.hashes) == 8
+    tells_what_the_summary_tells(whole.folder / "adapter", summary)
     page = (whole.folder / "report.html").read_text()
     assert "11 slices an epoch (80% drawn with the target, the others any) of 8 cases" in page
 
@@ -160,6 +195,18 @@ def test_a_component_that_cannot_be_sent_to_a_worker_is_told(mixed, tmp_path):
         built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_that_nobody_foresaw_is_told_with_its_case(mixed, tmp_path, workers):
+    built = started(mixed, tmp_path, f"training.workers={workers}")
+    built.train_generator.settings = None
+    with pytest.raises(
+        PluginError, match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: AttributeError"
+    ) as told:
+        built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
+    if workers:
+        assert "oncoseg_prompts" in told.value.__notes__[0]  # the worker's own traceback, for --debug
+
+
 def test_a_worker_that_dies_is_told(mixed, tmp_path):
     built = started(mixed, tmp_path, "training.workers=1", "training.epochs=50")
 
@@ -168,7 +215,7 @@ def test_a_worker_that_dies_is_told(mixed, tmp_path):
             child.kill()
         return False
 
-    with pytest.raises(RunError, match="a data worker died"):
+    with pytest.raises(RunError, match=r"a data worker died \(number 0 by SIGKILL, as the system does when memory"):
         built.execute(tmp_path / "run", resume=False, should_stop=kill)
 
 
@@ -247,3 +294,26 @@ def test_a_held_out_case_without_a_target_is_scored_for_the_others_only(toy, toy
     assert scored == [("toy-a-1", "tumour"), ("toy-a-1", "core"), ("toy-a-2", "tumour")]
     assert outcome.summary["split"]["not_scored"] == ["toy-a-3"]
     assert "1 held-out cases hold none of their targets" in (outcome.folder / "report.html").read_text()
+
+
+def test_a_replayed_dataset_is_trained_on_at_its_share_and_not_scored(mixed, tmp_path):
+    config = yaml.safe_load(mixed.read_text())
+    config["data"]["datasets"][0]["replayed"] = True
+    config["sampling"] = {"mode": "foreground", "shares": {"toy-a": 0.25}}
+    mixed.write_text(yaml.safe_dump(config))
+    built = started(mixed, tmp_path)
+    assert [(each.name, len(each.train), len(each.scored)) for each in built.chosen.datasets] == [
+        ("toy-a", 4, 0), ("toy-b", 4, 1),
+    ]  # fmt: skip
+    assert {row.dataset for row in built.chosen.scored_rows()} == {"toy-b"}
+    assert built.sampler.probabilities == pytest.approx([0.25, 0.75])
+
+
+def test_a_run_on_weak_annotations_alone_has_nothing_to_score(toy, toy_config):
+    root = toy("toy-boxes", [{"split": "train"}, {"split": "test"}])
+    data = {"dataset": "toy-boxes", "root": str(root), "weak": {"toy-boxes": {"weight": 1.0}}}
+    outcome = run(toy_config(data, training=SHORT))
+    assert outcome.summary["adapted"] == {"cases": [], "mean": {"dice": NOTHING_SCORED, "iou": NOTHING_SCORED}}
+    assert outcome.summary["training"]["steps"] == 4
+    Terminal().scores(outcome.summary)
+    assert "1 that were held out are not scored" in (outcome.folder / "report.html").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -146,7 +146,7 @@ class DatasetLookup:
 
 @dataclass(frozen=True, eq=False)
 class ChosenDataset:
-    """One dataset's part in a run: its cases on both sides, and how weakly annotated ones count.
+    """One dataset's part in a run: its cases on each side, and how weakly annotated ones count.
 
     ``n_weak`` are the weakly annotated cases trained on, ``n_not_scored`` those that were held out, and are not scored.
     """
@@ -154,6 +154,7 @@ class ChosenDataset:
     dataset: OpenDataset
     train: list[Row]
     scored: list[Row]
+    validation: list[Row] = field(default_factory=list)
     weak: WeakChoice | None = None
     n_weak: int = 0
     n_not_scored: int = 0
@@ -185,8 +186,8 @@ class ChosenCases:
 
     @property
     def modalities(self) -> list[str]:
-        """Those of the cases on both sides, sorted."""
-        return sorted({row.modality for row in (*self.train_rows(), *self.scored_rows())})
+        """Those of the cases on all sides, sorted."""
+        return sorted({row.modality for row in (*self.train_rows(), *self.scored_rows(), *self.validation_rows())})
 
     def train_rows(self) -> Iterator[Row]:
         """All cases trained on."""
@@ -196,13 +197,19 @@ class ChosenCases:
         """All cases held out to be scored."""
         return (row for chosen in self.datasets for row in chosen.scored)
 
+    def validation_rows(self) -> Iterator[Row]:
+        """All cases scored after each epoch; none where the run has no validation side."""
+        return (row for chosen in self.datasets for row in chosen.validation)
+
     @property
     def hash(self) -> str:
         """SHA-256 of which case, patient and targets are used on which side."""
         sides = [
             sorted((row.dataset, row.case_id, row.patient_id, *sorted(row.targets)) for row in side)
-            for side in (self.train_rows(), self.scored_rows())
+            for side in (self.train_rows(), self.scored_rows(), self.validation_rows())
         ]
+        if not sides[-1]:
+            del sides[-1]  # a run without validation has the hash that it always had
         return hashlib.sha256(json.dumps(sides).encode()).hexdigest()
 
 
@@ -214,14 +221,21 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
         DataError: a wanted target is in no case, a side is left without a case, or the split does not fit.
     """
     sides: dict[str, Side] = {"train": settings.train_split, "score": settings.score_split}
+    if settings.validation_split is not None:
+        sides["validation"] = settings.validation_split
     whole = {each.spec.name: sides[each.choice.side] for each in opened if each.choice.side is not None}
     rows = {each.spec.name: _labelled(each) for each in opened}
     split = split_cases([row for own in rows.values() for row in own], settings.split, whole)
     _refuse_unknown_weak(settings.weak, rows)
     datasets = [_choose(each, rows[each.spec.name], split, settings) for each in opened]
     chosen = ChosenCases(datasets, split)
-    for side, found in ((settings.train_split, chosen.train_rows()), (settings.score_split, chosen.scored_rows())):
-        if next(found, None) is None:
+    for side, found in (
+        (settings.train_split, chosen.train_rows()),
+        (settings.score_split, chosen.scored_rows()),
+        (settings.validation_split, chosen.validation_rows()),
+    ):
+        only_weak = side != settings.train_split and any(each.n_not_scored for each in datasets)
+        if side is not None and next(found, None) is None and not only_weak:
             targets = sorted({target for own in rows.values() for row in own for target in row.targets})
             raise DataError(
                 f"no labelled case is in the split {side!r} with the targets {', '.join(targets)}{_advice(settings)}"
@@ -245,24 +259,29 @@ def _labelled(opened: OpenDataset) -> list[Row]:
 
 
 def _choose(opened: OpenDataset, rows: Sequence[Row], split: FrozenSplit, settings: DataSettings) -> ChosenDataset:
-    train = [row for row in rows if row.targets and split.side_of(row) == settings.train_split]
-    scored = [row for row in rows if row.targets and split.side_of(row) == settings.score_split]
+    train, scored, validation = (
+        [row for row in rows if row.targets and split.side_of(row) == side]
+        for side in (settings.train_split, settings.score_split, settings.validation_split)
+    )
+    if opened.choice.replayed:
+        scored, validation = [], []
     weak = settings.weak.get(opened.spec.name)
-    weakly = [row for row in (*train, *scored) if row.annotation in WEAK]
+    weakly = [row for row in (*train, *scored, *validation) if row.annotation in WEAK]
     if weakly and weak is None:
         raise ConfigError(
             f"dataset {opened.spec.name!r}: case {weakly[0].case_id!r} is annotated with {weakly[0].annotation}, not "
             f"with masks ({len(weakly)} such cases). To train on them all the same, say how much they count, such as "
             f"data.weak.{opened.spec.name}: {{shape: box, weight: 0.3}}"
         )
-    strict = [row for row in scored if row.annotation not in WEAK]
+    strict, strict_validation = ([row for row in side if row.annotation not in WEAK] for side in (scored, validation))
     return ChosenDataset(
         opened,
         train,
         strict,
+        strict_validation,
         weak,
         sum(row.annotation in WEAK for row in train),
-        len(scored) - len(strict),
+        len(scored) + len(validation) - len(strict) - len(strict_validation),
     )
 
 

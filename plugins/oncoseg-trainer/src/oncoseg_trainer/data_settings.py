@@ -19,7 +19,8 @@ class DatasetChoice(Settings):
 
     ``root`` is its folder; without it the dataset is fetched, where that can be done. ``prepared`` is a prepared store
     instead, which knows its root and its adapter's settings. ``targets`` chooses among the dataset's targets; all of
-    them when empty. ``side`` takes all labelled cases for one purpose, whatever ``data.split`` says.
+    them when empty. ``side`` takes all labelled cases for one purpose, whatever ``data.split`` says. Of a ``replayed``
+    dataset the cases to train on are used, and none is scored.
     """
 
     dataset: Name
@@ -27,7 +28,8 @@ class DatasetChoice(Settings):
     prepared: Path | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     targets: tuple[str, ...] = ()
-    side: Literal["train", "score"] | None = None
+    side: Literal["train", "validation", "score"] | None = None
+    replayed: bool = False
 
     @model_validator(mode="after")
     def _prepared_knows_the_rest(self) -> DatasetChoice:
@@ -51,8 +53,10 @@ class DataSettings(Settings):
     """Which cases are trained on and scored.
 
     Either one dataset, by the keys of :class:`DatasetChoice`, or several as ``datasets``. ``train_split`` and
-    ``score_split`` are the sides of the ``split`` that are used. ``weak`` allows, by dataset, training on annotations
-    that are no masks. ``allow_leakage`` lets a run go on that scores what it was trained on, and marks its results.
+    ``score_split`` are the sides of the ``split`` that are used; the scores before and after are taken on the latter.
+    ``validation_split`` is a third, scored after each epoch, for what is decided by scores. ``weak`` allows, by
+    dataset, training on annotations that are no masks. ``allow_leakage`` lets a run go on that scores what it was
+    trained on, and marks its results.
     """
 
     dataset: Name | None = None
@@ -63,6 +67,7 @@ class DataSettings(Settings):
     datasets: tuple[DatasetChoice, ...] = ()
     train_split: Split = "train"
     score_split: Split = "test"
+    validation_split: Split | None = None
     split: SplitSettings = OfficialSplit()
     weak: dict[Name, WeakChoice] = Field(default_factory=dict)
     allow_leakage: bool = False
@@ -93,6 +98,10 @@ class DataSettings(Settings):
             raise ValueError("a dataset is named twice in datasets")
         if self.train_split == self.score_split:
             raise ValueError("train_split and score_split are the same side")
+        if self.validation_split in (self.train_split, self.score_split):
+            raise ValueError("validation_split is a side of its own: not that of train_split or score_split")
+        if self.validation_split is None and any(choice.side == "validation" for choice in self.datasets):
+            raise ValueError("side: validation needs a validation_split")
         if isinstance(self.split, FileSplit) and any(choice.side for choice in self.datasets):
             raise ValueError("a frozen split says the side of every case: leave side out of datasets")
         return self
@@ -108,13 +117,15 @@ class ForegroundSampling(Settings):
     """Slices drawn at random, with replacement (:class:`oncoseg_trainer.sampling.ForegroundSampler` has the law).
 
     ``foreground_share`` of the samples are slices with the target, the others any slice of the case. Several datasets
-    are mixed in proportion to their labelled slices to the power of 1 / ``temperature``. ``samples_per_epoch`` is by
-    default the number of labelled slices.
+    are mixed in proportion to their labelled slices to the power of 1 / ``temperature``, but for those whose part of
+    the samples ``shares`` says. ``samples_per_epoch`` is by default as many as let the datasets without a share come to
+    their number of labelled slices (all datasets, where each has a share).
     """
 
     mode: Literal["foreground"]
     foreground_share: Share = 0.8
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    shares: dict[Name, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
 
 

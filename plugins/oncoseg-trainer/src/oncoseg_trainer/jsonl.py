@@ -22,14 +22,14 @@ class JsonlTracker(Tracker):
         kept = []
         if resumed_step is not None and path.exists():
             kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
-        # Scores of the last step may have been written before the process died, and will come again.
-        self._last_scores = [_scored(row) for row in kept if row["event"] == "score" and row["step"] == resumed_step]
+        # Scores and warnings of the last step may have been written before the process died, and will come again.
+        self._last = [_identity(row) for row in kept if row["event"] != "train" and row["step"] == resumed_step]
         atomic_write(path, "".join(json.dumps(row) + "\n" for row in kept))
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line."""
         path = self.run_directory / METRICS_FILE
-        if values["event"] == "score" and _scored({"step": step, **values}) in self._last_scores:
+        if values["event"] != "train" and _identity({"step": step, **values}) in self._last:
             return
         try:
             with path.open("a", encoding="utf-8") as stream:
@@ -38,8 +38,8 @@ class JsonlTracker(Tracker):
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _scored(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (row["step"], row.get("dataset"), row["case"], row["target"])
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in ("step", "event", "dataset", "case", "target", "message"))
 
 
 def read_metrics(path: Any) -> list[dict[str, Any]]:

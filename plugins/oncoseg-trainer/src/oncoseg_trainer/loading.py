@@ -5,17 +5,21 @@ from __future__ import annotations
 import pickle
 import signal
 import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Self, TypeVar
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from oncoseg_core.errors import OncoSegError, PluginError, RunError
+from oncoseg_core.prompts import Prompt
 from oncoseg_trainer.data import Sample, SampleMaker
+from oncoseg_trainer.interruption import STOP_SIGNALS
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.sampling import Draw, Sampler
 
@@ -27,10 +31,27 @@ Request = tuple[int, list[Draw]]
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A micro-batch; ``number`` is that of its first sample within the epoch's sampler."""
+    """A micro-batch, put together where it was made.
+
+    ``number`` is that of its first sample within the epoch's sampler; ``pixels`` ``(n, 3, size, size)``, ``target``
+    ``(n, size, size)``, and of each sample the prompt, the modality and weight, and the name.
+    """
 
     number: int
-    samples: list[Sample]
+    pixels: torch.Tensor
+    prompts: list[Prompt]
+    target: torch.Tensor
+    kinds: list[tuple[str, float]]
+    names: list[str]
+
+    def pin_memory(self) -> Batch:
+        """The same in page-locked memory, from which a GPU fetches while the CPU goes on; torch's loader asks."""
+        return replace(self, pixels=self.pixels.pin_memory(), target=self.target.pin_memory())
+
+    def on(self, device: torch.device) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[tuple[str, float]]]:
+        """What the model and its loss take, on a device."""
+        pixels, target = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.target))
+        return pixels, self.prompts, target, self.kinds
 
 
 class BatchStream:
@@ -45,15 +66,19 @@ class BatchStream:
         plan: says which of them are this process's.
         steps: from and to, in optimizer steps.
         workers: how many processes.
+        pinned: whether the workers' batches come in page-locked memory, for a GPU.
 
     Attributes:
         waited: seconds that were spent waiting for batches.
     """
 
-    def __init__(self, maker: SampleMaker, sampler: Sampler, plan: Plan, steps: range, workers: int) -> None:
+    def __init__(
+        self, maker: SampleMaker, sampler: Sampler, plan: Plan, steps: range, workers: int, *, pinned: bool = False
+    ) -> None:
         self._maker = maker
         self._requests = _Requests(sampler, plan, steps)
         self._workers = workers
+        self._pinned = pinned
         self._batches: Iterator[Batch] | None = None
         self._loading: Any = None
         self.waited = 0.0
@@ -68,16 +93,15 @@ class BatchStream:
             RunError: one of them died. The loader says so whatever the process is doing at that moment.
         """
         self._batches = None
-        died = self._loading is not None and _tells_of_a_death(error, self._loading._workers)  # noqa: SLF001
+        workers: Sequence[BaseProcess] = [] if self._loading is None else self._loading._workers  # noqa: SLF001
+        dead = _dead(workers) if _tells_of_a_death(error, workers) else None
         if self._loading is not None:
             # Not left to the garbage collector: an error's traceback would keep the workers, and the loader's watch
             # over them, which raises wherever it likes.
             self._loading._shutdown_workers()  # noqa: SLF001
             self._loading = None
-        if died:
-            raise RunError(
-                "a data worker died (out of memory?); go on with --resume, and with fewer training.workers"
-            ) from error
+        if dead is not None:
+            raise RunError(f"a data worker died{dead}; go on with --resume, and with fewer training.workers") from error
 
     def __next__(self) -> Batch:
         """The next micro-batch.
@@ -104,6 +128,7 @@ class BatchStream:
             num_workers=self._workers,
             multiprocessing_context="spawn",
             collate_fn=_unchanged,
+            pin_memory=self._pinned,
         )
         _require_sendable(self._maker)
         with _signals_blocked():
@@ -136,11 +161,40 @@ class _InWorker(Dataset[Any]):
         try:
             return _made(self._maker, *request)
         except OncoSegError as error:
+            if error.__cause__ is not None:  # which does not travel; --debug shows it all the same
+                error.add_note("In the worker:\n" + "".join(traceback.format_exception(error.__cause__)))
             return error
 
 
 def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
-    return Batch(draws[0].number, [maker.make(draw, epoch) for draw in draws])
+    samples = [_sample(maker, draw, epoch) for draw in draws]
+    return Batch(
+        number=draws[0].number,
+        pixels=torch.stack([sample.pixels for sample in samples]),
+        prompts=[sample.prompt for sample in samples],
+        target=torch.stack([sample.target for sample in samples]),
+        kinds=[(sample.modality, sample.weight) for sample in samples],
+        names=[sample.name for sample in samples],
+    )
+
+
+def _sample(maker: SampleMaker, draw: Draw, epoch: int) -> Sample:
+    """A sample; what a component raises that is none of our own errors, is named with the sample.
+
+    Raises:
+        OncoSegError: the sample could not be made.
+    """
+    try:
+        return maker.make(draw, epoch)
+    except (OncoSegError, MemoryError):
+        raise
+    except Exception as error:
+        case = maker.sources[draw.dataset].record(draw.case)
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(
+            f"a sample of case {case.case_id!r} ({case.dataset}, {draw.target}) could not be made: {reason}; --debug "
+            "shows where"
+        ) from error
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Batch]:
@@ -164,13 +218,25 @@ def _require_sendable(maker: SampleMaker) -> None:
 
 def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
     """Whether an error is the death of a worker: torch's own word, or a broken connection to one that is gone."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker (pid")
-    if not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
+    torchs_word = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+    if not torchs_word and not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
         return False
     for worker in workers:
         worker.join(timeout=1 / len(workers))  # it may be about to go
-    return not all(worker.is_alive() for worker in workers)
+    return torchs_word or not all(worker.is_alive() for worker in workers)
+
+
+def _dead(workers: Sequence[BaseProcess]) -> str:
+    """Which workers have died, and of what, as far as the system tells."""
+    told = []
+    for number, worker in enumerate(workers):
+        code = worker.exitcode
+        if code is not None and code < 0:
+            memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
+            told.append(f"number {number} by {signal.Signals(-code).name}{memory}")
+        elif code:
+            told.append(f"number {number} with exit code {code}")
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _unchanged(value: T) -> T:
@@ -179,10 +245,9 @@ def _unchanged(value: T) -> T:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started meanwhile never see Ctrl-C and SIGTERM: the run finishes its step and ends them itself."""
+    """Processes started meanwhile never see what asks the run to stop: it finishes its step and ends them itself."""
     resource_tracker.ensure_running()  # started later, it would unblock them
-    blocked = (signal.SIGINT, signal.SIGTERM)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

@@ -21,9 +21,12 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
     return {
         "name": settings.name,
         "seed": settings.seed,
+        "phase": settings.phase,
+        "started_from": run.ancestry.told(),
         "model": {
             "name": settings.model.name,
             "weights_sha256": run.model.weights_sha256,
+            "random_weights": has_random_weights(run.model.weights_sha256),
             "policy": run.model.lora_settings.policy,
             "parameters": sum(p.numel() for p in run.model.parameters()),
             "trainable_parameters": sum(p.numel() for p in run.trainable.values()),
@@ -48,7 +51,9 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
             "train_split": settings.data.train_split,
             "score_split": settings.data.score_split,
             "n_train_cases": len(train_rows),
+            "validation_split": settings.data.validation_split,
             "n_score_cases": len(run.held_out),
+            "n_validation_cases": 0 if run.validation is None else len(run.validation),
             "train_cases": [f"{row.dataset}/{row.case_id}" if several else row.case_id for row in train_rows],
             "not_scored": run.held_out.not_scored,
         },
@@ -58,9 +63,14 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "prompt": settings.prompts.score.model_dump(mode="json"),
         "training": {
             "steps": run.state.step,
-            "epochs": settings.training.epochs,
+            "epochs": run.epochs,
             "n_samples": len(run.sampler),
             "processes": run.processes.world_size,
+            "precision": settings.training.precision,
+            "skipped_steps": run.stepper.skipped,
+            "stopped_early": run.selection.says_stop and run.state.step < run.total_steps,
+            "kept": settings.training.keep,
+            "best": _best(run),
         },
         "loading": {
             "workers": settings.training.workers,
@@ -71,13 +81,47 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "adapted": {"cases": adapted, "mean": _means(run.metrics, adapted)},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
+        "warnings": list(run.state.warnings),
         "versions": describe(run.registry),
     }
 
 
+def _best(run: Run) -> dict[str, Any] | None:
+    """The best epoch by the validation cases; None where there are none."""
+    selection = run.selection
+    if selection.best_step is None:
+        return None
+    return {
+        "epoch": selection.best_step // run.plan.steps_per_epoch,
+        "step": selection.best_step,
+        "validation_dice": selection.best,
+    }
+
+
+def has_random_weights(weights_sha256: str) -> bool:
+    """Whether a model's weights were drawn instead of read from a file."""
+    return weights_sha256.startswith("random:")
+
+
+def random_weights_words(model: str, weights_sha256: str) -> str:
+    """What is said, loudly, of a model with random weights."""
+    return (
+        f"RANDOM WEIGHTS: {model} was built with {weights_sha256} and knows nothing. "
+        "These scores mean nothing; the run only shows that everything runs."
+    )
+
+
 def cautions(summary: Mapping[str, Any]) -> list[str]:
-    """What must be said wherever the scores are shown: leakage, weak annotations, cases that are missing."""
+    """What must be said wherever the scores are shown: random weights, leakage, weak annotations, missing cases."""
     said = []
+    if summary["model"]["random_weights"]:
+        said.append(random_weights_words(summary["model"]["name"], summary["model"]["weights_sha256"]))
+    started = summary.get("started_from")
+    if started is not None:
+        said.append(
+            f"Trained on from the adapter {started['parents'][0][:12]}: the scores before are that adapter's, not the "
+            "untouched model's."
+        )
     found = summary["leakage"]["found"]
     for certain, words in (
         (True, "LEAKAGE: these scores are no test. Scored, but trained on (data.allow_leakage)"),

@@ -1,0 +1,224 @@
+"""Samples a second beside Lightning with MONAI's CacheDataset: the same model, slices, batch size, loss and optimizer.
+
+Lightning's side is what its documentation and MONAI's tutorials advise: volumes loaded, scaled and resized by MONAI's
+dictionary transforms, cached in memory by ``CacheDataset``, a box drawn around the mask at random in every step, and a
+``LightningModule`` fitted without logger, checkpoints and progress bar. Ours is the trainer's own step with its own
+loader on a prepared store, which normalises, resizes and prompts each slice anew. Both run in this process with no
+workers and take turns in blocks; each block's first step, in which Lightning sets itself up, is left out.
+
+Needs what no distribution of OncoSeg needs: ``pip install lightning``.
+
+    python benchmarks/peers/against_lightning.py --model litemedsam
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+
+from oncoseg_benchmarks.recording import record, spread
+from oncoseg_core import DatasetSpec
+from oncoseg_core.lora import set_training_mode
+from oncoseg_core.prepared.one_case import Job
+from oncoseg_core.prepared.preparing import prepare_dataset
+from oncoseg_core.prompts import Box
+from oncoseg_core.registry import load_plugins
+from oncoseg_core.torchvision_guard import ensure_torchvision_imports
+
+ensure_torchvision_imports()  # lightning imports torchmetrics, and that torchvision
+
+from lightning.pytorch import Callback, LightningModule, Trainer  # noqa: E402
+from monai.data import CacheDataset, DataLoader  # noqa: E402
+from monai.transforms import (  # noqa: E402
+    Compose,
+    EnsureChannelFirstd,
+    Lambdad,
+    LoadImaged,
+    RandomizableTransform,
+    RepeatChanneld,
+    Resized,
+    ScaleIntensityRanged,
+    ScaleIntensityRangePercentilesd,
+    SpatialPadd,
+)
+
+from oncoseg_trainer.loading import BatchStream  # noqa: E402
+from oncoseg_trainer.processes import join_processes  # noqa: E402
+from oncoseg_trainer.run import Run  # noqa: E402
+from oncoseg_trainer.settings import load_settings  # noqa: E402
+from oncoseg_trainer.terminal import Terminal  # noqa: E402
+
+BLOCK = 7
+"""Steps of a block, the first of which is not counted."""
+
+
+class RandomBox(RandomizableTransform):
+    """A box around the mask, each side moved out by 0 to 4 pixels."""
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Add it to the item."""
+        rows, columns = np.nonzero(np.asarray(item["label"][0]))
+        margin = self.R.uniform(0, 4, 4)
+        first, last = (columns.min(), rows.min()), (columns.max() + 1, rows.max() + 1)
+        box = (first[0] - margin[0], first[1] - margin[1], last[0] + margin[2], last[1] + margin[3])
+        return {**item, "box": torch.tensor(box, dtype=torch.float32)}
+
+
+def monai_dataset(run: Run, folder: Path) -> CacheDataset:
+    """The run's training slices through MONAI's transforms, cached; the files are written anew as NIfTI."""
+    size, (low, high) = run.model_spec.input_size, run.model_spec.input_range
+    items: dict[str, list[dict[str, Any]]] = {}
+    for source in run.maker.sources:
+        for number in range(len(source)):
+            read = source.case(number)
+            case = source.record(number)
+            image, label = (_as_nifti(files[0], folder) for files in (case.images, case.labels))
+            for target in case.targets:
+                for index in np.flatnonzero(read.foreground[target.name]):
+                    item = {"image": image, "label": label, "slice": int(index)}
+                    items.setdefault(case.modality, []).append({**item, "labels": sorted(target.labels)})
+    both = ("image", "label")
+    data = []
+    for modality, own in items.items():
+        scale: Any = ScaleIntensityRangePercentilesd("image", 0.5, 99.5, low, high, clip=True)
+        if modality == "ct":
+            scale = ScaleIntensityRanged("image", -1000, 1000, low, high, clip=True)
+        steps = Compose([
+            LoadImaged(both, reader="NibabelReader"),
+            EnsureChannelFirstd(both),
+            _slice,
+            scale,
+            Resized(both, size, size_mode="longest", mode=("bilinear", "nearest")),
+            SpatialPadd(both, (size, size), method="end"),
+            RepeatChanneld("image", 3),
+            Lambdad("label", lambda label: (label > 0).float()),
+            RandomBox(),
+        ])  # fmt: skip
+        data.append(CacheDataset(own, steps, cache_rate=1.0, num_workers=1, progress=False))
+    joined: Any = torch.utils.data.ConcatDataset(data)
+    return joined
+
+
+def _as_nifti(path: Path, folder: Path) -> Path:
+    written = folder / f"{path.name}.nii"
+    sitk.WriteImage(sitk.ReadImage(str(path)), str(written))
+    return written
+
+
+def _slice(item: dict[str, Any]) -> dict[str, Any]:
+    """One slice along MONAI's last axis, and on it the target's values only."""
+    image, label = (item[key][..., item["slice"]] for key in ("image", "label"))
+    wanted = torch.isin(label.as_tensor(), torch.tensor(item["labels"], dtype=label.dtype))
+    return {"image": image.as_tensor().float().transpose(1, 2), "label": wanted.float().transpose(1, 2)}
+
+
+class Adapting(LightningModule):
+    """The run's model, loss and optimizer."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self.network = run.model
+        self._run = [run]  # in a list, so that Lightning does not look into it
+
+    def on_train_start(self) -> None:
+        """As in the trainer: frozen norms stay as they are."""
+        set_training_mode(self.network)
+
+    def training_step(self, batch: dict[str, torch.Tensor], _index: int) -> torch.Tensor:
+        """The loss of a batch."""
+        prompts = [(Box(*box.tolist()),) for box in batch["box"]]
+        target = batch["label"][:, 0]
+        output = self.network.training_output(self.network.encode_image(batch["image"]), prompts, target)
+        logits = output.logits
+        if logits.shape[-2:] != target.shape[-2:]:
+            logits = torch.nn.functional.interpolate(logits[:, None], target.shape[-2:], mode="bilinear")[:, 0]
+        loss = self._run[0].losses["ct"]  # that of MR is the same
+        terms = [*loss.terms(logits, target).values(), *(value.mean() for value in output.terms.values())]
+        return torch.stack(terms).sum()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The run's."""
+        return self._run[0].optimizer
+
+
+class Clock(Callback):
+    """When each batch ended."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="litemedsam")
+    parser.add_argument("--blocks", type=int, default=4)
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", module="lightning|monai")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    registry = load_plugins()
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = registry.build(DatasetSpec, "samples")
+        store = Path(folder) / "store"
+        prepare_dataset(registry, Job("samples", store, {}, {}), adapter.fetch(lambda *_: None), workers=1)
+        settings = load_settings(
+            "quickstart", [f"model.name={arguments.model}", "training.epochs=1000", f"data.prepared={store}"]
+        )
+        with join_processes("cpu") as processes:
+            run = Run(settings, registry, processes, Terminal())
+        found = compare(run, arguments.blocks, Path(folder))
+    found |= {"model": arguments.model, "threads": torch.get_num_threads(), "lightning": version("lightning")}
+    command = f"python benchmarks/peers/{Path(__file__).name} --model {arguments.model} --blocks {arguments.blocks}"
+    print(record(f"against_lightning_{arguments.model}", command, found).read_text())
+
+
+def compare(run: Run, blocks: int, folder: Path) -> dict[str, Any]:
+    """Both in turn, a block each."""
+    loader = DataLoader(monai_dataset(run, folder), batch_size=run.plan.batch_size, shuffle=True)
+    module = Adapting(run)
+    ours, theirs = [], []
+    total = waited = 0.0
+    with BatchStream(run.maker, run.sampler, run.plan, range(blocks * BLOCK), 0) as stream:
+        for block in range(blocks):
+            for mine in (True, False) if block % 2 else (False, True):
+                if mine:
+                    set_training_mode(run.model)
+                    run.stepper.step(block * BLOCK, stream)
+                    started, before = time.perf_counter(), stream.waited
+                    for step in range(1, BLOCK):
+                        run.stepper.step(block * BLOCK + step, stream)
+                    spent = time.perf_counter() - started
+                    total, waited = total + spent, waited + stream.waited - before
+                    ours.append((BLOCK - 1) * run.plan.batch_size / spent)
+                else:
+                    clock = Clock()
+                    Trainer(
+                        accelerator="cpu", max_steps=BLOCK, logger=False, enable_checkpointing=False,
+                        enable_progress_bar=False, enable_model_summary=False, callbacks=[clock],
+                    ).fit(module, loader)  # fmt: skip
+                    theirs.append((BLOCK - 1) * run.plan.batch_size / (clock.ends[-1] - clock.ends[0]))
+    return {
+        "oncoseg_samples_per_second": spread(ours),
+        "lightning_samples_per_second": spread(theirs),
+        "ratio_of_each_block": spread([one / other for one, other in zip(ours, theirs, strict=True)]),
+        "oncoseg_data_wait_fraction": waited / total,
+        "steps_of_each": blocks * (BLOCK - 1),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Share LoRA adapters through the Hugging Face hub."""

@@ -1,0 +1,115 @@
+"""``oncoseg adapters``: what is on this machine, what comes from the hub, what goes there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oncoseg_core.adapter_store import HubName
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="LoRA adapters: list those here, pull from the Hugging Face hub, push there.\n\n"
+    "Example: oncoseg adapters pull lab/lung-adapters/v2",
+)
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TABLE_WIDTH = 160
+
+
+@app.command("list")
+def list_adapters(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FOLDER]...", help="Adapters that were not pulled, too.")
+    ] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """List the pulled adapters: model, base weights, data, mean score, size. Exits 1 when one is damaged.
+
+    Example: oncoseg adapters list runs/quickstart/adapter
+    """
+    from rich.console import Console
+
+    from oncoseg_hub.listing import rows, table
+
+    found = rows(folders or [])
+    damaged = [row for row in found if row["problem"] is not None]
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+    elif not found:
+        typer.echo("No adapter was pulled. `oncoseg adapters pull NAME` fetches one.")
+    else:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+        console.print(table(found))
+        for row in damaged:
+            console.print(f"{row['name']}: {row['problem']}", markup=False, soft_wrap=True)
+    if damaged:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pull(
+    reference: Annotated[
+        str, typer.Argument(help="OWNER/REPOSITORY, OWNER/REPOSITORY/FOLDER, or latest, breast, liver, brain.")
+    ],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; the default branch if omitted.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder for it; the user's cache if omitted.")
+    ] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Fetch an adapter, check its hashes, keep it under its name. Only data is fetched, never code.
+
+    Example: oncoseg adapters pull lab/lung-adapters/v2 --revision main
+    """
+    from oncoseg_hub.pull import pull as pull_adapter
+    from oncoseg_hub.reference import parse_reference
+    from oncoseg_hub.talking import connect
+
+    name, alias = parse_reference(reference)
+    done = pull_adapter(connect(), name, alias=alias, revision=revision, into=into)
+    if as_json:
+        told = {**done.origin.model_dump(), "folder": str(done.folder), "was_there": done.was_there}
+        typer.echo(json.dumps({**told, "model": done.manifest.model}, indent=2))
+        return
+    typer.echo(f"{done.origin.name} at {done.origin.revision[:12]}{' was there already' if done.was_there else ''}")
+    typer.echo(f"folder: {done.folder}")
+    typer.echo(f"model: {done.manifest.model}, base weights {done.manifest.base_weights_sha256}")
+    called = done.folder if into is not None else (alias or done.origin.name)
+    typer.echo(f"use it: oncoseg segment IMAGE --model {done.manifest.model} --adapter {called} --box X0,Y0,X1,Y1")
+
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="The adapter's folder, as oncoseg-train writes it.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/REPOSITORY", help="Made when there is none.")],
+    name: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="A folder in the repository, which then may hold several.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Only into a private repository.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and show, send nothing.")] = False,
+) -> None:
+    """Send an adapter to the hub: weights, manifest, the hashes of what it was trained on, and the card.
+
+    Example: oncoseg adapters push runs/lungs/adapter lab/lung-adapters --name v2 --private
+    """
+    from oncoseg_hub.push import push as push_adapter
+    from oncoseg_hub.push import to_send
+    from oncoseg_hub.reference import parse_target
+    from oncoseg_hub.talking import connect
+
+    target: HubName = parse_target(repository, name)
+    contents = to_send(folder)
+    for file, content in contents.items():
+        typer.echo(f"{len(content):>12} bytes  {file}")
+    if dry_run:
+        typer.echo(f"Nothing was sent; it would go to {target.name}.")
+        return
+    done = push_adapter(connect(), contents, target, private=private, say=typer.echo)
+    typer.echo(f"{done.name.name} at {done.revision[:12]}")
+    typer.echo(f"page: {done.url}")

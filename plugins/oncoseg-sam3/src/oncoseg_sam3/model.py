@@ -1,0 +1,229 @@
+"""SAM3 as a promptable model, at full size and at a test size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import nn
+
+from oncoseg_core.errors import PromptError, UsageError
+from oncoseg_core.interfaces import Decoded, PromptableModel, Settings, SliceTracker, TrainingOutput
+from oncoseg_core.prompts import Prompt
+from oncoseg_core.records import ModelSpec
+from oncoseg_sam3 import plugin, sizes
+from oncoseg_sam3.decoding import Candidates, answer, ground
+from oncoseg_sam3.interactive import segment_objects
+from oncoseg_sam3.phrases import Phrases
+from oncoseg_sam3.prompting import Clicks, Question, understand
+from oncoseg_sam3.tracking import Sam3SliceTracker
+from oncoseg_sam3.training import TeachingWeights, taught
+from oncoseg_sam3.weights import RANDOM, network_with_weights
+
+SCALES = ("4x", "2x", "1x")
+"""Of the feature maps: cells per patch and side, finest first."""
+
+
+class Sam3Settings(Settings):
+    """How SAM3 is built, and how it answers and learns.
+
+    ``weights``: ``hub`` (Meta's, from the Hugging Face hub), ``random:<seed>``, or the path of a local ``.pt`` or
+    ``.safetensors`` in Meta's layout. ``activation_checkpointing``: in training, compute the activations of the vision
+    trunk, the geometry encoder and the pixel decoder again instead of keeping them; those of the transformer's layers
+    are always computed again, Meta's code insists on it. ``compile``: have ``torch.compile`` make the vision trunk
+    faster; the first image then takes minutes.
+
+    ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
+    object in a box is segmented by the detector (``grounding``, the path that is trained) or by the ``interactive``
+    predictor, which an adapted model refuses; a box with a text always by the detector. ``teaching``: weights of what
+    is taught besides the masks.
+    """
+
+    weights: str = "hub"
+    activation_checkpointing: bool = True
+    compile: bool = False
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    boxes_by: Literal["grounding", "interactive"] = "grounding"
+    teaching: TeachingWeights = TeachingWeights()
+
+    @field_validator("weights")
+    @classmethod
+    def _random_has_a_seed(cls, value: str) -> str:
+        if value.startswith("random") and not RANDOM.fullmatch(value):
+            raise ValueError(f"random weights are written random:<seed>, such as random:0, found {value!r}")
+        return value
+
+
+class Sam3(nn.Module, PromptableModel):
+    """SAM3 (Carion et al., 2025, https://arxiv.org/abs/2511.16719), from Meta's package.
+
+    Raises:
+        WeightsError: the weights cannot be had, or are not those of this size.
+    """
+
+    Settings = Sam3Settings
+    spec: ModelSpec = plugin.SAM3
+    size: ClassVar[sizes.Size] = sizes.SAM3
+
+    def __init__(self, settings: Sam3Settings | None = None) -> None:
+        nn.Module.__init__(self)
+        PromptableModel.__init__(self, settings)
+        # Called as in Meta's checkpoints, so that their names are this model's names.
+        self.detector, self.weights_sha256 = network_with_weights(self.size, self.settings.weights)
+        if not self.settings.activation_checkpointing:
+            self._keep_activations()
+        if self.settings.compile:
+            self.detector.backbone.vision_backbone.trunk.compile(dynamic=False)
+        # Nothing is trained until a policy says what. Besides, torch takes another, equally right path through layers
+        # of attention whose weights are trained: an untrained adapter would differ from the model in the last digit.
+        self.requires_grad_(requires_grad=False)
+        # Meta's second set of queries, which only training has, would need a matching of its own.
+        self.detector.transformer.decoder.dac = False
+        self._phrases = Phrases(self.detector.backbone)
+        self.eval()
+
+    @property
+    def tracker(self) -> Any:
+        """SAM3's tracker, which is also its interactive predictor.
+
+        Raises:
+            PromptError: the weights have none.
+        """
+        if self.detector.inst_interactive_predictor is None:
+            raise PromptError(
+                f"{self.spec.name}: point and mask prompts, and boxes around one object, need the tracker, of which "
+                f"{self.settings.weights} has no weights (tracker.*); give a text, or use Meta's whole sam3.pt"
+            )
+        return self.detector.inst_interactive_predictor.model
+
+    def encode_image(self, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Encode ``(batch, 3, size, size)`` pixels in [-1, 1] to feature maps, batch first.
+
+        ``detector_4x``, ``_2x`` and ``_1x`` are what the detector sees, ``tracker_*`` what the tracker sees, which are
+        missing where it is; ``1x`` has one cell per patch, ``4x`` four per patch and side. The two finer ones of the
+        tracker have passed through its ``conv_s0`` and ``conv_s1``, as in Meta's processor; its ``no_mem_embed``, which
+        stands for the memory of other frames, is not added.
+
+        Raises:
+            UsageError: the pixels have another shape.
+        """
+        side = self.size.image_size
+        if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
+            raise UsageError(f"{self.spec.name} takes pixels (batch, 3, {side}, {side}), found {tuple(pixels.shape)}")
+        features = self.detector.backbone.forward_image(pixels)
+        embedding = _by_scale("detector", features["backbone_fpn"])
+        if self.detector.inst_interactive_predictor is not None:
+            fine, middle, coarse = features["sam2_backbone_out"]["backbone_fpn"]
+            mask_decoder = self.tracker.sam_mask_decoder
+            embedding |= _by_scale("tracker", [mask_decoder.conv_s0(fine), mask_decoder.conv_s1(middle), coarse])
+        return embedding
+
+    def decode(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> Decoded:
+        """Decode one mask per prompt, from one image that all share or one image each.
+
+        A text or exemplars: all objects found (``instances``) and their union. A box, with or without a text: the
+        object in it, chosen by score and overlap. Points and a mask, with or without a box: the interactive predictor.
+
+        Raises:
+            PromptError: there is no prompt, hints have no meaning together, or the adapted model cannot serve them.
+            UsageError: the embedding holds neither one image nor one per prompt.
+        """
+        asked = self._understood(embedding, prompts)
+        answers: dict[int, Decoded] = {}
+        grounded = {number: one for number, one in enumerate(asked) if isinstance(one, Question)}
+        clicked = {number: one for number, one in enumerate(asked) if isinstance(one, Clicks)}
+        if grounded:
+            questions = list(grounded.values())
+            candidates = self._candidates(_rows(embedding, list(grounded)), questions)
+            answers |= zip(grounded, answer(candidates, questions, self.settings.threshold), strict=True)
+        if clicked:
+            if self._is_adapted:
+                raise PromptError(
+                    f"{self.spec.name} with an adapter: {plugin.UNTRAINED}; give a box (by grounding) or a text"
+                )
+            found = segment_objects(self.tracker, _rows(embedding, list(clicked)), list(clicked.values()))
+            answers |= zip(clicked, found, strict=True)
+        return _together([answers[number] for number in range(len(prompts))])
+
+    def training_output(
+        self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt], targets: torch.Tensor
+    ) -> TrainingOutput:
+        """Logits of the candidates that are matched with the targets, and the terms of :mod:`oncoseg_sam3.training`.
+
+        Raises:
+            PromptError: as for :meth:`decode`, or a prompt is for the interactive predictor.
+        """
+        questions = []
+        for one in self._understood(embedding, prompts):
+            if isinstance(one, Clicks):
+                raise PromptError(
+                    f"{self.spec.name}: {plugin.UNTRAINED}; train with boxes (by grounding), texts or exemplars"
+                )
+            questions.append(one)
+        return taught(self._candidates(embedding, questions), questions, targets, self.settings.teaching)
+
+    def slice_tracker(self) -> SliceTracker | None:
+        """SAM3's own tracker; None where the weights have none, and for an adapted model, which it was not made for."""
+        if self.detector.inst_interactive_predictor is None or self._is_adapted:
+            return None
+        return Sam3SliceTracker(self, self.tracker, self.detector.backbone.vision_backbone.position_encoding)
+
+    @property
+    def _is_adapted(self) -> bool:
+        # PEFT leaves its configuration on the model that it changes.
+        return bool(getattr(self, "peft_config", None))
+
+    def _understood(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> list[Question | Clicks]:
+        if not prompts:
+            raise PromptError(f"no prompt was given: {self.spec.name} takes at least one")
+        images = len(embedding["detector_1x"])
+        if images not in {1, len(prompts)}:
+            raise UsageError(f"{images} embedded images for {len(prompts)} prompts: expected one, or one per prompt")
+        side = self.size.image_size
+        return [understand(prompt, side, self.settings.boxes_by, self.spec.name) for prompt in prompts]
+
+    def _candidates(self, embedding: dict[str, torch.Tensor], questions: Sequence[Question]) -> Candidates:
+        return ground(self.detector, self._phrases, embedding, questions)
+
+    def _keep_activations(self) -> None:
+        self.detector.backbone.vision_backbone.trunk.use_act_checkpoint = False
+        self.detector.geometry_encoder.use_act_ckpt = False
+        self.detector.segmentation_head.act_ckpt = False
+
+
+def _rows(embedding: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:
+    """The images of some of the prompts; all of it where there is one image, or they are all there is."""
+    images = len(embedding["detector_1x"])
+    if images in {1, len(rows)}:
+        return embedding
+    return {name: level[rows] for name, level in embedding.items()}
+
+
+def _together(answers: Sequence[Decoded]) -> Decoded:
+    """Answers of single prompts as one; instances stay one entry per prompt."""
+    return Decoded(
+        logits=torch.cat([one.logits for one in answers]),
+        scores=torch.cat([one.scores for one in answers]),
+        presence=torch.cat([one.presence for one in answers if one.presence is not None]),
+        instances=tuple(instances for one in answers for instances in one.instances or ()),
+    )
+
+
+def _by_scale(name: str, levels: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{name}_{scale}": level for scale, level in zip(SCALES, levels, strict=True)}
+
+
+class Sam3TinySettings(Sam3Settings):
+    """As for SAM3, with random weights unless a file is given."""
+
+    weights: str = "random:0"
+
+
+class Sam3Tiny(Sam3):
+    """SAM3's code at a test size."""
+
+    Settings = Sam3TinySettings
+    spec = plugin.SAM3_TINY
+    size = sizes.TINY

@@ -1,0 +1,56 @@
+"""What this distribution provides. Light: torch and sam3 are loaded when a model is built."""
+
+from collections.abc import Iterator
+
+from oncoseg_core import LoraSpec, ModelSpec, hookimpl
+
+UNTRAINED = (
+    "points, masks and the interactive predictor's boxes see the image through the trunk that adapters change, and no "
+    "policy trains the predictor with it"
+)
+
+LORA = LoraSpec(
+    targets=("qkv", "proj"),
+    policies={
+        "lora+detector": (
+            *(f"detector.backbone.vision_backbone.convs.{level}" for level in range(4)),
+            "detector.geometry_encoder",
+            "detector.transformer",
+            "detector.segmentation_head",
+            "detector.dot_prod_scoring",
+        ),
+        "lora": (),
+    },
+    untrained={"point": UNTRAINED, "mask": UNTRAINED},
+)
+
+SAM3 = ModelSpec(
+    name="sam3",
+    factory="oncoseg_sam3.model:Sam3",
+    summary="SAM3, 860 M parameters, 1008 x 1008 input: text, box, point and mask prompts; made for a GPU",
+    prompt_kinds=("box", "text", "exemplar", "point", "mask"),
+    input_size=1008,
+    mask_size=288,
+    input_range=(-1.0, 1.0),
+    lora=LORA,
+    weights="sam3.pt of facebook/sam3 on the Hugging Face hub, SAM License, behind Meta's form; or a local file",
+)
+
+SAM3_TINY = ModelSpec(
+    name="sam3-tiny",
+    factory="oncoseg_sam3.model:Sam3Tiny",
+    summary="SAM3's code at a test size, 224 x 224 input: for tests and for trying a configuration on a laptop",
+    prompt_kinds=SAM3.prompt_kinds,
+    input_size=224,
+    mask_size=64,
+    input_range=SAM3.input_range,
+    lora=LORA,
+    weights="random: it knows nothing; no file is read unless one is given",
+)
+
+
+@hookimpl
+def oncoseg_models() -> Iterator[ModelSpec]:
+    """SAM3 in its two sizes."""
+    yield SAM3
+    yield SAM3_TINY

@@ -1,0 +1,218 @@
+"""SAM3's weights: Meta's checkpoint from the Hugging Face hub, a local file in its layout, or random numbers.
+
+Meta's ``sam3.pt`` has 1465 tensors: 1156 under ``detector.`` and 309 under ``tracker.``, the latter for what its image
+model calls ``inst_interactive_predictor.model.``. Here they are told apart by their prefixes; Meta's own loader takes
+whatever has one of the two words anywhere in its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from oncoseg_core.errors import WeightsError
+from oncoseg_sam3.builder import build_network
+from oncoseg_sam3.patches import Image
+from oncoseg_sam3.sizes import Size
+
+HUB_REPOSITORY = "facebook/sam3"
+HUB_FILE = "sam3.pt"
+SUFFIXES = (".pt", ".safetensors")
+RANDOM = re.compile(r"random:(\d{1,18})")
+
+DETECTOR, TRACKER = "detector.", "tracker."
+"""The prefixes of Meta's checkpoint."""
+PREDICTOR = "inst_interactive_predictor.model."
+"""What ``tracker.`` is in the network."""
+TRACKER_NECK = "backbone.vision_backbone.sam2_convs."
+"""The part of the detector that only the tracker uses; a file without a tracker need not have it."""
+COMPUTED = re.compile(r"backbone\.vision_backbone\.trunk\.blocks\.\d+\.attn\.freqs_cis")
+"""The only tensors that a file may lack: the rotations of the trunk's attention, which follow from its size."""
+
+
+def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
+    """Build SAM3 and fill it.
+
+    Args:
+        size: of the network.
+        source: ``hub``, ``random:<seed>``, or the path of a local ``.pt`` or ``.safetensors`` in Meta's layout, for
+            which nothing is asked of the network.
+
+    Returns:
+        The network in eval mode, without its interactive predictor if the file has no ``tracker.``, and the file's
+        SHA-256, or ``random:<seed>``.
+
+    Raises:
+        WeightsError: the file cannot be had or read, or its tensors are not those of this size.
+    """
+    seed = RANDOM.fullmatch(source)
+    if seed:
+        warnings.warn(
+            f"SAM3 is built with random weights ({source}): its masks and scores mean nothing",
+            UserWarning,
+            stacklevel=2,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(seed[1]))  # torch.manual_seed would seed the GPUs too
+            return build_network(size), source
+    path = from_hub() if source == "hub" else Path(source).expanduser()
+    network = build_network(size, "meta")
+    return network, load_weights(network, path)
+
+
+def load_weights(network: Image, path: Path) -> str:
+    """Fill a network from a file in Meta's layout.
+
+    The file is mapped, not copied: its tensors become the network's parameters, and are copied page by page where
+    training changes them. It must stay as it is while the network is in use; replacing it by renaming is harmless.
+
+    Args:
+        network: from :func:`~oncoseg_sam3.builder.build_network`, on any device, ``meta`` included; its parameters are
+            replaced by ones on the CPU.
+        path: a ``.pt`` (read by ``torch.load(weights_only=True)``; also with the tensors under the key ``model``) or a
+            ``.safetensors``.
+
+    Returns:
+        The file's SHA-256.
+
+    Raises:
+        WeightsError: as for :func:`network_with_weights`.
+    """
+    digest, before = _sha256(path)
+    state = _network_keys(_tensors(path), path)
+    if not any(name.startswith(PREDICTOR) for name in state):
+        network.inst_interactive_predictor = None
+        network.backbone.vision_backbone.sam2_convs = None
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(TRACKER_NECK)}
+    expected = network.state_dict()
+    _check(state, expected, path)
+    _compute(network)
+    network.load_state_dict(
+        {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}, strict=False, assign=True
+    )
+    if _identity(path) != before:
+        raise WeightsError(f"{path}: the file was changed while it was read; load it again")
+    return digest
+
+
+def from_hub() -> Path:
+    """Meta's ``sam3.pt`` (3.4 GB) from the hub's cache, downloaded when it is not there.
+
+    Raises:
+        WeightsError: it cannot be had; the message says what to do.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    what = f"{HUB_FILE} of {HUB_REPOSITORY} on the Hugging Face hub"
+    instead = f"or download {HUB_FILE} by other means and set model.weights to its path"
+    try:
+        return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+    except (GatedRepoError, RepositoryNotFoundError) as error:
+        raise WeightsError(
+            f"{what} is behind a form: accept Meta's SAM License at https://huggingface.co/{HUB_REPOSITORY} with your "
+            f"account, then log in with `hf auth login` or set HF_TOKEN to a token of it, {instead}"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise WeightsError(
+            f"{what} is not in the local cache and the hub cannot be reached (or HF_HUB_OFFLINE is set): connect once, "
+            f"{instead}"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(f"{what} could not be downloaded: {reason}; try again, {instead}") from error
+
+
+def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:
+    if path.suffix.lower() not in SUFFIXES:
+        raise WeightsError(
+            f"{path}: unknown kind of weights; expected hub, random:<seed>, or a file ending in {' or '.join(SUFFIXES)}"
+        )
+    try:
+        before = _identity(path)
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest(), before
+    except OSError as error:
+        raise WeightsError(f"{path}: {error.strerror or error}; set model.weights to an existing file") from error
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        if path.suffix.lower() == ".safetensors":
+            with safe_open(path, framework="pt") as stream:
+                return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - it is no mapping
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # a damaged file makes the readers raise almost anything
+        raise WeightsError(
+            f"{path}: not a readable file of tensors, perhaps cut short ({type(error).__name__}); "
+            "expected what torch.save(model.state_dict(), ...) or safetensors writes"
+        ) from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
+        loaded = loaded["model"]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WeightsError(f"{path}: holds other things than tensors by name; expected Meta's {HUB_FILE} or its like")
+    return dict(loaded)
+
+
+def _network_keys(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """The same tensors under the network's names."""
+    state = {}
+    for name, tensor in tensors.items():
+        if name.startswith(DETECTOR):
+            state[name.removeprefix(DETECTOR)] = tensor
+        elif name.startswith(TRACKER):
+            state[PREDICTOR + name.removeprefix(TRACKER)] = tensor
+        else:
+            raise WeightsError(
+                f"{path}: has {name!r}; expected Meta's layout, whose names begin with {DETECTOR} or {TRACKER} "
+                "(the hub's model.safetensors is of another layout: use its sam3.pt)"
+            )
+    return state
+
+
+def _check(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:
+    problems = {
+        "lacks": {name for name in expected.keys() - state.keys() if not COMPUTED.fullmatch(name)},
+        "has unknown": state.keys() - expected.keys(),
+    }
+    told = [f"{what} {len(names)} (such as {meta_key(min(names))})" for what, names in problems.items() if names]
+    if told:
+        raise WeightsError(
+            f"{path}: the tensors are not SAM3's: {', '.join(told)}; expected the {len(expected)} names of Meta's "
+            f"{HUB_FILE}, or those of its detector alone"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise WeightsError(
+                f"{path}: {meta_key(name)} has shape {tuple(tensor.shape)}, this size of SAM3 expects "
+                f"{tuple(expected[name].shape)}"
+            )
+        if tensor.is_complex() != expected[name].is_complex():
+            raise WeightsError(f"{path}: {meta_key(name)} is {tensor.dtype}, expected {expected[name].dtype}")
+
+
+def meta_key(name: str) -> str:
+    """What Meta's checkpoint calls a tensor of the network."""
+    if name.startswith(PREDICTOR):
+        return TRACKER + name.removeprefix(PREDICTOR)
+    return DETECTOR + name
+
+
+def _compute(network: Image) -> None:
+    """Fill the tensors that no file need have, as Meta's classes do when they are built."""
+    for block in network.backbone.vision_backbone.trunk.blocks:
+        block.attn._setup_rope_freqs()  # noqa: SLF001
+    text = network.backbone.language_backbone.encoder
+    text.attn_mask = text.build_causal_mask()
