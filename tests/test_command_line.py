@@ -133,7 +133,7 @@ def test_follow_a_real_tumour_through_the_volume(samples, tmp_path):
     assert report["propagation"].count("slice") == 4
     found = read_volume(tmp_path / "mask.nii.gz", "label").voxels[0] > 0
     assert sorted(row["slice"] for row in report["per slice"]) == list(np.flatnonzero(found.any(axis=(1, 2))))
-    assert 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()) > 0.6  # measured: MEASURED
+    assert 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()) > 0.8  # measured: 0.89
 
 
 def test_a_flipped_image_gives_the_flipped_mask(samples, tmp_path):
