@@ -11,8 +11,9 @@ import safetensors.torch
 import torch
 from peft.utils import ModulesToSaveWrapper
 
+from oncoseg_core.adapters import load_adapter, save_adapter
 from oncoseg_core.errors import StorageError, UsageError
-from oncoseg_core.lora import adapt, load_adapter, save_adapter, set_training_mode, trainable_parameters
+from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_sam3 import sizes
 from oncoseg_sam3.builder import build_network
