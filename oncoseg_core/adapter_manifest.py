@@ -95,6 +95,7 @@ class AdapterManifest(Record):
 
     ``paths`` are the settings of the image's path for each modality it was trained on: prediction must use the same.
     ``datasets`` are those it was trained on, and None where that is not known; the hashes of their cases are a file.
+    ``parents`` are the SHA-256 of the manifests of the adapters that its training started from, the last one first.
     ``splits``, ``metrics`` and ``leakage`` are what a reader needs to trust a number; older adapters lack them.
     """
 
@@ -103,6 +104,7 @@ class AdapterManifest(Record):
     lora: LoraSettings
     paths: dict[str, PathSettings]
     datasets: tuple[str, ...] | None = None
+    parents: tuple[Sha256, ...] = ()
     splits: SplitRecord | None = None
     metrics: tuple[MetricRow, ...] = ()
     leakage: LeakageRecord | None = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -49,6 +49,7 @@ def save_adapter(
     versions: Mapping[str, str],
     paths: Mapping[str, PathSettings],
     trained_on: TrainedOn | None = None,
+    parents: Sequence[str] = (),
     evidence: Evidence | None = None,
 ) -> None:
     """Write what was trained to a folder that PEFT can read too.
@@ -64,6 +65,7 @@ def save_adapter(
         versions: names and versions of the software that trained it.
         paths: by modality, the settings of the path that the images took.
         trained_on: the cases that it has seen, so that nobody scores it on them; not recorded when omitted.
+        parents: SHA-256 of the manifests of the adapters that its training started from, the last one first.
         evidence: splits, scores and data, for whoever has to trust it.
 
     Raises:
@@ -91,6 +93,7 @@ def save_adapter(
         lora=cast("LoraSettings", model.lora_settings),
         paths=dict(paths),
         datasets=None if trained_on is None else trained_on.datasets,
+        parents=tuple(parents),
         splits=evidence.splits,
         metrics=evidence.metrics,
         leakage=evidence.leakage,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -73,8 +73,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str, Any]:
+def apply_overrides(
+    values: Mapping[str, Any], overrides: Sequence[str], option: str = "--set", example: str = "training.epochs=2"
+) -> dict[str, Any]:
     """Apply ``a.b=value`` overrides (the value is read as YAML) to nested mappings, without changing the input.
+
+    ``option`` and ``example`` are for messages.
 
     Raises:
         ConfigError: an override has no ``=``, or goes through a value that is not a mapping.
@@ -84,18 +88,18 @@ def apply_overrides(values: Mapping[str, Any], overrides: list[str]) -> dict[str
         path, equals, text = override.partition("=")
         keys = path.strip().split(".")
         if not equals or not all(keys):
-            raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set training.epochs=2")
+            raise ConfigError(f"{option} {override}: expected KEY=VALUE, such as {option} {example}")
         try:
             value = _parse(text)
         except ConfigError as error:
-            raise ConfigError(f"--set {override}: {error}") from error
+            raise ConfigError(f"{option} {override}: {error}") from error
         level = result
         for key in keys[:-1]:
             if level.get(key) is None:  # absent, or a section that the file leaves empty
                 level[key] = {}
             below = level[key]
             if not isinstance(below, dict):
-                raise ConfigError(f"--set {override}: {key!r} holds {below!r}, not keys and values")
+                raise ConfigError(f"{option} {override}: {key!r} holds {below!r}, not keys and values")
             level = below
         level[keys[-1]] = value
     return result

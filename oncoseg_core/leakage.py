@@ -52,6 +52,10 @@ class TrainedOn:
     datasets: tuple[str, ...]
     hashes: frozenset[str]
 
+    def __or__(self, other: TrainedOn) -> TrainedOn:
+        """What was seen by either: datasets in the order of their first training."""
+        return TrainedOn(tuple(dict.fromkeys((*self.datasets, *other.datasets))), self.hashes | other.hashes)
+
     def encode(self) -> bytes:
         """The hashes, sorted, one a line: 65 bytes a case."""
         return "".join(f"{one}\n" for one in sorted(self.hashes)).encode()

@@ -19,8 +19,12 @@ from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.interfaces import Decoded, PromptableModel, Stats
 from oncoseg_core.precision import Precision, autocast
 from oncoseg_core.preprocess import Preprocessor, logits_to_slice, prompt_to_model
-from oncoseg_core.prompts import Prompt
+from oncoseg_core.prompts import Prompt, check_on_slice
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
+from oncoseg_core.zoom import Window, ZoomSettings, window_for
+
+OUTSIDE = -10.0
+"""The logit of what lies outside a zoomed window: a probability of 0.00005."""
 
 
 class EmbeddingCache:
@@ -57,7 +61,8 @@ class SliceResult:
 
     ``presence`` is the model's probability that what was asked for is there at all, None where it does not tell or the
     prompt points at it. ``instances`` are the masks of the objects apart with their scores, best first; None from a
-    model that does not tell them apart.
+    model that does not tell them apart. ``window`` is the part of the slice that the model was shown, None for all of
+    it; outside of it the mask is empty and the logits are ``OUTSIDE``.
     """
 
     mask: BoolArray
@@ -65,6 +70,7 @@ class SliceResult:
     score: float
     presence: float | None = None
     instances: tuple[tuple[BoolArray, float], ...] | None = None
+    window: Window | None = None
 
 
 class FittedVolume:
@@ -76,6 +82,26 @@ class FittedVolume:
         self.stats: Stats = self.preprocessor.fit(self.volume)
         self.grid: SliceGrid = self.preprocessor.grid(self.volume)
 
+    def require_slice(self, index: int) -> None:
+        """Refuse an index that the volume does not have; negative ones too.
+
+        Raises:
+            PromptError: with those that it has.
+        """
+        depth = self.volume.geometry.shape[0]
+        if not 0 <= index < depth:
+            raise PromptError(f"slice {index} does not exist: {self.volume.name} has slices 0 to {depth - 1}")
+
+    def to_model(self, prompt: Prompt, window: Window | None = None) -> Prompt:
+        """A prompt on a stored slice, in pixels of the model's input when it is shown that window.
+
+        Raises:
+            PromptError: it lies outside the slice, or outside the window.
+        """
+        if window is None:
+            return prompt_to_model(prompt, self.grid)
+        return prompt_to_model(window.prompt(prompt), window.grid(self.grid))
+
 
 class Predictor:
     """Runs a model on prompts, one image encoding per slice however many prompts it gets.
@@ -86,6 +112,7 @@ class Predictor:
         cache: keeps embeddings between calls; none when omitted.
         device: where the model is and the pixels go.
         precision: ``bf16`` or ``fp16`` run the model under autocast; results are float32 all the same.
+        zoom: show the model a window around a small object (:mod:`oncoseg_core.zoom`); the whole slice when None.
     """
 
     def __init__(
@@ -95,10 +122,12 @@ class Predictor:
         cache: EmbeddingCache | None = None,
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
+        zoom: ZoomSettings | None = None,
     ) -> None:
         self.model = model
         self.device = torch.device(device)
         self.precision = precision
+        self.zoom = zoom
         self._preprocessors = dict(preprocessors)
         self._cache = cache
         self._weights: tuple[int, str] | None = None
@@ -129,14 +158,27 @@ class Predictor:
         Raises:
             PromptError: the slice does not exist, a prompt lies outside it, or its kind is not the model's.
         """
-        depth = fitted.volume.geometry.shape[0]
-        if not 0 <= index < depth:
-            raise PromptError(f"slice {index} does not exist: {fitted.volume.name} has slices 0 to {depth - 1}")
+        fitted.require_slice(index)
         self.require_served(prompts)
-        moved = [prompt_to_model(prompt, fitted.grid) for prompt in prompts]
-        with self.inference():
-            decoded = self.model.decode(self.embed(fitted, index), moved)
-        return slice_results(decoded, fitted.grid)
+        windows = [self.window(fitted, prompt) for prompt in prompts]
+        results: dict[int, SliceResult] = {}
+        for window in dict.fromkeys(windows):
+            numbers = [number for number, own in enumerate(windows) if own == window]
+            moved = [fitted.to_model(prompts[number], window) for number in numbers]
+            with self.inference():
+                decoded = self.model.decode(self.embed(fitted, index, window), moved)
+            results.update(zip(numbers, slice_results(decoded, fitted.grid, window), strict=True))
+        return [results[number] for number in range(len(prompts))]
+
+    def window(self, fitted: FittedVolume, prompt: Prompt) -> Window | None:
+        """What of a slice the model is shown for a prompt, None for all of it.
+
+        Raises:
+            PromptError: the prompt lies outside the slice.
+        """
+        geometry = fitted.volume.geometry
+        check_on_slice(prompt, *geometry.shape[1:])
+        return None if self.zoom is None else window_for(prompt, geometry, self.model.spec, self.zoom)
 
     def require_served(self, prompts: list[Prompt]) -> None:
         """Refuse prompts that the model, as it is adapted, does not take.
@@ -144,17 +186,13 @@ class Predictor:
         Raises:
             PromptError: with the kinds that it takes, or the reason.
         """
-        spec = self.model.spec
-        untrained = spec.lora.untrained if getattr(self.model, "lora_settings", None) is not None else {}
-        for kind in sorted({hint.kind for prompt in prompts for hint in prompt}):
-            if kind not in spec.prompt_kinds:
-                raise PromptError(
-                    f"model {spec.name!r} takes prompts of kind {', '.join(spec.prompt_kinds)}, not {kind!r}"
-                )
-            if kind in untrained:
-                raise PromptError(
-                    f"model {spec.name!r} with an adapter takes no prompt of kind {kind!r}: {untrained[kind]}"
-                )
+        for prompt in prompts:
+            self.model.spec.require_served(prompt, adapted=self.adapted)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether the model has an adapter."""
+        return getattr(self.model, "lora_settings", None) is not None
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -179,19 +217,20 @@ class Predictor:
             scores.append(result.score)
         return Segmentation({target: mask}, volume.geometry, {target: float(np.mean(scores))})
 
-    def embed(self, fitted: FittedVolume, index: int) -> Any:
-        """The model's embedding of a slice, from the cache where it is there; within :meth:`inference`."""
+    def embed(self, fitted: FittedVolume, index: int, window: Window | None = None) -> Any:
+        """The model's embedding of a slice or a window, from the cache if it is there; within :meth:`inference`."""
         if self._cache is None:
-            return self._encode(fitted, index)
-        key = fitted.preprocessor.slice_key(fitted.volume, index, fitted.stats) + self._weights_hash() + self.precision
+            return self._encode(fitted, index, window)
+        own = fitted.preprocessor.slice_key(fitted.volume, index, fitted.stats, window)
+        key = own + self._weights_hash() + self.precision
         embedding = self._cache.get(key)
         if embedding is None:
-            embedding = self._encode(fitted, index)
+            embedding = self._encode(fitted, index, window)
             self._cache.put(key, embedding)
         return embedding
 
-    def _encode(self, fitted: FittedVolume, index: int) -> Any:
-        pixels = fitted.preprocessor.pixels(fitted.volume, index, fitted.stats)
+    def _encode(self, fitted: FittedVolume, index: int, window: Window | None) -> Any:
+        pixels = fitted.preprocessor.pixels(fitted.volume, index, fitted.stats, window)
         return self.model.encode_image(pixels[None].to(self.device))
 
     def _weights_hash(self) -> str:
@@ -210,17 +249,23 @@ class Predictor:
         return self._weights[1]
 
 
-def slice_results(decoded: Decoded, grid: SliceGrid) -> list[SliceResult]:
-    """What a model decoded, brought back to the stored slice: one result per prompt."""
+def slice_results(decoded: Decoded, grid: SliceGrid, window: Window | None = None) -> list[SliceResult]:
+    """What a model decoded, brought back to the stored slice: one result per prompt.
+
+    Args:
+        decoded: the model's answers.
+        grid: of the whole slice.
+        window: what of the slice the model was shown; all of it when omitted.
+    """
     results = []
     for number, (logits, score) in enumerate(zip(decoded.logits, decoded.scores, strict=True)):
-        native = logits_to_slice(logits, grid)
+        native = _on_slice(logits, grid, window)
         presence = None if decoded.presence is None else float(decoded.presence[number])
         apart = None
         if decoded.instances is not None:
             found = decoded.instances[number]
             apart = tuple(
-                (logits_to_slice(one, grid) > 0, float(sure))
+                (_on_slice(one, grid, window) > 0, float(sure))
                 for one, sure in zip(found.logits, found.scores, strict=True)
             )
         results.append(
@@ -230,9 +275,17 @@ def slice_results(decoded: Decoded, grid: SliceGrid) -> list[SliceResult]:
                 score=float(score),
                 presence=None if presence is None or math.isnan(presence) else presence,
                 instances=apart,
+                window=window,
             )
         )
     return results
+
+
+def _on_slice(logits: torch.Tensor, grid: SliceGrid, window: Window | None) -> npt.NDArray[np.float32]:
+    if window is None:
+        return logits_to_slice(logits, grid)
+    part = logits_to_slice(logits, window.grid(grid))
+    return window.paste(part, (grid.height, grid.width), OUTSIDE)
 
 
 def _tensors(embedding: Any) -> list[torch.Tensor]:

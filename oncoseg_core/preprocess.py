@@ -27,6 +27,7 @@ from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, check
 from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.zoom import Window
 
 
 class Preprocessor:
@@ -84,19 +85,24 @@ class Preprocessor:
         spec = specs[0] if len(specs) == 1 else None
         return choose_channels(self.settings.channels, spec, len(volume.voxels), volume.channel_names, volume.name)
 
-    def grid(self, volume: Volume) -> SliceGrid:
-        """Where the pixels of each slice of this volume go in the model's input."""
-        return SliceGrid.of(volume.geometry, self.model.input_size)
+    def grid(self, volume: Volume, window: Window | None = None) -> SliceGrid:
+        """Where the pixels of each slice of this volume, or of a window of it, go in the model's input."""
+        whole = SliceGrid.of(volume.geometry, self.model.input_size)
+        return whole if window is None else window.grid(whole)
 
-    def pixels(self, volume: Volume, index: int, stats: Stats) -> torch.Tensor:
+    def pixels(self, volume: Volume, index: int, stats: Stats, window: Window | None = None) -> torch.Tensor:
         """The model's input for slice ``index``: float32 ``(3, size, size)`` in the model's range.
+
+        The slice is normalised as a whole; a window is cut out afterwards.
 
         Raises:
             PluginError: the normalizer returned something else than finite values in [0, 1].
         """
         normalised = self.normalizer.apply(volume.voxels[:, index], stats)
         self._check_normalised(normalised, volume)
-        grid = self.grid(volume)
+        if window is not None:
+            normalised = window.cut(normalised)
+        grid = self.grid(volume, window)
         chosen = self.channels(volume)
         different = sorted(set(chosen))
         upright = grid.view.apply(normalised[different]).copy()
@@ -117,11 +123,11 @@ class Preprocessor:
         used += low
         return square
 
-    def slice_key(self, volume: Volume, index: int, stats: Stats) -> str:
-        """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grid."""
+    def slice_key(self, volume: Volume, index: int, stats: Stats, window: Window | None = None) -> str:
+        """SHA-256 of everything that :meth:`pixels` depends on: the slice's bytes, statistics, settings and grids."""
         digest = hashlib.sha256(self._identity.encode())
         statistics = sorted((name, list(values)) for name, values in stats.items())
-        digest.update(json.dumps([statistics, str(self.grid(volume)), self.channels(volume)]).encode())
+        digest.update(json.dumps([statistics, str(self.grid(volume)), str(window), self.channels(volume)]).encode())
         section = np.ascontiguousarray(volume.voxels[:, index])
         digest.update(f"{section.dtype.str}{section.shape}".encode())
         digest.update(section.tobytes())
@@ -140,6 +146,9 @@ class Preprocessor:
 def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
     """A prompt on a stored slice, in pixels of the model's input.
 
+    A mask becomes the pixels of the model of which it covers at least half; of a mask narrower than such a pixel, half
+    of the most that it covers of any, so that it does not vanish.
+
     Raises:
         PromptError: it lies outside the slice.
     """
@@ -153,7 +162,8 @@ def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
         elif isinstance(hint, Point):
             moved.append(grid.point_to_model(hint))
         elif isinstance(hint, MaskPrompt):
-            moved.append(MaskPrompt(mask_to_model(hint.mask, grid).numpy() >= 0.5))
+            covered = mask_to_model(hint.mask, grid).numpy()
+            moved.append(MaskPrompt((covered > 0) & (covered >= 0.5 * covered.max())))
         else:
             moved.append(hint)
     return tuple(moved)

@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from oncoseg_core.prompts import PromptKind
+from oncoseg_core.errors import PromptError
+from oncoseg_core.prompts import Prompt, PromptKind
 
 Name: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=64)]
 Factory: TypeAlias = Annotated[
@@ -208,6 +209,25 @@ class ModelSpec(ComponentSpec):
     def logits_size(self) -> int:
         """The side of the square of logits that cover the input."""
         return self.mask_size or self.input_size
+
+    def refusal(self, kind: PromptKind, *, adapted: bool) -> str | None:
+        """Why the model takes no prompts of that kind, as it is or adapted; None where it does."""
+        if kind not in self.prompt_kinds:
+            return f"model {self.name!r} takes prompts of kind {', '.join(self.prompt_kinds)}, not {kind!r}"
+        if adapted and kind in self.lora.untrained:
+            return f"model {self.name!r} with an adapter takes no prompt of kind {kind!r}: {self.lora.untrained[kind]}"
+        return None
+
+    def require_served(self, prompt: Prompt, *, adapted: bool) -> None:
+        """Refuse a prompt with a hint of a kind that the model, as it is or adapted, does not take.
+
+        Raises:
+            PromptError: with the kinds that it takes, or the reason.
+        """
+        for kind in sorted({hint.kind for hint in prompt}):
+            reason = self.refusal(kind, adapted=adapted)
+            if reason is not None:
+                raise PromptError(reason)
 
     @field_validator("input_range")
     @classmethod

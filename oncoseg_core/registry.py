@@ -11,8 +11,9 @@ import importlib
 import inspect
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from oncoseg_core import interfaces, records
@@ -113,16 +114,17 @@ class Registry:
         """The record of that kind and name; raises as :meth:`component` does."""
         return cast("Spec", self.component(spec_type, name).spec)
 
-    def build(
-        self, spec_type: type[ComponentSpec], name: str, settings: Mapping[str, Any] | None = None, **context: Any
-    ) -> Any:
-        """Import a component's behaviour and build it with validated settings.
+    def prepare(
+        self, spec_type: type[ComponentSpec], name: str, settings: Mapping[str, Any] | None = None
+    ) -> Callable[..., Any]:
+        """Import a component's behaviour and check its settings: a function of what its kind gets besides, to build it.
+
+        For those who must know early that everything is there, and build late.
 
         Args:
             spec_type: the kind, as its record class.
             name: its name.
             settings: the user's settings, checked against the behaviour's ``Settings`` model.
-            context: what its kind gets besides (``modality=`` for a loss, ``run_directory=`` for a tracker).
 
         Raises:
             ConfigError: a setting is unknown or wrong.
@@ -140,10 +142,22 @@ class Registry:
         if inspect.isabstract(behaviour):
             missing = ", ".join(sorted(behaviour.__abstractmethods__))
             raise PluginError(f"{_described(found)}: its class {behaviour.__name__} does not define {missing}")
-        if isinstance(found.spec, records.DatasetSpec):
-            context["spec"] = found.spec
+        context = {"spec": found.spec} if isinstance(found.spec, records.DatasetSpec) else {}
         checked = validate(behaviour.Settings, settings or {}, f"settings of {spec_type.kind} {name!r}")
-        return behaviour(cast("Any", checked), **context)
+        return partial(behaviour, cast("Any", checked), **context)
+
+    def build(
+        self, spec_type: type[ComponentSpec], name: str, settings: Mapping[str, Any] | None = None, **context: Any
+    ) -> Any:
+        """Import a component's behaviour and build it with validated settings; raises as :meth:`prepare` does.
+
+        Args:
+            spec_type: the kind, as its record class.
+            name: its name.
+            settings: the user's settings, checked against the behaviour's ``Settings`` model.
+            context: what its kind gets besides (``modality=`` for a loss, ``run_directory=`` for a tracker).
+        """
+        return self.prepare(spec_type, name, settings)(**context)
 
     def conflicts(self) -> list[str]:
         """One message for every name that two distributions contest."""

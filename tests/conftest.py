@@ -12,6 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the toy model that tests share; importlib mode does not add it
 
+os.environ["WANDB_MODE"] = "offline"  # whoever runs the tests may have a key
+
 QUIET = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INDEX": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 

@@ -57,6 +57,7 @@ def samples():
         "import sys; sys.argv=['oncoseg','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['oncoseg','plugins']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','chain','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','segment','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','adapters','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','train','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
@@ -116,6 +117,25 @@ def test_segment_a_real_tumour_in_its_own_geometry(samples, tmp_path):
     assert list(tmp_path.iterdir()) == [output]
 
 
+def test_follow_a_real_tumour_through_the_volume(samples, tmp_path):
+    truth = read_volume(samples / "lung1_label.nrrd", "label").voxels[0] > 0
+    index = int(truth.sum(axis=(1, 2)).argmax())
+    rows, columns = np.nonzero(truth[index])
+    box = f"{columns.min() - 2},{rows.min() - 2},{columns.max() + 3},{rows.max() + 3}"
+    done = oncoseg(
+        "segment", samples / "lung1_image.nrrd", "--model", "litemedsam", "--box", box, "--slice", index,
+        "--propagate", "--target", "tumour", "-o", tmp_path / "mask.nii.gz", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["target"] == "tumour"
+    assert report["smallest resolvable lesion"] == "2.28 mm in the slice; slices are 5 mm apart"
+    assert report["propagation"].count("slice") == 4
+    found = read_volume(tmp_path / "mask.nii.gz", "label").voxels[0] > 0
+    assert sorted(row["slice"] for row in report["per slice"]) == list(np.flatnonzero(found.any(axis=(1, 2))))
+    assert 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()) > 0.6  # measured: MEASURED
+
+
 def test_a_flipped_image_gives_the_flipped_mask(samples, tmp_path):
     """brain1 is stored with its y axis upside down; stored the other way round, the model must see the same picture."""
     image = sitk.ReadImage(str(samples / "brain1_image.nrrd"))
@@ -160,7 +180,11 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["BRAIN", *BOX, "--slice", "1"], 2, ["its modality cannot be told", "--modality", "known: ct, cxr"]),
         (["IMAGE", *BOX, "--slice", "1", "--adapter", "nowhere"], 1, ["nowhere: no such folder"]),
         (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another --output, or --overwrite"]),
-        (["IMAGE", "--model", "litemedsam"], 2, ["Missing option '--box'", "--help shows how"]),
+        (["IMAGE", "--model", "litemedsam"], 2, ["no prompt was given: expected --box, --point, --text or --exemplar"]),
+        (["IMAGE", *BOX, "--point", "5,5"], 2, ["'litemedsam' takes prompts of kind box, not 'point'"]),
+        (["IMAGE", *BOX, "--slices", "40:50"], 2, ["slice 50 does not exist", "slices 0 to 47"]),
+        (["IMAGE", *BOX, "--slice", "1", "--zoom", "sometimes"], 2, ["'--zoom'", "'off', 'auto', 'always'"]),
+        (["IMAGE", *BOX, "--slice", "1", "--model-set", "wieghts=x"], 2, ["unknown key 'wieghts'; did you mean 'weights'?"]),
         (["IMAGE", *BOX, "--slice", "one"], 2, ["'--slice'", "valid integer"]),
     ],
 )  # fmt: skip

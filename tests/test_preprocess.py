@@ -272,3 +272,19 @@ def test_prompts_off_the_slice_are_refused(prompt, message):
 def test_boxes_without_area_are_refused(box):
     with pytest.raises(PromptError):
         Box(*box)
+
+
+def test_a_mask_narrower_than_a_pixel_of_the_model_does_not_vanish():
+    grid = SliceGrid(PlaneView(), 512, 512, 64)
+    small, empty, large = np.zeros((3, 512, 512), dtype=bool)
+    small[202:204, 100:103] = True
+    large[100:164, 201:300] = True
+    for mask in (small, empty, large):
+        (moved,) = prompt_to_model((MaskPrompt(mask),), grid)
+        covered = mask_to_model(mask, grid).numpy()
+        if mask is small:
+            assert (covered < 0.5).all()
+            assert moved.mask[25, 12]
+            assert moved.mask.sum() <= 4
+        else:
+            assert np.array_equal(moved.mask, covered >= 0.5)

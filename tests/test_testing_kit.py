@@ -202,6 +202,7 @@ def test_a_sound_tracker_passes_and_sees_a_whole_run(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [(row["step"], row["event"]) for row in rows] == [
         (0, "score"), (1, "train"), (2, "train"), (2, "train"), (2, "score"),
+        (2, "train"), (2, "validation"), (2, "warning"), (2, "from-a-later-version"),
     ]  # fmt: skip
     assert sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "case1.png")).shape == (1, 1)
     assert "adapted" in json.loads((tmp_path / "summary.json").read_text())

@@ -50,7 +50,7 @@ class Example(NamedTuple):
 def main() -> None:
     """Train, score, and record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=4)
     arguments = parser.parse_args()
@@ -146,7 +146,7 @@ def train(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=arguments.learning_rate, total_steps=arguments.steps, pct_start=0.1
     )
-    model.train()
+    model.requires_grad_(requires_grad=True).train()
     curve, order = [], np.zeros(0, dtype=int)
     for step in range(arguments.steps):
         if len(order) < arguments.batch:

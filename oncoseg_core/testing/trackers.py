@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -26,7 +27,14 @@ _SCORE = {
     "slices": [3, 4],
     "per_slice": {"dice": [0.5, 0.5], "hd95": [2.0, None]},
 }
-_TRAIN = {"event": "train", "epoch": 0, "loss": 0.7, "dice": 0.4, "focal": 0.3, "learning_rate": 1e-4}
+_TRAIN = {"event": "train", "epoch": 0, "loss": 0.7, "dice": 0.4, "focal": 0.3, "lr": 1e-4, "grad_norm": 1.5}
+_OTHERS = (
+    {"event": "train", "epoch": 0, "loss": math.nan, "dice": math.nan, "focal": 0.3, "lr": 1e-4, "skipped": 1},
+    {**_SCORE, "event": "validation", "dataset": "d"},
+    {"event": "warning", "message": "the data loader is starved"},
+    {"event": "from-a-later-version", "value": 1.0},
+)
+"""What is not in every run: a step that changed nothing, and events besides those of each run."""
 _MEAN = {"dice": {"mean": 0.5, "std": 0.0, "n_cases": 1}}
 CONFIG: Mapping[str, Any] = {"name": "check", "seed": 0, "training": {"epochs": 1, "learning_rate": 1e-4}, "tags": []}
 SUMMARY: Mapping[str, Any] = {
@@ -54,6 +62,7 @@ SUMMARY: Mapping[str, Any] = {
     "zero_shot": {"cases": [_SCORE], "mean": _MEAN},
     "adapted": {"cases": [_SCORE], "mean": _MEAN},
     "seconds": {"training": 1.5},
+    "warnings": ["tracker 'other' failed at step 1"],
     "versions": {"libraries": {"torch": "2.8.0"}, "plugins": {"oncoseg-check": "1.0"}, "machine": {"system": "Linux"}},
 }
 """As the trainer ends a run; the same as its ``summary.json``."""
@@ -90,7 +99,8 @@ def check_tracker(factory: TrackerFactory, folder: Path) -> None:
                 tracker.checkpoint(1, checkpoint)
         # The process dies after this step of the first run, and the second takes it again.
         _send("metrics", partial(tracker.metrics, 2), _TRAIN)
-    _send("metrics", partial(tracker.metrics, 2), _SCORE)
+    for values in (_SCORE, *_OTHERS):
+        _send("metrics", partial(tracker.metrics, 2), values)
     with rule("image is taken without an error", "a PNG of one pixel with the caption 'before < after'"):
         tracker.image("case1", _png(), "before < after")
     _send("finish", tracker.finish, SUMMARY)

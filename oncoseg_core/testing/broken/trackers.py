@@ -40,6 +40,18 @@ class NumbersOnly(Tracker):
         self.total = sum(float(value) for name, value in values.items() if name not in {"event", "case", "target"})
 
 
+@EXAMPLES.breaks("metrics takes what a run sends")
+class TwoEvents(Tracker):
+    def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        self.curve = {"train": "loss", "score": "dice"}[values["event"]]
+
+
+@EXAMPLES.breaks("metrics takes what a run sends")
+class FiniteOnly(Tracker):
+    def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        json.dumps(dict(values), allow_nan=False)
+
+
 @EXAMPLES.breaks("start takes what a run sends")
 class FromTheBeginning(Tracker):
     def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:

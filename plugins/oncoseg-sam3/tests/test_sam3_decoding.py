@@ -214,12 +214,13 @@ def test_after_prediction_the_same_model_can_be_trained(model: Any) -> None:
     pixels = torch.zeros(1, 3, SIDE, SIDE)
     with torch.inference_mode():
         model.decode(model.encode_image(pixels), [(WORD,)])
-    frozen = model.detector.backbone.language_backbone.requires_grad_(False)
+    model.requires_grad_(True)
+    model.detector.backbone.language_backbone.requires_grad_(False)
     try:
         decoded = model.decode(model.encode_image(pixels), [(WORD, BOX)])
         decoded.logits.sum().backward()
     finally:
-        frozen.requires_grad_(True)
+        model.requires_grad_(False)
         model.zero_grad(set_to_none=True)
 
 

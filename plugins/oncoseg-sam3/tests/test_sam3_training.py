@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -68,13 +69,15 @@ def test_a_speck_below_one_logit_is_an_object_only_where_there_is_nothing_larger
 def test_each_object_gets_the_candidate_that_is_nearest_and_fits_best() -> None:
     shown = candidates([(20, 20, 28, 28), (0, 0, 32, 32), (2, 4, 6, 8), (20, 20, 28, 28)], [0.0, 5.0, 0.0, 2.0])
     objects = objects_of(target((2, 4, 4), (20, 20, 8)), one=False, cell=4)
-    assert match(shown, 0, objects).tolist() == [2, 3]
+    chosen, which = match(shown, 0, objects)
+    assert dict(zip(which.tolist(), chosen.tolist(), strict=True)) == {0: 2, 1: 3}
 
 
-def test_objects_beyond_the_number_of_candidates_are_left_over() -> None:
-    shown = candidates([(2, 4, 6, 8)], [0.0])
-    output = taught(shown, [TEXT], target((2, 4, 4), (20, 20, 8))[None], WEIGHTS)
+@pytest.mark.parametrize("box", [(2, 4, 6, 8), (20, 20, 28, 28)])
+def test_of_more_objects_than_candidates_the_farthest_are_left_over(box: tuple[float, float, float, float]) -> None:
+    output = taught(candidates([box], [0.0]), [TEXT], target((2, 4, 4), (20, 20, 8))[None], WEIGHTS)
     assert output.by_mask.tolist() == [True]
+    assert output.terms["box_l1"].item() == pytest.approx(0, abs=1e-6)
 
 
 def test_the_matched_candidates_are_taught_together_as_the_union() -> None:
@@ -103,6 +106,13 @@ def test_the_score_of_the_matched_candidate_rises_and_the_others_fall() -> None:
     gradient = shown.fits.grad
     assert gradient is not None
     assert gradient[0, 0] > 0 > gradient[0, 1]
+
+
+def test_a_tenth_of_the_scores_weight_is_that_of_the_others() -> None:
+    """At logit 0 the matched candidate's cross entropy is ln 2 whatever it shall become, the other's ln 2 / 4."""
+    shown = candidates([(20, 20, 28, 28), (2, 4, 6, 8)], [0.0, 0.0])
+    output = taught(shown, [BOX], target((2, 4, 4))[None], WEIGHTS)
+    assert output.terms["score"].item() == pytest.approx(math.log(2) * (1 + 0.1 / 4))
 
 
 def test_a_matched_candidate_is_not_made_surer_than_its_box_is_right() -> None:

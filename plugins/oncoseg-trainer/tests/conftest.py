@@ -3,6 +3,7 @@
 The scans are the real samples, or, where a test needs datasets of a certain make, generated ones that the plugin serves.
 """
 
+import functools
 import json
 import multiprocessing
 import os
@@ -12,7 +13,12 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 import yaml
+
+# A tiny model gains nothing from threads, and they wait for each other wherever the machine has other things to do.
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
 
 TINY_PLUGIN = """
 from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Overlap, Target, hookimpl
@@ -48,6 +54,7 @@ def oncoseg_datasets():
     yield dataset("toy-a", overlaps=(Overlap(dataset="toy-c", certain=True, how="declared in the test"),))
     yield dataset("toy-b", overlaps=(Overlap(dataset="toy-c", certain=False, how="suspected in the test"),))
     yield dataset("toy-c")
+    yield dataset("toy-d")
     yield dataset("toy-boxes", annotation="boxes")
 """
 
@@ -229,12 +236,12 @@ def tiny_config(tmp_path, tiny_plugin):
     return write
 
 
-@pytest.fixture
-def toy(tmp_path):
+@pytest.fixture(scope="session")
+def write_toy():
     """Write a generated dataset: noise of 7 slices, with a tumour and its core on the given slices of each case."""
 
-    def write(name, cases, first_seed=0):
-        root = tmp_path / name
+    def write(parent, name, cases, first_seed=0):
+        root = parent / name
         root.mkdir()
         rows = []
         for number, case in enumerate(cases):
@@ -256,6 +263,12 @@ def toy(tmp_path):
         return root
 
     return write
+
+
+@pytest.fixture
+def toy(tmp_path, write_toy):
+    """The same, in the test's own folder."""
+    return functools.partial(write_toy, tmp_path)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+import yaml
 
 from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
@@ -22,6 +23,8 @@ from oncoseg_trainer.terminal import Terminal
 
 SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01, "checkpoint_every": 3, "score_every_epoch": False}
 
+NOTHING_SCORED = {"mean": None, "std": None, "n_cases": 0}
+
 UNCHANGED = ["augmentation={}"]
 """Where MONAI, which takes seconds to import, adds nothing to a test."""
 
@@ -31,7 +34,7 @@ def run(path, *overrides, **options):
 
 
 def weights(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["trainable"]
+    return torch.load(*(folder / "checkpoints").glob("step-*.pt"), weights_only=True)["trainable"]
 
 
 def train_rows(folder):
@@ -105,6 +108,7 @@ def test_a_mixed_run_with_workers_or_resumed_is_the_same_run(mixed, tmp_path):
     assert summary["training"]["steps"] == 12
     assert summary["sampling"] == {
         "mode": "foreground", "foreground_share": 0.8, "temperature": 2.0, "samples_per_epoch": 11,
+        "shares": {},
     }  # fmt: skip
     assert summary["augmentation"]["elastic_px"] == 2
     frozen = json.loads((whole.folder / "split.json").read_text())
@@ -290,3 +294,26 @@ def test_a_held_out_case_without_a_target_is_scored_for_the_others_only(toy, toy
     assert scored == [("toy-a-1", "tumour"), ("toy-a-1", "core"), ("toy-a-2", "tumour")]
     assert outcome.summary["split"]["not_scored"] == ["toy-a-3"]
     assert "1 held-out cases hold none of their targets" in (outcome.folder / "report.html").read_text()
+
+
+def test_a_replayed_dataset_is_trained_on_at_its_share_and_not_scored(mixed, tmp_path):
+    config = yaml.safe_load(mixed.read_text())
+    config["data"]["datasets"][0]["replayed"] = True
+    config["sampling"] = {"mode": "foreground", "shares": {"toy-a": 0.25}}
+    mixed.write_text(yaml.safe_dump(config))
+    built = started(mixed, tmp_path)
+    assert [(each.name, len(each.train), len(each.scored)) for each in built.chosen.datasets] == [
+        ("toy-a", 4, 0), ("toy-b", 4, 1),
+    ]  # fmt: skip
+    assert {row.dataset for row in built.chosen.scored_rows()} == {"toy-b"}
+    assert built.sampler.probabilities == pytest.approx([0.25, 0.75])
+
+
+def test_a_run_on_weak_annotations_alone_has_nothing_to_score(toy, toy_config):
+    root = toy("toy-boxes", [{"split": "train"}, {"split": "test"}])
+    data = {"dataset": "toy-boxes", "root": str(root), "weak": {"toy-boxes": {"weight": 1.0}}}
+    outcome = run(toy_config(data, training=SHORT))
+    assert outcome.summary["adapted"] == {"cases": [], "mean": {"dice": NOTHING_SCORED, "iou": NOTHING_SCORED}}
+    assert outcome.summary["training"]["steps"] == 4
+    Terminal().scores(outcome.summary)
+    assert "1 that were held out are not scored" in (outcome.folder / "report.html").read_text()

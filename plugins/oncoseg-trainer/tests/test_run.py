@@ -11,8 +11,9 @@ import time
 import pytest
 import torch
 
-from oncoseg_core.errors import ConfigError, DataError, RunError, UnknownComponentError, UsageError, WeightsError
+from oncoseg_core.errors import ConfigError, DataError, RunError, UnknownComponentError, UsageError
 from oncoseg_core.registry import load_plugins
+from oncoseg_trainer.checkpoint import read_checkpoint
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.run import train
 from oncoseg_trainer.settings import load_settings
@@ -33,7 +34,8 @@ def torchrun(processes, *arguments):
 
 
 def weights(folder):
-    return torch.load(folder / "checkpoint.pt", weights_only=True)["trainable"]
+    (last,) = (folder / "checkpoints").glob("step-*.pt")  # of a finished run the last one is kept
+    return torch.load(last, weights_only=True)["trainable"]
 
 
 def train_rows(folder):
@@ -65,7 +67,8 @@ def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
     assert summary["versions"]["plugins"]["oncoseg-tiny"] == "1.0"
     assert {"zero_shot", "training", "adapted"} <= summary["seconds"].keys()
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 4  # three cases and the curves
+    assert page.count("data:image/png;base64,") == 5  # three cases, the curves of the scores and those of the loss
+    assert "RANDOM WEIGHTS: the model had learned nothing before this run (random:0)" in page
     assert not re.search(r"""(src|href)=["']?(http|//|/)""", page)  # nothing is loaded from elsewhere
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert (folder / "config.yaml").exists()
@@ -126,7 +129,7 @@ def test_other_processes_or_other_data_are_not_resumed(tiny_config, tmp_path, mo
     monkeypatch.undo()
     done = torchrun(2, tiny_config(), "--resume")
     assert done.returncode != 0
-    assert "the run had 1 processes, now there are 2" in done.stderr
+    assert "each step of this run takes 2 samples, in micro-batches of 2: they cannot be shared" in done.stderr
 
 
 def test_settings_for_a_modality_that_is_not_there_are_refused(tiny_config):
@@ -189,7 +192,7 @@ def test_accumulated_micro_batches_equal_one_batch(tiny_config, tmp_path):
         assert right["loss"] == pytest.approx(left["loss"], abs=1e-5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_an_interrupt_saves_and_says_how_to_go_on(tiny_config, tmp_path, number):
     config = tiny_config(training={"epochs": 500})
     child = subprocess.Popen(
@@ -207,8 +210,8 @@ def test_an_interrupt_saves_and_says_how_to_go_on(tiny_config, tmp_path, number)
     assert child.returncode == 0, errors
     assert errors == ""
     assert f"--set output={tmp_path / 'run'} --resume" in " ".join(output.split())
-    done = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
-    assert json.loads(done["run"])["step"] == len(train_rows(tmp_path / "run"))
+    newest = max((tmp_path / "run" / "checkpoints").glob("step-*.pt"))
+    assert read_checkpoint(newest).state.step == len(train_rows(tmp_path / "run"))
 
 
 def test_a_folder_of_another_configuration_is_refused_with_the_keys(tiny_config, tmp_path):
@@ -253,7 +256,9 @@ def test_the_adapter_remembers_how_its_images_were_normalised(tiny_config):
     ("override", "message"),
     [
         ("training.learning_rate=.inf", "finite number"),
-        ("trackers=[html]", "draws its curves from the jsonl tracker"),
+        ("trackers=[html, html]", "tracker 'html' is named twice; keep one"),
+        ("trackers=[{name: html, setings: {}}]", r"unknown key 'trackers\.0\.setings'; did you mean 'settings'"),
+        ("trackers=html", "trackers = 'html': input should be a valid tuple"),
     ],
 )
 def test_values_that_cannot_work_are_refused(tiny_config, override, message):
@@ -279,20 +284,13 @@ def test_a_folder_with_other_files_is_refused(tiny_config, tmp_path):
         run(tiny_config())
 
 
-def test_a_damaged_checkpoint_is_named(tiny_config, tmp_path):
-    run(tiny_config(), should_stop=iter([False] * 8 + [True] * 100).__next__)
-    checkpoint = tmp_path / "run" / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"checkpoint\.pt: the checkpoint is damaged"):
-        run(tiny_config(), resume=True)
-
-
 def test_unknown_names_are_answered_before_anything_is_loaded(tiny_config, tmp_path):
     for key, wrong, message in (
         ("model.name", "tyny", r"unknown model 'tyny'; did you mean 'tiny'\?"),
         ("data.dataset", "sample", r"unknown dataset 'sample'; did you mean 'samples'\?"),
         ("loss.name", "dice-focl", r"did you mean 'dice-focal'\?"),
         ("metrics", "[dise]", r"did you mean 'dice'\?"),
+        ("trackers", "[htm]", r"unknown tracker 'htm'; did you mean 'html'\?"),
     ):
         with pytest.raises(UnknownComponentError, match=message):
             run(tiny_config(), f"{key}={wrong}")

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oncoseg_core.errors import DataError
+from oncoseg_core.errors import ConfigError, DataError
 from oncoseg_core.randomness import derived_generator
 from oncoseg_core.records import Case, Target
 from oncoseg_trainer import sampling
@@ -95,6 +95,42 @@ def test_datasets_are_mixed_by_temperature(monkeypatch):
     at_one = ForegroundSampler([WHOLE, small], foreground(temperature=1.0), 0)
     chance = sum(weight for draw, weight in every_outcome(at_one, 0, monkeypatch) if draw.dataset == 0)
     assert chance == Fraction(6, 10)
+
+
+def test_a_share_is_the_part_of_the_samples_and_the_others_divide_the_rest(monkeypatch):
+    """Shares 1/10 and 2/10; of the remaining 7/10, 6 and 4 labelled slices take 6/10 and 4/10."""
+    small = labelled(("polyp",), np.array([[1, 1, 0, 2]]))
+    names = ("old", "older", "new", "newer")
+    settings = foreground(shares={"old": 0.1, "older": 0.2})
+    sampler = ForegroundSampler([SINGLE, SINGLE, WHOLE, small], settings, 0, names=names)
+    assert sampler.probabilities == pytest.approx([0.1, 0.2, 0.42, 0.28])
+    assert len(sampler) == round(10 / 0.7)  # so that the new ones come to their 10 slices, on average
+    drawn = Counter(draw.dataset for draw, weight in every_outcome(sampler, 0, monkeypatch) if weight)
+    assert set(drawn) == {0, 1, 2, 3}
+    chance = sum(weight for draw, weight in every_outcome(sampler, 0, monkeypatch) if draw.dataset == 0)
+    assert chance == Fraction(1, 10)
+    all_named = foreground(shares={"old": 0.25, "new": 0.75})
+    sampler = ForegroundSampler([SINGLE, WHOLE], all_named, 0, names=("old", "new"))
+    assert sampler.probabilities == pytest.approx([0.25, 0.75])
+    assert len(sampler) == 12
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"odl": 0.1}, r"sampling\.shares\.odl: no such dataset is trained on; did you mean 'old'"),
+        ({"old": 0.1, "new": 0.2}, "name every dataset and add up to 0.3, not to 1"),
+    ],
+)
+def test_shares_that_do_not_work_out_are_refused(shares, message):
+    with pytest.raises(ConfigError, match=message):
+        ForegroundSampler([WHOLE, SINGLE], foreground(shares=shares), 0, names=("old", "new"))
+
+
+def test_shares_that_leave_nothing_are_refused():
+    settings = foreground(shares={"old": 0.5, "older": 0.5})
+    with pytest.raises(ConfigError, match="add up to 1, which leaves nothing for the other datasets"):
+        ForegroundSampler([WHOLE, SINGLE, WHOLE], settings, 0, names=("old", "older", "new"))
 
 
 def test_the_draws_follow_the_law():

@@ -75,11 +75,11 @@ def taught(
     logits, by_mask, rows = [], [], []
     for row, question in enumerate(questions):
         objects = objects_of(targets[row], one=question.around is not None, cell=(targets.shape[-1] / side) ** 2)
-        matched = match(candidates, row, objects)
+        matched, which = match(candidates, row, objects)
         chosen = matched if len(matched) else candidates.fits[row].argmax()[None]  # keeps the graph the same
         logits.append(candidates.masks[row, chosen].float().amax(dim=0))
         by_mask.append(len(matched) > 0)
-        rows.append(_terms(candidates, row, objects, matched))
+        rows.append(_terms(candidates, row, Objects(objects.boxes[which], objects.masks[which]), matched))
     factors = weights.model_dump()
     terms = {name: factors[name] * torch.stack([one[name] for one in rows]) for name in factors}
     return TrainingOutput(torch.stack(logits), torch.tensor(by_mask, device=targets.device), terms)
@@ -106,15 +106,18 @@ def objects_of(target: torch.Tensor, *, one: bool, cell: float) -> Objects:
 
 
 @torch.no_grad()
-def match(candidates: Candidates, row: int, objects: Objects) -> torch.Tensor:
-    """The candidate for each object ``(k,)``, by the cheapest assignment (Hungarian); the first objects if too many.
+def match(candidates: Candidates, row: int, objects: Objects) -> tuple[torch.Tensor, torch.Tensor]:
+    """Candidates, and the object that each is matched with, by the cheapest assignment (Hungarian).
+
+    Of more objects than there are candidates, the dearest are left over.
 
     The cost is Meta's: the logit's and the distance and overlap of boxes, but not of masks, since box and score are
     also what a candidate is chosen by when there is no target.
     """
     boxes, fits = candidates.boxes[row], candidates.fits[row]
     if not len(objects.boxes):
-        return torch.zeros(0, dtype=torch.long, device=boxes.device)
+        nothing = torch.zeros(0, dtype=torch.long, device=boxes.device)
+        return nothing, nothing
     probability = fits.sigmoid()
     cost_fit = FOCAL_ALPHA * (1 - probability) ** FOCAL_GAMMA * F.softplus(-fits)
     cost_fit = cost_fit - (1 - FOCAL_ALPHA) * probability**FOCAL_GAMMA * F.softplus(fits)
@@ -122,23 +125,23 @@ def match(candidates: Candidates, row: int, objects: Objects) -> torch.Tensor:
     cost = COST_FIT * cost_fit[:, None] + COST_L1 * cost_l1 - COST_GIOU * giou(boxes, objects.boxes)
     # What is not finite is told of by the loss, which then is not finite either.
     chosen, which = linear_sum_assignment(np.nan_to_num(cost.double().cpu().numpy()))
-    return torch.from_numpy(chosen[np.argsort(which)]).to(boxes.device)
+    return torch.from_numpy(chosen).to(boxes.device), torch.from_numpy(which).to(boxes.device)
 
 
 def _terms(candidates: Candidates, row: int, objects: Objects, matched: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Each term of one question, not weighted yet."""
+    """Each term of one question, not weighted yet; the objects are those of the matched candidates, in their order."""
     fits, presence = candidates.fits[row], candidates.presence[row]
     nothing = 0.0 * (fits.sum() + candidates.boxes[row].sum())
     terms = dict.fromkeys(TeachingWeights.model_fields, nothing)
     terms["presence"] = F.binary_cross_entropy_with_logits(presence, torch.full_like(presence, float(len(matched) > 0)))
     if not len(matched):
         return terms
-    boxes, wanted = candidates.boxes[row, matched], objects.boxes[: len(matched)]
+    boxes, wanted = candidates.boxes[row, matched], objects.boxes
     terms["score"] = _score_term(fits, matched, iou(boxes, wanted).diagonal())
     terms["box_l1"] = (centred(boxes) - centred(wanted)).abs().sum(dim=-1).mean()
     terms["box_giou"] = (1 - giou(boxes, wanted).diagonal()).mean()
     if len(matched) > 1:
-        terms["apart"] = _dice(candidates.masks[row, matched].float(), objects.masks[: len(matched)])
+        terms["apart"] = _dice(candidates.masks[row, matched].float(), objects.masks)
     return terms
 
 

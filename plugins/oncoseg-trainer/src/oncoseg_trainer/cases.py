@@ -234,7 +234,8 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
         (settings.score_split, chosen.scored_rows()),
         (settings.validation_split, chosen.validation_rows()),
     ):
-        if side is not None and next(found, None) is None:
+        only_weak = side != settings.train_split and any(each.n_not_scored for each in datasets)
+        if side is not None and next(found, None) is None and not only_weak:
             targets = sorted({target for own in rows.values() for row in own for target in row.targets})
             raise DataError(
                 f"no labelled case is in the split {side!r} with the targets {', '.join(targets)}{_advice(settings)}"
@@ -262,6 +263,8 @@ def _choose(opened: OpenDataset, rows: Sequence[Row], split: FrozenSplit, settin
         [row for row in rows if row.targets and split.side_of(row) == side]
         for side in (settings.train_split, settings.score_split, settings.validation_split)
     )
+    if opened.choice.replayed:
+        scored, validation = [], []
     weak = settings.weak.get(opened.spec.name)
     weakly = [row for row in (*train, *scored, *validation) if row.annotation in WEAK]
     if weakly and weak is None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from oncoseg_core.command_line import run_app
 from oncoseg_core.registry import load_plugins
@@ -14,10 +15,37 @@ from oncoseg_core.registry import load_plugins
 if TYPE_CHECKING:
     from oncoseg_trainer.run import Outcome
 
-app = typer.Typer(add_completion=False)
+FIGURES = (
+    ("backward transfer", "backward_transfer"),
+    ("forgetting", "forgetting"),
+    ("gain over the untouched model", "gain_over_untouched"),
+)
 
 
-@app.command(epilog="Example: oncoseg-train quickstart --set training.epochs=2 --set output=runs/short")
+class TrainGroup(TyperGroup):
+    """``oncoseg-train CONFIG`` trains; ``oncoseg-train chain CHAIN`` runs a chain. All else belongs to the first."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The chain where the first word says so; else training, with all that was given."""
+        if args[0] == "chain":
+            return super().resolve_command(ctx, args)
+        return "", self.commands["run"], [argument for argument in args if argument]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave options to the commands; nothing at all is a training without its configuration."""
+        parsed: list[str] = super().parse_args(ctx, args or [""])
+        return parsed
+
+
+app = typer.Typer(
+    cls=TrainGroup,
+    add_completion=False,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+
+
+@app.command(name="run", epilog="Example: oncoseg-train quickstart --set training.epochs=2 --set output=runs/short")
 def train(
     config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: quickstart, oncoseg-paper.")],
     overrides: Annotated[
@@ -31,6 +59,8 @@ def train(
     """Adapt a promptable model with LoRA, and score it before and after on held-out cases.
 
     Several processes: torchrun --nproc-per-node 4 -m oncoseg_trainer CONFIG
+
+    Many datasets, one after the other: oncoseg-train chain --help
     """
     registry = load_plugins()
     if not allow_broken_plugins:
@@ -52,11 +82,57 @@ def train(
     terminal.say(f"Results: {outcome.folder}")
 
 
+@app.command(epilog="Example: oncoseg-train chain oncoseg-chain --set data_root=/data --skip-absent")
+def chain(
+    chain: Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in chain: oncoseg-chain.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
+    ] = None,
+    skip_absent: Annotated[
+        bool, typer.Option("--skip-absent", help="Leave out the datasets that are not there.")
+    ] = False,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Delete results that a change has made stale, and train anew.")
+    ] = False,
+    allow_broken_plugins: Annotated[
+        bool, typer.Option("--allow-broken-plugins", help="Train although a plugin failed to load.")
+    ] = False,
+) -> None:
+    """Train on many datasets, one after the other, and measure what is forgotten.
+
+    Give the same command again to go on after a stop or a crash.
+    """
+    from oncoseg_trainer.chain_settings import load_chain
+
+    settings = load_chain(chain, overrides or [])
+    registry = load_plugins()
+    if not allow_broken_plugins:
+        registry.require_sound()
+    from oncoseg_trainer.chain import run_chain
+    from oncoseg_trainer.terminal import Terminal
+
+    outcome = run_chain(settings, registry, skip_absent=skip_absent, redo=redo)
+    terminal = Terminal(speaks=outcome.is_first)
+    if outcome.matrix is None:
+        terminal.say("Stopped; what is done is saved. Give the same command again to go on.")
+        return
+    last = outcome.matrix["rows"][-1]
+    told = [f"{what} {last[key]:+.3f}" for what, key in FIGURES if last[key] is not None]
+    terminal.say(f"After {last['task']}: average Dice {last['average']:.3f}; {', '.join(told)}.")
+    terminal.say(f"Results: {outcome.folder}")
+
+
 def _resume_command(config: str, overrides: list[str], outcome: Outcome) -> str:
     kept = [override for override in overrides if not override.startswith("output=")]
     changes = [f"--set {shlex.quote(override)}" for override in (*kept, f"output={outcome.folder}")]
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    program = "oncoseg-train" if processes == "1" else f"torchrun --nproc-per-node {processes} -m oncoseg_trainer"
+    processes, nodes = (os.environ.get(f"{name}_WORLD_SIZE", "1") for name in ("LOCAL", "GROUP"))
+    if nodes != "1":
+        where = f"--nnodes {nodes} --nproc-per-node {processes} --rdzv-backend c10d --rdzv-endpoint HOST:PORT"
+        program = f"torchrun {where} -m oncoseg_trainer"
+    elif processes != "1":
+        program = f"torchrun --nproc-per-node {processes} -m oncoseg_trainer"
+    else:
+        program = "oncoseg-train"
     return " ".join([program, shlex.quote(config), *changes, "--resume"])
 
 

@@ -19,7 +19,8 @@ class DatasetChoice(Settings):
 
     ``root`` is its folder; without it the dataset is fetched, where that can be done. ``prepared`` is a prepared store
     instead, which knows its root and its adapter's settings. ``targets`` chooses among the dataset's targets; all of
-    them when empty. ``side`` takes all labelled cases for one purpose, whatever ``data.split`` says.
+    them when empty. ``side`` takes all labelled cases for one purpose, whatever ``data.split`` says. Of a ``replayed``
+    dataset the cases to train on are used, and none is scored.
     """
 
     dataset: Name
@@ -28,6 +29,7 @@ class DatasetChoice(Settings):
     settings: dict[str, Any] = Field(default_factory=dict)
     targets: tuple[str, ...] = ()
     side: Literal["train", "validation", "score"] | None = None
+    replayed: bool = False
 
     @model_validator(mode="after")
     def _prepared_knows_the_rest(self) -> DatasetChoice:
@@ -115,13 +117,15 @@ class ForegroundSampling(Settings):
     """Slices drawn at random, with replacement (:class:`oncoseg_trainer.sampling.ForegroundSampler` has the law).
 
     ``foreground_share`` of the samples are slices with the target, the others any slice of the case. Several datasets
-    are mixed in proportion to their labelled slices to the power of 1 / ``temperature``. ``samples_per_epoch`` is by
-    default the number of labelled slices.
+    are mixed in proportion to their labelled slices to the power of 1 / ``temperature``, but for those whose part of
+    the samples ``shares`` says. ``samples_per_epoch`` is by default as many as let the datasets without a share come to
+    their number of labelled slices (all datasets, where each has a share).
     """
 
     mode: Literal["foreground"]
     foreground_share: Share = 0.8
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    shares: dict[Name, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
     samples_per_epoch: Annotated[int, Field(ge=1)] | None = None
 
 

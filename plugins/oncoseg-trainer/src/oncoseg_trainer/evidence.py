@@ -29,11 +29,13 @@ def evidence_of(run: Run, zero_shot: Sequence[Mapping[str, Any]], adapted: Seque
 
     Args:
         run: the run.
-        zero_shot: the rows of the untouched model, as in ``summary.json``.
+        zero_shot: the rows of the untouched model, as in ``summary.json``. Where training started from an adapter they
+            are that one's, and are left out.
         adapted: those of the adapted one.
     """
     chosen = run.chosen
-    specs = [each.dataset.spec for each in chosen.datasets]
+    own = [each.dataset.spec for each in chosen.datasets]
+    specs = list({spec.name: spec for spec in (*run.ancestry.specs, *own)}.values())
     return Evidence(
         splits=SplitRecord(
             sha256=chosen.split.sha256,
@@ -94,7 +96,7 @@ def _metric_rows(
                     prompt=kinds,
                     prompt_settings=dict(prompts.settings),
                     n_cases=len(after),
-                    before=_summary([row[name] for row in before]),
+                    before=None if run.ancestry.folder is not None else _summary([row[name] for row in before]),
                     after=_summary([row[name] for row in after]),
                 )
             )
@@ -108,6 +110,10 @@ def _summary(values: Sequence[float | None]) -> ScoreSummary:
 
 def _notes(run: Run) -> list[str]:
     notes = [
+        f"Its training started from the adapter whose manifest has the SHA-256 {parent}."
+        for parent in run.ancestry.parents[:1]
+    ]
+    notes += [
         f"{each.n_weak} cases of {each.name} have no masks: they were trained on as "
         f"{'filled boxes' if each.weak.shape == 'box' else 'drawn'}, with loss weight {each.weak.weight:g}."
         for each in run.chosen.datasets

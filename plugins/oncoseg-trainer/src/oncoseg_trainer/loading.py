@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from oncoseg_core.errors import OncoSegError, PluginError, RunError
 from oncoseg_core.prompts import Prompt
 from oncoseg_trainer.data import Sample, SampleMaker
+from oncoseg_trainer.interruption import STOP_SIGNALS
 from oncoseg_trainer.plan import Plan
 from oncoseg_trainer.sampling import Draw, Sampler
 
@@ -244,10 +245,9 @@ def _unchanged(value: T) -> T:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started meanwhile never see Ctrl-C and SIGTERM: the run finishes its step and ends them itself."""
+    """Processes started meanwhile never see what asks the run to stop: it finishes its step and ends them itself."""
     resource_tracker.ensure_running()  # started later, it would unblock them
-    blocked = (signal.SIGINT, signal.SIGTERM)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

@@ -1,9 +1,8 @@
-"""Pictures for people: a slice before and after adaptation, and curves. PNG bytes, drawn with matplotlib."""
+"""Pictures for people: a slice before and after adaptation. PNG bytes, drawn with matplotlib."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,42 +76,6 @@ def draw_overlay(overlay: Overlay) -> bytes:
         frameon=False,
         fontsize=11,
     )
-    return _png(figure)
-
-
-def draw_curves(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Training loss per step and its mean per epoch, and each held-out case's Dice over the run."""
-    figure = Figure(figsize=(12, 4), dpi=100, layout="constrained")
-    loss_axes, dice_axes = figure.subplots(1, 2)
-    train = [row for row in rows if row["event"] == "train"]
-    loss_axes.plot(
-        [row["step"] for row in train], [row["loss"] for row in train], color="#9ec5f0", linewidth=1, label="each step"
-    )
-    epochs = [[row for row in train if row["epoch"] == epoch] for epoch in sorted({row["epoch"] for row in train})]
-    loss_axes.plot(
-        [np.mean([row["step"] for row in epoch]) for epoch in epochs],
-        [np.mean([row["loss"] for row in epoch]) for epoch in epochs],
-        color="#1f5fa8",
-        marker="o",
-        linewidth=2,
-        label="mean of an epoch",
-    )
-    loss_axes.set(title="training loss", xlabel="optimizer step", ylabel="loss")
-    loss_axes.set_ylim(bottom=0)
-    loss_axes.legend(frameon=False)
-    cases: dict[str, dict[int, float]] = {}
-    for row in rows:
-        if row["event"] == "score" and row.get("dice") is not None:
-            cases.setdefault(f"{row['case']} ({row['target']})", {})[row["step"]] = row["dice"]
-    for name, points in sorted(cases.items()):
-        dice_axes.plot(list(points), list(points.values()), marker="o", label=name)
-    dice_axes.set(
-        title="Dice on the held-out cases", xlabel="optimizer step (0: untouched)", ylabel="Dice", ylim=(0, 1)
-    )
-    if cases:
-        dice_axes.legend(frameon=False, fontsize=9)
-    for axes in (loss_axes, dice_axes):
-        axes.grid(alpha=0.25)
     return _png(figure)
 
 

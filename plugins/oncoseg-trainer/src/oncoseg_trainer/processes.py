@@ -6,17 +6,24 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 
 from oncoseg_core.errors import RunError, UsageError
+from oncoseg_trainer.lifelines import JOIN_SECONDS, Lifelines, watched
 
 T = TypeVar("T")
 
 _LAUNCHED = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process besides WORLD_SIZE."""
+
+
+COLLECTIVE_TIMEOUT = timedelta(hours=1)
+"""A process that lives may keep the others waiting while it fetches a dataset, or scores its share of large cases. One
+that died is found out by its lifeline long before."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +55,24 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set on any process."""
-        return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
+        return self.any_of(flag)[0]
+
+    def any_of(self, *flags: bool) -> list[bool]:
+        """Of each flag, whether it is set on any process; in one exchange."""
+        set_on: list[bool] = self.sum(torch.tensor(flags, dtype=torch.float32, device=self.device)).bool().tolist()
+        return set_on
 
     def on_first(self, work: Callable[[], T]) -> T:
         """Do something on the first process while the others wait; its result, or its error, on all."""
-        outcome: tuple[T | None, Exception | None] = (None, None)
+        outcome: list[tuple[T | None, Exception | None]] = [(None, None)]
         if self.is_first:
             try:
-                outcome = (work(), None)
+                outcome = [(work(), None)]
             except Exception as error:  # noqa: BLE001 - raised again below, on every process
-                outcome = (None, error)
-        result, error = self.gather(outcome)[0]
+                outcome = [(None, error)]
+        if self.world_size > 1:
+            dist.broadcast_object_list(outcome, src=0)
+        result, error = outcome[0]
         if error is not None:
             raise error
         return cast("T", result)
@@ -72,7 +86,7 @@ def join_processes(device: str) -> Iterator[Processes]:
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
 
     Raises:
-        RunError: ``cuda`` is asked for and there is none.
+        RunError: ``cuda`` is asked for and there is none; the others cannot be joined; or one of them died meanwhile.
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
@@ -89,8 +103,16 @@ def join_processes(device: str) -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if use_cuda else "gloo")
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size(), chosen)
-    finally:
-        dist.destroy_process_group()
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+        lines = Lifelines(store, rank, world_size)
+    except dist.DistError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"process {os.environ['RANK']} cannot join the others: {reason}") from error
+    with watched(lines):
+        dist.init_process_group(
+            "nccl" if use_cuda else "gloo",
+            store=dist.PrefixStore("oncoseg", store), rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT,
+        )  # fmt: skip
+        yield Processes(rank, world_size, chosen)
+        dist.destroy_process_group()  # after an error it could wait for the dead

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from oncoseg_core.interfaces import PromptGenerator
-from oncoseg_core.leakage import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans
+from oncoseg_core.leakage import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans, seen_scans
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_trainer.cases import ChosenCases
 from oncoseg_trainer.data import Augmentation, SampleMaker
@@ -15,6 +16,7 @@ from oncoseg_trainer.held_out import HeldOut
 from oncoseg_trainer.sampling import LabelledSlices, Sampler, build_sampler
 from oncoseg_trainer.settings import TrainSettings
 from oncoseg_trainer.sources import MEMORY_BYTES
+from oncoseg_trainer.start_from import NOTHING, Ancestry
 
 ALLOW_LEAKAGE = "data.allow_leakage: true"
 
@@ -23,7 +25,9 @@ ALLOW_LEAKAGE = "data.allow_leakage: true"
 class RunData:
     """What is trained on and scored; ``validation`` is None where the run has no such side.
 
-    ``leaks`` are suspected ones, and certain ones that the user allowed.
+    ``hash`` is the SHA-256 of the names and content hashes of all cases. ``leaks`` are suspected ones, and
+    certain ones that the user allowed. ``trained_on`` is what the adapter will have seen, its ancestors' training
+    included; None where that of an ancestor is not known.
     """
 
     held_out: HeldOut
@@ -31,7 +35,8 @@ class RunData:
     sampler: Sampler
     maker: SampleMaker
     leaks: list[Leak]
-    trained_on: TrainedOn
+    trained_on: TrainedOn | None
+    hash: str
 
 
 def read_data(
@@ -42,6 +47,8 @@ def read_data(
     low: float,
     *,
     points_at_object: bool,
+    ancestry: Ancestry = NOTHING,
+    unseen: Sequence[Scan] = (),
 ) -> RunData:
     """Look at every case of a run once: the held-out ones first, so that a bad one is found early.
 
@@ -52,6 +59,8 @@ def read_data(
         generator: makes the prompts of training samples.
         low: the value of 0 in the model's range.
         points_at_object: whether the generator's prompts need the object on the slice.
+        ancestry: what the adapter that training starts from was trained on.
+        unseen: cases that will be scored later, elsewhere: none may be trained on.
 
     Raises:
         DataError: a case cannot be taken, or something that is scored was trained on, and that is not allowed.
@@ -60,8 +69,9 @@ def read_data(
     trained = [each for each in chosen.datasets if each.train]
     scored = [each for each in chosen.datasets if each.scored]
     watched = [each for each in chosen.datasets if each.validation]
-    trained_specs, scored_specs, watched_specs = (
-        [each.dataset.spec for each in side] for side in (trained, scored, watched)
+    scored_specs, watched_specs = ([each.dataset.spec for each in side] for side in (scored, watched))
+    trained_specs = list(
+        {spec.name: spec for spec in (*ancestry.specs, *(each.dataset.spec for each in trained))}.values()
     )
     leaks = declared_leaks(trained_specs, [*scored_specs, *watched_specs])
     leaks += _validated_on(declared_leaks([spec for spec in watched_specs if spec not in trained_specs], scored_specs))
@@ -85,6 +95,11 @@ def read_data(
     leaks += same_scans(scans, held_out.scans)
     if validation is not None:
         leaks += same_scans(scans, validation.scans) + _validated_on(same_scans(validation.scans, held_out.scans))
+    own = [*held_out.scans, *(validation.scans if validation is not None else ())]
+    known = {(scan.dataset, scan.case_id) for scan in own}
+    leaks += same_scans(scans, [scan for scan in unseen if (scan.dataset, scan.case_id) not in known])
+    if ancestry.trained_on is not None:
+        leaks += seen_scans(ancestry.trained_on, own)
     refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
     if settings.training.workers:
         for source, _ in sources:
@@ -102,11 +117,25 @@ def read_data(
     return RunData(
         held_out,
         validation,
-        build_sampler(slices, settings.sampling, settings.seed, points_at_object=points_at_object),
+        build_sampler(
+            slices,
+            settings.sampling,
+            settings.seed,
+            points_at_object=points_at_object,
+            names=[each.name for each in trained],
+        ),
         maker,
         leaks,
-        TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans)),
+        ancestry.joined(
+            TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans))
+        ),
+        _hash_of([*scans, *own]),
     )
+
+
+def _hash_of(scans: Sequence[Scan]) -> str:
+    lines = sorted(f"{scan.name} {scan.content_hash}" for scan in scans)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _validated_on(leaks: list[Leak]) -> list[Leak]:

@@ -6,13 +6,14 @@ up when a sample is made. So a sample costs the same however many cases there ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from oncoseg_core.errors import DataError
+from oncoseg_core.errors import ConfigError, DataError, close_matches
 from oncoseg_core.randomness import derived_generator
 from oncoseg_core.volume import BoolArray
 from oncoseg_trainer.data_settings import ForegroundSampling, LabelledSampling
@@ -132,7 +133,8 @@ class ForegroundSampler:
 
     1. the dataset d, with a probability in proportion to ``n_d ** (1 / temperature)``, where ``n_d`` are its labelled
        slices (those of each target counted). At 1 it is as if the slices of all were put together; the higher, the more
-       alike the datasets.
+       alike the datasets. A dataset that is named in ``shares`` has that probability instead, and the others share what
+       is left.
     2. the target, number ``i modulo k`` of the dataset's k targets: they take turns.
     3. with probability ``foreground_share`` a case, each alike of those that have a slice with the target, and one of
        these slices, each alike;
@@ -148,6 +150,10 @@ class ForegroundSampler:
         settings: the shares.
         seed: the run's.
         points_at_object: whether prompts need the object in the case.
+        names: of the datasets, where ``settings.shares`` names any.
+
+    Raises:
+        ConfigError: a share is of no dataset that is trained on, or the shares leave too much or too little.
     """
 
     def __init__(
@@ -157,14 +163,21 @@ class ForegroundSampler:
         seed: int,
         *,
         points_at_object: bool = True,
+        names: Sequence[str] = (),
     ) -> None:
         self._datasets = list(datasets)
         self._share = settings.foreground_share
         self._seed = seed
         sizes = np.array([each.counts.sum() for each in datasets], dtype=np.float64)
-        self._length = settings.samples_per_epoch or int(sizes.sum())
-        weights = (sizes / sizes.sum()) ** (1 / settings.temperature)
-        self.probabilities = weights / weights.sum()
+        fixed = _fixed_shares(settings.shares, names, len(datasets))
+        free = np.isnan(fixed)
+        left = 1 - float(fixed[~free].sum())
+        self.probabilities = fixed
+        if free.any():
+            weights = (sizes[free] / sizes[free].sum()) ** (1 / settings.temperature)
+            self.probabilities[free] = left * weights / weights.sum()
+        own = sizes[free].sum() / left if free.any() else sizes.sum()
+        self._length = settings.samples_per_epoch or round(own)
         self._ends = np.cumsum(self.probabilities)[:-1]
         self._with_target = [[np.flatnonzero(row) for row in each.counts] for each in datasets]
         self._anywhere = (
@@ -192,14 +205,30 @@ class ForegroundSampler:
         return Draw(position, dataset, case, slices.targets[target], nth, place, position)
 
 
+def _fixed_shares(shares: Mapping[str, float], names: Sequence[str], n_datasets: int) -> npt.NDArray[np.float64]:
+    """The share of each dataset that has one, NaN for the others."""
+    for name in shares:
+        if name not in names:
+            raise ConfigError(f"sampling.shares.{name}: no such dataset is trained on{close_matches(name, names)}")
+    fixed = np.array([shares.get(name, np.nan) for name in names] or [np.nan] * n_datasets)
+    total = sum(shares.values())
+    if np.isnan(fixed).any():
+        if total >= 1:
+            raise ConfigError(f"sampling.shares: add up to {total:g}, which leaves nothing for the other datasets")
+    elif abs(total - 1) > 1e-6:
+        raise ConfigError(f"sampling.shares: name every dataset and add up to {total:g}, not to 1")
+    return fixed
+
+
 def build_sampler(
     datasets: Sequence[LabelledSlices],
     settings: LabelledSampling | ForegroundSampling,
     seed: int,
     *,
     points_at_object: bool = True,
+    names: Sequence[str] = (),
 ) -> Sampler:
-    """The sampler that the settings ask for."""
+    """The sampler that the settings ask for; ``names`` are the datasets'."""
     if isinstance(settings, ForegroundSampling):
-        return ForegroundSampler(datasets, settings, seed, points_at_object=points_at_object)
+        return ForegroundSampler(datasets, settings, seed, points_at_object=points_at_object, names=names)
     return LabelledSampler(datasets, seed)

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from oncoseg_core.channels import ChannelChoice
 from oncoseg_core.config import apply_overrides, read_yaml, validate
@@ -16,6 +16,9 @@ from oncoseg_core.lora_settings import LoraSettings
 from oncoseg_core.records import Name
 from oncoseg_trainer.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
 from oncoseg_trainer.training_settings import DECIDES, OptimisationSettings
+
+ALWAYS_TRACKED = ("jsonl", "html")
+"""Trackers of every run, named or not: whether a run leaves its numbers must not hang on a forgotten line."""
 
 
 class ComponentChoice(Settings):
@@ -48,7 +51,9 @@ class TrainSettings(Settings):
     """A whole run.
 
     ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
-    image are taken, by modality (a mode, names or indices).
+    image are taken, by modality (a mode, names or indices). ``trackers`` are names, or names with settings.
+    ``start_from`` is the folder of an adapter whose weights training starts from, all else being fresh. ``phase`` is
+    told to the trackers: the part of a chain that the run is.
     """
 
     name: Name
@@ -60,18 +65,30 @@ class TrainSettings(Settings):
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     channels: dict[str, ChannelChoice] = Field(default_factory=dict)
     model: ComponentChoice
+    start_from: Path | None = None
+    phase: str | None = None
     lora: LoraSettings = LoraSettings()
     loss: ComponentChoice = ComponentChoice(name="dice-focal")
     prompts: PromptSettings = PromptSettings()
     training: OptimisationSettings = OptimisationSettings()
     metrics: tuple[Name, ...] = Field(default=("dice", "iou"), min_length=1)
-    trackers: tuple[Name, ...] = ("jsonl", "html")
+    trackers: tuple[ComponentChoice, ...] = tuple(ComponentChoice(name=name) for name in ALWAYS_TRACKED)
 
-    @model_validator(mode="after")
-    def _html_needs_jsonl(self) -> TrainSettings:
-        if "html" in self.trackers and "jsonl" not in self.trackers:
-            raise ValueError("the html report draws its curves from the jsonl tracker: name both, or neither")
-        return self
+    @field_validator("trackers", mode="before")
+    @classmethod
+    def _trackers_by_name(cls, given: Any) -> Any:
+        if not isinstance(given, list | tuple):
+            return given
+        return [{"name": choice} if isinstance(choice, str) else choice for choice in given]
+
+    @field_validator("trackers")
+    @classmethod
+    def _all_trackers_once(cls, choices: tuple[ComponentChoice, ...]) -> tuple[ComponentChoice, ...]:
+        names = [choice.name for choice in choices]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"tracker {name!r} is named twice; keep one")
+        return (*(ComponentChoice(name=name) for name in ALWAYS_TRACKED if name not in names), *choices)
 
     @model_validator(mode="after")
     def _decisions_need_validation(self) -> TrainSettings:
@@ -95,22 +112,29 @@ def built_in_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
+def read_config(config: str) -> tuple[dict[str, Any], str]:
+    """The keys of a configuration, unchecked, and what to call it: a YAML file, or the name of a built-in one.
+
+    Raises:
+        ConfigError: there is no such file or name, or it is no YAML.
+    """
+    if config in built_in_names():
+        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
+        return read_yaml(path), f"configuration {config!r}"
+    if not Path(config).exists():
+        near = close_matches(config, built_in_names())
+        raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
+    return read_yaml(Path(config)), config
+
+
 def load_settings(config: str, overrides: list[str]) -> TrainSettings:
     """Read a configuration: a YAML file, or the name of a built-in one, with ``a.b=value`` overrides.
 
     Raises:
         ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
     """
-    if config in built_in_names():
-        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
-        where = f"configuration {config!r}"
-    else:
-        path = Path(config)
-        where = config
-        if not path.exists():
-            near = close_matches(config, built_in_names())
-            raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
-    values = apply_overrides(read_yaml(path), overrides)
+    values, where = read_config(config)
+    values = apply_overrides(values, overrides)
     data = values.get("data")
     if config in built_in_names() and isinstance(data, dict) and not data.keys() & {"dataset", "datasets"}:
         raise ConfigError(

@@ -21,6 +21,8 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
     return {
         "name": settings.name,
         "seed": settings.seed,
+        "phase": settings.phase,
+        "started_from": run.ancestry.told(),
         "model": {
             "name": settings.model.name,
             "weights_sha256": run.model.weights_sha256,
@@ -79,6 +81,7 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "adapted": {"cases": adapted, "mean": _means(run.metrics, adapted)},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
+        "warnings": list(run.state.warnings),
         "versions": describe(run.registry),
     }
 
@@ -113,6 +116,12 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
     said = []
     if summary["model"]["random_weights"]:
         said.append(random_weights_words(summary["model"]["name"], summary["model"]["weights_sha256"]))
+    started = summary.get("started_from")
+    if started is not None:
+        said.append(
+            f"Trained on from the adapter {started['parents'][0][:12]}: the scores before are that adapter's, not the "
+            "untouched model's."
+        )
     found = summary["leakage"]["found"]
     for certain, words in (
         (True, "LEAKAGE: these scores are no test. Scored, but trained on (data.allow_leakage)"),

@@ -1,18 +1,21 @@
-"""What a run says on the terminal: progress bars where there is one, plain lines where there is none."""
+"""What a run says on the terminal: tables and bars where there is one, plain lines where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 
 from oncoseg_core.interfaces import Progress
+from oncoseg_trainer.live import Figures, PlainView, TableView, TrainingView
 from oncoseg_trainer.summary import cautions, held_out_words
 
 
@@ -21,34 +24,47 @@ class Terminal:
 
     def __init__(self, *, speaks: bool = True) -> None:
         self.console = Console(quiet=not speaks, highlight=False)
+        # What can be drawn over; FORCE_COLOR makes rich take a file for one.
+        self._draws = speaks and self.console.file.isatty() and not self.console.is_dumb_terminal
         self._done: set[str] = set()
+        self._table: TableView | None = None
 
     def say(self, line: str) -> None:
         """Print one line."""
         self.console.print(line, markup=False, soft_wrap=True)
 
     @contextmanager
+    def training(self, total: int, per_epoch: int) -> Iterator[TrainingView]:
+        """What the training loop tells its steps: a live table where it can be drawn, else a line now and then.
+
+        There are ``total`` steps. Meanwhile :meth:`progress` draws below the table.
+        """
+        figures = Figures(total, per_epoch)
+        if not self._draws:
+            yield PlainView(figures, self.say)
+            return
+        with Live(console=self.console, auto_refresh=False) as live:
+            self._table = TableView(figures, live, _bars(self.console))
+            try:
+                yield self._table
+                self._table.refresh(now=True)
+            finally:
+                self._table = None
+
+    @contextmanager
     def progress(self) -> Iterator[Progress]:
         """A ``progress(what, done, total)`` function that draws a bar for each ``what``, or a line when it is done."""
-        if not self.console.is_terminal:
+        if not self._draws:
             yield self._plain
             return
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        with Bars(*columns, console=self.console) as bars:
-            tasks: dict[str, Any] = {}
-
-            def update(what: str, done: int, total: int) -> None:
-                if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
-                bars.update(tasks[what], completed=done, total=total)
-
-            yield update
+        tasks: dict[str, TaskID] = {}
+        if self._table is not None:
+            yield partial(_advance, self._table.bars, tasks, self._table.refresh)
+            for task in tasks.values():  # the table goes on without them
+                self._table.bars.remove_task(task)
+            return
+        with _bars(self.console) as bars:
+            yield partial(_advance, bars, tasks, lambda: None)
 
     def _plain(self, what: str, done: int, total: int) -> None:
         if done == total and what not in self._done:
@@ -92,3 +108,23 @@ def _change(before: float | None, after: float | None) -> str:
     if before is None or after is None:
         return "–"
     return f"{before:.3f} → {after:.3f} {after - before:+.3f}"
+
+
+def _bars(console: Console) -> Bars:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Bars(*columns, console=console)
+
+
+def _advance(
+    bars: Bars, tasks: dict[str, TaskID], refresh: Callable[[], None], what: str, done: int, total: int
+) -> None:
+    if what not in tasks:
+        tasks[what] = bars.add_task(what, total=total)
+    bars.update(tasks[what], completed=done, total=total)
+    refresh()

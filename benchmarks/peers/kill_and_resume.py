@@ -1,0 +1,262 @@
+"""Kill runs with ``kill -9`` at random moments, saves included, and resume them until they end: is anything lost?
+
+After each kill every checkpoint in the folder must be whole. Each run that was killed, perhaps several times, must end
+with the weights, the optimizer's state and the metrics of a run that nobody touched, bit for bit. Of two processes one
+or both are killed; the other must end by itself.
+
+    python benchmarks/peers/kill_and_resume.py
+
+Processes are forked from this one, which has everything imported, so that a hundred kills take minutes. They meet as
+``torchrun``'s would, through the same variables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import hashlib
+import os
+import random
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tiny_run import write_tiny_run
+
+import oncoseg_trainer.lifelines
+import oncoseg_trainer.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
+import oncoseg_trainer.processes
+from oncoseg_benchmarks.recording import record, spread
+from oncoseg_core.registry import load_plugins
+from oncoseg_trainer.checkpoint import find_damage, read_checkpoint
+from oncoseg_trainer.jsonl import METRICS_FILE
+from oncoseg_trainer.run import train
+from oncoseg_trainer.settings import load_settings
+
+MOST_SECONDS = 120.0
+"""For one attempt: one that takes longer hangs."""
+
+EARLY = 0.2
+"""The share of moments that may come before anything is written."""
+
+# A process whose fellow was killed before they met waits so long; torchrun, which is not here, would end it at once.
+oncoseg_trainer.processes.JOIN_SECONDS = oncoseg_trainer.lifelines.JOIN_SECONDS = 8.0
+
+
+def main() -> None:
+    """Measure and record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100, help="for each number of processes")
+    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--dry", action="store_true", help="record nothing")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # forked processes would miss the others
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        site, config = write_tiny_run(Path(folder), {})
+        sys.path.insert(0, str(site))
+        for processes in options.processes:
+            moments = random.Random(f"{options.seed}, {processes}")  # noqa: S311 - not for secrets
+            found[f"{processes} processes"] = kill_many(config, processes, options.kills, moments)
+            print(found)
+    if not options.dry:
+        command = f"python benchmarks/peers/{Path(__file__).name} --kills {options.kills} --seed {options.seed}"
+        print(record("kill_and_resume", command, found))
+
+
+def kill_many(config: Path, processes: int, kills: int, moments: random.Random) -> dict[str, Any]:
+    """Runs that are killed until they end, until so many kills were made.
+
+    Raises:
+        AssertionError: something was lost.
+    """
+    begun = time.perf_counter()
+    whole = config.parent / f"whole-{processes}"
+    attempt(config, whole, processes, None, moments)  # warms the disk up
+    whole = config.parent / f"whole-{processes}-again"
+    attempt(config, whole, processes, None, moments)
+    duration = (written(whole / "summary.json") - written(whole / "config.yaml")) / 1e9
+    expected = fingerprint(whole)
+    done = {"kills": 0, "while_saving": 0, "runs": 0, "most_kills_of_a_run": 0, "before_the_first_checkpoint": 0}
+    survived: list[float] = []
+    while done["kills"] < kills:
+        folder = config.parent / f"killed-{processes}-{done['runs']}"
+        own = 0
+        while not (folder / "summary.json").exists():
+            ended = attempt(config, folder, processes, moments.uniform(0, duration), moments)
+            if ended is None:
+                continue
+            own += 1
+            survived.extend(ended)
+            checkpoints = folder / "checkpoints"
+            done["while_saving"] += bool(list(checkpoints.glob(".partial-*")))
+            paths = list(checkpoints.glob("step-*.pt"))
+            done["before_the_first_checkpoint"] += not paths
+            damaged = {path.name: damage for path in paths if (damage := find_damage(path))}
+            require(not damaged, f"{damaged}")
+            for path in paths:
+                read_checkpoint(path)
+        require(fingerprint(folder) == expected, f"{folder} ended otherwise than {whole}")
+        shutil.rmtree(folder)
+        done["kills"] += own
+        done["runs"] += 1
+        done["most_kills_of_a_run"] = max(done["most_kills_of_a_run"], own)
+    return {
+        **done,
+        "damaged_checkpoints": 0,
+        "runs_that_ended_bit_identical": done["runs"],
+        "seconds_from_first_to_last_file_of_an_undisturbed_run": round(duration, 2),
+        "seconds_until_the_other_process_ended": spread([round(each, 2) for each in survived]) if survived else None,
+        "seconds": round(time.perf_counter() - begun),
+    }
+
+
+def attempt(
+    config: Path, folder: Path, processes: int, kill_after: float | None, moments: random.Random
+) -> list[float] | None:
+    """Start the run, or go on with it, and kill it after so many seconds, if it has not ended before.
+
+    Returns:
+        How long each process that was not killed went on; None when all had ended before the kill.
+
+    Raises:
+        AssertionError: a process failed by itself, or hangs.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    children = [fork(config, folder, rank, processes, port) for rank in range(processes)]
+    victims = children if moments.random() < 0.5 else [moments.choice(children)]
+    config_file = folder / "config.yaml"
+    before = written(config_file)
+    # Most moments are counted from when the run begins to write; importing and reading is the same every time.
+    counts_from = time.perf_counter() if moments.random() < EARLY else None
+    ended, killed = watch(children, victims, kill_after, counts_from, lambda: written(config_file) != before)
+    require(len(ended) == processes, told(folder, f"hangs; {ended} have ended"))
+    codes = [ended[child][0] for child in children]
+    if killed is None or not any(codes):
+        require(not any(codes), told(folder, codes))
+        return None
+    for child, code in zip(children, codes, strict=True):
+        # 0: was done at that moment; 1: was told that the other had died.
+        require(code in ({0, -signal.SIGKILL} if child in victims else {0, 1}), told(folder, codes))
+    return [ended[child][1] - killed for child in children if child not in victims]
+
+
+def watch(
+    children: list[int],
+    victims: list[int],
+    kill_after: float | None,
+    counts_from: float | None,
+    begins: Callable[[], bool],
+) -> tuple[dict[int, tuple[int, float]], float | None]:
+    """Wait until all children have ended, and kill some of them meanwhile.
+
+    Args:
+        children: the processes.
+        victims: those to kill.
+        kill_after: seconds, counted
+        counts_from: from this moment, or, when it is None, from the first at which
+        begins: holds.
+
+    Returns:
+        The exit code of each child and when it ended, without those that hang; and when the victims were killed.
+    """
+    started = time.perf_counter()
+    ended: dict[int, tuple[int, float]] = {}
+    killed = None
+    while len(ended) < len(children):
+        now = time.perf_counter()
+        if counts_from is None and begins():
+            counts_from = now
+        for child in set(children) - ended.keys():
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                ended[child] = (os.waitstatus_to_exitcode(status), now)
+        if kill_after is not None and killed is None and counts_from is not None and now - counts_from > kill_after:
+            killed = now
+            kill(set(victims) - ended.keys())
+        if now - started > MOST_SECONDS:
+            kill(set(children) - ended.keys())
+            break
+        time.sleep(0.002)
+    return ended, killed
+
+
+def written(path: Path) -> int:
+    """When a file was written; 0 when it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def kill(children: set[int]) -> None:
+    """With ``kill -9``."""
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+
+
+def fork(config: Path, folder: Path, rank: int, processes: int, port: int) -> int:
+    """Start one process of a run; its id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        faulthandler.dump_traceback_later(MOST_SECONDS - 10, file=2)
+        if processes > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes)}
+            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        begun = any((folder / "checkpoints").glob("step-*.pt"))
+        settings = load_settings(str(config), [f"output={folder}"])
+        train(settings, load_plugins(), resume=begun)
+        code = 0
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it ends here and is told
+        print(f"process {rank}: {type(error).__name__}: {error}", flush=True)
+    finally:
+        os._exit(code)
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Stop with what was found.
+
+    Raises:
+        AssertionError: it does not hold.
+    """
+    if not holds:
+        raise AssertionError(otherwise)
+
+
+def told(folder: Path, what: object) -> str:
+    """An attempt's failure, with what its processes wrote."""
+    return f"{folder.name}: {what}\n{Path(f'{folder}.log').read_text()}"
+
+
+def fingerprint(folder: Path) -> str:
+    """Of the weights, the optimizer's state, the adapter and the metrics at the end of a run."""
+    (last,) = (folder / "checkpoints").glob("step-*.pt")
+    checkpoint = read_checkpoint(last)
+    found = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.trainable.items()):
+        found.update(name.encode() + tensor.numpy().tobytes())
+    for number, values in sorted(checkpoint.parts["optimizer"]["state"].items()):
+        for name, tensor in sorted(values.items()):
+            found.update(f"{number} {name}".encode() + torch.as_tensor(tensor).numpy().tobytes())
+    found.update((folder / "adapter" / "adapter_model.safetensors").read_bytes())
+    found.update((folder / METRICS_FILE).read_bytes())
+    return found.hexdigest()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""The curves and the page: resumed runs, a hundred thousand steps, values that are not finite."""
+
+import copy
+import io
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from oncoseg_core.testing import check_tracker
+from oncoseg_core.testing.trackers import CONFIG, SUMMARY
+from oncoseg_trainer import html_report
+from oncoseg_trainer.curves import COLOURS, MOST_POINTS, draw_scores, draw_training, thinned
+from oncoseg_trainer.html_page import MOST_PICTURES, Report, page
+from oncoseg_trainer.html_report import HtmlTracker
+
+
+def train(step, loss=0.5, **more):
+    return {
+        "step": step,
+        "event": "train",
+        "epoch": (step - 1) // 10,
+        "loss": loss,
+        "dice": loss / 2,
+        "focal": loss / 2,
+        **more,
+    }
+
+
+def score(step, case, target, dice, event="score", **more):
+    return {
+        "step": step,
+        "event": event,
+        "case": case,
+        "target": target,
+        "dice": dice,
+        "per_slice": {"dice": []},
+        **more,
+    }
+
+
+def drawn_lines(monkeypatch, draw, *arguments):
+    """What is drawn: title -> label -> (x, y)."""
+    figures = []
+    from oncoseg_trainer import curves
+
+    monkeypatch.setattr(curves, "_png", lambda figure: figures.append(figure) or b"")
+    draw(*arguments)
+    (figure,) = figures
+    return {
+        axes.get_title(): {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+        for axes in figure.axes
+        if axes.get_title()
+    }
+
+
+def test_thinning_keeps_the_extremes_and_leaves_out_what_is_not_finite():
+    steps, values = np.arange(1.0, 100_001), np.full(100_000, 0.5)
+    values[77_777], values[5], values[6] = 9.0, math.nan, math.inf
+    line = thinned(steps, values)
+    assert len(line.steps) <= MOST_POINTS
+    assert line.together == 334
+    assert np.nanmax(line.high) == 9.0
+    assert line.low.min() == 0.5
+    assert line.mean[0] == 0.5
+    gap = thinned(np.arange(3.0), np.array([1.0, math.nan, 3.0]))
+    assert gap.together == 1
+    assert np.isnan(gap.mean[1])
+    assert list(gap.mean[[0, 2]]) == [1.0, 3.0]
+
+
+def test_the_terms_the_measures_and_the_marks_are_drawn(monkeypatch):
+    rows = [train(step, lr=1e-4, grad_norm=2.0) for step in range(1, 21)]
+    rows[4] = train(5, math.nan, lr=1e-4, skipped=1)
+    rows.append(train(7, 0.25, lr=2e-4))  # came a second time
+    lines = drawn_lines(monkeypatch, draw_training, rows, [12])
+    assert set(lines) == {"training loss", "learning rate", "gradient norm", "steps skipped"}
+    loss = lines["training loss"]
+    assert {"loss", "dice", "focal", "not finite (1 steps)", "resumed"} <= set(loss)
+    assert loss["loss"][0] == list(range(1, 21))
+    assert loss["loss"][1][6] == 0.25
+    assert math.isnan(loss["loss"][1][4])
+    assert loss["not finite (1 steps)"][0] == [5]
+    assert lines["learning rate"]["resumed"][0] == [12, 12]
+
+
+def test_each_target_has_its_line_and_each_dataset_its_panel(monkeypatch):
+    regions = ("whole tumour", "tumour core", "enhancing tumour")
+    rows = [
+        score(step, case, region, 0.1 * (1 + i) + step / 100, dataset="brats-gli")
+        for step in (0, 10)
+        for case in "ab"
+        for i, region in enumerate(regions)
+    ]
+    rows += [score(10, "a", "whole tumour", 0.5, dataset="brats-gli"), score(10, "c", "liver", None, dataset="lits")]
+    rows += [score(10, "v", "whole tumour", 0.7, event="validation", dataset="brats-gli")]
+    rows += [train(step) for step in range(1, 21)]
+    lines = drawn_lines(monkeypatch, draw_scores, rows)
+    assert set(lines) == {
+        "Dice of the scored cases of brats-gli", "Dice of the scored cases of lits", "Dice of the validation cases of brats-gli",
+    }  # fmt: skip
+    brats = lines["Dice of the scored cases of brats-gli"]
+    assert list(brats) == [f"{region} (2 cases)" for region in sorted(regions)]
+    steps, dice = brats["whole tumour (2 cases)"]
+    assert steps == [0, 10]
+    assert dice == pytest.approx([0.1, 0.35])  # the later of the two rows of case a counts
+    assert lines["Dice of the scored cases of lits"] == {}
+    assert lines["Dice of the validation cases of brats-gli"]["whole tumour (1 case)"] == ([10], [0.7])
+
+
+def test_very_many_targets_have_no_names_but_a_mean(monkeypatch):
+    rows = [score(step, "a", f"organ {i}", 0.5) for step in (0, 10) for i in range(104)]
+    (lines,) = drawn_lines(monkeypatch, draw_scores, rows).values()
+    assert lines["mean of 104 targets"] == ([0, 10], [0.5, 0.5])
+
+
+def test_a_loss_that_would_flatten_all_others_is_told_in_words(monkeypatch):
+    rows = [train(step) for step in range(1, 101)]
+    rows[50] = train(51, 1e6)
+    assert "training loss\n(highest 1e+06, not shown)" in drawn_lines(monkeypatch, draw_training, rows)
+
+
+@pytest.mark.parametrize(
+    "rows", [[], [train(1)], [train(1, math.nan), train(2, math.inf)], [train(1, 0.0)], [score(0, "a", "t", None)]]
+)
+def test_odd_runs_are_drawn(rows):
+    for png in (draw_training(rows), draw_scores(rows)):
+        assert png is None or Image.open(io.BytesIO(png)).size[0] == 1100
+
+
+def test_the_colours_differ_in_lightness_and_hue():
+    assert len(set(COLOURS)) == len(COLOURS)
+
+
+def test_the_contract_is_kept(tmp_path):
+    check_tracker(HtmlTracker, tmp_path)
+
+
+def write(folder, rows):
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_a_page_of_a_hundred_thousand_steps_stays_small(tmp_path):
+    write(tmp_path, [train(step, 1 / step) for step in range(1, 100_001)])
+    tracker = HtmlTracker(run_directory=tmp_path)
+    tracker.start(CONFIG, None)
+    tracker.finish(copy.deepcopy(SUMMARY))
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+
+
+def test_the_page_tells_what_happened(tmp_path):
+    write(
+        tmp_path,
+        [train(1), {"step": 1, "event": "warning", "message": "the loader <starves>"}, score(1, "a", "t", 0.5)],
+    )
+    for resumed in (None, 0, 1):
+        tracker = HtmlTracker(run_directory=tmp_path)
+        tracker.start(CONFIG, resumed)
+    summary = copy.deepcopy(SUMMARY)
+    summary["model"]["weights_sha256"] = "random:3"
+    summary["warnings"] = ["tracker 'wandb' failed", "the loader <starves>"]
+    tracker.finish(summary)
+    text = (tmp_path / "report.html").read_text()
+    assert re.search(r"Resumed after step 0 \(20\d\d-", text)
+    assert "Resumed after step 1 (" in text
+    assert text.count("<li>the loader &lt;starves&gt;</li>") == 1
+    assert "<li>tracker &#x27;wandb&#x27; failed</li>" in text
+    assert "RANDOM WEIGHTS" in text
+    assert "(random:3)" in text
+    assert "10.0% of the training time was spent waiting for data" in text
+    assert not re.search(r"""(src|href)=["']?(http|//|/)""", text)
+    assert '<td class="text">liver tumour</td><td>1</td><td>0.500</td><td>0.500</td><td>+0.000</td>' in text
+
+
+def test_a_run_under_way_has_a_page_now_and_then(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(html_report.time, "monotonic", lambda: clock[0])
+    write(tmp_path, [train(1), train(2), score(2, "a", "t", 0.5)])
+    tracker = HtmlTracker(run_directory=tmp_path)
+    tracker.start(CONFIG, None)
+    clock[0] = 1700.0
+    tracker.checkpoint(1, tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "report.html").exists()
+    clock[0] = 1900.0
+    tracker.checkpoint(2, tmp_path / "checkpoint.pt")
+    assert "This run is not finished. The page shows it up to step 2." in (tmp_path / "report.html").read_text()
+
+
+def test_of_very_many_pictures_the_first_are_shown():
+    tracker = HtmlTracker(run_directory=None)
+    for number in range(MOST_PICTURES + 3):
+        tracker.image(f"case {number}", b"png", f"caption {number}")
+    text = page(tracker._report, [], None)
+    assert f"The first {MOST_PICTURES} of {MOST_PICTURES + 3}." in text
+    assert text.count("<img") == MOST_PICTURES
+    assert "How it went" not in page(Report(), [], None)
