@@ -68,8 +68,8 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     zoom = _zoom(request)
     following = _propagation(request)
     spec = registry.get(ModelSpec, request.model)
-    adapter = None if request.adapter is None else adapter_folder(request.adapter)
     spec.require_served(prompt, adapted=request.adapter is not None)
+    adapter = None if request.adapter is None else adapter_folder(request.adapter)
     if request.modality is not None:
         for part in parts_of(request.modality):
             registry.get(NormalizerSpec, part)
