@@ -43,8 +43,11 @@ from oncoseg_trainer.settings import load_settings
 MOST_SECONDS = 120.0
 """For one attempt: one that takes longer hangs."""
 
-EARLY = 0.2
-"""The share of moments that may come before anything is written."""
+SPARED, EARLY = 0.3, 0.2
+"""The shares of attempts that are not killed, and that are killed before anything is written."""
+
+EARLY_SECONDS, LATE_SECONDS = 2.0, 0.1
+"""An early kill comes so long after the start at most, a later one after the run's metrics have grown to a random size."""
 
 # A process whose fellow was killed before they met waits so long; torchrun, which is not here, would end it at once.
 oncoseg_trainer.processes.JOIN_SECONDS = oncoseg_trainer.lifelines.JOIN_SECONDS = 8.0
@@ -83,7 +86,7 @@ def kill_many(config: Path, processes: int, kills: int, moments: random.Random) 
     attempt(config, whole, processes, None, moments)  # warms the disk up
     whole = config.parent / f"whole-{processes}-again"
     attempt(config, whole, processes, None, moments)
-    duration = (written(whole / "summary.json") - written(whole / "config.yaml")) / 1e9
+    n_bytes = (whole / METRICS_FILE).stat().st_size
     expected = fingerprint(whole)
     done = {"kills": 0, "while_saving": 0, "runs": 0, "most_kills_of_a_run": 0, "before_the_first_checkpoint": 0}
     survived: list[float] = []
@@ -91,7 +94,7 @@ def kill_many(config: Path, processes: int, kills: int, moments: random.Random) 
         folder = config.parent / f"killed-{processes}-{done['runs']}"
         own = 0
         while not (folder / "summary.json").exists():
-            ended = attempt(config, folder, processes, moments.uniform(0, duration), moments)
+            ended = attempt(config, folder, processes, n_bytes, moments)
             if ended is None:
                 continue
             own += 1
@@ -113,32 +116,35 @@ def kill_many(config: Path, processes: int, kills: int, moments: random.Random) 
         **done,
         "damaged_checkpoints": 0,
         "runs_that_ended_bit_identical": done["runs"],
-        "seconds_from_first_to_last_file_of_an_undisturbed_run": round(duration, 2),
         "seconds_until_the_other_process_ended": spread([round(each, 2) for each in survived]) if survived else None,
         "seconds": round(time.perf_counter() - begun),
     }
 
 
 def attempt(
-    config: Path, folder: Path, processes: int, kill_after: float | None, moments: random.Random
+    config: Path, folder: Path, processes: int, n_bytes: int | None, moments: random.Random
 ) -> list[float] | None:
-    """Start the run, or go on with it, and kill it after so many seconds, if it has not ended before.
+    """Start the run, or go on with it, and kill it at some moment, or let it end.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+        processes: how many.
+        n_bytes: size of the metrics of a whole run; None lets it end.
+        moments: draws what happens when.
 
     Returns:
-        How long each process that was not killed went on; None when all had ended before the kill.
+        How long each process that was not killed went on; None when all had ended before the kill, or none came.
 
     Raises:
         AssertionError: a process failed by itself, or hangs.
     """
+    is_due = kill_moment(folder / METRICS_FILE, n_bytes, moments)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     children = [fork(config, folder, rank, processes, port) for rank in range(processes)]
     victims = children if moments.random() < 0.5 else [moments.choice(children)]
-    config_file = folder / "config.yaml"
-    before = written(config_file)
-    # Most moments are counted from when the run begins to write; importing and reading is the same every time.
-    counts_from = time.perf_counter() if moments.random() < EARLY else None
-    ended, killed = watch(children, victims, kill_after, counts_from, lambda: written(config_file) != before)
+    ended, killed = watch(children, victims, is_due)
     require(len(ended) == processes, told(folder, f"hangs; {ended} have ended"))
     codes = [ended[child][0] for child in children]
     if killed is None or not any(codes):
@@ -150,21 +156,31 @@ def attempt(
     return [ended[child][1] - killed for child in children if child not in victims]
 
 
-def watch(
-    children: list[int],
-    victims: list[int],
-    kill_after: float | None,
-    counts_from: float | None,
-    begins: Callable[[], bool],
-) -> tuple[dict[int, tuple[int, float]], float | None]:
-    """Wait until all children have ended, and kill some of them meanwhile.
+def kill_moment(metrics: Path, n_bytes: int | None, moments: random.Random) -> Callable[[], bool]:
+    """A moment that does not depend on how fast the machine is just now."""
+    started, delay = time.perf_counter(), moments.uniform(0, 1)
+    kind, where = moments.random(), moments.random()
+    if n_bytes is None or kind < SPARED:
+        return lambda: False
+    if kind < SPARED + EARLY:
+        return lambda: time.perf_counter() - started > delay * EARLY_SECONDS
+    now = size(metrics)
+    wanted = now + where * (n_bytes - now)
+    reached: list[float] = []
 
-    Args:
-        children: the processes.
-        victims: those to kill.
-        kill_after: seconds, counted
-        counts_from: from this moment, or, when it is None, from the first at which
-        begins: holds.
+    def is_due() -> bool:
+        if not reached and size(metrics) >= wanted and written(metrics) > begun:
+            reached.append(time.perf_counter())
+        return bool(reached) and time.perf_counter() - reached[0] > delay * LATE_SECONDS
+
+    begun = written(metrics)
+    return is_due
+
+
+def watch(
+    children: list[int], victims: list[int], is_due: Callable[[], bool]
+) -> tuple[dict[int, tuple[int, float]], float | None]:
+    """Wait until all children have ended, and kill the victims when that is due.
 
     Returns:
         The exit code of each child and when it ended, without those that hang; and when the victims were killed.
@@ -174,13 +190,11 @@ def watch(
     killed = None
     while len(ended) < len(children):
         now = time.perf_counter()
-        if counts_from is None and begins():
-            counts_from = now
         for child in set(children) - ended.keys():
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
                 ended[child] = (os.waitstatus_to_exitcode(status), now)
-        if kill_after is not None and killed is None and counts_from is not None and now - counts_from > kill_after:
+        if killed is None and is_due():
             killed = now
             kill(set(victims) - ended.keys())
         if now - started > MOST_SECONDS:
@@ -196,6 +210,11 @@ def written(path: Path) -> int:
         return path.stat().st_mtime_ns
     except FileNotFoundError:
         return 0
+
+
+def size(path: Path) -> int:
+    """Of a file; 0 when it is not there."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def kill(children: set[int]) -> None:
