@@ -47,7 +47,7 @@ SPARED, EARLY = 0.3, 0.2
 """The shares of attempts that are not killed, and that are killed before anything is written."""
 
 EARLY_SECONDS, LATE_SECONDS = 2.0, 0.1
-"""An early kill comes so long after the start at most, a later one after the run's metrics have grown to a random size."""
+"""An early kill comes so long after the start at most, a later one after the metrics have grown to a random size."""
 
 # A process whose fellow was killed before they met waits so long; torchrun, which is not here, would end it at once.
 oncoseg_trainer.processes.JOIN_SECONDS = oncoseg_trainer.lifelines.JOIN_SECONDS = 8.0

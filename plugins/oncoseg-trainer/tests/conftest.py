@@ -82,7 +82,7 @@ class Manifest(DatasetAdapter):
 TINY_MODEL = '''
 import torch
 from oncoseg_core.interfaces import Decoded, PromptableModel
-from oncoseg_tiny import SPEC
+from oncoseg_tiny import BRANCHES, SPEC
 from torch import nn
 
 
@@ -120,6 +120,7 @@ class Branches(Tiny):
 
     def __init__(self, settings=None):
         super().__init__(settings)
+        self.spec = BRANCHES
         with torch.random.fork_rng():
             torch.manual_seed(1)
             self.wide, self.never = nn.Conv2d(16, 1, 1), nn.Linear(2, 2)

@@ -15,9 +15,11 @@ import yaml
 from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
 from oncoseg_core.registry import load_plugins
+from oncoseg_trainer.checkpoint_folder import CheckpointFolder
 from oncoseg_trainer.jsonl import read_metrics
 from oncoseg_trainer.processes import Processes
 from oncoseg_trainer.run import Run, train
+from oncoseg_trainer.run_directory import CHECKPOINTS
 from oncoseg_trainer.settings import load_settings
 from oncoseg_trainer.terminal import Terminal
 
@@ -179,20 +181,24 @@ def started(mixed, tmp_path, *overrides):
     return Run(settings, load_plugins(), Processes(0, 1, torch.device("cpu")), Terminal(speaks=False))
 
 
+def execute(built, folder, should_stop=lambda: False):
+    return built.execute(folder, CheckpointFolder(folder / CHECKPOINTS), should_stop)
+
+
 def test_an_error_in_a_worker_is_the_same_one_line(mixed, tmp_path):
     built = started(mixed, tmp_path, "training.workers=1")
     for image in (tmp_path / "toy-a").glob("*.nrrd"):
         if not image.name.endswith("-l.nrrd") and image.stem in {row.case_id for row in built.chosen.train_rows()}:
             image.unlink()
     with pytest.raises(ImageReadError, match=r"^\S+toy-a-\d\.nrrd: no such file$"):
-        built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
+        execute(built, tmp_path / "run")
 
 
 def test_a_component_that_cannot_be_sent_to_a_worker_is_told(mixed, tmp_path):
     built = started(mixed, tmp_path, "training.workers=1")
     built.train_generator.draw = lambda: None
     with pytest.raises(PluginError, match=r"cannot be sent to a worker process \(.*lambda.*set training\.workers to 0"):
-        built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
+        execute(built, tmp_path / "run")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -202,7 +208,7 @@ def test_an_error_that_nobody_foresaw_is_told_with_its_case(mixed, tmp_path, wor
     with pytest.raises(
         PluginError, match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: AttributeError"
     ) as told:
-        built.execute(tmp_path / "run", resume=False, should_stop=lambda: False)
+        execute(built, tmp_path / "run")
     if workers:
         assert "oncoseg_prompts" in told.value.__notes__[0]  # the worker's own traceback, for --debug
 
@@ -216,7 +222,7 @@ def test_a_worker_that_dies_is_told(mixed, tmp_path):
         return False
 
     with pytest.raises(RunError, match=r"a data worker died \(number 0 by SIGKILL, as the system does when memory"):
-        built.execute(tmp_path / "run", resume=False, should_stop=kill)
+        execute(built, tmp_path / "run", should_stop=kill)
 
 
 def pair(toy, toy_config, first, second, **changes):

@@ -57,7 +57,7 @@ def require_alike(one, other, tolerance=1e-4):
 
 @pytest.mark.parametrize("model", ["tiny", "tiny-branches"])
 def test_two_and_four_processes_follow_one(config, start_processes, tmp_path, model):
-    """11 slices in steps of 4 leave 3 for the last step: of four processes one has none of its own.
+    """Nine slices in steps of 4 leave one for the last step: of four processes three have none of their own.
 
     ``tiny-branches`` has a part that only some micro-batches use, and one that none does.
     """

@@ -68,7 +68,7 @@ def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
     assert {"zero_shot", "training", "adapted"} <= summary["seconds"].keys()
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 5  # three cases, the curves of the scores and those of the loss
-    assert "RANDOM WEIGHTS: the model had learned nothing before this run (random:0)" in page
+    assert "RANDOM WEIGHTS: tiny was built with random:0 and knows nothing." in page
     assert not re.search(r"""(src|href)=["']?(http|//|/)""", page)  # nothing is loaded from elsewhere
     assert (folder / "adapter" / "adapter_model.safetensors").exists()
     assert (folder / "config.yaml").exists()
