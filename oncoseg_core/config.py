@@ -132,7 +132,8 @@ def explain(model: type[BaseModel], error: ValidationError) -> str:
 
 
 def _explain_one(model: type[BaseModel], problem: dict[str, Any]) -> str:
-    location = problem["loc"]
+    # Of several kinds of value that a key may have, pydantic names each in the place: ``constrained-int``.
+    location = tuple(part for part in problem["loc"] if not str(part).startswith(("constrained-", "literal[")))
     dotted = ".".join(str(part) for part in location)
     if problem["type"] == "extra_forbidden":
         return f"unknown key {dotted!r}{close_matches(str(location[-1]), _keys_at(model, location[:-1]))}"

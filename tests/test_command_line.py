@@ -130,7 +130,7 @@ def test_follow_a_real_tumour_through_the_volume(samples, tmp_path):
     report = json.loads(done.stdout)
     assert report["target"] == "tumour"
     assert report["smallest resolvable lesion"] == "2.28 mm in the slice; slices are 5 mm apart"
-    assert report["propagation"].count("slice") == 4
+    assert report["propagation"].count("the model's score fell") == 2
     found = read_volume(tmp_path / "mask.nii.gz", "label").voxels[0] > 0
     assert sorted(row["slice"] for row in report["per slice"]) == list(np.flatnonzero(found.any(axis=(1, 2))))
     assert 2 * np.count_nonzero(found & truth) / (found.sum() + truth.sum()) > 0.8  # measured: 0.89
@@ -262,7 +262,7 @@ def test_debug_shows_the_traceback(tmp_path):
 
 
 TRAINING = [
-    (["quickstrat"], 2, ["no built-in configuration of that name; did you mean 'quickstart'?"]),
+    (["quickstrat"], 2, ["no built-in configuration of that name; did you mean 'quickstart' or"]),
     (["quickstart", "--set", "training.epoch=1"], 2, ["unknown key 'training.epoch'; did you mean 'epochs'"]),
     (
         ["quickstart", "--set", "training.epochs=0"],
@@ -309,7 +309,7 @@ def test_altered_samples_are_refused(samples, tmp_path):
 
 def test_oncoseg_train_is_the_same_command(tmp_path):
     done = oncoseg("train", "quickstrat", cwd=tmp_path)
-    failed(done, 2, "did you mean 'quickstart'?")
+    failed(done, 2, "did you mean 'quickstart' or")
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def random_weights_words(model: str, weights_sha256: str) -> str:
 def cautions(summary: Mapping[str, Any]) -> list[str]:
     """What must be said wherever the scores are shown: random weights, leakage, weak annotations, missing cases."""
     said = []
-    if summary["model"]["random_weights"]:
+    if has_random_weights(summary["model"]["weights_sha256"]):
         said.append(random_weights_words(summary["model"]["name"], summary["model"]["weights_sha256"]))
     started = summary.get("started_from")
     if started is not None:
