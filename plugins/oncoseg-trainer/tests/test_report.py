@@ -169,7 +169,7 @@ def test_the_page_tells_what_happened(tmp_path):
     assert text.count("<li>the loader &lt;starves&gt;</li>") == 1
     assert "<li>tracker &#x27;wandb&#x27; failed</li>" in text
     assert "RANDOM WEIGHTS" in text
-    assert "(random:3)" in text
+    assert "random:3" in text
     assert "10.0% of the training time was spent waiting for data" in text
     assert not re.search(r"""(src|href)=["']?(http|//|/)""", text)
     assert '<td class="text">liver tumour</td><td>1</td><td>0.500</td><td>0.500</td><td>+0.000</td>' in text

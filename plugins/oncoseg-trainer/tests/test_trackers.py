@@ -148,7 +148,7 @@ def test_a_run_goes_on_without_a_tracker_that_fails_and_says_so(short_config, mo
         "(cannot write metrics.jsonl: the disk is full)"
     )
     assert outcome.summary["warnings"] == [warning]
-    assert capsys.readouterr().out.count(f"Warning: {warning}\n") == 1
+    assert capsys.readouterr().out.count(f"Warning: {warning}.\n") == 1
     assert outcome.summary["training"]["steps"] > 4
     assert "the disk is full" in (outcome.folder / "report.html").read_text()
     assert max(row["step"] for row in read_metrics(outcome.folder / "metrics.jsonl")) == 3

@@ -120,10 +120,19 @@ class Lifelines:
                 self._lines[rank], self._hosts[rank] = line, host
 
     def _connect(self, store: dist.Store) -> None:
-        where = json.loads(store.get(_KEY))
         address = os.environ["MASTER_ADDR"]
+        deadline = time.monotonic() + CONNECT_SECONDS
         try:
-            line = socket.create_connection((address, where["port"]), timeout=CONNECT_SECONDS)
+            while True:
+                where = json.loads(store.get(_KEY))
+                try:
+                    line = socket.create_connection((address, where["port"]), timeout=CONNECT_SECONDS)
+                    break
+                except ConnectionRefusedError:
+                    # After a change of machines the store may still tell of a first process that is gone.
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
             _keep_alive(line)
             _send(line, {"rank": self.rank, "host": socket.gethostname(), "token": where["token"]})
         except OSError as error:

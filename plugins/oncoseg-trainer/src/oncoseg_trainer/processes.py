@@ -105,6 +105,8 @@ def join_processes(device: str) -> Iterator[Processes]:
         return
     try:
         store, rank, world_size = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+        # torchrun's store may outlive a restart, and what the processes before said in it.
+        store = dist.PrefixStore(f"oncoseg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         lines = Lifelines(store, rank, world_size)
     except dist.DistError as error:
         reason = " ".join(str(error).split())[:200]
@@ -112,7 +114,7 @@ def join_processes(device: str) -> Iterator[Processes]:
     with watched(lines):
         dist.init_process_group(
             "nccl" if use_cuda else "gloo",
-            store=dist.PrefixStore("oncoseg", store), rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT,
+            store=store, rank=rank, world_size=world_size, timeout=COLLECTIVE_TIMEOUT,
         )  # fmt: skip
         yield Processes(rank, world_size, chosen)
         dist.destroy_process_group()  # after an error it could wait for the dead
