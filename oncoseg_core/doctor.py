@@ -37,6 +37,10 @@ def examine(registry: Registry) -> list[Finding]:
         findings.append(Finding(f"plugin {plugin}", plugin.status + cause, plugin.status != "broken"))
     findings.extend(Finding("plugins", conflict, ok=False) for conflict in registry.conflicts())
     for spec in registry.specs(ModelSpec):
+        if spec.hub_id is not None:  # building it could download gigabytes, which nobody asked for
+            found = f"not built here: its weights come from {spec.hub_id} when it is used ({spec.weights})"
+            findings.append(Finding(f"model {spec.name}", found, ok=True))
+            continue
         try:
             weights = registry.build(ModelSpec, spec.name).weights_sha256
         except Exception as error:  # noqa: BLE001 - whatever is wrong is what the doctor is asked for

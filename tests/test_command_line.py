@@ -91,7 +91,9 @@ def test_plugins_as_json():
 def test_doctor_finds_this_place_sound():
     done = oncoseg("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
+    assert done.returncode == 0
     assert findings["model litemedsam"]["ok"]
+    assert findings["model sam3"]["found"].startswith("not built here: its weights come from facebook/sam3")
     assert "torch" in findings["libraries"]["found"]
     assert "cpu" in findings["devices"]["found"]
 

@@ -33,6 +33,7 @@ SAM3 = ModelSpec(
     mask_size=288,
     input_range=(-1.0, 1.0),
     lora=LORA,
+    hub_id="facebook/sam3",
     weights="sam3.pt of facebook/sam3 on the Hugging Face hub, SAM License, behind Meta's form; or a local file",
 )
 
