@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -21,10 +22,8 @@ def run_app(app: Any, without_arguments: Sequence[str] = ()) -> NoReturn:
 
     ``--debug`` may stand anywhere among the arguments (or ``ONCOSEG_DEBUG=1`` in the environment).
     """
-    # Threads that wait actively fight with whatever else runs: beside one busy process a training step took 4.0 s
-    # and not 2.7 s on two cores; alone both take 1.6 s. Read by OpenMP when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     debug = "--debug" in sys.argv or os.environ.get("ONCOSEG_DEBUG", "") not in ("", "0")
+    _set_up(debug=debug)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = app(args=arguments or list(without_arguments), standalone_mode=False)
@@ -50,6 +49,14 @@ def run_app(app: Any, without_arguments: Sequence[str] = ()) -> NoReturn:
     if code == INTERRUPTED:
         _fail("interrupted", 1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _set_up(*, debug: bool) -> None:
+    # Threads that wait actively fight with whatever else runs: beside one busy process a training step took 4.0 s
+    # and not 2.7 s on two cores; alone both take 1.6 s. Read by OpenMP when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not debug:  # Python would add the file and the line of code that warns
+        warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {' '.join(str(message).split())}\n"
 
 
 def _fail(message: str, code: int) -> NoReturn:

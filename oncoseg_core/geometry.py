@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core.errors import GeometryError
-from oncoseg_core.prompts import Box, Point
+from oncoseg_core.prompts import Box, Point, Rectangle
 
 SAME_GRID_MM = 1e-3
 """Grids whose corners differ by no more than this are the same: rounding in file headers."""
@@ -248,7 +248,7 @@ class SliceGrid:
         scale_x, scale_y = self.letterbox.scale
         return Point(x * scale_x, y * scale_y, point.positive)
 
-    def box_to_model(self, box: Box) -> Box:
+    def box_to_model(self, box: Rectangle) -> Box:
         """A box on the stored slice, clipped to it, in model pixels."""
         xs = (max(0.0, box.x0), min(float(self.width), box.x1))
         ys = (max(0.0, box.y0), min(float(self.height), box.y1))

@@ -21,14 +21,14 @@ PromptKind: TypeAlias = Literal["box", "point", "text", "mask", "exemplar"]
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A box ``(x0, y0, x1, y1)`` around the one object, in continuous pixel coordinates, x to the right, y down.
+class Rectangle:
+    """``(x0, y0, x1, y1)`` in continuous pixel coordinates, x to the right, y down: what a box and an exemplar share.
 
     Raises:
-        PromptError: a coordinate is not finite, or the box has no area.
+        PromptError: a coordinate is not finite, or there is no area.
     """
 
-    kind: ClassVar[PromptKind] = "box"
+    kind: ClassVar[PromptKind]
     x0: float
     y0: float
     x1: float
@@ -49,7 +49,14 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Exemplar(Box):
+class Box(Rectangle):
+    """A box around the one object."""
+
+    kind: ClassVar[PromptKind] = "box"
+
+
+@dataclass(frozen=True, slots=True)
+class Exemplar(Rectangle):
     """A box around one example of what is looked for everywhere, or (``positive`` False) of what is not meant."""
 
     kind: ClassVar[PromptKind] = "exemplar"
@@ -111,7 +118,7 @@ def check_on_slice(prompt: Prompt, height: int, width: int) -> None:
     if not prompt:
         raise PromptError("no prompt was given: expected at least one box, point, text, mask or exemplar")
     for hint in prompt:
-        if isinstance(hint, Box):
+        if isinstance(hint, Rectangle):
             if hint.x1 <= 0 or hint.y1 <= 0 or hint.x0 >= width or hint.y0 >= height:
                 raise PromptError(
                     f"{hint.kind} {hint.as_tuple()} lies outside the slice, "

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from oncoseg_core.geometry import Geometry, SliceGrid
 from oncoseg_core.interfaces import Settings
-from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt
+from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Rectangle
 from oncoseg_core.records import ModelSpec
 
 LOGITS_PER_OBJECT = 2
@@ -86,7 +86,7 @@ class Window:
                 moved.append(hint)
         return tuple(moved)
 
-    def _shifted(self, box: Box) -> tuple[float, float, float, float]:
+    def _shifted(self, box: Rectangle) -> tuple[float, float, float, float]:
         return (box.x0 - self.x0, box.y0 - self.y0, box.x1 - self.x0, box.y1 - self.y0)
 
     def grid(self, whole: SliceGrid) -> SliceGrid:

@@ -257,6 +257,19 @@ def test_an_interrupt_is_one_line(samples, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_warning_is_one_line_without_the_place_in_the_code():
+    program = (
+        "import typer, warnings; from oncoseg_core.command_line import run_app; app = typer.Typer();"
+        "app.command()(lambda: warnings.warn('the weights\\nare random')); run_app(app)"
+    )
+    plain, debug = (
+        subprocess.run([sys.executable, "-c", program, *more], capture_output=True, text=True, check=True)
+        for more in ([], ["--debug"])
+    )
+    assert plain.stderr == "warning: the weights are random\n"
+    assert "UserWarning" in debug.stderr
+
+
 def test_debug_shows_the_traceback(tmp_path):
     done = oncoseg("segment", "missing.nii.gz", *BOX, "--debug", cwd=tmp_path)
     assert done.returncode == 1

@@ -37,8 +37,8 @@ PREFIX = "oncoseg"
 ADDRESSES = {"a": "10.77.31.1", "b": "10.77.31.2"}
 PORT = 29431
 JOIN_TIMEOUT = 30
-"""torchrun's rendezvous gives up after so many seconds when a machine does not come (by default 600). It must last longer
-than a machine that is cut off counts as there (three keep-alives of 5 s) and the last call (5 s) together."""
+"""torchrun's rendezvous gives up after so many seconds when a machine does not come (by default 600). It must last
+longer than a machine that is cut off counts as there (three keep-alives of 5 s) and the last call (5 s) together."""
 
 TCP_RETRIES = 6
 """``net.ipv4.tcp_retries2``: the system gives an unanswered line up after about 25 s; with the usual 15 after about 15

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core.errors import PromptError, UsageError
-from oncoseg_core.prompts import Box, MaskPrompt, Point, Text
+from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Text
 from oncoseg_litemedsam.model import LiteMedSAM, LiteMedSAMSettings
 from oncoseg_litemedsam.plugin import LITEMEDSAM, oncoseg_models
 
@@ -162,6 +162,7 @@ def test_an_overhanging_box_is_cut_to_the_input(model, embeddings):
     [
         ((Point(5, 5),), "found point"),
         ((Text("tumour"),), "found text"),
+        ((Exemplar(1, 1, 5, 5),), "found exemplar"),
         ((MaskPrompt(torch.ones(256, 256, dtype=torch.bool).numpy()),), "found mask"),
         ((Box(1, 1, 5, 5), Point(3, 3)), "found box and point"),
         ((Box(1, 1, 5, 5), Box(9, 9, 12, 12)), "found box and box"),

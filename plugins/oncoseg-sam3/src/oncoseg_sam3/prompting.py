@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import torch
 
 from oncoseg_core.errors import PromptError
-from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Text
+from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Rectangle, Text
 from oncoseg_sam3.upstream import Prompt as GeometricPrompt
 
 WITHOUT_WORDS = "visual"
@@ -56,7 +56,7 @@ def understand(
     """
     texts = [hint for hint in prompt if isinstance(hint, Text)]
     exemplars = [hint for hint in prompt if isinstance(hint, Exemplar)]
-    boxes = [hint for hint in prompt if isinstance(hint, Box) and not isinstance(hint, Exemplar)]
+    boxes = [hint for hint in prompt if isinstance(hint, Box)]
     points = tuple(hint for hint in prompt if isinstance(hint, Point))
     masks = [hint for hint in prompt if isinstance(hint, MaskPrompt)]
     counts = {"texts": len(texts), "boxes": len(boxes), "masks": len(masks)}
@@ -106,7 +106,7 @@ def _problem(
     return next((words for words, found in problems.items() if found), None)
 
 
-def _visible(box: Box, side: int, name: str) -> Corners:
+def _visible(box: Rectangle, side: int, name: str) -> Corners:
     """A box as fractions of the input's side, cut to the input."""
     x0, y0, x1, y1 = max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, float(side)), min(box.y1, float(side))
     if x0 >= x1 or y0 >= y1:
