@@ -45,7 +45,7 @@ class SegmentRequest:
     slices: str | None = None
     propagate: bool = False
     propagate_settings: Sequence[str] = ()
-    zoom: str = "off"
+    zoom: str = "auto"
     zoom_settings: Sequence[str] = ()
     model_settings: Sequence[str] = ()
     device: str = "auto"

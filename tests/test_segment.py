@@ -100,7 +100,7 @@ def segmented(registry, image, prompt, **options):
     """The report, and the mask that was written: bool ``(z, y, x)``."""
     request = SegmentRequest(
         image=image, model="brighter", modality="unit", output=image.parent / "mask.nii.gz", overwrite=True,
-        prompt=PromptOptions(**prompt), **options,
+        prompt=PromptOptions(**prompt), **{"zoom": "off", **options},
     )  # fmt: skip
     report = segment_file(registry, request)
     json.dumps(report)

@@ -167,7 +167,7 @@ def test_a_file_changed_while_it_is_read_is_refused(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("missing.pt", None, "No such file or directory; set model.weights to an existing file"),
+        ("missing.pt", None, "No such file or directory; give an existing file as the model's setting weights"),
         ("empty.pt", b"", "not a readable file of tensors, perhaps cut short"),
         ("cut.safetensors", b"\x10\0\0\0", "not a readable file of tensors, perhaps cut short"),
         ("weights.bin", b"", r"expected hub, random:<seed>, or a file ending in .pt or .safetensors"),
@@ -256,7 +256,7 @@ def test_the_hubs_refusals_say_what_to_do(error: str, message: str, monkeypatch:
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(WeightsError, match=message) as raised:
         network_with_weights(TINY, "hub")
-    assert "set model.weights to its path" in str(raised.value)
+    assert "give its path as the model's setting weights" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 

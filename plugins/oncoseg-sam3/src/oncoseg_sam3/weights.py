@@ -112,7 +112,7 @@ def from_hub() -> Path:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     what = f"{HUB_FILE} of {HUB_REPOSITORY} on the Hugging Face hub"
-    instead = f"or download {HUB_FILE} by other means and set model.weights to its path"
+    instead = f"or download {HUB_FILE} by other means and give its path as the model's setting weights"
     try:
         return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE))
     except (GatedRepoError, RepositoryNotFoundError) as error:
@@ -140,7 +140,9 @@ def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest(), before
     except OSError as error:
-        raise WeightsError(f"{path}: {error.strerror or error}; set model.weights to an existing file") from error
+        raise WeightsError(
+            f"{path}: {error.strerror or error}; give an existing file as the model's setting weights"
+        ) from error
 
 
 def _identity(path: Path) -> tuple[int, ...]:
