@@ -134,6 +134,13 @@ def test_patience_counts_epochs_that_do_not_beat_the_best():
     assert (again.best, again.best_step, again.weights) == (selection.best, 3, selection.weights)
 
 
+def test_the_same_dice_again_is_no_gain():
+    selection = Selection(EarlyStopping(patience=2, min_delta=0.0), keeps_best=False)
+    for step in (1, 2, 3):
+        selection.see(rows(0.5), step, {})
+    assert (selection.best_step, selection.since_best, selection.says_stop) == (1, 2, True)
+
+
 def test_a_new_best_leaves_the_tensors_of_the_old_alone():
     """A checkpoint that is still being written may hold them."""
     weight = {"w": torch.zeros(1)}
