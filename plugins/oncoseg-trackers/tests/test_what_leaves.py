@@ -78,6 +78,7 @@ def test_what_is_private_stays(tmp_path, monkeypatch):
             ],
             "split": {"how": "made", "fractions": {"train": 0.8}, "seed": 3, "path": "p.json"},
             "score_split": "test",
+            "validation_split": "validation",
         },
         "model": {
             "settings": {"a": "scans", "b": "~x", "c": "C:\\x", "d": ["in/here", "ct"], "e": "x" * 5000, "f": "\0"}
@@ -99,6 +100,7 @@ def test_what_is_private_stays(tmp_path, monkeypatch):
             "datasets": [{"dataset": "msd-lung", "targets": ["lung tumour"]}],
             "split": {"how": "made", "fractions": {"train": 0.8}, "seed": 3},
             "score_split": "test",
+            "validation_split": "validation",
         },
     }
 

@@ -8,7 +8,9 @@ from typing import Any
 
 PRIVATE_SECTIONS = frozenset({"output", "trackers", "start_from"})
 
-DATA_KEYS = frozenset({"dataset", "datasets", "targets", "train_split", "score_split", "side", "weak", "split"})
+DATA_KEYS = frozenset(
+    {"dataset", "datasets", "targets", "train_split", "score_split", "validation_split", "side", "weak", "split"}
+)
 """Of the section ``data``, all else tells of folders."""
 
 SPLIT_KEYS = frozenset({"how", "fractions", "seed"})
