@@ -19,7 +19,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from oncoseg_core.atomic import atomic_path
-from oncoseg_core.errors import DataError, ImageReadError, StorageError, UsageError
+from oncoseg_core.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
 from oncoseg_core.nifti import lost_by_itk, plain_voxels, without_twin
 from oncoseg_core.records import Case, Target
@@ -33,6 +33,11 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Formats without a size in millimetres that can be relied on."""
 
 sitk.ProcessObject.GlobalWarningDisplayOff()
+
+
+def is_own_format(path: Path) -> bool:
+    """Whether a file's name says that it is of a format that is read here."""
+    return _suffix(path) in VOLUME_SUFFIXES + PICTURE_SUFFIXES
 
 
 def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_axis: bool = False) -> Volume:
@@ -131,6 +136,7 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         UsageError: the suffix is not that of a volume format in one file.
         StorageError: it cannot be written, or does not read back the same.
         DataError: masks overlap, which one label image cannot hold.
+        GeometryError: the slices are unevenly spaced or sheared, which these formats cannot hold.
     """
     if _suffix(path) not in ONE_FILE_SUFFIXES:
         raise UsageError(f"{path}: a mask is written as one of {', '.join(ONE_FILE_SUFFIXES)}")
@@ -141,6 +147,11 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         label[mask] = value
     image = sitk.GetImageFromArray(label)
     geometry = segmentation.geometry
+    if geometry.irregularity is not None:
+        raise GeometryError(
+            f"cannot write {path}: {geometry.irregularity}, which this format cannot say; export it in the format of "
+            "its image (DICOM SEG or RTSTRUCT), or resample the image to an even grid first"
+        )
     image.SetSpacing(geometry.spacing[::-1])
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction.ravel().tolist())

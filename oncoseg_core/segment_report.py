@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core.interfaces import PromptableModel
-from oncoseg_core.volume import Segmentation, Volume
+from oncoseg_core.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.zoom import Window, ZoomSettings, smallest_resolvable_mm
 
 RANDOM_WEIGHTS = "random:"
@@ -54,7 +54,7 @@ def report_of(
     instances = [one.instances for one in found if one.instances is not None]
     report: dict[str, Any] = {
         "target": target,
-        "size": _size(int(np.count_nonzero(mask)), holding, volume),
+        "size": _size(mask, holding, volume),
         "slices": _ranges([one.index for one in found]),
         "model's own score": round(segmentation.scores[target], 3),
     }
@@ -101,12 +101,13 @@ def _warnings(found: Sequence[OnSlice], holding: list[int], target: str, model: 
     return warnings
 
 
-def _size(voxels: int, holding: list[int], volume: Volume) -> str:
-    if not voxels:
+def _size(mask: BoolArray, holding: list[int], volume: Volume) -> str:
+    voxels = np.count_nonzero(mask, axis=(1, 2))
+    if not voxels.any():
         return "empty"
-    size = f"{voxels} voxels"
+    size = f"{int(voxels.sum())} voxels"
     if volume.physical:
-        size += f", {voxels * float(np.prod(volume.geometry.spacing)) / 1000:.3g} mL"
+        size += f", {float(voxels @ volume.geometry.voxel_mm3) / 1000:.3g} mL"
     where = f"slice {holding[0]}" if len(holding) == 1 else f"{len(holding)} slices, {_ranges(holding)}"
     return f"{size} on {where}"
 

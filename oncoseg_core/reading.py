@@ -1,0 +1,82 @@
+"""Reading whatever a path holds: the core's own formats, else that of a plugin's reader which recognises it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oncoseg_core.errors import DataError, ImageReadError, UsageError
+from oncoseg_core.image_io import is_own_format, read_label, read_volume
+from oncoseg_core.interfaces import Reader
+from oncoseg_core.records import ReaderSpec
+from oncoseg_core.registry import Registry
+from oncoseg_core.volume import BoolArray, Volume
+
+
+def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | None = None) -> Reader | None:
+    """The reader that a path needs, built with its settings; None for the formats that the core reads itself.
+
+    Raises:
+        ImageReadError: there is nothing there, or nobody recognises it.
+        UsageError: settings are given for a format that has none.
+    """
+    if not path.exists():
+        raise ImageReadError(f"{path}: no such file or folder")
+    if not path.is_dir() and is_own_format(path):
+        if settings:
+            raise UsageError(f"{path}: images of this format have no settings ({', '.join(settings)})")
+        return None
+    specs = registry.specs(ReaderSpec)
+    for spec in specs:
+        if registry.build(ReaderSpec, spec.format).recognises(path):
+            reader: Reader = registry.build(ReaderSpec, spec.format, settings)
+            return reader
+    readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
+    raise ImageReadError(
+        f"{path}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
+        f"installed: {readers})"
+    )
+
+
+def read_image(
+    registry: Registry, path: Path, modality: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Volume:
+    """Read an image of any known format. Without ``modality`` it is what the format tells, or ``unknown``.
+
+    Args:
+        registry: where readers are found.
+        path: a file, or the folder or archive that a reader takes.
+        modality: what the intensities are, such as ``ct``, where it is known better than the file does.
+        settings: of the reader, such as which series to take.
+
+    Raises:
+        ImageReadError, GeometryError, DataError: it cannot be read.
+        UsageError: as for :func:`reader_for`.
+    """
+    reader = reader_for(registry, path, settings)
+    if reader is None:
+        return read_volume(path, modality or "unknown")
+    volume = reader.read(path)
+    return volume if modality is None else replace(volume, modality=modality)
+
+
+def read_masks(
+    registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None
+) -> dict[str, BoolArray]:
+    """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
+
+    Raises:
+        ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
+    """
+    reader = reader_for(registry, path, settings)
+    if reader is not None:
+        return reader.read_masks(path, image)
+    label = read_label(path, image)
+    values = [int(value) for value in np.unique(label) if value]
+    if not values:
+        raise DataError(f"{path}: the label is empty: it holds no voxel but 0")
+    return {f"label {value}": label == value for value in values}
