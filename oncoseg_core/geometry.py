@@ -129,7 +129,9 @@ class Geometry:
         array = np.atleast_2d(np.asarray(points, dtype=np.float64))
         if self.slice_origins is None:
             return np.asarray(array @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
-        return np.asarray(array[:, :2] @ self.affine[:3, :2].T + self._origin_at(array[:, 2]), dtype=np.float64)
+        return np.asarray(
+            array[:, :2] @ self.affine[:3, :2].T + self._origin_at(self.slice_origins, array[:, 2]), dtype=np.float64
+        )
 
     def lps_to_index(self, points: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` to indices ``(n, 3)`` as (x, y, z), not rounded."""
@@ -145,14 +147,14 @@ class Geometry:
         step = float(self.affine[:3, 2] @ normal)
         beyond = array @ normal - np.clip(array @ normal, along.min(), along.max())
         z = z + beyond / step
-        in_plane = array - self._origin_at(z)
+        in_plane = array - self._origin_at(self.slice_origins, z)
         xy = np.linalg.lstsq(self.affine[:3, :2], in_plane.T, rcond=None)[0].T
         return np.column_stack([xy, z])
 
-    def _origin_at(self, z: npt.NDArray[np.float64]) -> Float64:
+    def _origin_at(self, origins: Float64, z: npt.NDArray[np.float64]) -> Float64:
         """Where the first voxel of a slice lies: between slices in proportion, beyond them at their mean distance."""
         at = np.arange(self.shape[0], dtype=np.float64)
-        within = np.column_stack([np.interp(z, at, axis) for axis in np.transpose(self.slice_origins)])
+        within = np.column_stack([np.interp(z, at, axis) for axis in origins.T])
         beyond = z - np.clip(z, at[0], at[-1])
         return np.asarray(within + beyond[:, None] * self.affine[:3, 2], dtype=np.float64)
 
