@@ -17,6 +17,27 @@ from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Volume
 
 
+def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
+    """The record of the reader that recognises what a path holds; None for the formats that the core reads itself.
+
+    Raises:
+        ImageReadError: there is nothing there, or nobody recognises it.
+    """
+    if not path.exists():
+        raise ImageReadError(f"{path}: no such file or folder")
+    if not path.is_dir() and is_own_format(path):
+        return None
+    specs = registry.specs(ReaderSpec)
+    for spec in specs:
+        if registry.build(ReaderSpec, spec.format).recognises(path):
+            return spec
+    readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
+    raise ImageReadError(
+        f"{path}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
+        f"installed: {readers})"
+    )
+
+
 def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | None = None) -> Reader | None:
     """The reader that a path needs, built with its settings; None for the formats that the core reads itself.
 
@@ -24,22 +45,13 @@ def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | Non
         ImageReadError: there is nothing there, or nobody recognises it.
         UsageError: settings are given for a format that has none.
     """
-    if not path.exists():
-        raise ImageReadError(f"{path}: no such file or folder")
-    if not path.is_dir() and is_own_format(path):
+    spec = format_of(registry, path)
+    if spec is None:
         if settings:
             raise UsageError(f"{path}: images of this format have no settings ({', '.join(settings)})")
         return None
-    specs = registry.specs(ReaderSpec)
-    for spec in specs:
-        if registry.build(ReaderSpec, spec.format).recognises(path):
-            reader: Reader = registry.build(ReaderSpec, spec.format, settings)
-            return reader
-    readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
-    raise ImageReadError(
-        f"{path}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
-        f"installed: {readers})"
-    )
+    reader: Reader = registry.build(ReaderSpec, spec.format, settings)
+    return reader
 
 
 def read_image(

@@ -13,12 +13,15 @@ from torch import nn
 
 from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
 from oncoseg_core.errors import OncoSegError, UsageError
+from oncoseg_core.geometry import Geometry
 from oncoseg_core.image_io import read_volume
 from oncoseg_core.interfaces import Decoded, Instances, Normalizer, PromptableModel, Settings
+from oncoseg_core.placing import place
 from oncoseg_core.prompt_options import PromptOptions, parse_slices
 from oncoseg_core.prompts import Box, Exemplar, Point, Text
 from oncoseg_core.registry import Component, Plugin, Registry
 from oncoseg_core.segment import SegmentRequest, segment_file
+from oncoseg_core.volume import Volume
 
 SPEC = ModelSpec(
     name="brighter", factory="tests:None", summary="test", prompt_kinds=("box", "text"), input_size=128,
@@ -53,6 +56,9 @@ class Brighter(nn.Module, PromptableModel):
         return pixels[:, 0]
 
     def decode(self, embedding, prompts):
+        if len(prompts) > 1:
+            each = [self.decode(embedding, [prompt]) for prompt in prompts]
+            return Decoded(torch.cat([one.logits for one in each]), torch.cat([one.scores for one in each]))
         ((hint,),) = prompts
         logits = embedding - 0.5
         present = float((logits > 0).any())
@@ -96,17 +102,26 @@ def image(tmp_path):
     return path
 
 
-def segmented(registry, image, prompt, **options):
-    """The report, and the mask that was written: bool ``(z, y, x)``."""
-    request = SegmentRequest(
-        image=image, model="brighter", modality="unit", output=image.parent / "mask.nii.gz", overwrite=True,
-        prompt=PromptOptions(**prompt), **{"zoom": "off", **options},
+OF_PROMPT = ("slice_index", "slices", "propagate", "target", "units")
+
+
+def requested(image, prompt, **options):
+    """A request for one structure; the mask goes to ``mask.nii.gz`` beside the image."""
+    own = {key: options.pop(key) for key in OF_PROMPT if key in options}
+    return SegmentRequest(
+        image=image, model="brighter", structures=[PromptOptions(**prompt, **own).structure()],
+        **{"modality": "unit", "outputs": [f"{image.parent}/mask.nii.gz"], "overwrite": True, "zoom": "off", **options},
     )  # fmt: skip
-    report = segment_file(registry, request)
-    json.dumps(report)
+
+
+def segmented(registry, image, prompt, **options):
+    """What is told of the run and of the structure, and the mask that was written: bool ``(z, y, x)``."""
+    manifest = segment_file(registry, requested(image, prompt, **options))
+    assert json.loads((image.parent / "mask.json").read_text()) == manifest
     mask = read_volume(image.parent / "mask.nii.gz", "label")
     read_volume(image, "unit").geometry.require_same_grid(mask.geometry, "image", "mask")
-    return report, mask.voxels[0] > 0
+    (structure,) = manifest["structures"]
+    return {**manifest, **structure}, mask.voxels[0] > 0
 
 
 BOX = {"boxes": ["38,28,62,52"]}
@@ -117,11 +132,11 @@ def test_one_slice(registry, image):
     assert list(np.flatnonzero(mask.any((1, 2)))) == [3]
     assert mask[3, 30:50, 40:60].all()
     assert mask.sum() == 400
-    assert report["target"] == "object"
+    assert report["name"] == "object"
     assert report["size"] == "400 voxels, 0.25 mL on slice 3"
     assert report["slices"] == "3"
     assert report["smallest resolvable lesion"] == "1 mm in the slice; slices are 2.5 mm apart"
-    assert (report["zoom"], report["weights"], report["warnings"]) == ("off", "abc", [])
+    assert (report["zoom"], report["model"]["weights"], report["warnings"]) == ("off", "abc", [])
     assert "presence" not in report
     assert "propagation" not in report
     assert report["device"] == "cpu, fp32"
@@ -144,7 +159,7 @@ def test_a_box_on_a_range_of_slices_both_included(registry, image):
 def test_a_text_on_every_slice(registry, image):
     report, mask = segmented(registry, image, {"texts": ["lung tumour"]}, slices="all")
     assert list(np.flatnonzero(mask.any((1, 2)))) == [2, 3, 4, 5]
-    assert report["target"] == "lung tumour"
+    assert report["name"] == "lung tumour"
     assert (report["presence"], report["instances"]) == (0.9, 1)
     assert report["model's own score"] == 0.7  # of the slices that have it
     assert [row["presence"] for row in report["per slice"]] == [pytest.approx(0.1)] * 2 + [pytest.approx(0.9)] * 4 + [
@@ -162,14 +177,14 @@ def test_an_absent_concept_is_an_empty_mask_and_says_so(registry, image):
 
 def test_propagation_tells_why_it_ended(registry, image):
     told = []
-    request = SegmentRequest(
-        image=image, model="brighter", modality="unit", output=image.parent / "mask.nrrd", slice_index=4,
-        prompt=PromptOptions(**BOX), propagate=True, target="lesion", propagate_settings=["minimum_score=0.5"],
+    request = requested(
+        image, BOX, slice_index=4, outputs=[f"{image.parent}/mask.nrrd"], propagate=True, target="lesion",
+        propagate_settings=["minimum_score=0.5"], zoom="auto",
     )  # fmt: skip
-    report = segment_file(registry, request, lambda *what: told.append(what))
+    (report,) = segment_file(registry, request, lambda *what: told.append(what))["structures"]
     mask = read_volume(image.parent / "mask.nrrd", "label").voxels[0] > 0
     assert list(np.flatnonzero(mask.any((1, 2)))) == [2, 3, 4, 5]
-    assert report["target"] == "lesion"
+    assert report["name"] == "lesion"
     assert report["slices"] == "2 to 5"
     assert report["propagation"] == (
         "towards the first slice: slice 1: the object vanished (0 pixels after 400); "
@@ -204,7 +219,7 @@ def test_a_picture_is_measured_in_pixels(registry, tmp_path):
     ("prompt", "options", "message"),
     [
         ({}, {}, "no prompt was given: expected --box, --point, --text or --exemplar"),
-        ({"boxes": ["1,1,5,5", "2,2,6,6"]}, {}, "--box is given 2 times: one object is segmented per call"),
+        ({"boxes": ["1,1,5,5", "2,2,6,6"]}, {}, "--box is given 2 times: a structure has one; --prompts FILE takes several"),
         ({"texts": ["a", "b"]}, {}, "--text is given 2 times"),
         ({"boxes": ["1,2,3"]}, {}, "--box 1,2,3: expected four numbers"),
         ({"points": ["1;2"]}, {}, "--point 1;2: expected two numbers"),
@@ -252,10 +267,11 @@ def test_all_hints_are_one_prompt():
         boxes=["1,2,3.5,4"], points=["5,6", "7,8"], negative_points=["9,10"], texts=["tumour"],
         exemplars=["1,1,2,2"], negative_exemplars=["3,3,4,4"],
     )  # fmt: skip
-    assert options.prompt() == (
+    volume = Volume(np.zeros((1, 1, 20, 20)), Geometry.from_parts((1, 20, 20)), "unit")
+    assert place(options.structure(), volume).prompts == {0: (
         Box(1, 2, 3.5, 4), Point(5, 6), Point(7, 8), Point(9, 10, positive=False), Text("tumour"),
         Exemplar(1, 1, 2, 2), Exemplar(3, 3, 4, 4, positive=False),
-    )  # fmt: skip
+    )}  # fmt: skip
 
 
 @pytest.mark.parametrize(
