@@ -110,7 +110,7 @@ class FileOpener:
         return self.archive(file.path).getinfo(file.member).compress_size
 
     def dataset(
-        self, file: DicomFile, tags: list[int | str] | None = None, *, pixels: bool = False, secrets: Iterable[str] = ()
+        self, file: DicomFile, tags: list[str] | None = None, *, pixels: bool = False, secrets: Iterable[str] = ()
     ) -> Any:
         """A file's ``pydicom.Dataset``: only the attributes named, if any are; without its pixels if not asked for.
 

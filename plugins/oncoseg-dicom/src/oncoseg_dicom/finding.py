@@ -18,7 +18,7 @@ from oncoseg_dicom.series import DicomFile, Plane, Series
 from oncoseg_dicom.sorting import stacked
 from oncoseg_dicom.values import text
 
-TAGS: list[int | str] = [
+TAGS: list[str] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.pixels import apply_color_lut, get_decoder
-from pydicom.pixels.processing import apply_modality_lut
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
