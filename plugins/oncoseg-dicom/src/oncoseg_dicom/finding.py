@@ -46,6 +46,8 @@ TAGS: list[str] = [
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _LISTED = 8
+_SHORTEST_UID = 4
+"""Fewer of a UID's last digits could be meant as a series number."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class _Group:
         description = shown(text(self.header, "SeriesDescription"), secrets)[:40]
         if description:
             parts.append(repr(description))
-        return f"{number} ({', '.join(parts)}, UID …{self.uid[-4:]})"
+        return f"{number} ({', '.join(parts)}, UID …{self.uid[-_SHORTEST_UID:]})"
 
 
 def find(path: Path, series: str | None) -> Series:
@@ -130,14 +132,20 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
     return list(groups.values()), notes
 
 
+def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
+    """Those of that number; if there are none, those whose UID ends so."""
+    if series is None:
+        return groups
+    numbered = [group for group in groups if text(group.header, "SeriesNumber") == series]
+    if numbered or len(series) < _SHORTEST_UID:
+        return numbered
+    return [group for group in groups if group.uid.endswith(series)]
+
+
 def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
     name = shown(name, secrets)
-    meant = [
-        group
-        for group in groups
-        if series is None or text(group.header, "SeriesNumber") == series or group.uid.endswith(series)
-    ]
+    meant = _meant(groups, series)
     images = [group for group in meant if group.refused is None]
     if len(images) == 1:
         return images[0]
@@ -153,7 +161,7 @@ def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_LISTED))
         raise ImageReadError(f"{name}: holds no image series, but {listed}")
     listed = "; ".join(group.describe(secrets) for group in groups[:_LISTED])
-    raise ImageReadError(f"{name}: no series has the number {series} or a UID that ends so; there are: {listed}")
+    raise ImageReadError(f"{name}: no series has the number {series}, or a UID with that end; there are: {listed}")
 
 
 __all__ = ["find"]

@@ -96,7 +96,8 @@ def find_series(path: Path, series: str | None = None) -> Series:
 
     Args:
         path: files may be of many series and in any order.
-        series: which one to take, where there are several: its SeriesNumber or the end of its SeriesInstanceUID.
+        series: which one to take, where there are several: its SeriesNumber, or the end of its SeriesInstanceUID (four
+            digits or more).
 
     Raises:
         ImageReadError: there is none, several and none was chosen, or a file is damaged.
