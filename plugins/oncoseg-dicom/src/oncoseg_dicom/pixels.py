@@ -47,7 +47,7 @@ def read(series: Series) -> Volume:
                     voxels = np.zeros((len(values), *series.geometry.shape), values.dtype)
                 if len(values) != len(voxels):
                     raise ImageReadError(f"{name}: has {len(values)} channels, the slices before it {len(voxels)}")
-                voxels = voxels.astype(np.result_type(voxels, values), copy=False)
+                voxels = voxels.astype(_wider(voxels.dtype, values.dtype), copy=False)
                 if index in indices:
                     voxels[:, indices.pop(index)] = values
             if indices:
@@ -130,6 +130,13 @@ def _smallest(values: Array) -> Array:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return values.astype(dtype)
     return values.astype(np.float64)
+
+
+def _wider(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
+    """What holds values of both; numbers with fractions stay float32, though numpy would have float64 for int32."""
+    if "f" in (one.kind, other.kind) and np.dtype(np.float64) not in (one, other):
+        return np.dtype(np.float32)
+    return np.result_type(one, other)
 
 
 def _transfer_syntax(dataset: Any) -> UID:
