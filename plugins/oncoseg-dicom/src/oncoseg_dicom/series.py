@@ -55,7 +55,8 @@ class Series:
     ``ImageOrientationPatient[:3] * PixelSpacing[1]`` and ``ImageOrientationPatient[3:] * PixelSpacing[0]``.
     ``header`` is the first slice's ``pydicom.Dataset`` without its pixels: patient, study and frame of reference.
     ``modality`` is OncoSeg's name of what the intensities are, or ``unknown``. ``notes`` are findings worth telling
-    (missing slices, a tilted gantry, …), without a word about the patient.
+    (missing slices, a tilted gantry, …), without a word about the patient. ``physical`` is False of a picture whose
+    millimetres in the body are not known.
     """
 
     source: Path
@@ -68,6 +69,7 @@ class Series:
     geometry: Geometry
     modality: str
     notes: tuple[str, ...] = ()
+    physical: bool = True
 
     def require_grid(self, geometry: Geometry, name: str) -> None:
         """Refuse masks on another grid; ``name`` says whose it is.
@@ -100,7 +102,9 @@ def find_series(path: Path, series: str | None = None) -> Series:
         ImageReadError: there is none, several and none was chosen, or a file is damaged.
         GeometryError: two slices at one place, two orientations or mixed spacings; the files are listed.
     """
-    raise NotImplementedError
+    from oncoseg_dicom.finding import find
+
+    return find(path, series)
 
 
 def read_voxels(series: Series) -> Volume:
@@ -110,7 +114,9 @@ def read_voxels(series: Series) -> Volume:
         ImageReadError: a file is damaged.
         MissingDependencyError: its compression needs a library that is not installed.
     """
-    raise NotImplementedError
+    from oncoseg_dicom.pixels import read
+
+    return read(series)
 
 
 __all__ = ["DicomFile", "GeometryError", "Plane", "Series", "find_series", "read_voxels"]

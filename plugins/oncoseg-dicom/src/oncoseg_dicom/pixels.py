@@ -1,0 +1,149 @@
+"""Decoding pixels: slice by slice into one array, with the meaning that the header gives them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.pixels import apply_color_lut, get_decoder
+from pydicom.pixels.processing import apply_modality_lut
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
+from oncoseg_core.privacy import shown
+from oncoseg_core.volume import Volume
+from oncoseg_dicom.files import FileOpener, quiet, reason, secrets_of, told
+from oncoseg_dicom.frames import frame_headers
+from oncoseg_dicom.headers import combined, header_of
+from oncoseg_dicom.limits import require_bounded_pixels
+from oncoseg_dicom.modality import ENHANCED
+from oncoseg_dicom.series import DicomFile, Series
+from oncoseg_dicom.values import number, required, text, whole
+
+Array = npt.NDArray[Any]
+
+
+def read(series: Series) -> Volume:
+    """As :func:`oncoseg_dicom.series.read_voxels`."""
+    places: dict[DicomFile, dict[int, int]] = {}
+    for z, plane in enumerate(series.planes):
+        places.setdefault(plane.file, {})[(plane.frame or 1) - 1] = z
+    secrets = secrets_of(series.header)
+    voxels = np.empty((0, *series.geometry.shape), np.uint8)
+    headers = []
+    with quiet(), FileOpener() as opener:
+        for file, indices in places.items():
+            name = told(file, secrets)
+            dataset = opener.dataset(file, pixels=True, secrets=secrets)
+            for index, values in _frames(dataset, opener.size(file), name):
+                if values.shape[1:] != (series.rows, series.columns):
+                    raise ImageReadError(f"{name}: its pixels do not have the size that its header told")
+                if not len(voxels):
+                    voxels = np.zeros((len(values), *series.geometry.shape), values.dtype)
+                if len(values) != len(voxels):
+                    raise ImageReadError(f"{name}: has {len(values)} channels, the slices before it {len(voxels)}")
+                voxels = voxels.astype(np.result_type(voxels, values), copy=False)
+                if index in indices:
+                    voxels[:, indices.pop(index)] = values
+            if indices:
+                raise ImageReadError(f"{name}: lacks {len(indices)} of its frames; it is cut short")
+            photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
+            headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
+    header = combined(headers, shown(series.source, secrets))
+    return Volume(voxels, series.geometry, series.modality, series.source, series.physical, headers=(header,))
+
+
+def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]]:
+    """A file's frames by their index: ``(channel, y, x)``, rescaled, colours as red, green and blue."""
+    syntax = _transfer_syntax(dataset)
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageReadError(f"{name}: its transfer syntax ({syntax.name}) is not one of images") from None
+    count = whole(dataset, "NumberOfFrames", name) or 1
+    if syntax.is_compressed:
+        for keyword in ("Rows", "Columns", "BitsAllocated"):
+            required(whole(dataset, keyword, name), keyword, name)
+        require_bounded_pixels(dataset, encoded, name)
+    if not decoder.is_available:
+        needed = " or ".join(decoder.missing_dependencies)
+        raise MissingDependencyError(f"{name}: its compression ({syntax.name}) needs a library: {needed}")
+    enhanced = frame_headers(dataset, count, name) if text(dataset, "SOPClassUID") in ENHANCED else None
+    try:
+        with _silent_codecs() if syntax.is_compressed else nullcontext():
+            for index, (values, told_by_decoder) in enumerate(decoder.iter_array(dataset)):
+                kind = str(told_by_decoder["photometric_interpretation"])
+                header = enhanced[index] if enhanced is not None else dataset
+                yield index, _meant(values, kind, dataset, header, name)
+    except (OncoSegError, GeneratorExit):
+        raise
+    except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
+        raise ImageReadError(f"{name}: its pixels cannot be read: {reason(error)}") from None
+
+
+def _meant(values: Array, kind: str, dataset: Any, header: Any, name: str) -> Array:
+    if kind in {"MONOCHROME1", "MONOCHROME2"} and values.ndim == 2:
+        return _rescaled(values, dataset, header, name)[np.newaxis]
+    if kind == "PALETTE COLOR" and values.ndim == 2:
+        values, kind = apply_color_lut(values, dataset), "RGB"
+    if kind == "RGB" and values.ndim == 3 and values.shape[2] == 3:
+        if values.dtype == np.uint16:  # of a palette or a 16-bit camera: the upper byte is what a screen shows
+            values = (values >> 8 if values.max() > 255 else values).astype(np.uint8)
+        return np.moveaxis(values, -1, 0)
+    raise ImageReadError(f"{name}: its pixels are {kind} of shape {values.shape}; expected grey values or colours")
+
+
+def _rescaled(values: Array, dataset: Any, header: Any, name: str) -> Array:
+    """Stored values to what they mean: by a table, or by slope and intercept; whole numbers where they are."""
+    if dataset.get("ModalityLUTSequence"):
+        return _smallest(apply_modality_lut(values.astype(np.int32), dataset))
+    slope, intercept = number(header, "RescaleSlope", name), number(header, "RescaleIntercept", name)
+    slope, intercept = 1.0 if slope is None else slope, intercept or 0.0
+    if slope == 0:
+        raise ImageReadError(f"{name}: RescaleSlope is 0: every value would be the same; the file is damaged")
+    if (slope, intercept) == (1.0, 0.0):
+        return _smallest(values)
+    if slope.is_integer() and intercept.is_integer() and max(abs(slope), abs(intercept)) < 2**31:
+        return _smallest(values.astype(np.int64) * int(slope) + int(intercept))
+    return (values.astype(np.float64) * slope + intercept).astype(np.float32)
+
+
+def _smallest(values: Array) -> Array:
+    """Whole numbers as they are in a byte, else as int16, which holds all Hounsfield units, or int32."""
+    if values.dtype == np.uint8:
+        return values
+    low, high = int(values.min()), int(values.max())
+    for dtype in (np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float64)
+
+
+def _transfer_syntax(dataset: Any) -> UID:
+    """As the file says; of one without meta information, as it was parsed."""
+    syntax = text(dataset.file_meta, "TransferSyntaxUID")
+    if syntax:
+        return UID(syntax)
+    implicit, little = dataset.original_encoding
+    found = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    dataset.file_meta.TransferSyntaxUID = found
+    return found
+
+
+@contextmanager
+def _silent_codecs() -> Iterator[None]:
+    """Keep the decoders in C, which print their complaints, from the terminal."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

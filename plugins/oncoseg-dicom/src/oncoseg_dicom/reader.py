@@ -1,0 +1,92 @@
+"""DICOM as one of the formats that OncoSeg reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from oncoseg_core.errors import DataError, ImageReadError
+from oncoseg_core.interfaces import Reader, Settings
+from oncoseg_core.privacy import shown
+from oncoseg_core.volume import BoolArray, Volume
+
+if TYPE_CHECKING:
+    from oncoseg_dicom.series import DicomFile
+
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+_GLANCE = 200
+"""Files of a folder or archive that are looked at to recognise it."""
+
+
+class DicomSettings(Settings):
+    """Which series to take, and how structures were drawn."""
+
+    series: str | None = Field(None, description="SeriesNumber, or the end of the SeriesInstanceUID")
+    pixel_centre: bool = Field(
+        default=False, description="structures run through the centres of their outermost pixels"
+    )
+
+
+class DicomReader(Reader):
+    """A series of slices as an image; RTSTRUCT and SEG objects as structures on the series that they belong to."""
+
+    Settings = DicomSettings
+
+    def recognises(self, path: Path) -> bool:
+        """Whether it is a DICOM file, or a folder or zip archive with one among its first files."""
+        from itertools import islice
+
+        from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom
+
+        try:
+            with FileOpener() as opener:
+                files, _ = files_of(path, opener)
+                return any(looks_like_dicom(opener.start(file, 512)) for file in islice(files, _GLANCE))
+        except (ImageReadError, OSError):
+            return False
+
+    def read(self, path: Path) -> Volume:
+        """The one image series that a folder, archive or file holds, or the one that was chosen.
+
+        Raises:
+            ImageReadError, GeometryError, MissingDependencyError: as for :mod:`oncoseg_dicom.series`.
+        """
+        from oncoseg_dicom.series import find_series, read_voxels
+
+        return read_voxels(find_series(path, self.settings.series))
+
+    def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
+        """The structures of an RTSTRUCT or SEG file, on the series that ``image`` was read from.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: it holds none, or they do not belong to the series.
+        """
+        from oncoseg_dicom.files import FileOpener, files_of, quiet
+        from oncoseg_dicom.series import find_series
+        from oncoseg_dicom.values import text
+
+        if image.source is None:
+            raise DataError(f"{shown(path)}: structures are drawn on a series; the image is not one that was read")
+        series = find_series(image.source, self.settings.series)
+        series.require_grid(image.geometry, image.name)
+        with quiet(), FileOpener() as opener:
+            files, _ = files_of(path, opener)
+            kinds: dict[str, list[DicomFile]] = {}
+            for file in files:
+                kinds.setdefault(text(opener.dataset(file, ["SOPClassUID"]), "SOPClassUID"), []).append(file)
+            found = [*kinds.get(RTSTRUCT, ()), *kinds.get(SEGMENTATION, ())]
+            if len(found) != 1:
+                raise DataError(
+                    f"{shown(path)}: holds {len(found)} files with structures (RTSTRUCT or SEG); expected one"
+                )
+            dataset = opener.dataset(found[0], pixels=True)
+            if found[0] in kinds.get(RTSTRUCT, ()):
+                from oncoseg_dicom.read_rtstruct import read_structures
+
+                return dict(read_structures(dataset, series, pixel_centre=self.settings.pixel_centre).masks)
+            from oncoseg_dicom.read_seg import read_segments
+
+            return dict(read_segments(dataset, series).masks)
