@@ -177,12 +177,26 @@ def new_plugin(
     typer.echo("  oncoseg plugins")
 
 
-@app.command(epilog="Example: oncoseg doctor --json")
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Look at versions, devices, plugins, weights and disk. Exits 1 when something will not work."""
-    from oncoseg_core.doctor import examine
+@app.command(epilog="Example: oncoseg doctor --series ./CT")
+def doctor(
+    series: Annotated[
+        Path | None, typer.Option(help="Look at this image instead: a DICOM folder or zip, or an image file.")
+    ] = None,
+    reader_set: Annotated[
+        list[str] | None, typer.Option("--reader-set", metavar="KEY=VALUE", help="How to read it, such as series=3.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at versions, devices, plugins, weights and disk, or at a series. Exits 1 when something is wrong."""
+    from oncoseg_core.config import apply_overrides
+    from oncoseg_core.doctor import examine, examine_image
 
-    findings = examine(installed())
+    if series is None and reader_set:
+        raise UsageError("--reader-set says how to read the image of --series; give that too")
+    if series is None:
+        findings = examine(installed())
+    else:
+        findings = examine_image(installed(), series, apply_overrides({}, reader_set or []))
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

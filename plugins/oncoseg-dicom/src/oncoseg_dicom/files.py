@@ -139,6 +139,13 @@ def told(file: DicomFile, secrets: Iterable[str] = ()) -> str:
     return shown(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
 
 
+def told_within(file: DicomFile, source: Path, secrets: Iterable[str] = ()) -> str:
+    """A file's name within the folder or archive that is read, as :func:`told`."""
+    if file.member is not None:
+        return shown(file.member, secrets)
+    return shown(file.path.relative_to(source) if file.path != source else file.path.name, secrets)
+
+
 def secrets_of(header: Any) -> tuple[str, ...]:
     """What must not be told of a header: the patient's name, identifier and birth date."""
     found = []

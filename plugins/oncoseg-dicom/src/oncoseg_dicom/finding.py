@@ -10,7 +10,7 @@ from typing import Any
 
 from oncoseg_core.errors import ImageReadError
 from oncoseg_core.privacy import shown
-from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom, quiet, secrets_of, told
+from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom, quiet, secrets_of, told, told_within
 from oncoseg_dicom.frames import PER_FRAME, SHARED, TELLS_APART, Frame, frames_of
 from oncoseg_dicom.modality import modality_of, refused_as
 from oncoseg_dicom.pictures import picture
@@ -75,7 +75,11 @@ def find(path: Path, series: str | None) -> Series:
         groups, notes = _groups(path, opener)
         group = _chosen(groups, series, shown(path))
         secrets = secrets_of(group.header)
-        frames = [frame for file, header in group.files for frame in frames_of(file, header, told(file, secrets))]
+        frames = [
+            frame
+            for file, header in group.files
+            for frame in frames_of(file, header, told(file, secrets), told_within(file, path, secrets))
+        ]
         left_out = Counter(
             other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
         )

@@ -38,10 +38,15 @@ _ITEM = b"\xfe\xff\x00\xe0"
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A slice as its header tells it. ``number`` counts from 1 in a multi-frame object; LPS mm; None: not told."""
+    """A slice as its header tells it; LPS mm; None is not told.
+
+    ``name`` is its file's for messages, ``short`` the same within the folder or archive that is read. ``number`` counts
+    from 1 in a multi-frame object.
+    """
 
     file: DicomFile
     name: str
+    short: str
     number: int | None
     sop_class_uid: str
     sop_instance_uid: str
@@ -57,8 +62,8 @@ class Frame:
         return self.name if self.number is None else f"{self.name} frame {self.number}"
 
 
-def frames_of(file: DicomFile, header: Any, name: str) -> Iterator[Frame]:
-    """The slices of a file whose header was read.
+def frames_of(file: DicomFile, header: Any, name: str, short: str) -> Iterator[Frame]:
+    """The slices of a file whose header was read; ``name`` and ``short`` are its own for messages.
 
     Raises:
         ImageReadError: an attribute is missing or wrong, or the frames are a film in time.
@@ -81,6 +86,7 @@ def frames_of(file: DicomFile, header: Any, name: str) -> Iterator[Frame]:
         yield Frame(
             file=file,
             name=name,
+            short=short,
             number=None if frame is header else index + 1,
             sop_class_uid=text(header, "SOPClassUID"),
             sop_instance_uid=text(header, "SOPInstanceUID"),

@@ -55,7 +55,15 @@ def read(series: Series) -> Volume:
             photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
             headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
     header = combined(headers, shown(series.source, secrets))
-    return Volume(voxels, series.geometry, series.modality, series.source, series.physical, headers=(header,))
+    return Volume(
+        voxels,
+        series.geometry,
+        series.modality,
+        series.source,
+        series.physical,
+        headers=(header,),
+        notes=series.notes,
+    )
 
 
 def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from oncoseg_core.errors import DataError, ImageReadError
-from oncoseg_core.interfaces import Reader, Settings
+from oncoseg_core.interfaces import Finding, Reader, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Volume
 
@@ -19,6 +19,14 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _GLANCE = 200
 """Files of a folder or archive that are looked at to recognise it."""
+
+
+POSITIONS = {
+    f"{end}F{side}": f"{ends} first, {sides}"
+    for end, ends in (("H", "head"), ("F", "feet"))
+    for side, sides in (("S", "supine"), ("P", "prone"), ("DL", "on the left side"), ("DR", "on the right side"))
+}
+"""PatientPosition in words (PS3.3, C.7.3.1.1.2)."""
 
 
 class DicomSettings(Settings):
@@ -90,3 +98,32 @@ class DicomReader(Reader):
             from oncoseg_dicom.read_seg import read_segments
 
             return dict(read_segments(dataset, series).masks)
+
+    def examine(self, path: Path) -> list[Finding]:
+        """How the slices of a series lie, from its headers: modality, place, gaps, tilt, frame of reference.
+
+        Raises:
+            ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.find_series`.
+        """
+        from oncoseg_core.grid_findings import grid_findings
+        from oncoseg_dicom.files import quiet
+        from oncoseg_dicom.series import find_series
+        from oncoseg_dicom.values import text
+
+        series = find_series(path, self.settings.series)
+        with quiet():
+            told, number = text(series.header, "Modality"), text(series.header, "SeriesNumber")
+            position = text(series.header, "PatientPosition")
+            frame_of_reference = bool(text(series.header, "FrameOfReferenceUID"))
+        findings = [
+            Finding("series", f"number {number or 'not told'}, {len(series.planes)} images", ok=True),
+            Finding("modality", f"{told or 'not told'} (here: {series.modality})", ok=series.modality != "unknown"),
+            *grid_findings(series.geometry, physical=series.physical),
+            Finding("patient position", POSITIONS.get(position, position or "not told"), ok=True),
+            Finding(
+                "frame of reference",
+                "told" if frame_of_reference else "not told: no structures can be exported on this series",
+                ok=frame_of_reference,
+            ),
+        ]
+        return findings + [Finding("note", note, ok=False) for note in series.notes]

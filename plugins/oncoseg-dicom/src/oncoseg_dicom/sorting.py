@@ -77,8 +77,8 @@ def stacked(frames: Sequence[Frame], name: str) -> Stack:
             spacings differ; or several slices are at one place.
     """
     slices = [_placed(frame) for frame in frames]
-    _require_one_size(frames)
-    _require_one_plane(slices)
+    _require_one_size(frames, name)
+    _require_one_plane(slices, name)
     first = slices[0]
     across = np.cross(first.row, first.column)
     normal: Float64 = np.divide(across, np.linalg.norm(across))
@@ -122,18 +122,18 @@ def _told(frame: Frame, keyword: str, value: Float64 | None) -> Float64:
     return value
 
 
-def _require_one_size(frames: Sequence[Frame]) -> None:
+def _require_one_size(frames: Sequence[Frame], name: str) -> None:
     sizes = Counter((frame.rows, frame.columns) for frame in frames)
     if len(sizes) > 1:
         usual = sizes.most_common(1)[0][0]
         others = [frame for frame in frames if (frame.rows, frame.columns) != usual]
         raise GeometryError(
-            f"the series has slices of {usual[0]} x {usual[1]} pixels, but {len(others)} of another size: "
+            f"{name}: has slices of {usual[0]} x {usual[1]} pixels, but {len(others)} of another size: "
             f"{names(others)}; move them out"
         )
 
 
-def _require_one_plane(slices: Sequence[_Placed]) -> None:
+def _require_one_plane(slices: Sequence[_Placed], name: str) -> None:
     """Refuse slices whose corners are not where the usual orientation and spacing put them."""
     corners = np.array([one.corners for one in slices])
     rounded = [tuple(np.round(corner.ravel(), 1)) for corner in corners]
@@ -151,7 +151,7 @@ def _require_one_plane(slices: Sequence[_Placed]) -> None:
         if here is not None and there is not None and not np.allclose(here, there, atol=1e-6)
     ]
     raise GeometryError(
-        f"the series has slices of more than one kind: {' and '.join(differing)} in {len(others)} of {len(slices)} "
+        f"{name}: has slices of more than one kind: {' and '.join(differing)} in {len(others)} of {len(slices)} "
         f"slices ({names([one.frame for one in others])}); move those that do not belong to it out"
     )
 
@@ -224,7 +224,9 @@ def _tilt(origins: Float64, normal: Float64) -> list[str]:
 
 def names(frames: Sequence[Frame]) -> str:
     """The first few of them, and how many more."""
-    listed = ", ".join(str(frame) for frame in frames[:_LISTED])
+    listed = ", ".join(
+        frame.short if frame.number is None else f"{frame.short} frame {frame.number}" for frame in frames[:_LISTED]
+    )
     more = len(frames) - _LISTED
     return f"{listed} and {more} more" if more > 0 else listed
 

@@ -25,7 +25,8 @@ def texts(header: Any, keyword: str) -> tuple[str, ...]:
         value = header.get(keyword)
         if value is None or value == "":
             return ()
-        return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
+        single = isinstance(value, str) or not hasattr(value, "__iter__")
+        return (str(value),) if single else tuple(str(one) for one in value)
     except Exception:  # noqa: BLE001 - as above
         return ()
 
