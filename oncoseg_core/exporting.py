@@ -22,7 +22,7 @@ from oncoseg_core.interfaces import ExportReport
 from oncoseg_core.reading import format_of, read_masks
 from oncoseg_core.records import ExporterSpec
 from oncoseg_core.registry import Registry
-from oncoseg_core.volume import Segmentation, Volume
+from oncoseg_core.volume import BoolArray, Segmentation, Volume
 
 _FORMAT = re.compile(r"^([a-z0-9][a-z0-9_.+-]*)=(.+)$", re.DOTALL)
 
@@ -223,6 +223,7 @@ def export_segmentation(
     registry: Registry,
     outputs: Sequence[tuple[Output, Any, Segmentation]],
     image: Volume,
+    image_settings: Mapping[str, Any],
 ) -> list[Written]:
     """Write all outputs into the staging; where several belong to the image, they are read back and compared.
 
@@ -231,6 +232,7 @@ def export_segmentation(
         registry: for the readers.
         outputs: each with its exporter (:func:`prepare_exporters`) and what to write.
         image: what was segmented.
+        image_settings: of its reader, which reads back.
 
     Raises:
         OncoSegError: as the exporters raise it.
@@ -256,19 +258,19 @@ def export_segmentation(
     belonging = [(output, segmentation) for output, _, segmentation in outputs if output.needs_source]
     if len(belonging) > 1:
         for output, segmentation in belonging:
-            _require_same(registry, output, stage.path(output.path), segmentation, image)
+            found = read_masks(registry, stage.path(output.path), image, image_settings)
+            _require_same(found, output, segmentation)
     return written
 
 
-def _require_same(registry: Registry, output: Output, staged: Path, segmentation: Segmentation, image: Volume) -> None:
-    found = list(read_masks(registry, staged, image).items())
+def _require_same(masks: Mapping[str, BoolArray], output: Output, segmentation: Segmentation) -> None:
+    found = list(masks.items())
     if len(found) != len(segmentation.masks):
         raise StorageError(
             f"{output.path}: holds {len(found)} structures and not {len(segmentation.masks)} when it is read back"
         )
-    by_name = dict(found)
     for number, (name, mask) in enumerate(segmentation.masks.items()):
-        other = by_name.get(name, found[number][1])  # a format may have to shorten names
+        other = masks.get(name, found[number][1])  # a format may have to shorten names
         if not np.array_equal(other, mask):
             wrong = int(np.count_nonzero(other != mask))
             raise StorageError(

@@ -46,11 +46,14 @@ def examine_image(stored: Volume, volume: Volume, modality: str) -> list[Finding
         volume: the same calibrated.
         modality: what the values are taken for.
     """
-    told = [*stored.notes, *_of_geometry(stored.geometry), *_of_headers(stored), *_of_values(volume, modality)]
+    gaps = [] if stored.notes else _gaps(stored.geometry)  # a reader that tells anything tells of gaps
+    irregular = stored.geometry.irregularity
+    told = [*stored.notes, *([] if irregular is None else [irregular]), *gaps, *_of_headers(stored)]
+    told += [] if modality == "unknown" else _of_values(volume, modality)
     if stored.modality not in {"unknown", modality}:
         told.append(f"the file says that it is {stored.modality!r}, and it is taken for {modality!r}")
     findings = [Finding("warning", "image", message) for message in dict.fromkeys(told)]
-    if "pet" in parts_of(modality) and not stored.headers:
+    if modality != "unknown" and "pet" in parts_of(modality) and not stored.headers:
         findings.append(Finding("note", "image", "the file does not tell how PET values are stored: taken for SUV"))
     return findings
 
@@ -68,9 +71,7 @@ def refusal_of(findings: Sequence[Finding]) -> str | None:
     return f"--strict, and there is a warning: {'; '.join(warnings)}"
 
 
-def _of_geometry(geometry: Geometry) -> Iterator[str]:
-    if geometry.irregularity is not None:
-        yield geometry.irregularity
+def _gaps(geometry: Geometry) -> Iterator[str]:
     if geometry.slice_origins is None:
         return
     gaps = np.abs(np.diff(geometry.slice_origins @ geometry.normal))

@@ -16,6 +16,10 @@ from oncoseg_core.records import ReaderSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Volume
 
+MASK_TOLERANCE_MM = 0.05
+"""Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
+millimetre, and other programs round them again."""
+
 
 def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
     """The record of the reader that recognises what a path holds; None for the formats that the core reads itself.
@@ -81,13 +85,16 @@ def read_masks(
 ) -> dict[str, BoolArray]:
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
+    A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
+    ``MASK_TOLERANCE_MM`` apart: it is turned, never resampled.
+
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
     """
     reader = reader_for(registry, path, settings)
     if reader is not None:
         return reader.read_masks(path, image)
-    label = read_label(path, image)
+    label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
     if not values:
         raise DataError(f"{path}: the label is empty: it holds no voxel but 0")

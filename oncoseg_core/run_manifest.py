@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from oncoseg_core import __version__
 from oncoseg_core.adapter_manifest import MANIFEST_FILE
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.environment import describe, peak_memory_mb
@@ -25,7 +26,7 @@ from oncoseg_core.privacy import shown
 from oncoseg_core.prompts import AnyPrompt, Point, Prompt, Rectangle, Text
 from oncoseg_core.propagate import PropagationSettings
 from oncoseg_core.quality import Finding
-from oncoseg_core.records import ReaderSpec
+from oncoseg_core.records import ModelSpec, ReaderSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.segment_report import ranges, report_of
 from oncoseg_core.segment_request import SegmentRequest
@@ -113,11 +114,12 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
 
 def provenance_of(run: Run) -> dict[str, str]:
     """What made the masks, for whoever writes them to a file."""
-    versions = describe(run.registry)["libraries"]
+    component = run.registry.component(ModelSpec, run.request.model)
     told = {
         "model": run.model.spec.name,
+        "version": str(component.plugin),
         "weights": run.model.weights_sha256,
-        "software": f"oncoseg-core {versions.get('oncoseg-core', 'unknown')}",
+        "software": f"oncoseg-core {__version__}",
     }
     if run.request.adapter is not None:
         told["adapter"] = _adapter_name(run)

@@ -103,17 +103,17 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     places = _places(registry, request, image_settings, series=reader is not None)
     with clock.phase("read"):
         stored = read_image(registry, request.image, settings=image_settings)
-        if reader is not None:  # its folder may be called as the patient is
-            stored = replace(stored, source=None)
-    modality, how = modality_of(registry, request, stored)
-    placed = placed_structures(request, stored)
+    # A series' folder may be called as the patient is: messages do not tell it.
+    nameless = stored if reader is None else replace(stored, source=None)
+    modality, how = modality_of(registry, request, nameless)
+    placed = placed_structures(request, nameless)
     with clock.phase("model"):
         preprocessor = Preprocessor(registry, modality, spec, path_settings(request, adapter, modality))
         model = build_model(registry, request, adapter).to(device)
     cache = EmbeddingCache() if len(placed) > 1 and any(structure.propagate for structure in placed) else None
     predictor = Predictor(model, {modality: preprocessor}, cache, device, request.precision, zoom)
     with clock.phase("segment"):
-        fitted = predictor.fit(replace(stored, modality=modality))
+        fitted = predictor.fit(replace(nameless, modality=modality))
         results = segment_structures(predictor, fitted, placed, following, progress)
     with clock.phase("judge"):
         judged = judge(results, fitted.volume, request.overlaps, request.minimum_score)
@@ -141,7 +141,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
         written: list[Written] = []
         if refusal is None:
             with clock.phase("export"):
-                written = export_segmentation(stage, registry, _jobs(places, run), stored)
+                written = export_segmentation(stage, registry, _jobs(places, run), stored, image_settings)
         with clock.phase("preview"):
             problem = _draw(stage, places.preview, run)
         if problem is not None:
