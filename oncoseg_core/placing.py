@@ -94,8 +94,11 @@ def _in_voxels(hint: Hint, volume: Volume) -> dict[int, AnyPrompt]:
 def _sections(hint: Hint, geometry: Geometry) -> dict[int, AnyPrompt]:
     """The slices that a point or box in LPS mm is on, and the prompt there."""
     if hint.kind == "point":
-        x, y, z = geometry.lps_to_index([hint.numbers])[0]
-        index = _nearest(float(z), geometry, hint)
+        point = np.array(hint.numbers)
+        index = _nearest(float(geometry.lps_to_index([point])[0, 2]), geometry, hint)
+        # Onto the slice's plane straight, not along a tilted stack.
+        off = (geometry.index_to_lps([(0, 0, index)])[0] - point) @ geometry.normal
+        x, y, _ = geometry.lps_to_index([point + off * geometry.normal])[0]
         return {index: hint.on_slice((float(x) + 0.5, float(y) + 0.5))}
     sections = box_sections(geometry, hint)
     return {index: hint.on_slice(rectangle) for index, rectangle in sections.items()}
