@@ -20,7 +20,7 @@ DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 """Retired, and still what the reference to a study is written with (PS3.3, C.8.8.5: RT Referenced Study Sequence)."""
 
 SERIES_NUMBER = 1000
-"""Any will do, but a CD's directory needs one (PS3.3, F.5.5); beyond those that scanners give."""
+"""Any will do, but a CD's directory needs one (PS3.3, F.5.3); beyond those that scanners give."""
 
 SHORT_STRING, LONG_STRING, SHORT_TEXT = 16, 64, 1024
 """Characters that SH, LO and ST may have (DICOM PS3.5, 6.2)."""
