@@ -58,7 +58,9 @@ def in_memory(shape, column_step, row_step, origins):
         for index, origin in enumerate(origins)
     )
     geometry = Geometry.from_slices(shape[1:], column_step, row_step, origins, 2.0)
-    return Series(Path("none"), planes, *shape[1:], np.asarray(column_step), np.asarray(row_step), header, geometry, "ct")
+    return Series(
+        Path("none"), planes, *shape[1:], np.asarray(column_step), np.asarray(row_step), header, geometry, "ct"
+    )
 
 
 def shapes(shape=SHAPE):
@@ -76,7 +78,7 @@ def shapes(shape=SHAPE):
         "two holes": (r < 11) & (np.hypot(y - 12, x - 10) > 2) & (np.hypot(y - 12, x - 20) > 3),
         "vertex contact": ((y < 8) & (x < 9) | (y >= 8) & (x >= 9) & (y < 16)) & inside,
         "holes in contact": (r < 11) & ~((y == 10) & (x == 14) | (y == 11) & (x == 15)),
-        "checkerboard": (x + y + z) % 2 == 0,
+        "checkerboard": ((x + y + z) % 2 == 0) & (x < 12) & (y > 14),
         "one-pixel hole": (r < 7) & ~((y == 11) & (x == 15)),
         "one voxel": (z == 2) & (y == 5) & (x == 7),
         "lines": ((y == 4) | (x == 20)) & (z == 3),
@@ -84,8 +86,8 @@ def shapes(shape=SHAPE):
         "to the border": (x + y < 25) | (r > 13),
         "everything": np.ones(shape, dtype=bool),
     }
-    rng = np.random.default_rng(3)
-    return found | {f"noise {part}": rng.random(shape) < part for part in (0.1, 0.5, 0.9)}
+    noise, corner = np.random.default_rng(3).random(shape), (x > 16) & (y < 12)
+    return found | {f"noise {part}": (noise < part) & corner for part in (0.1, 0.5, 0.9)}
 
 
 def segmentation(series, masks, **more):
@@ -95,7 +97,9 @@ def segmentation(series, masks, **more):
 
 def write(series, masks, path, **settings):
     """Write a structure set; the report."""
-    return write_structures(segmentation(series, masks), series, path, RTStructSettings(source=series.source, **settings))
+    return write_structures(
+        segmentation(series, masks), series, path, RTStructSettings(source=series.source, **settings)
+    )
 
 
 def program(name):

@@ -1,5 +1,7 @@
 """Voxels to rings and back, on the pixel grid alone."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -39,7 +41,11 @@ def sides_of(rings):
 
 
 def turn(a, b, c):
-    return np.sign(np.round((b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0]), 9))
+    return np.sign(
+        np.round(
+            (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0]), 9
+        )
+    )
 
 
 def crossings(rings):
@@ -57,7 +63,7 @@ def gap(rings):
     distance = np.linalg.norm(points[:, None] - (points + along[..., None] * way), axis=-1)
     number = np.arange(len(points))
     begins = np.concatenate([[0], np.cumsum([len(ring) for _, ring in rings])])
-    following = np.concatenate([np.roll(np.arange(b, e), -1) for b, e in zip(begins[:-1], begins[1:], strict=True)])
+    following = np.concatenate([np.roll(np.arange(b, e), -1) for b, e in pairwise(begins)])
     distance[number, number] = distance[following, number] = np.inf
     return distance.min()
 

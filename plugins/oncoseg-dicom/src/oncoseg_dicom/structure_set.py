@@ -81,9 +81,8 @@ def header_of(
     header.PositionReferenceIndicator = _text(images.get("PositionReferenceIndicator"))
     header.StructureSetLabel = label
     header.StructureSetDate, header.StructureSetTime = date, time
-    said = "; ".join(f"{key}: {value}" for key, value in provenance.items())
-    if said:
-        header.StructureSetDescription = said[:SHORT_TEXT]
+    if provenance:
+        header.StructureSetDescription = said_of(provenance)[:SHORT_TEXT]
     header.ReferencedFrameOfReferenceSequence = [_referenced(series)]
     header.StructureSetROISequence = [
         _roi(number, structure, str(images.FrameOfReferenceUID), provenance)
@@ -94,6 +93,11 @@ def header_of(
     ]
     header.ApprovalStatus = "UNAPPROVED"
     return header
+
+
+def said_of(provenance: Mapping[str, str]) -> str:
+    """What made a segmentation, on one line; a file holds no more than the first :data:`SHORT_TEXT` characters."""
+    return "; ".join(f"{key}: {value}" for key, value in provenance.items())
 
 
 def _text(value: Any) -> Any:
