@@ -38,8 +38,8 @@ GEOMETRIES = {
     "tiny pixels": {"origins": _origins(step=(0, 0, 0.1)), "pixel_spacing": (0.05, 0.05)},
 }
 
-ORTHOGONAL = ("axial", "non-square pixels", "far away", "tiny pixels")
-"""Those that every other reader takes."""
+UNIFORM = tuple(name for name in GEOMETRIES if name not in ("uneven spacing", "missing slices"))
+"""Those that programs take which know one affine for all slices."""
 
 
 def on_disk(folder, geometry="axial", shape=SHAPE, **changes):

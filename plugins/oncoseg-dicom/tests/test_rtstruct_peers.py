@@ -8,9 +8,10 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from rt_utils import RTStructBuilder
-from rtstruct_phantoms import GEOMETRIES, ORTHOGONAL, SHAPE, on_disk, program, shapes, write
+from rtstruct_phantoms import GEOMETRIES, SHAPE, UNIFORM, on_disk, program, shapes, write
 
 from oncoseg_dicom.read_rtstruct import read_structures
+from oncoseg_dicom.series import find_series
 
 SQUARE = (6, 31, 31)
 """rt-utils confuses rows and columns."""
@@ -44,7 +45,7 @@ def by_plastimatch(structures, series, folder):
     }
 
 
-@pytest.mark.parametrize("geometry", ORTHOGONAL)
+@pytest.mark.parametrize("geometry", UNIFORM)
 def test_plastimatch_reads_every_mask_exactly(geometry, tmp_path):
     series = on_disk(tmp_path / "series", geometry)
     masks = {name.replace(" ", "_"): mask for name, mask in shapes().items()}
@@ -56,10 +57,9 @@ def test_plastimatch_reads_every_mask_exactly(geometry, tmp_path):
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize("holes", ["keyhole", "xor"])
-def test_dciodvfy_finds_no_error(geometry, holes, tmp_path):
+def test_dciodvfy_finds_no_error(geometry, tmp_path):
     series = on_disk(tmp_path / "series", geometry)
-    write(series, shapes() | {"Läsion 肝": shapes()["ball"]}, tmp_path / "structures.dcm", holes=holes)
+    write(series, shapes() | {"Läsion 肝": shapes()["ball"]}, tmp_path / "structures.dcm", smoothing_mm=0.2)
     done = subprocess.run([program("dciodvfy"), str(tmp_path / "structures.dcm")], capture_output=True, text=True)
     said = (done.stdout + done.stderr).splitlines()
     assert "RTStructureSet" in said
@@ -108,24 +108,19 @@ def test_a_reader_like_platipys_reads_what_is_thicker_than_a_pixel(tmp_path):
         assert dice(found, masks[name]) >= 0.9999, name
 
 
-@pytest.mark.parametrize(
-    "name", ["ball", "hole", "island in hole", "shells", "two holes", "one slice", "vertex contact"]
-)
+@pytest.mark.parametrize("name", shapes())
 def test_plastimatchs_structure_set_is_read_exactly(name, tmp_path):
-    """plastimatch draws halfway between the centres of voxels inside and outside."""
-    mask = shapes()[name]
+    """It draws halfway between the centres of voxels inside and outside, and leaves contours open at the image's edge."""
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[:, 1:-1, 1:-1] = shapes()[name][:, 1:-1, 1:-1]
     for what, values in (("ct", np.zeros(SHAPE, np.int16)), ("mask", mask.astype(np.uint8))):
         image = sitk.GetImageFromArray(values)
         image.SetSpacing((0.7, 0.9, 3.0))
         image.SetOrigin((-20.3, 11.7, 5.0))
         sitk.WriteImage(image, str(tmp_path / f"{what}.nrrd"))
     plastimatch(tmp_path, "--input", "ct.nrrd", "--input-ss-img", "mask.nrrd", "--output-dicom", "dicom")
-    from oncoseg_dicom.series import find_series
-
-    series = find_series(tmp_path / "dicom")
     (file,) = [path for path in (tmp_path / "dicom").iterdir() if pydicom.dcmread(path).Modality == "RTSTRUCT"]
-    found = read_structures(pydicom.dcmread(file), series)
-    (read,) = found.masks.values()
+    (read,) = read_structures(pydicom.dcmread(file), find_series(tmp_path / "dicom")).masks.values()
     np.testing.assert_array_equal(read, mask)
 
 
@@ -143,4 +138,4 @@ def test_rt_utils_structure_set_is_read_with_its_border(tmp_path):
     for name, mask in masks.items():
         np.testing.assert_array_equal(found.masks[name], mask, err_msg=name)
     without = read_structures(file, series)
-    assert dice(without.masks["ball"], masks["ball"]) < 0.9  # which is why the option is there
+    assert dice(without.masks["ball"], masks["ball"]) < 0.95  # which is why the option is there

@@ -125,6 +125,9 @@ def filled(
 def _enclosing(contours: list[Contour], least: int) -> tuple[list[Contour], list[str]]:
     """Those contours that can enclose voxels, and notes on the others."""
     notes = []
+    short = sum(not contour.complete for contour in contours)
+    if short:
+        notes.append(f"{short} of {len(contours)} contours have another number of points than they say: cut off?")
     kinds = sorted({contour.kind for contour in contours if contour.kind not in ENCLOSING})
     for kind in kinds:
         count = sum(contour.kind == kind for contour in contours)
