@@ -8,10 +8,12 @@ import pytest
 from pydicom.dataset import Dataset
 from rtstruct_phantoms import GEOMETRIES, SHAPE, on_disk, shapes, write
 
-from oncoseg_core.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
 from oncoseg_core.reading import read_image, read_masks
 from oncoseg_core.registry import load_plugins
+from oncoseg_dicom.files import FileOpener, quiet
 from oncoseg_dicom.read_rtstruct import read_structures
+from oncoseg_dicom.series import DicomFile, find_series
 
 HOLE = shapes()["island in hole"]
 BALL = shapes()["ball"]
@@ -183,8 +185,6 @@ def test_contours_on_a_missing_slice_are_left_out(tmp_path):
     write(whole, {"hole": HOLE}, tmp_path / "structures.dcm")
     for path in (tmp_path / "part").glob("image000[23].dcm"):
         path.unlink()
-    from oncoseg_dicom.series import find_series
-
     part = find_series(tmp_path / "part")
     file = pydicom.dcmread(tmp_path / "structures.dcm")
     for roi in file.StructureSetROISequence:
@@ -220,6 +220,22 @@ def test_a_contour_that_is_there_twice_counts_once(file, series):
 def test_a_contour_of_fewer_points_than_it_says_is_told(file, series):
     contours(file)[0].NumberOfContourPoints = 99
     check(file, series, notes=["'hole': 1 of"])
+
+
+def test_contours_that_overlap_in_part_are_told(file, series):
+    """Neither a hole nor two parts: the even-odd rule leaves out what both enclose."""
+    squares = [[(3, 3), (10, 3), (10, 10), (3, 10)], [(7, 7), (15, 7), (15, 15), (7, 15)]]
+    items = [copy.deepcopy(contours(file)[0]) for _ in squares]
+    for item, square in zip(items, squares, strict=True):
+        set_points(item, series.plane_points(1, square))
+    file.ROIContourSequence[1].ContourSequence = items
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[1, 3:10, 3:10] = mask[1, 7:15, 7:15] = True
+    mask[1, 7:10, 7:10] = False
+    check(file, series, mask, ["'hole': contours overlap in part on 1 slices: what lies in two of them is left out"])
+    for item in items:
+        item.ContourGeometricType = "CLOSEDPLANAR_XOR"  # which says just that
+    check(file, series, mask)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
@@ -343,3 +359,26 @@ def test_the_dicom_reader_gives_the_structures_of_an_image(series, tmp_path):
     registry = load_plugins()
     found = read_masks(registry, tmp_path / "structures.dcm", read_image(registry, series.source))
     np.testing.assert_array_equal(found["hole"], HOLE)
+
+
+def test_damaged_files_are_clear_errors(series, tmp_path):
+    """Cut off, or with bytes changed anywhere: an error of ours, or an answer; never anything else."""
+    write(series, {"ball": BALL, "hole": HOLE}, tmp_path / "structures.dcm")
+    whole = (tmp_path / "structures.dcm").read_bytes()
+    rng = np.random.default_rng(1)
+    outcomes, messages = [], []
+    for number in range(200):
+        data = bytearray(whole if number % 4 else whole[: rng.integers(132, len(whole))])
+        for place in rng.integers(132, len(data), rng.integers(0, 40) if number % 4 else 0):
+            data[place] = rng.integers(256)
+        path = tmp_path / "damaged.dcm"
+        path.write_bytes(data)
+        try:
+            with quiet(), FileOpener() as opener:
+                read_structures(opener.dataset(DicomFile(path), pixels=True), series)
+            outcomes.append("read")
+        except OncoSegError as error:
+            outcomes.append(type(error).__name__)
+            messages.append(str(error))
+    assert not any("\n" in message for message in messages)
+    assert outcomes.count("ImageReadError") > 50
