@@ -1,15 +1,19 @@
 """Series and masks for the tests of SEG: every geometry that a scanner makes, and what is hard about a mask."""
 
 import datetime as dt
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pydicom
+import SimpleITK as sitk
 from hypothesis import strategies as st
 
 from oncoseg_core.geometry import Geometry
 from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.series import DicomFile, Plane, Series
+from oncoseg_dicom.series import DicomFile, Plane, Series, find_series
 from oncoseg_dicom.write_series import write_series
 
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - DICOM's dates are those of the place
@@ -48,22 +52,10 @@ def series_in_memory(origins, orientation, pixel_spacing, size, header=None, fra
     return Series(Path("series"), planes, *size, column_step, row_step, header or header_of(), geometry, "ct")
 
 
-def series_on_disk(folder, shape, origins, orientation=(1, 0, 0, 0, 1, 0), pixel_spacing=(1.0, 1.0), **more):
-    """The files of a series, and the series."""
-    files = write_series(
-        folder, np.zeros(shape, np.int16), origins, orientation=orientation, pixel_spacing=pixel_spacing, **more
-    )
-    headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
-    orientation = np.array(headers[0].ImageOrientationPatient, dtype=float)
-    column_step, row_step = orientation[:3] * pixel_spacing[1], orientation[3:] * pixel_spacing[0]
-    planes = tuple(
-        Plane(
-            DicomFile(file), None, header.SOPClassUID, header.SOPInstanceUID, np.array(header.ImagePositionPatient, float)
-        )
-        for file, header in zip(files, headers, strict=True)
-    )
-    geometry = Geometry.from_slices(shape[1:], column_step, row_step, [plane.position for plane in planes])
-    return files, Series(folder, planes, *shape[1:], column_step, row_step, headers[0], geometry, "ct")
+def series_on_disk(folder, shape, origins, **more):
+    """The files of a series in the order of ``origins``, and the series as it is found."""
+    files = write_series(folder, np.zeros(shape, np.int16), origins, **more)
+    return files, find_series(folder)
 
 
 def rounded(vector):
@@ -91,7 +83,7 @@ def some_series(draw, max_slices=5):
     """A small series of any geometry, of single files or the frames of one."""
     count = draw(st.integers(1, max_slices))
     origins, orientation = draw(places(count))
-    size = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    size = draw(st.sampled_from(((1, 9), (8, 1), (3, 5), (4, 4), (9, 7))))
     spacing = draw(st.sampled_from(((1.0, 1.0), (0.7, 0.7), (0.8, 1.9))))
     return series_in_memory(origins, orientation, spacing, size, frames=draw(st.booleans()))
 
@@ -113,3 +105,32 @@ def some_segmentation(draw, series):
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
     masks = some_masks(rng, series.geometry.shape, draw(st.sampled_from((1, 2, 3, 12))))
     return Segmentation(masks, series.geometry)
+
+
+def program(name):
+    """A program that other people's packages install beside Python; CI has them all (requirements-dev.txt)."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    assert found is not None, f"{name} is not installed: pip install -r requirements-dev.txt"
+    return found
+
+
+def run(name, *arguments):
+    """What such a program prints."""
+    done = subprocess.run(
+        [program(name), *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.stdout + done.stderr
+
+
+def voxels_in_patient(path, series, values=None):
+    """Where an image file is not 0 (or one of ``values``), as a mask on the series' grid, by millimetres alone."""
+    image = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(image)
+    held = np.argwhere(array != 0 if values is None else np.isin(array, values))[:, ::-1]
+    direction = np.reshape(image.GetDirection(), (3, 3)) * np.array(image.GetSpacing())
+    index = series.geometry.lps_to_index(np.array(image.GetOrigin()) + held @ direction.T)
+    assert np.abs(index - np.rint(index)).max(initial=0) < 0.01
+    mask = np.zeros(series.geometry.shape, dtype=bool)
+    x, y, z = np.rint(index).astype(int).T
+    mask[z, y, x] = True
+    return mask

@@ -132,6 +132,8 @@ def frame_headers(header: Any, count: int, name: str) -> list[FrameHeader]:
         raise ImageReadError(f"{name}: its sequences are nested too deeply; it is damaged") from None
     except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged sequence leads it to
         raise ImageReadError(f"{name}: its functional groups cannot be read: {type(error).__name__}") from None
+    if not own:
+        raise ImageReadError(f"{name}: has no functional groups, which would tell where its {count} frames lie")
     raise ImageReadError(f"{name}: declares {count} frames but describes {len(own)}; the file is damaged")
 
 

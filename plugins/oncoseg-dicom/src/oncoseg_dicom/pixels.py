@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
 
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_core.privacy import shown
@@ -26,6 +26,9 @@ from oncoseg_dicom.series import DicomFile, Series
 from oncoseg_dicom.values import number, required, text, whole
 
 Array = npt.NDArray[Any]
+
+_EIGHT_BITS = {"gdcm", "pillow"}
+"""Decoders of pydicom that take JPEG Extended of 8 bits only."""
 
 
 def read(series: Series) -> Volume:
@@ -78,31 +81,45 @@ def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]
         for keyword in ("Rows", "Columns", "BitsAllocated"):
             required(whole(dataset, keyword, name), keyword, name)
         require_bounded_pixels(dataset, encoded, name)
-    if not decoder.is_available:
-        needed = " or ".join(decoder.missing_dependencies)
-        raise MissingDependencyError(f"{name}: its compression ({syntax.name}) needs a library: {needed}")
+    twelve_bits = syntax == JPEGExtended12Bit and (whole(dataset, "BitsStored", name) or 8) > 8
+    if not decoder.is_available or (twelve_bits and set(decoder.available_plugins) <= _EIGHT_BITS):
+        raise MissingDependencyError(
+            f"{name}: its compression ({syntax.name}) is not decoded here; pip install pylibjpeg with "
+            "pylibjpeg-openjpeg or pylibjpeg-libjpeg (GPL), or decompress the files first"
+        )
     enhanced = frame_headers(dataset, count, name) if text(dataset, "SOPClassUID") in ENHANCED else None
     try:
-        with _silent_codecs() if syntax.is_compressed else nullcontext():
-            for index, (values, told_by_decoder) in enumerate(decoder.iter_array(dataset)):
-                kind = str(told_by_decoder["photometric_interpretation"])
-                header = enhanced[index] if enhanced is not None else dataset
-                yield index, _meant(values, kind, dataset, header, name)
+        # One frame at once: of several, pydicom 3.0.2 cannot correct the sign of JPEG 2000.
+        decoded = decoder.iter_array(dataset) if count > 1 else _one_frame(decoder, dataset)
+        for index in range(count):
+            with _silent_codecs() if syntax.is_compressed else nullcontext():
+                found = next(decoded, None)
+            if found is None:
+                break
+            header = enhanced[index] if enhanced is not None else dataset
+            yield index, _meant(*found, dataset, header, name)
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
         raise ImageReadError(f"{name}: its pixels cannot be read: {reason(error)}") from None
 
 
-def _meant(values: Array, kind: str, dataset: Any, header: Any, name: str) -> Array:
+def _one_frame(decoder: Decoder, dataset: Any) -> Iterator[tuple[Array, Any]]:
+    yield decoder.as_array(dataset, index=0)
+
+
+def _meant(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
+    """A decoded frame as ``(channel, y, x)``; ``properties`` are what the decoder says of it."""
+    kind, bits = str(properties["photometric_interpretation"]), int(properties["bits_stored"])
     if kind in {"MONOCHROME1", "MONOCHROME2"} and values.ndim == 2:
         return _rescaled(values, dataset, header, name)[np.newaxis]
     if kind == "PALETTE COLOR" and values.ndim == 2:
-        values, kind = apply_color_lut(values, dataset), "RGB"
+        values = apply_color_lut(values, dataset)
+        # Tables of 16 bits that hold 8 are a known fault (PS3.3, C.7.6.3.1.5 tells readers to expect them).
+        kind, bits = "RGB", 8 if values.max() <= 255 else 8 * values.itemsize
     if kind == "RGB" and values.ndim == 3 and values.shape[2] == 3:
-        if values.dtype == np.uint16:  # of a palette or a 16-bit camera: the upper byte is what a screen shows
-            values = (values >> 8 if values.max() > 255 else values).astype(np.uint8)
-        return np.moveaxis(values, -1, 0)
+        # Of finer colours, the upper 8 bits, which are what a screen shows.
+        return np.moveaxis((values >> max(0, bits - 8)).astype(np.uint8), -1, 0)
     raise ImageReadError(f"{name}: its pixels are {kind} of shape {values.shape}; expected grey values or colours")
 
 

@@ -28,7 +28,7 @@ from oncoseg_dicom.read_rtstruct import filled
 from oncoseg_dicom.series import Series, find_series
 from oncoseg_dicom.smoothing import Smoothing
 from oncoseg_dicom.structure_contours import structures_in
-from oncoseg_dicom.structure_set import LONG_STRING, SHORT_STRING, Structure, header_of
+from oncoseg_dicom.structure_set import LONG_STRING, SHORT_STRING, SHORT_TEXT, Structure, header_of, said_of
 
 _ROI_CONTOUR_SEQUENCE = 0x30060039
 
@@ -107,6 +107,8 @@ def write_structures(
     if len(written) < len(structures):
         raise DataError("two structures would have one name; the setting names= says what to write instead")
     notes += [f"{name!r} is written as {settings.names[name]!r}" for name in masks if name in settings.names]
+    if len(said_of(segmentation.provenance)) > SHORT_TEXT:
+        notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
 
     content, moved_mm = _contour_sequence(masks, series, settings)
     if settings.smoothing_mm:

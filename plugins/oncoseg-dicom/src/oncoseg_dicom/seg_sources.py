@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
 from oncoseg_dicom.series import Plane, Series
+from oncoseg_dicom.values import text
+
+_TO_COPY = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved"),
+    *("DeidentificationMethod", "PatientAge", "PatientSize", "PatientWeight", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName", "StudyDescription"),
+)
+"""Of the modules Patient, General Study and Patient Study (PS3.3, C.7.1.1, C.7.2.1, C.7.2.2)."""
 
 STAND_IN = "2.25."
 """Under this root (PS3.5, B.2) a slice's number stands for its image until the references are put right."""
@@ -61,15 +70,28 @@ def _even_step(series: Series) -> float | None:
     return abs(float(series.geometry.affine[:3, 2] @ series.geometry.normal))
 
 
+def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
+    """Copy what the images tell of their patient and study as it stands there, to be encoded anew as UTF-8."""
+    for keyword in _TO_COPY:
+        if text(header, keyword):
+            value = header.get(keyword)
+            setattr(dataset, keyword, [str(one) for one in value] if isinstance(value, MultiValue) else str(value))
+
+
 def complete_references(dataset: Dataset, series: Series) -> None:
     """Let what was made of stand-ins point at the images that they stood for, frame by frame."""
-    for frame in dataset.PerFrameFunctionalGroupsSequence:
-        for derived in frame.DerivationImageSequence:
-            for source in derived.SourceImageSequence:
-                plane = series.planes[int(source.ReferencedSOPInstanceUID.removeprefix(STAND_IN)) - 1]
-                _refer(source, plane)
-                if plane.frame is not None:
-                    source.ReferencedFrameNumber = plane.frame
+    # Segments share the items of their slices, which are to be put right once.
+    sources = {
+        id(source): source
+        for frame in dataset.PerFrameFunctionalGroupsSequence
+        for derived in frame.DerivationImageSequence
+        for source in derived.SourceImageSequence
+    }
+    for source in sources.values():
+        plane = series.planes[int(source.ReferencedSOPInstanceUID.removeprefix(STAND_IN)) - 1]
+        _refer(source, plane)
+        if plane.frame is not None:
+            source.ReferencedFrameNumber = plane.frame
     instances: dict[str, Plane] = {}
     for plane in series.planes:
         instances.setdefault(plane.sop_instance_uid, plane)

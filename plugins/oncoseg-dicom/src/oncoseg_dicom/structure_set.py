@@ -20,7 +20,7 @@ DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 """Retired, and still what the reference to a study is written with (PS3.3, C.8.8.5: RT Referenced Study Sequence)."""
 
 SERIES_NUMBER = 1000
-"""Any will do, but a CD's directory needs one (PS3.3, F.5.5); beyond those that scanners give."""
+"""Any will do, but a CD's directory needs one (PS3.3, F.5.3); beyond those that scanners give."""
 
 SHORT_STRING, LONG_STRING, SHORT_TEXT = 16, 64, 1024
 """Characters that SH, LO and ST may have (DICOM PS3.5, 6.2)."""
@@ -81,9 +81,8 @@ def header_of(
     header.PositionReferenceIndicator = _text(images.get("PositionReferenceIndicator"))
     header.StructureSetLabel = label
     header.StructureSetDate, header.StructureSetTime = date, time
-    said = "; ".join(f"{key}: {value}" for key, value in provenance.items())
-    if said:
-        header.StructureSetDescription = said[:SHORT_TEXT]
+    if provenance:
+        header.StructureSetDescription = said_of(provenance)[:SHORT_TEXT]
     header.ReferencedFrameOfReferenceSequence = [_referenced(series)]
     header.StructureSetROISequence = [
         _roi(number, structure, str(images.FrameOfReferenceUID), provenance)
@@ -94,6 +93,11 @@ def header_of(
     ]
     header.ApprovalStatus = "UNAPPROVED"
     return header
+
+
+def said_of(provenance: Mapping[str, str]) -> str:
+    """What made a segmentation, on one line; a file holds no more than the first :data:`SHORT_TEXT` characters."""
+    return "; ".join(f"{key}: {value}" for key, value in provenance.items())
 
 
 def _text(value: Any) -> Any:
