@@ -79,6 +79,7 @@ def test_outputs_are_understood(registry):
         ("a.dcm", "a.dcm: a mask is written as one of .nii, .nii.gz, .nrrd, .mha, or as FORMAT=FILE .formats: contours, voxels"),
         ("contors=a.toy", "unknown exporter 'contors'; did you mean 'contours'"),
         ("run=3.nrrd", "unknown exporter 'run'"),
+        ("contours=a.nii.gz", "a.nii.gz: has the suffix of another format; files of contours end in .toy"),
     ],
 )  # fmt: skip
 def test_outputs_that_are_not_understood(registry, text, message):
