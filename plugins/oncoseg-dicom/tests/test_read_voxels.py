@@ -163,14 +163,22 @@ def test_compressed_slices_are_the_same(tmp_path):
 
 
 def test_pixels_that_are_not_there(tmp_path):
-    files = write(tmp_path)
-    edit(files[1], PixelData=None)
-    with pytest.raises(ImageReadError, match=r"image0001\.dcm: its pixels cannot be read"):
+    edit(write(tmp_path)[1], PixelData=None)
+    with pytest.raises(ImageReadError, match=r"image0001\.dcm: has no pixels: it is cut short, or damaged"):
         read(tmp_path)
-    files = write(tmp_path)
-    edit(files[1], PixelData=VOXELS[1].tobytes()[:-2])
-    with pytest.raises(ImageReadError, match=r"image0001\.dcm: its pixels cannot be read"):
+
+
+@pytest.mark.parametrize(("change", "bytes_found"), [(lambda data: data[:-2], 94), (lambda data: data + b"ab", 98)])
+def test_pixels_of_another_size_than_declared(tmp_path, change, bytes_found):
+    edit(write(tmp_path)[1], PixelData=change(VOXELS[1].tobytes()))
+    with pytest.raises(ImageReadError, match=f"has {bytes_found} bytes of pixels, but its header declares 96"):
         read(tmp_path)
+
+
+def test_padding_after_the_pixels_is_left_out(tmp_path):
+    for file, plane in zip(write(tmp_path), VOXELS, strict=True):
+        edit(file, PixelData=plane.tobytes() + bytes(128))
+    np.testing.assert_array_equal(read(tmp_path).voxels[0], VOXELS)
 
 
 # ---------------------------------------------------------------- radiographs

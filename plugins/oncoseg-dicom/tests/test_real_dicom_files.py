@@ -119,7 +119,7 @@ def test_a_compression_that_no_library_decodes_is_named(secondary_captures_too):
 
 def test_a_file_cut_short_is_refused():
     path = next(path for path in FILES if path.name == "MR_truncated.dcm")
-    with pytest.raises(ImageReadError, match="its pixels cannot be read: .*less than expected"):
+    with pytest.raises(ImageReadError, match="has 8130 bytes of pixels, but its header declares 8192"):
         read_voxels(find_series(path))
 
 

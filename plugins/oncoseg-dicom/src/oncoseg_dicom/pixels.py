@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.utils import get_expected_length
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
 
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
@@ -23,7 +24,7 @@ from oncoseg_dicom.headers import combined, header_of
 from oncoseg_dicom.limits import require_bounded_pixels
 from oncoseg_dicom.modality import ENHANCED
 from oncoseg_dicom.series import DicomFile, Series
-from oncoseg_dicom.values import number, required, text, whole
+from oncoseg_dicom.values import number, printable, text, whole
 
 Array = npt.NDArray[Any]
 
@@ -71,24 +72,17 @@ def read(series: Series) -> Volume:
 
 def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]]:
     """A file's frames by their index: ``(channel, y, x)``, rescaled, colours as red, green and blue."""
+    if "PixelData" not in dataset:
+        raise ImageReadError(f"{name}: has no pixels: it is cut short, or damaged")
     syntax = _transfer_syntax(dataset)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise ImageReadError(f"{name}: its transfer syntax ({syntax.name}) is not one of images") from None
+    decoder = _decoder(syntax, dataset, name)
     count = whole(dataset, "NumberOfFrames", name) or 1
-    if syntax.is_compressed:
-        for keyword in ("Rows", "Columns", "BitsAllocated"):
-            required(whole(dataset, keyword, name), keyword, name)
-        require_bounded_pixels(dataset, encoded, name)
-    twelve_bits = syntax == JPEGExtended12Bit and (whole(dataset, "BitsStored", name) or 8) > 8
-    if not decoder.is_available or (twelve_bits and set(decoder.available_plugins) <= _EIGHT_BITS):
-        raise MissingDependencyError(
-            f"{name}: its compression ({syntax.name}) is not decoded here; pip install pylibjpeg with "
-            "pylibjpeg-openjpeg or pylibjpeg-libjpeg (GPL), or decompress the files first"
-        )
     enhanced = frame_headers(dataset, count, name) if text(dataset, "SOPClassUID") in ENHANCED else None
     try:
+        if syntax.is_compressed:
+            require_bounded_pixels(dataset, encoded, name)
+        else:
+            _require_all_pixels(dataset, name)
         # One frame at once: of several, pydicom 3.0.2 cannot correct the sign of JPEG 2000.
         decoded = decoder.iter_array(dataset) if count > 1 else _one_frame(decoder, dataset)
         for index in range(count):
@@ -106,6 +100,35 @@ def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]
 
 def _one_frame(decoder: Decoder, dataset: Any) -> Iterator[tuple[Array, Any]]:
     yield decoder.as_array(dataset, index=0)
+
+
+def _decoder(syntax: UID, dataset: Any, name: str) -> Decoder:
+    """What decodes a transfer syntax.
+
+    Raises:
+        ImageReadError: it is none of images.
+        MissingDependencyError: no installed library does.
+    """
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageReadError(f"{name}: its transfer syntax ({printable(syntax.name)}) is not one of images") from None
+    twelve_bits = syntax == JPEGExtended12Bit and (whole(dataset, "BitsStored", name) or 8) > 8
+    if not decoder.is_available or (twelve_bits and set(decoder.available_plugins) <= _EIGHT_BITS):
+        raise MissingDependencyError(
+            f"{name}: its compression ({syntax.name}) is not decoded here; pip install pylibjpeg with "
+            "pylibjpeg-openjpeg or pylibjpeg-libjpeg (GPL), or decompress the files first"
+        )
+    return decoder
+
+
+def _require_all_pixels(dataset: Any, name: str) -> None:
+    """Refuse pixels of another size than the header declares: with one column more or less, all would be askew."""
+    declared, found = get_expected_length(dataset), len(dataset.PixelData)
+    if found < declared or len(set(dataset.PixelData[declared:])) > 1:  # some writers pad with zeros
+        raise ImageReadError(
+            f"{name}: has {found} bytes of pixels, but its header declares {declared}; it is cut short, or damaged"
+        )
 
 
 def _meant(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
