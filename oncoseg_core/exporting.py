@@ -55,7 +55,8 @@ def parse_output(registry: Registry, text: str) -> Output:
     written = _FORMAT.match(text)
     if written is not None:
         path, spec = Path(written[2]), registry.get(ExporterSpec, written[1])
-        if is_own_format(path) and not path.name.lower().endswith(spec.suffix):
+        others = any(path.name.lower().endswith(one.suffix) for one in registry.specs(ExporterSpec))
+        if not path.name.lower().endswith(spec.suffix) and (others or (spec.needs_source and is_own_format(path))):
             raise UsageError(f"{path}: has the suffix of another format; files of {spec.format} end in {spec.suffix}")
         return Output(path, spec)
     path = Path(text)

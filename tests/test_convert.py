@@ -60,7 +60,11 @@ def test_a_label_image_becomes_structures_and_back(registry, series, label, tmp_
     told = convert_file(
         registry,
         ConvertRequest(
-            label, series, [f"contours={out}", f"voxels={tmp_path}/out/b.toy"], names=["1=liver,3=tumour"], measurements=report
+            label,
+            series,
+            [f"contours={out}", f"voxels={tmp_path}/out/b.toy"],
+            names=["1=liver,3=tumour"],
+            measurements=report,
         ),
     )
     assert json.loads(report.read_text()) == told
@@ -126,6 +130,7 @@ def test_structures_are_renamed(registry, series, label, tmp_path):
 def test_every_setting_is_read(registry, series, label, tmp_path):
     good = ConvertRequest(label, series, [f"contours={tmp_path}/a.toy"])
     convert_file(registry, replace(good, image_settings=["series=3"]))
+    convert_file(registry, replace(good, image_settings=["series=0042"], overwrite=True))  # as it is written
     for wrong, message in (
         ({"image_settings": ["series=4"]}, "has no series 4"),
         ({"mask_settings": ["x=4"]}, "label.nii.gz: images of this format have no settings .x"),

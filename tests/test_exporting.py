@@ -100,7 +100,7 @@ def test_settings_of_outputs(registry):
 
 def test_everything_is_written_with_its_hash(registry, series, tmp_path):
     out = tmp_path / "out"
-    written = export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", image_settings={"series": 3})
+    written = export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", image_settings={"series": "3"})
     assert files(out) == ["a.toy", "b.toy"]
     for one in written:
         assert one.notes == ("wrote 2",)

@@ -165,7 +165,7 @@ def test_a_tilted_series_takes_dicom_formats_and_no_nifti(tmp_path):
         (["LABEL", "--on", "LABEL", "-o", "seg=a.dcm"], 2, ["belongs to the series"]),
         (["LABEL", "--on", "SERIES", "-o", "seg=a.dcm", "--export-set", "seg.cods=1"], 2, ["unknown key 'cods'; did you mean 'codes'"]),
         (["LABEL", "--on", "SERIES", "-o", "seg=a.dcm", "--names", "1=a,2=b,3=c"], 2, ["have no value '3'"]),
-        (["LABEL", "--on", "SERIES", "-o", "seg=a.dcm", "--modality", "cd"], 2, ["unknown normalizer 'cd'; did you mean 'ct'"]),
+        (["LABEL", "--on", "SERIES", "-o", "seg=a.dcm", "--modality", "peet"], 2, ["unknown normalizer 'peet'; did you mean 'pet'"]),
         (["LABEL", "--on", "SERIES", "-o", "seg=a.dcm", "--overlaps", "last"], 2, ["'last'", "'keep', 'first'"]),
         (["LABEL", "--on", "SERIES", "-o", "seg=a.dcm", "--mask-set", "x=1"], 2, ["images of this format have no settings"]),
     ],
