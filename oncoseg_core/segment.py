@@ -195,7 +195,7 @@ def _draw(stage: Staging, path: Path, run: Run) -> str | None:
 
     masks = {one.name: one.mask for one in run.judged if one.left_out is None}
     try:
-        png = draw_preview(masks, volume.geometry, shown)
+        png = draw_preview(masks, volume.geometry, shown, physical=volume.physical)
     except MissingDependencyError as error:
         return f"no preview was drawn: {error}"
     stage.path(path).write_bytes(png)
