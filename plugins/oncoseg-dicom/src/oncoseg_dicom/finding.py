@@ -46,8 +46,9 @@ TAGS: list[str] = [
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _LISTED = 8
-_SHORTEST_UID = 4
-"""Fewer of a UID's last digits could be meant as a series number."""
+_UID = "uid:"
+_LONGEST_NUMBER = 12
+"""Characters of an IS, which a series number is; a longer choice is a UID."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class _Group:
         description = shown(text(self.header, "SeriesDescription"), secrets)[:40]
         if description:
             parts.append(repr(description))
-        return f"{number} ({', '.join(parts)}, UID …{self.uid[-_SHORTEST_UID:]})"
+        return f"{number} ({', '.join(parts)}, {_UID}{self.uid[-4:]})"
 
 
 def find(path: Path, series: str | None) -> Series:
@@ -133,13 +134,12 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
 
 
 def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
-    """Those of that number; if there are none, those whose UID ends so."""
+    """Those of that number, or whose UID ends so."""
     if series is None:
         return groups
-    numbered = [group for group in groups if text(group.header, "SeriesNumber") == series]
-    if numbered or len(series) < _SHORTEST_UID:
-        return numbered
-    return [group for group in groups if group.uid.endswith(series)]
+    if series.startswith(_UID) or len(series) > _LONGEST_NUMBER:
+        return [group for group in groups if group.uid.endswith(series.removeprefix(_UID))]
+    return [group for group in groups if text(group.header, "SeriesNumber") == series]
 
 
 def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
@@ -152,16 +152,18 @@ def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
     if images:
         listed = "; ".join(group.describe(secrets) for group in images[:_LISTED])
         more = f" and {len(images) - _LISTED} more" if len(images) > _LISTED else ""
+        number = text(images[0].header, "SeriesNumber") or "3"
         raise ImageReadError(
-            f"{name}: holds {len(images)} image series: {listed}{more}; choose one with the setting series=, by its "
-            "number or the end of its UID"
+            f"{name}: holds {len(images)} image series: {listed}{more}; choose one by its number, such as "
+            f"series={number}, or by the end of its UID, such as series={_UID}{images[0].uid[-4:]}"
         )
     if meant:
         kinds = Counter(group.refused for group in meant for _ in group.files)
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_LISTED))
         raise ImageReadError(f"{name}: holds no image series, but {listed}")
     listed = "; ".join(group.describe(secrets) for group in groups[:_LISTED])
-    raise ImageReadError(f"{name}: no series has the number {series}, or a UID with that end; there are: {listed}")
+    asked = shown(series or "")
+    raise ImageReadError(f"{name}: no series has the number {asked}, or a UID with that end; there are: {listed}")
 
 
 __all__ = ["find"]
