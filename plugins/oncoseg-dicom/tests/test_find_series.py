@@ -198,6 +198,17 @@ def test_messages_keep_the_patient_to_themselves(tmp_path):
         assert secret not in str(caught.value).lower()
 
 
+def test_a_file_of_no_series_may_be_a_slice(tmp_path):
+    folder = tmp_path / "Doe"
+    files = write(folder, PatientName="Doe^Jane")
+    files[2].write_bytes(files[2].read_bytes()[:340])
+    with pytest.raises(
+        ImageReadError, match=r"1 files do not say of which series they are \(\*\*\*/image0002\.dcm\)"
+    ) as caught:
+        find_series(tmp_path)
+    assert "Doe" not in str(caught.value)
+
+
 def test_a_thousand_times_too_large_an_archive_is_refused(tmp_path, monkeypatch):
     write(tmp_path / "in")
     archive = zipped(tmp_path / "in", tmp_path / "study.zip")

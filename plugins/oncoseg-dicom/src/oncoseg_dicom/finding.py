@@ -31,6 +31,7 @@ TAGS: list[str] = [
     "Rows",
     "Columns",
     "NumberOfFrames",
+    "FrameOfReferenceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -77,6 +78,7 @@ def find(path: Path, series: str | None) -> Series:
     with quiet(), FileOpener() as opener:
         groups, notes = _groups(path, opener)
         group = _chosen(groups, series, shown(path))
+        _require_no_nameless(groups, path)
         secrets = secrets_of(group.header)
         frames = [
             frame
@@ -115,22 +117,36 @@ def _plane(frame: Frame) -> Plane:
 def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
     files, notes = files_of(path, opener)
     groups: dict[tuple[str, str | None], _Group] = {}
+    secrets: set[str] = set()  # of all files before: those of a damaged one cannot be read
     for file in files:
         if not looks_like_dicom(opener.start(file, 512)):
             continue
-        header = opener.dataset(file, TAGS)
+        header = opener.dataset(file, TAGS, secrets=secrets)
+        secrets.update(secrets_of(header))
         sop_class = text(header, "SOPClassUID")
         if sop_class == _DIRECTORY or text(header.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
             continue
         refused = refused_as(header)
         uid = text(header, "SeriesInstanceUID")
         if refused is None and not uid:
-            raise ImageReadError(f"{told(file, secrets_of(header))}: has no SeriesInstanceUID; the file is damaged")
+            raise ImageReadError(f"{told(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
         group = groups.setdefault((uid, refused), _Group(uid, refused, header))
         group.files.append((file, header))
     if not groups:
         raise ImageReadError(f"{shown(path)}: holds no DICOM file ({len(files)} files were looked at)")
     return list(groups.values()), notes
+
+
+def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
+    """Refuse files that do not say of which series they are: a slice may be missing without them."""
+    secrets = [secret for group in groups for secret in secrets_of(group.header)]
+    nameless = [told_within(file, path, secrets) for group in groups if not group.uid for file, _ in group.files]
+    if nameless:
+        listed = ", ".join(nameless[:_LISTED]) + ", …" * (len(nameless) > _LISTED)
+        raise ImageReadError(
+            f"{shown(path, secrets)}: {len(nameless)} files do not say of which series they are ({listed}): they are "
+            "damaged, and may be slices; move them out"
+        )
 
 
 def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
