@@ -158,6 +158,12 @@ def test_structures_beside_the_images_do_not_matter(tmp_path):
     assert len(find_series(tmp_path).planes) == 3
 
 
+def test_a_directory_of_files_is_no_image():
+    directory = Path(get_testdata_file("DICOMDIR"))
+    with pytest.raises(ImageReadError, match="is a DICOMDIR, which only lists files; give its folder"):
+        find_series(directory)
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(ImageReadError, match="no such file or folder"):
         find_series(tmp_path / "missing")
@@ -203,7 +209,7 @@ def test_a_file_of_no_series_may_be_a_slice(tmp_path):
     files = write(folder, PatientName="Doe^Jane")
     files[2].write_bytes(files[2].read_bytes()[:340])
     with pytest.raises(
-        ImageReadError, match=r"1 files do not say of which series they are \(\*\*\*/image0002\.dcm\)"
+        ImageReadError, match=r"files that do not say of which series they are: 1 \(\*\*\*/image0002\.dcm\)"
     ) as caught:
         find_series(tmp_path)
     assert "Doe" not in str(caught.value)

@@ -10,11 +10,12 @@ from typing import Any
 
 from oncoseg_core.errors import ImageReadError
 from oncoseg_core.privacy import shown
-from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom, quiet, secrets_of, told, told_within
+from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom, secrets_of, told, told_within
 from oncoseg_dicom.frames import PER_FRAME, SHARED, TELLS_APART, Frame, frames_of
 from oncoseg_dicom.modality import modality_of, refused_as
 from oncoseg_dicom.pictures import picture
 from oncoseg_dicom.series import DicomFile, Plane, Series
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.sorting import stacked
 from oncoseg_dicom.values import text
 
@@ -117,6 +118,7 @@ def _plane(frame: Frame) -> Plane:
 def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
     files, notes = files_of(path, opener)
     groups: dict[tuple[str, str | None], _Group] = {}
+    directories = 0
     secrets: set[str] = set()  # of all files before: those of a damaged one cannot be read
     for file in files:
         if not looks_like_dicom(opener.start(file, 512)):
@@ -125,6 +127,7 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
         secrets.update(secrets_of(header))
         sop_class = text(header, "SOPClassUID")
         if sop_class == _DIRECTORY or text(header.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
+            directories += 1
             continue
         refused = refused_as(header)
         uid = text(header, "SeriesInstanceUID")
@@ -132,6 +135,8 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
             raise ImageReadError(f"{told(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
         group = groups.setdefault((uid, refused), _Group(uid, refused, header))
         group.files.append((file, header))
+    if not groups and directories == len(files) == 1:
+        raise ImageReadError(f"{shown(path)}: is a DICOMDIR, which only lists files; give its folder")
     if not groups:
         raise ImageReadError(f"{shown(path)}: holds no DICOM file ({len(files)} files were looked at)")
     return list(groups.values()), notes
@@ -144,8 +149,8 @@ def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
     if nameless:
         listed = ", ".join(nameless[:_LISTED]) + ", …" * (len(nameless) > _LISTED)
         raise ImageReadError(
-            f"{shown(path, secrets)}: {len(nameless)} files do not say of which series they are ({listed}): they are "
-            "damaged, and may be slices; move them out"
+            f"{shown(path, secrets)}: files that do not say of which series they are: {len(nameless)} "
+            f"({listed}); they are damaged, and may be slices: move them out"
         )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -18,12 +16,13 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import Volume
-from oncoseg_dicom.files import FileOpener, quiet, reason, secrets_of, told
+from oncoseg_dicom.files import FileOpener, reason, secrets_of, told
 from oncoseg_dicom.frames import frame_headers
 from oncoseg_dicom.headers import combined, header_of
 from oncoseg_dicom.limits import require_bounded_pixels
 from oncoseg_dicom.modality import ENHANCED
 from oncoseg_dicom.series import DicomFile, Series
+from oncoseg_dicom.silence import quiet, silent
 from oncoseg_dicom.values import number, printable, text, whole
 
 Array = npt.NDArray[Any]
@@ -86,7 +85,7 @@ def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]
         # One frame at once: of several, pydicom 3.0.2 cannot correct the sign of JPEG 2000.
         decoded = decoder.iter_array(dataset) if count > 1 else _one_frame(decoder, dataset)
         for index in range(count):
-            with _silent_codecs() if syntax.is_compressed else nullcontext():
+            with silent() if syntax.is_compressed else nullcontext():
                 found = next(decoded, None)
             if found is None:
                 break
@@ -188,17 +187,3 @@ def _transfer_syntax(dataset: Any) -> UID:
     found = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = found
     return found
-
-
-@contextmanager
-def _silent_codecs() -> Iterator[None]:
-    """Keep the decoders in C, which print their complaints, from the terminal."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -72,7 +72,8 @@ class DicomReader(Reader):
         Raises:
             ImageReadError, GeometryError, DataError: it holds none, or they do not belong to the series.
         """
-        from oncoseg_dicom.files import FileOpener, quiet
+        from oncoseg_dicom.files import FileOpener
+        from oncoseg_dicom.silence import quiet
 
         if image.source is None or not self.recognises(image.source):
             raise DataError(f"{shown(path)}: structures belong to a DICOM series; {shown(image.name)} is none")
@@ -96,7 +97,7 @@ class DicomReader(Reader):
             ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.find_series`.
         """
         from oncoseg_core.grid_findings import grid_findings
-        from oncoseg_dicom.files import quiet
+        from oncoseg_dicom.silence import quiet
         from oncoseg_dicom.values import text
 
         series = find_series(path, self.settings.series)

@@ -23,9 +23,9 @@ from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
 from oncoseg_dicom.contour_items import GeometricType, structure_item
 from oncoseg_dicom.contours import extent_of, trace
-from oncoseg_dicom.files import quiet
 from oncoseg_dicom.read_rtstruct import filled
 from oncoseg_dicom.series import Series, SeriesChoice, find_series
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.smoothing import Smoothing
 from oncoseg_dicom.structure_contours import structures_in
 from oncoseg_dicom.structure_set import LONG_STRING, SHORT_STRING, Structure, header_of
