@@ -270,6 +270,12 @@ def test_pet_is_corrected_to_the_first_bed_position(tmp_path):
     np.testing.assert_allclose(calibrated(volume)[0], VOXELS * factor, rtol=1e-5, atol=1e-9)
 
 
+def test_a_slice_without_its_acquisition_time_leaves_the_first_one_unknown(tmp_path):
+    edit(pet(tmp_path)[2], AcquisitionTime=None)
+    with pytest.raises(DataError, match="AcquisitionDate"):
+        calibrated(read(tmp_path))
+
+
 @pytest.mark.parametrize(
     "keyword",
     [

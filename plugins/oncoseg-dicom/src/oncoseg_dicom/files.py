@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
-import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO, Self
 
 import pydicom
-from pydicom import config
+from pydicom.filereader import read_partial
 
 from oncoseg_core.errors import ImageReadError, OncoSegError
 from oncoseg_core.privacy import shown
@@ -25,23 +22,10 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """How a file without the preamble begins: its meta information, or the dataset itself in either byte order."""
 
+_PIXEL_DATA = 0x7FE00010
 
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How an archive begins; one that is empty begins with its end."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings and log from the terminal: they quote values, a patient's name among them."""
-    logger, mode = logging.getLogger("pydicom"), config.settings.reading_validation_mode
-    disabled = logger.disabled
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.disabled, config.settings.reading_validation_mode = True, config.IGNORE
-        try:
-            yield
-        finally:
-            logger.disabled, config.settings.reading_validation_mode = disabled, mode
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -129,8 +113,10 @@ class FileOpener:
                 source: Any = stream
                 if pixels and file.member is not None:
                     source = io.BytesIO(stream.read())  # an archive's member seeks backwards by starting anew
-                bounded: Any = BoundedStream(source, size, name, header=not pixels)
-                return pydicom.dcmread(bounded, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+                bounded: Any = BoundedStream(source, size, name, pixels=pixels)
+                if pixels:  # and nothing after them: no attribute of an image is there
+                    return read_partial(bounded, lambda tag, _vr, _length: tag > _PIXEL_DATA, force=True)
+                return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=tags, force=True)
             except OncoSegError:
                 raise
             except RecursionError:
