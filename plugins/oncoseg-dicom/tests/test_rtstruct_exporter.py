@@ -258,7 +258,7 @@ def test_smoothing_states_its_largest_error(series, tmp_path):
     assert note.startswith("smoothed: contours lie up to 0.3 mm off the voxels' edges (allowed: 0.3 mm)")
 
 
-@pytest.mark.parametrize("change", ["a voxel", "a shift", "a hole", "nothing there"])
+@pytest.mark.parametrize("change", ["a voxel", "a voxel beyond", "a shift", "a hole", "nothing there"])
 def test_what_does_not_read_back_the_same_is_not_left_behind(change, series, tmp_path, monkeypatch):
     """Requirement 11: the contours are spoilt on their way to the file."""
 
@@ -266,6 +266,8 @@ def test_what_does_not_read_back_the_same_is_not_left_behind(change, series, tmp
         mask = mask.copy()
         if change == "a voxel":
             mask[tuple(np.argwhere(mask)[0])] = False
+        elif change == "a voxel beyond":
+            mask[0, 0, 0] = True
         elif change == "a shift":
             mask = np.roll(mask, 1, axis=2)
         elif change == "a hole":
