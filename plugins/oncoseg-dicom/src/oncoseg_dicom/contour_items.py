@@ -69,8 +69,20 @@ def _contours(rings: Rings, series: Series, images: Sequence[bytes], kind: str) 
             images[plane]
             + geometric_type
             + _element(_NUMBER_OF_CONTOUR_POINTS, str(length).encode())
-            + _element(_CONTOUR_DATA, "\\".join(numbers[start:end]).encode())
+            + _element(_CONTOUR_DATA, "\\".join(_from_where_it_closes(numbers[start:end])).encode())
         )
+
+
+def _from_where_it_closes(numbers: list[str]) -> list[str]:
+    """A ring's numbers, begun so that its first point and its last differ in x or y.
+
+    plastimatch 1.10 compares no more than these to tell whether the first point is repeated at the end, and then drops
+    the last: a corner of every contour on a coronal or sagittal slice.
+    """
+    for first in range(0, len(numbers), 3):
+        if numbers[first : first + 2] != numbers[first - 3 : first - 1]:
+            return numbers[first:] + numbers[:first]
+    return numbers
 
 
 def _in_patient(rings: Rings, series: Series) -> npt.NDArray[np.float64]:

@@ -48,6 +48,8 @@ def trace(mask: BoolArray, *, keyhole: bool = True, smoothing: Smoothing | None 
     size = max(1, BLOCK_VOXELS // (box.shape[1] * box.shape[2]))
     for start in range(0, len(box), size):
         outline, moved_mm = outline_of(box[start : start + size]), 0.0
+        if not outline.corners.size:
+            continue
         nodes, lengths = outline.walk()
         holes = ends = np.empty(0, dtype=np.int64)
         if keyhole:

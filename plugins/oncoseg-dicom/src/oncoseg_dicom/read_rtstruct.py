@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from oncoseg_core.errors import DataError, GeometryError
 from oncoseg_core.volume import BoolArray
 from oncoseg_dicom.filling import draw, fill
+from oncoseg_dicom.overlaps import slices_with_overlaps
 from oncoseg_dicom.placing import in_pixels, place
 from oncoseg_dicom.series import Series
 from oncoseg_dicom.structure_contours import (
@@ -66,7 +67,7 @@ def read_structures(dataset: Dataset, series: Series, *, pixel_centre: bool = Fa
     notes = require_frame_of_reference(drawn, series, name)
     masks: dict[str, BoolArray] = {}
     nearest = []
-    for structure in filled(drawn, series, name, pixel_centre=pixel_centre):
+    for structure in filled(drawn, series, name, pixel_centre=pixel_centre, look_for_overlaps=True):
         title = structure.name
         if structure.mask is not None:
             copies = 2
@@ -90,12 +91,24 @@ def read_structures(dataset: Dataset, series: Series, *, pixel_centre: bool = Fa
 
 
 def filled(
-    structures: list[DrawnStructure], series: Series, name: str, *, pixel_centre: bool = False
+    structures: list[DrawnStructure],
+    series: Series,
+    name: str,
+    *,
+    pixel_centre: bool = False,
+    look_for_overlaps: bool = False,
 ) -> Iterator[FilledStructure]:
-    """Fill structures one after the other; only one mask at a time is held here. Arguments as for the reader.
+    """Fill structures one after the other; only one mask at a time is held here.
+
+    Args:
+        structures: of one file, called ``name`` in messages.
+        series: that they lie on.
+        name: of the file.
+        pixel_centre: as for :func:`read_structures`.
+        look_for_overlaps: whether to tell of contours that overlap in part.
 
     Raises:
-        ImageReadError: a contour is damaged; ``name`` says in which file.
+        ImageReadError: a contour is damaged.
     """
     for structure in structures:
         contours, notes = _enclosing(contours_of(structure, name), least=1 if pixel_centre else 3)
@@ -113,6 +126,13 @@ def filled(
         lengths = np.array([len(contour.points) for contour in contours])
         points = np.concatenate([contour.points for contour in contours])
         points = in_pixels(points, np.repeat(planes, lengths), series)
+        if look_for_overlaps:
+            plain = np.array([contour.kind == "CLOSED_PLANAR" for contour in contours])
+            shared = slices_with_overlaps(
+                points[np.repeat(plain, lengths)], lengths[plain], planes[plain], (series.rows, series.columns)
+            )
+            if shared:
+                notes.append(f"contours overlap in part on {shared} slices: what lies in two of them is left out")
         mask = np.zeros(series.geometry.shape, dtype=bool)
         fill(mask, points, lengths, planes)
         if pixel_centre:
@@ -125,6 +145,9 @@ def filled(
 def _enclosing(contours: list[Contour], least: int) -> tuple[list[Contour], list[str]]:
     """Those contours that can enclose voxels, and notes on the others."""
     notes = []
+    short = sum(not contour.complete for contour in contours)
+    if short:
+        notes.append(f"{short} of {len(contours)} contours have another number of points than they say: cut off?")
     kinds = sorted({contour.kind for contour in contours if contour.kind not in ENCLOSING})
     for kind in kinds:
         count = sum(contour.kind == kind for contour in contours)

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
 from oncoseg_core.atomic import atomic_path
-from oncoseg_core.errors import DataError, StorageError, UsageError, close_matches
+from oncoseg_core.errors import DataError, GeometryError, StorageError, UsageError, close_matches
 from oncoseg_core.interfaces import Exporter, ExportReport, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
@@ -28,7 +28,7 @@ from oncoseg_dicom.read_rtstruct import filled
 from oncoseg_dicom.series import Series, find_series
 from oncoseg_dicom.smoothing import Smoothing
 from oncoseg_dicom.structure_contours import structures_in
-from oncoseg_dicom.structure_set import LONG_STRING, SHORT_STRING, Structure, header_of
+from oncoseg_dicom.structure_set import LONG_STRING, SHORT_STRING, SHORT_TEXT, Structure, header_of, said_of
 
 _ROI_CONTOUR_SEQUENCE = 0x30060039
 
@@ -87,8 +87,8 @@ class RTStructExporter(Exporter):
 
         Raises:
             ImageReadError: the series cannot be read.
-            GeometryError: the masks are on another grid.
-            DataError: a mask is empty, a name does not fit, or the images lack an identifier.
+            GeometryError: the masks are on another grid, or the images' place in the body is not known.
+            DataError: a mask is empty, a name does not fit, or the images lack an identifier or are damaged.
             UsageError: a setting speaks of a target that is not there.
             StorageError: it cannot be written, or does not read back the same.
         """
@@ -100,6 +100,8 @@ def write_structures(
     segmentation: Segmentation, series: Series, destination: Path, settings: RTStructSettings
 ) -> ExportReport:
     """As :meth:`RTStructExporter.export`, on a series that was found before; ``settings.source`` is not read."""
+    if not series.physical:
+        raise GeometryError("the images do not tell where in the body they lie: contours cannot be placed on them")
     series.require_grid(segmentation.geometry, "the segmentation")
     masks, notes = _worth_writing(segmentation, settings)
     structures = [_structure(name, segmentation, settings) for name in masks]
@@ -107,6 +109,8 @@ def write_structures(
     if len(written) < len(structures):
         raise DataError("two structures would have one name; the setting names= says what to write instead")
     notes += [f"{name!r} is written as {settings.names[name]!r}" for name in masks if name in settings.names]
+    if len(said_of(segmentation.provenance)) > SHORT_TEXT:
+        notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
 
     content, moved_mm = _contour_sequence(masks, series, settings)
     if settings.smoothing_mm:

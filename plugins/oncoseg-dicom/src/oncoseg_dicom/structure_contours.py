@@ -27,11 +27,15 @@ _CONTOUR_DATA = 0x30060050
 
 @dataclass(frozen=True, eq=False)
 class Contour:
-    """One contour: its kind, LPS mm ``(n, 3)``, and the SOP instance and frame that it names, as far as it does."""
+    """One contour: its kind, LPS mm ``(n, 3)``, and the SOP instance and frame that it names, as far as it does.
+
+    ``complete`` is False where it says to have another number of points than it has.
+    """
 
     kind: str
     points: npt.NDArray[np.float64]
     image: tuple[str, int | None] | None
+    complete: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +115,9 @@ def contours_of(structure: DrawnStructure, name: str) -> list[Contour]:
                 raise ImageReadError(f"{where}: has {len(points)} coordinates, which is no number of points in space")
             if not np.isfinite(points).all() or np.abs(points).max(initial=0.0) > FARTHEST_MM:
                 raise ImageReadError(f"{where}: has a coordinate that is no place in a patient; the file is damaged")
-            contours.append(Contour(kind, points.reshape(-1, 3), _image_of(item)))
+            said = item.get("NumberOfContourPoints")
+            complete = said in (None, "") or int(said) == len(points) // 3
+            contours.append(Contour(kind, points.reshape(-1, 3), _image_of(item), complete))
     return contours
 
 

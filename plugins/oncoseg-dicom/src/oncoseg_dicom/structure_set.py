@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import RTStructureSetStorage
 
 from oncoseg_core.errors import DataError
@@ -20,7 +21,7 @@ DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 """Retired, and still what the reference to a study is written with (PS3.3, C.8.8.5: RT Referenced Study Sequence)."""
 
 SERIES_NUMBER = 1000
-"""Any will do, but a CD's directory needs one (PS3.3, F.5.5); beyond those that scanners give."""
+"""Any will do, but a CD's directory needs one (PS3.3, F.5.3); beyond those that scanners give."""
 
 SHORT_STRING, LONG_STRING, SHORT_TEXT = 16, 64, 1024
 """Characters that SH, LO and ST may have (DICOM PS3.5, 6.2)."""
@@ -53,10 +54,10 @@ def header_of(
         provenance: what made it.
 
     Raises:
-        DataError: the images lack an identifier that may not be invented.
+        DataError: the images lack an identifier that may not be invented, or are damaged.
     """
     images = series.header
-    missing = [keyword for keyword in _UIDS if not images.get(keyword)]
+    missing = [keyword for keyword in _UIDS if not _value(images, keyword)]
     if missing:
         raise DataError(
             f"the images have no {' and no '.join(missing)}: structures cannot be tied to them, and an invented "
@@ -68,22 +69,21 @@ def header_of(
     header.SOPClassUID = RTStructureSetStorage
     header.InstanceCreationDate, header.InstanceCreationTime = date, time
     for keyword in (*_OF_THE_PATIENT, *_OF_THE_STUDY):
-        setattr(header, keyword, _text(images.get(keyword)))
+        setattr(header, keyword, _value(images, keyword))
     for keyword in _WHERE_PRESENT:
-        if images.get(keyword):
-            setattr(header, keyword, _text(images.get(keyword)))
+        if _value(images, keyword):
+            setattr(header, keyword, _value(images, keyword))
     header.StudyInstanceUID = str(images.StudyInstanceUID)
     header.Modality, header.SeriesNumber, header.OperatorsName = "RTSTRUCT", SERIES_NUMBER, ""
     header.SeriesDate, header.SeriesTime = date, time
     header.SeriesDescription = "Contours made by a program"
     header.Manufacturer, header.ManufacturerModelName = "OncoSeg", "OncoSeg"
     header.FrameOfReferenceUID = str(images.FrameOfReferenceUID)
-    header.PositionReferenceIndicator = _text(images.get("PositionReferenceIndicator"))
+    header.PositionReferenceIndicator = _value(images, "PositionReferenceIndicator")
     header.StructureSetLabel = label
     header.StructureSetDate, header.StructureSetTime = date, time
-    said = "; ".join(f"{key}: {value}" for key, value in provenance.items())
-    if said:
-        header.StructureSetDescription = said[:SHORT_TEXT]
+    if provenance:
+        header.StructureSetDescription = said_of(provenance)[:SHORT_TEXT]
     header.ReferencedFrameOfReferenceSequence = [_referenced(series)]
     header.StructureSetROISequence = [
         _roi(number, structure, str(images.FrameOfReferenceUID), provenance)
@@ -96,11 +96,24 @@ def header_of(
     return header
 
 
-def _text(value: Any) -> Any:
-    """An attribute's text, to be encoded anew; several values stay several."""
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, str) or not isinstance(value, Sequence) else [str(one) for one in value]
+def said_of(provenance: Mapping[str, str]) -> str:
+    """What made a segmentation, on one line; a file holds no more than the first :data:`SHORT_TEXT` characters."""
+    return "; ".join(f"{key}: {value}" for key, value in provenance.items())
+
+
+def _value(images: Any, keyword: str) -> str | list[str]:
+    """An attribute as text, or texts, to be encoded anew; empty where it is missing.
+
+    Raises:
+        DataError: it cannot be decoded; without a word of what it says.
+    """
+    try:
+        value = images.get(keyword)
+        if value is None:
+            return ""
+        return [str(one) for one in value] if isinstance(value, MultiValue) else str(value)
+    except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
+        raise DataError(f"the images' {keyword} cannot be read ({type(error).__name__}): they are damaged") from None
 
 
 def _referenced(series: Series) -> Dataset:
