@@ -50,6 +50,7 @@ class Frame:
     number: int | None
     sop_class_uid: str
     sop_instance_uid: str
+    frame_of_reference: str
     rows: int
     columns: int
     position: Float64 | None
@@ -90,6 +91,7 @@ def frames_of(file: DicomFile, header: Any, name: str, short: str) -> Iterator[F
             number=None if frame is header else index + 1,
             sop_class_uid=text(header, "SOPClassUID"),
             sop_instance_uid=text(header, "SOPInstanceUID"),
+            frame_of_reference=text(header, "FrameOfReferenceUID"),
             rows=rows,
             columns=columns,
             position=numbers(frame, "ImagePositionPatient", 3, name),
@@ -132,6 +134,8 @@ def frame_headers(header: Any, count: int, name: str) -> list[FrameHeader]:
         raise ImageReadError(f"{name}: its sequences are nested too deeply; it is damaged") from None
     except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged sequence leads it to
         raise ImageReadError(f"{name}: its functional groups cannot be read: {type(error).__name__}") from None
+    if not own:
+        raise ImageReadError(f"{name}: has no functional groups, which would tell where its {count} frames lie")
     raise ImageReadError(f"{name}: declares {count} frames but describes {len(own)}; the file is damaged")
 
 
