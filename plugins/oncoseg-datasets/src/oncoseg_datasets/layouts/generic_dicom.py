@@ -147,8 +147,8 @@ def _chosen(series: _Series, settings: GenericSettings) -> tuple[list[Path], lis
     told = " and ".join(shown(path) for path, _ in objects)
     if twice:
         raise DataError(
-            f"{told}: two structures of one series are called {twice[0]!r}; rename one, or keep one of the files in the "
-            "dataset's folder"
+            f"{told}: two structures of one series are called {twice[0]!r}; rename one, or keep one of the files in "
+            "the dataset's folder"
         )
     if "" in names:
         raise DataError(f"{told}: a structure has no name; give it one")
