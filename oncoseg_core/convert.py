@@ -106,7 +106,7 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
         told["outputs"] = [_told(one) for one in export_segmentation(stage, registry, jobs, stored, image_settings)]
         text = json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         if request.measurements is not None:
-            stage.path(request.measurements).write_text(text, encoding="utf-8")
+            stage.write(request.measurements, text)
         stage.commit()
     plain: dict[str, Any] = json.loads(text)
     return plain

@@ -7,14 +7,14 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oncoseg_core.atomic import explain
+from oncoseg_core.atomic import atomic_write, explain
 from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
 from oncoseg_core.image_io import ONE_FILE_SUFFIXES, is_own_format, write_segmentation
@@ -117,6 +117,7 @@ class Staging:
 
     _folders: dict[Path, Path] = field(default_factory=dict)
     _files: dict[Path, Path] = field(default_factory=dict)
+    _made: list[Path] = field(default_factory=list)
 
     def path(self, target: Path) -> Path:
         """Where to write what will be ``target``; it has the same name in a folder beside it.
@@ -127,6 +128,7 @@ class Staging:
         parent = target.parent
         if parent not in self._folders:
             folder = parent / f".partial-{uuid.uuid4().hex}"
+            self._made += [made for made in (parent, *parent.parents) if not made.exists()]
             try:
                 folder.mkdir(parents=True)
             except OSError as error:
@@ -135,6 +137,17 @@ class Staging:
         staged = self._folders[parent] / target.name
         self._files[target] = staged
         return staged
+
+    def write(self, target: Path, content: bytes | str) -> None:
+        """Stage ``content`` (text as UTF-8) for ``target``.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        try:
+            atomic_write(self.path(target), content)
+        except StorageError as error:
+            raise StorageError(self.told(str(error))) from error
 
     def also(self, staged: Path) -> Path:
         """The place of another file that was written beside a staged one."""
@@ -167,9 +180,12 @@ class Staging:
                 new.append(target)
 
     def discard(self) -> None:
-        """Remove whatever is left under other names."""
+        """Remove whatever is left under other names, and folders that were made for nothing."""
         for folder in self._folders.values():
             shutil.rmtree(folder, ignore_errors=True)
+        for folder in self._made:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 @contextmanager

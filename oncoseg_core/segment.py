@@ -147,7 +147,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
             findings.append(Finding("note", "preview", problem))
         preview = None if problem is not None else places.preview
         manifest = manifest_text(manifest_of(run, findings, written, preview, clock.seconds, refusal))
-        stage.path(places.manifest).write_text(manifest, encoding="utf-8")
+        stage.write(places.manifest, manifest)
         stage.commit()
     if refusal is not None:
         raise QualityError(f"nothing was exported: {refusal}; {places.manifest} tells all")
@@ -198,7 +198,7 @@ def _draw(stage: Staging, path: Path, run: Run) -> str | None:
         png = draw_preview(masks, volume.geometry, shown, physical=volume.physical)
     except MissingDependencyError as error:
         return f"no preview was drawn: {error}"
-    stage.path(path).write_bytes(png)
+    stage.write(path, png)
     return None
 
 

@@ -112,7 +112,7 @@ def test_a_label_image_cannot_hold_overlaps_and_says_what_can_be_done(registry, 
     with pytest.raises(DataError, match="overlaps another one.*--overlaps first or highest-score") as error:
         export(registry, series, f"contours={out}/a.toy", f"{out}/b.nrrd")
     assert "partial" not in str(error.value)
-    assert files(out) == []
+    assert not out.exists()
     export(registry, series, f"{out}/b.nrrd", names=["two"])
     assert read_volume(out / "b.nrrd", "label").voxels.sum() == masks()["two"].sum()
 
@@ -122,6 +122,27 @@ def test_all_or_none(registry, series, tmp_path):
     with pytest.raises(StorageError, match=f"cannot write {out}/b.toy: it is broken"):
         export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", settings=["voxels.broken=true"])
     assert files(out) == []
+
+
+def test_folders_that_were_made_for_nothing_go_and_no_others(registry, series, tmp_path):
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    with pytest.raises(StorageError, match="it is broken"):
+        export(registry, series, f"contours={outer}/a/b/c.toy", settings=["contours.broken=true"])
+    assert outer.is_dir()
+    assert not (outer / "a").exists()
+    (tmp_path / "taken").touch()
+    with pytest.raises(StorageError, match="cannot write .*taken/a.toy: a part of that path is a file"):
+        export(registry, series, f"contours={tmp_path}/taken/a.toy")
+
+
+def test_a_full_disk_is_told_with_the_place_that_the_file_would_have(tmp_path, monkeypatch):
+    def full(path, _):
+        raise StorageError(f"cannot write {path}: the disk is full")
+
+    monkeypatch.setattr("oncoseg_core.exporting.atomic_write", full)
+    with staging() as stage, pytest.raises(StorageError, match=f"cannot write {tmp_path}/m.json: the disk is full"):
+        stage.write(tmp_path / "m.json", "{}")
 
 
 def test_an_older_file_stays_where_the_export_fails(registry, series, tmp_path):
