@@ -36,8 +36,9 @@ class Output:
 
     @property
     def format(self) -> str:
-        """The exporter's format, or the file's own suffix."""
-        return self.spec.format if self.spec is not None else self.path.suffix.removeprefix(".")
+        """The exporter's format, or that of a label image by its suffix."""
+        suffix = self.path.suffix.lower().removeprefix(".")
+        return self.spec.format if self.spec is not None else {"gz": "nifti", "nii": "nifti"}.get(suffix, suffix)
 
     @property
     def needs_source(self) -> bool:
@@ -284,13 +285,12 @@ def export_segmentation(
 
 
 def _require_same(masks: Mapping[str, BoolArray], output: Output, segmentation: Segmentation) -> None:
-    found = list(masks.items())
-    if len(found) != len(segmentation.masks):
-        raise StorageError(
-            f"{output.path}: holds {len(found)} structures and not {len(segmentation.masks)} when it is read back"
-        )
-    for number, (name, mask) in enumerate(segmentation.masks.items()):
-        other = masks.get(name, found[number][1])  # a format may have to shorten names
+    found = list(masks.values())
+    expected = {name: mask for name, mask in segmentation.masks.items() if mask.any()}
+    if len(found) != len(expected):
+        raise StorageError(f"{output.path}: holds {len(found)} structures and not {len(expected)} when it is read back")
+    for number, (name, mask) in enumerate(expected.items()):
+        other = masks.get(name, found[number])  # a format may have to shorten names
         if not np.array_equal(other, mask):
             wrong = int(np.count_nonzero(other != mask))
             raise StorageError(

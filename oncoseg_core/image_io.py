@@ -37,7 +37,7 @@ sitk.ProcessObject.GlobalWarningDisplayOff()
 
 def is_own_format(path: Path) -> bool:
     """Whether a file's name says that it is of a format that is read here."""
-    return _suffix(path) in VOLUME_SUFFIXES + PICTURE_SUFFIXES
+    return format_suffix(path) in VOLUME_SUFFIXES + PICTURE_SUFFIXES
 
 
 def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_axis: bool = False) -> Volume:
@@ -148,7 +148,7 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         DataError: masks overlap, which one label image cannot hold.
         GeometryError: the slices are unevenly spaced or sheared, which these formats cannot hold.
     """
-    if _suffix(path) not in ONE_FILE_SUFFIXES:
+    if format_suffix(path) not in ONE_FILE_SUFFIXES:
         raise UsageError(f"{path}: a mask is written as one of {', '.join(ONE_FILE_SUFFIXES)}")
     many = len(segmentation.masks) > np.iinfo(np.uint8).max
     label = np.zeros(segmentation.geometry.shape, dtype=np.uint16 if many else np.uint8)
@@ -186,7 +186,7 @@ def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[
         raise ImageReadError(f"{path}: no such file")
     if path.is_dir():
         raise ImageReadError(f"{path}: is a folder; expected an image file")
-    if _suffix(path) not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
+    if format_suffix(path) not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
         known = ", ".join(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
         raise ImageReadError(f"{path}: unknown image format; expected one of {known}")
     _require_whole_jpeg(path)
@@ -195,7 +195,7 @@ def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[
         with without_twin(path) as alone, _silent_codecs():
             reader.SetFileName(str(alone))
             reader.ReadImageInformation()
-            nifti = _suffix(path) in NIFTI_SUFFIXES
+            nifti = format_suffix(path) in NIFTI_SUFFIXES
             if not (nifti and channels_last_axis and reader.GetDimension() == 4):
                 _require_two_or_three_axes(reader, path)
             plain = plain_voxels(path, reader) if nifti else None
@@ -209,7 +209,7 @@ def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[
     voxels = _voxels(image, path)
     if lost is not None and lost.positions.size:
         np.put(voxels, lost.positions, lost.values)
-    picture = _suffix(path) in PICTURE_SUFFIXES
+    picture = format_suffix(path) in PICTURE_SUFFIXES
     return voxels, _geometry(image, picture=picture), not picture and image.GetDimension() >= 3
 
 
@@ -220,7 +220,7 @@ def _require_two_or_three_axes(reader: Any, path: Path) -> None:
             f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
             "give one file per channel or time point"
         )
-    if reader.GetDimension() == 2 and _suffix(path) in NIFTI_SUFFIXES:
+    if reader.GetDimension() == 2 and format_suffix(path) in NIFTI_SUFFIXES:
         # ITK drops the third axis of the affine, and with it the slice's place in the body.
         raise ImageReadError(f"{path}: a NIfTI file with two axes loses its place; save it with three (z = 1)")
 
@@ -238,7 +238,11 @@ def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
         array = array[np.newaxis]
     if components == 1:
         return array[np.newaxis]
-    if components == 4 and _suffix(path) in PICTURE_SUFFIXES and bool((array[..., 3] == array[..., 3].max()).all()):
+    if (
+        components == 4
+        and format_suffix(path) in PICTURE_SUFFIXES
+        and bool((array[..., 3] == array[..., 3].max()).all())
+    ):
         array = array[..., :3]  # an alpha channel that says nothing
     return np.moveaxis(array, -1, 0)
 
@@ -261,14 +265,15 @@ def _geometry(image: Any, *, picture: bool) -> Geometry:
     return Geometry.from_parts(shape, spacing[::-1], direction, origin)
 
 
-def _suffix(path: Path) -> str:
+def format_suffix(path: Path) -> str:
+    """The part of a file's name that says its format, in small letters: ``.nii.gz``, or from the last dot on."""
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
 def _require_whole_jpeg(path: Path) -> None:
     """Refuse a JPEG without its end marker: the decoder would fill the rest with grey and go on."""
-    if _suffix(path) not in (".jpg", ".jpeg"):
+    if format_suffix(path) not in (".jpg", ".jpeg"):
         return
     with path.open("rb") as stream:
         stream.seek(max(0, path.stat().st_size - 1024))

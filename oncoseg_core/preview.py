@@ -122,7 +122,7 @@ def draw_preview(
     if len(rows) > len(drawn):
         figure.supxlabel(f"and {len(rows) - len(drawn)} structures more", fontsize=9)
     if not rows:
-        figure.suptitle("nothing was found", fontsize=11)
+        figure.suptitle("no structure to show", fontsize=11)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

@@ -18,6 +18,7 @@ from oncoseg_core.adapter_manifest import MANIFEST_FILE
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.environment import describe, peak_memory_mb
 from oncoseg_core.exporting import Written
+from oncoseg_core.image_io import format_suffix
 from oncoseg_core.interfaces import PromptableModel
 from oncoseg_core.judging import Judged
 from oncoseg_core.placing import PlacedStructure
@@ -147,7 +148,7 @@ def _image(run: Run) -> dict[str, Any]:
     if run.reader is not None:
         kind = f"{run.reader.format.upper()} series, {depth} slices"
     else:
-        kind = f"{''.join(run.request.image.suffixes[-2:]).lower().removeprefix('.')} file, {depth} slices"
+        kind = f"{format_suffix(run.request.image).removeprefix('.')} file, {depth} slices"
     told: dict[str, Any] = {
         "kind": kind,
         "content hash": content_hash(run.stored.voxels, volume.geometry),

@@ -63,13 +63,13 @@ def test_outputs_are_understood(registry):
         return output.format, str(output.path), output.needs_source
 
     assert told("contours=a/b.dcm") == ("contours", "a/b.dcm", True)
-    assert told("mask.NII.gz") == ("gz", "mask.NII.gz", False)
+    assert told("mask.NII.gz") == ("nifti", "mask.NII.gz", False)
     assert told("mask.mha") == ("mha", "mask.mha", False)
     assert told("./run=3.nrrd") == ("nrrd", "run=3.nrrd", False)
     spec = ExporterSpec(format="nifti", suffix=".nii.gz", factory="a:b", summary="test")
     registry.components.append(Component("oncoseg_exporters", spec, Plugin("test", "1")))
     assert told("mask.nii.gz") == ("nifti", "mask.nii.gz", False)
-    assert told("mask.nii") == ("nii", "mask.nii", False)
+    assert told("mask.nii") == ("nifti", "mask.nii", False)
 
 
 @pytest.mark.parametrize(

@@ -563,6 +563,13 @@ def test_no_path_of_a_series_is_told_unless_asked_for(registry, series, tmp_path
         )
 
 
+def test_a_files_name_is_not_told_either(registry, image, tmp_path):
+    named = image.rename(tmp_path / "Muster.Erika.nrrd")
+    manifest = segment_file(registry, ask(named, structures(tmp_path, A), f"{tmp_path}/mask.nrrd"))
+    assert manifest["image"]["kind"] == "nrrd file, 8 slices"
+    assert "Erika" not in json.dumps(manifest)
+
+
 def test_a_series_is_not_named_by_its_folder(registry, series, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     segment_file(registry, ask(series, structures(tmp_path, A)))
