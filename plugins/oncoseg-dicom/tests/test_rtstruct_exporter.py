@@ -262,7 +262,7 @@ def test_smoothing_states_its_largest_error(series, tmp_path):
 def test_what_does_not_read_back_the_same_is_not_left_behind(change, series, tmp_path, monkeypatch):
     """Requirement 11: the contours are spoilt on their way to the file."""
 
-    def spoilt(mask, **how):
+    def spoilt(mask, _extent, **how):
         mask = mask.copy()
         if change == "a voxel":
             mask[tuple(np.argwhere(mask)[0])] = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -12,7 +13,9 @@ from oncoseg_dicom.keyholes import holes_of, join, landings
 from oncoseg_dicom.outlines import Ints, Points, outline_of
 from oncoseg_dicom.smoothing import Smoothing, smooth
 
-BLOCK_VOXELS = 1 << 21
+Extent: TypeAlias = tuple[slice, slice, slice]
+
+BLOCK_VOXELS = 1 << 20
 """Voxels that are traced at once: what bounds the memory."""
 
 
@@ -31,16 +34,19 @@ class Rings:
     moved_mm: float = 0.0
 
 
-def trace(mask: BoolArray, *, keyhole: bool = True, smoothing: Smoothing | None = None) -> Iterator[Rings]:
+def trace(
+    mask: BoolArray, extent: Extent | None = None, *, keyhole: bool = True, smoothing: Smoothing | None = None
+) -> Iterator[Rings]:
     """Trace a mask ``(z, y, x)``, a block of slices at a time, in the order of z. Cost follows the object's extent.
 
     Args:
         mask: not modified.
+        extent: the smallest box that holds all of it, if that is known.
         keyhole: join each hole to the ring around it, so that one ring says it all; otherwise holes are rings of their
             own. An island in a hole is always a ring of its own.
         smoothing: how far points may move to even out the steps; which voxels are enclosed never changes.
     """
-    extent = extent_of(mask)
+    extent = extent or extent_of(mask)
     if extent is None:
         return
     box = mask[extent]
@@ -66,7 +72,7 @@ def trace(mask: BoolArray, *, keyhole: bool = True, smoothing: Smoothing | None 
         yield Rings(outline.points[nodes] + corner[:0:-1], lengths, corner[0] + start + slices, moved_mm)
 
 
-def extent_of(mask: BoolArray) -> tuple[slice, slice, slice] | None:
+def extent_of(mask: BoolArray) -> Extent | None:
     """The smallest box ``(z, y, x)`` that holds all of a mask; None for an empty one."""
     planes = np.flatnonzero(mask.any(axis=(1, 2)))
     if not planes.size:

@@ -34,16 +34,21 @@ def fill(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
     _, height, width = mask.shape
     cells = mask.view(np.uint8)
     flat = cells.reshape(-1)
-    turned = points[_following(lengths)]
+    columns_of = np.clip(np.ceil(points[:, 0] - 0.5), 0, width).astype(np.int64)
+    following = _following(lengths)
+    # Sides that cross no column of centres, such as those along one, are done with.
+    crossing = np.flatnonzero(columns_of != columns_of[following])
+    following = following[crossing]
     # One direction for both ways along a side, or rounding could put a centre on neither side.
-    swap = (points[:, 0] > turned[:, 0])[:, None]
-    starts, ends = np.where(swap, turned, points), np.where(swap, points, turned)
-    first, last = (np.clip(np.ceil(side[:, 0] - 0.5), 0, width).astype(np.int64) for side in (starts, ends))
-    run = ends - starts
-    slope = run[:, 1] / np.where(run[:, 0] == 0, 1, run[:, 0])
-    base = np.repeat(planes, lengths) * (height * width)
-    for sides, columns in _pieces(first, last - first):
-        crossings = starts[sides, 1] + (columns + 0.5 - starts[sides, 0]) * slope[sides]
+    swap = points[crossing, 0] > points[following, 0]
+    starts, ends = np.where(swap, following, crossing), np.where(swap, crossing, following)
+    first = columns_of[starts]
+    run = points[ends] - points[starts]
+    slope = run[:, 1] / run[:, 0]
+    base = np.repeat(planes, lengths)[crossing] * (height * width)
+    x, y = points[starts].T
+    for sides, columns in _pieces(first, columns_of[ends] - first):
+        crossings = y[sides] + (columns + 0.5 - x[sides]) * slope[sides]
         rows = np.clip(np.ceil(crossings - 0.5), 0, height).astype(np.int64)
         within = rows < height
         np.bitwise_xor.at(flat, (base[sides] + rows * width + columns)[within], np.uint8(1))

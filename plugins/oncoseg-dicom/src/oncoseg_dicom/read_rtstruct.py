@@ -18,6 +18,7 @@ from oncoseg_dicom.structure_contours import (
     ENCLOSING,
     Contour,
     DrawnStructure,
+    Known,
     contours_of,
     name_of,
     require_frame_of_reference,
@@ -110,8 +111,9 @@ def filled(
     Raises:
         ImageReadError: a contour is damaged.
     """
+    known = Known()
     for structure in structures:
-        contours, notes = _enclosing(contours_of(structure, name), least=1 if pixel_centre else 3)
+        contours, notes = _enclosing(contours_of(structure, name, known), least=1 if pixel_centre else 3)
         if not contours:
             yield FilledStructure(structure.name, None, (*notes, "has no contour that encloses voxels"), None)
             continue

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pydicom
@@ -22,7 +22,7 @@ from oncoseg_core.interfaces import Exporter, ExportReport, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
 from oncoseg_dicom.contour_items import GeometricType, structure_item
-from oncoseg_dicom.contours import extent_of, trace
+from oncoseg_dicom.contours import Extent, extent_of, trace
 from oncoseg_dicom.read_rtstruct import filled
 from oncoseg_dicom.series import Series, SeriesChoice, find_series
 from oncoseg_dicom.silence import quiet
@@ -112,7 +112,7 @@ def write_structures(
     if len(said_of(segmentation.provenance)) > SHORT_TEXT:
         notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
 
-    content, moved_mm = _contour_sequence(masks, series, settings)
+    content, moved_mm = _contour_sequence(masks.values(), series, settings)
     if settings.smoothing_mm:
         notes.append(
             f"smoothed: contours lie up to {moved_mm:.3g} mm off the voxels' edges (allowed: "
@@ -131,18 +131,26 @@ def write_structures(
     return ExportReport((destination,), tuple(notes))
 
 
-def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tuple[dict[str, BoolArray], list[str]]:
-    masks = dict(segmentation.masks)
+class _Boxed(NamedTuple):
+    """A mask, and the smallest box that holds all of it."""
+
+    mask: BoolArray
+    extent: Extent
+
+
+def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tuple[dict[str, _Boxed], list[str]]:
     for name in (*settings.names, *settings.types):
-        if name not in masks:
-            raise UsageError(f"the settings speak of {name!r}, which is no target{close_matches(name, masks)}")
-    empty = [name for name, mask in masks.items() if not mask.any()]
+        if name not in segmentation.masks:
+            near = close_matches(name, segmentation.masks)
+            raise UsageError(f"the settings speak of {name!r}, which is no target{near}")
+    extents = {name: extent_of(mask) for name, mask in segmentation.masks.items()}
+    masks = {name: _Boxed(segmentation.masks[name], extent) for name, extent in extents.items() if extent is not None}
+    empty = [name for name in extents if name not in masks]
     if empty and settings.empty == "error":
         raise DataError(
             f"the mask of {', '.join(map(repr, empty))} is empty: a structure without contours says nothing; leave it "
             "out with the setting empty=omit"
         )
-    masks = {name: mask for name, mask in masks.items() if name not in empty}
     if not masks:
         raise DataError("there is no mask that is not empty: nothing to write")
     return masks, [f"{name!r} is left out: its mask is empty" for name in empty]
@@ -167,9 +175,7 @@ def _structure(name: str, segmentation: Segmentation, settings: RTStructSettings
     return Structure(written, settings.types.get(name, ""), "; ".join(said))
 
 
-def _contour_sequence(
-    masks: Mapping[str, BoolArray], series: Series, settings: RTStructSettings
-) -> tuple[bytes, float]:
+def _contour_sequence(masks: Iterable[_Boxed], series: Series, settings: RTStructSettings) -> tuple[bytes, float]:
     """The ROI Contour Sequence's bytes, and how far smoothing moved any contour in mm."""
     smoothing = None
     if settings.smoothing_mm:
@@ -177,8 +183,8 @@ def _contour_sequence(
         smoothing = Smoothing(settings.smoothing_mm, column_mm, row_mm)
     kind: GeometricType = "CLOSEDPLANAR_XOR" if settings.holes == "xor" else "CLOSED_PLANAR"
     items, moved_mm = [], 0.0
-    for index, mask in enumerate(masks.values()):
-        rings = list(trace(mask, keyhole=settings.holes == "keyhole", smoothing=smoothing))
+    for index, (mask, extent) in enumerate(masks):
+        rings = list(trace(mask, extent, keyhole=settings.holes == "keyhole", smoothing=smoothing))
         items.append(structure_item(index + 1, COLORS[index % len(COLORS)], rings, series, kind))
         moved_mm = max(moved_mm, *(some.moved_mm for some in rings))
     return b"".join(items), moved_mm
@@ -199,31 +205,33 @@ def _identify(dataset: Dataset, content: bytes, seed: str | None) -> None:
     dataset.file_meta.MediaStorageSOPInstanceUID = instance
 
 
-def _require_same(path: Path, masks: Mapping[str, BoolArray], series: Series, name: str) -> None:
+def _require_same(path: Path, masks: Mapping[str, _Boxed], series: Series, name: str) -> None:
     """Read a structure set from disk and compare its structures with the masks that they should be.
 
     Raises:
         StorageError: one differs by a voxel, is missing, or is not read without a remark.
     """
-    missing = set(masks)
+    found = set()
     for structure in filled(structures_in(pydicom.dcmread(path)), series, name):
-        expected = masks[structure.name]
-        missing.remove(structure.name)
-        wrong = _count_differences(structure.mask, expected)
+        if structure.name not in masks:
+            raise StorageError(
+                f"cannot write {name}: {structure.name!r} reads back by another name; nothing is written"
+            )
+        found.add(structure.name)
+        wrong = _count_differences(structure.mask, masks[structure.name])
         if wrong or structure.notes:
             raise StorageError(
                 f"cannot write {name}: {structure.name!r} reads back with {wrong} voxels that differ"
                 f"{''.join(f'; {note}' for note in structure.notes)}; nothing is written: please report this"
             )
-    if missing:
-        raise StorageError(f"cannot write {name}: {', '.join(sorted(missing))} does not read back; nothing is written")
+    if missing := sorted(set(masks) - found):
+        raise StorageError(f"cannot write {name}: {', '.join(missing)} does not read back; nothing is written")
 
 
-def _count_differences(found: BoolArray | None, expected: BoolArray) -> int:
+def _count_differences(found: BoolArray | None, expected: _Boxed) -> int:
     """In how many voxels two masks differ; fast where they do not."""
     if found is None:
-        return int(np.count_nonzero(expected))
-    extent = extent_of(expected)
-    if extent is not None and extent == extent_of(found):
-        found, expected = found[extent], expected[extent]
-    return int(np.count_nonzero(found != expected))
+        return int(np.count_nonzero(expected.mask))
+    if extent_of(found) == expected.extent:  # so both are empty elsewhere
+        return int(np.count_nonzero(found[expected.extent] != expected.mask[expected.extent]))
+    return int(np.count_nonzero(found != expected.mask))

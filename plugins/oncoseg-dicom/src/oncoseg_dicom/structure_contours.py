@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,27 +18,48 @@ from oncoseg_dicom.files import reason
 from oncoseg_dicom.series import Series
 from oncoseg_dicom.silence import quiet
 
+Image: TypeAlias = tuple[str, int | None]
+"""A SOP instance, and the frame of a multi-frame object."""
+
 ENCLOSING = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 FARTHEST_MM = 1e6
 """A contour that is a kilometre away is damage."""
 
-_CONTOUR_DATA = 0x30060050
+_REFERENCED_SOP_INSTANCE_UID, _REFERENCED_FRAME_NUMBER = 0x00081155, 0x00081160
+_CONTOUR_IMAGE_SEQUENCE = 0x30060016
+_CONTOUR_GEOMETRIC_TYPE, _NUMBER_OF_CONTOUR_POINTS, _CONTOUR_DATA = 0x30060042, 0x30060046, 0x30060050
 
 _MANY = 8192
 """Texts after which it is seen that they do not come again."""
 
 
+class _Numbers(dict[bytes, float]):
+    """The number of each text: on slices along the patient's axes the same texts come again and again."""
+
+    def __missing__(self, text: bytes) -> float:
+        self[text] = number = float(text)
+        return number
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was decoded before in a file: by far the most of it comes again."""
+
+    numbers: _Numbers = field(default_factory=_Numbers)
+    images: dict[bytes, Image | None] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Contour:
-    """One contour: its kind, LPS mm ``(n, 3)``, and the SOP instance and frame that it names, as far as it does.
+    """One contour: its kind, LPS mm ``(n, 3)``, and the image that it names, if it does.
 
     ``complete`` is False where it says to have another number of points than it has.
     """
 
     kind: str
     points: npt.NDArray[np.float64]
-    image: tuple[str, int | None] | None
+    image: Image | None
     complete: bool
 
 
@@ -103,26 +124,25 @@ def require_frame_of_reference(structures: list[DrawnStructure], series: Series,
     return []
 
 
-def contours_of(structure: DrawnStructure, name: str) -> list[Contour]:
-    """A structure's contours.
+def contours_of(structure: DrawnStructure, name: str, known: Known) -> list[Contour]:
+    """A structure's contours; ``name`` is the file's, ``known`` the same for all its structures.
 
     Raises:
         ImageReadError: one is damaged.
     """
     where = f"{name}: a contour of {structure.name!r}"
     contours = []
-    known = _Numbers()
     with _sound(where):
         for item in structure.items:
-            kind = str(item.get("ContourGeometricType") or "of no kind")
-            points = _numbers(item, known)
+            kind = _plain(item, _CONTOUR_GEOMETRIC_TYPE) or "of no kind"
+            points = _numbers(item, known.numbers)
             if len(points) % 3:
                 raise ImageReadError(f"{where}: has {len(points)} coordinates, which is no number of points in space")
             if not np.isfinite(points).all() or np.abs(points).max(initial=0.0) > FARTHEST_MM:
                 raise ImageReadError(f"{where}: has a coordinate that is no place in a patient; the file is damaged")
-            said = item.get("NumberOfContourPoints")
-            complete = said in (None, "") or int(said) == len(points) // 3
-            contours.append(Contour(kind, points.reshape(-1, 3), _image_of(item), complete))
+            said = _plain(item, _NUMBER_OF_CONTOUR_POINTS)
+            complete = not said or int(said) == len(points) // 3
+            contours.append(Contour(kind, points.reshape(-1, 3), _image_of(item, known.images), complete))
     return contours
 
 
@@ -136,20 +156,28 @@ def _numbers(item: Dataset, known: _Numbers) -> npt.NDArray[np.float64]:
     return np.array([] if value is None else value, dtype=np.float64).reshape(-1)
 
 
-class _Numbers(dict[bytes, float]):
-    """The number of each text: on slices along the patient's axes the same texts come again and again."""
-
-    def __missing__(self, text: bytes) -> float:
-        self[text] = number = float(text)
-        return number
-
-
-def _image_of(item: Dataset) -> tuple[str, int | None] | None:
+def _image_of(item: Dataset, known: dict[bytes, Image | None]) -> Image | None:
+    element: Any = item.get_item(_CONTOUR_IMAGE_SEQUENCE)
+    raw = None if element is None else element.value
+    if isinstance(raw, bytes) and raw in known:
+        return known[raw]
+    found = None
     for image in item.get("ContourImageSequence") or ():
-        uid, frame = str(image.get("ReferencedSOPInstanceUID") or ""), image.get("ReferencedFrameNumber")
-        if uid and (frame is None or isinstance(frame, (int, str))):  # several frames say nothing about where it lies
-            return uid, int(frame) if frame else None
-    return None
+        uid, frame = _plain(image, _REFERENCED_SOP_INSTANCE_UID), _plain(image, _REFERENCED_FRAME_NUMBER)
+        if uid and (not frame or frame.isdigit()):  # several frames say nothing about where it lies
+            found = uid, int(frame) if frame else None
+            break
+    if isinstance(raw, bytes):
+        known[raw] = found
+    return found
+
+
+def _plain(item: Dataset, tag: int) -> str:
+    """A single value as text, as it is in the file if it was not looked at before; empty where it is missing."""
+    element: Any = item.get_item(tag)
+    value = None if element is None else element.value
+    text = value.decode("ascii") if isinstance(value, bytes) else "" if value is None else str(value)
+    return text.strip(" \0")
 
 
 def _frame_of_reference(dataset: Dataset) -> str:
