@@ -16,10 +16,10 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
 from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.files import quiet
 from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
 from oncoseg_dicom.seg_sources import planes_as_images
+from oncoseg_dicom.silence import quiet
 
 sys.path.insert(0, str(Path(__file__).parent))
 from seg_builders import header_of, series_in_memory, some_masks

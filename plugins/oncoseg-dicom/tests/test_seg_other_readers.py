@@ -10,6 +10,8 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from oncoseg_core.reading import read_image, read_masks
+from oncoseg_core.registry import load_plugins
 from oncoseg_core.volume import Segmentation
 from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
@@ -130,6 +132,14 @@ def as_label(mask, geometry, number):
     return image
 
 
+def assert_read_beside_its_images(folder, masks):
+    """Through the reader, from a folder that holds the images too: a SEG is never taken for one."""
+    registry = load_plugins()
+    image = read_image(registry, folder)
+    for name, mask in read_masks(registry, folder / "seg.dcm", image).items():
+        np.testing.assert_array_equal(mask, masks[name])
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize(
     "arguments",
@@ -147,6 +157,7 @@ def test_what_dcmqi_wrote_is_read_exactly(geometry, arguments, tmp_path):
         name: as_label(mask, series.geometry, number) for number, (name, mask) in enumerate(masks.items(), start=1)
     }
     found = read_segments(write_by_dcmqi(tmp_path, files, labels, *arguments), series)
+    assert_read_beside_its_images(tmp_path, masks)
     assert list(found.masks) == list(masks)
     for name, mask in masks.items():
         np.testing.assert_array_equal(found.masks[name], mask)

@@ -36,6 +36,11 @@ class Placement(NamedTuple):
         """
         if self.transposed:
             frame = frame.T
+        if all(
+            len(order) == size and order[0] == 0 and order[-1] == size - 1
+            for order, size in zip((self.rows, self.columns), self.size, strict=True)
+        ):
+            return frame  # what almost every file has
         y = (self.rows >= 0) & (self.rows < self.size[0])
         x = (self.columns >= 0) & (self.columns < self.size[1])
         within = frame[np.ix_(y, x)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from oncoseg_dicom.files import FileOpener
 
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+SEGMENTATION, LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
 _GLANCE = 200
 """Files of a folder or archive that are looked at to recognise it."""
 _LISTED = 5
@@ -129,7 +129,7 @@ def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
     for file in files_of(path, opener)[0]:
         if looks_like_dicom(opener.start(file, 512)):
             kind = text(opener.dataset(file, ["SOPClassUID"]), "SOPClassUID")
-            if kind in {RTSTRUCT, SEGMENTATION}:
+            if kind in {RTSTRUCT, SEGMENTATION, LABEL_MAP_SEGMENTATION}:
                 found.append((file, kind))
     if len(found) != 1:
         listed = ", ".join(told_within(file, path) for file, _ in found[:_LISTED])
