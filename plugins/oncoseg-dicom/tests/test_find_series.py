@@ -95,11 +95,12 @@ def test_several_series_are_listed_and_chosen_by_number_or_uid(tmp_path):
         )
         uids[number] = str(pydicom.dcmread(files[0]).SeriesInstanceUID)
     with pytest.raises(
-        ImageReadError, match=r"holds 2 image series: 2 \(CT, 3 files, 'Thorax 2', UID ….*setting series="
+        ImageReadError,
+        match=r"holds 2 image series: 2 \(CT, 3 files, 'Thorax 2', uid:.*such as series=2, or by the end of its UID, such as series=uid:",
     ):
         find_series(tmp_path)
     assert str(find_series(tmp_path, "7").header.SeriesInstanceUID) == uids[7]
-    assert str(find_series(tmp_path, uids[2][-20:]).header.SeriesInstanceUID) == uids[2]
+    assert str(find_series(tmp_path, "uid:" + uids[2][-5:]).header.SeriesInstanceUID) == uids[2]
     assert str(find_series(tmp_path, uids[2]).header.SeriesInstanceUID) == uids[2]
     with pytest.raises(ImageReadError, match="no series has the number 9, or a UID with that end; there are: 2 "):
         find_series(tmp_path, "9")
@@ -157,6 +158,12 @@ def test_structures_beside_the_images_do_not_matter(tmp_path):
     assert len(find_series(tmp_path).planes) == 3
 
 
+def test_a_directory_of_files_is_no_image():
+    directory = Path(get_testdata_file("DICOMDIR"))
+    with pytest.raises(ImageReadError, match="is a DICOMDIR, which only lists files; give its folder"):
+        find_series(directory)
+
+
 def test_nothing_there(tmp_path):
     with pytest.raises(ImageReadError, match="no such file or folder"):
         find_series(tmp_path / "missing")
@@ -197,6 +204,17 @@ def test_messages_keep_the_patient_to_themselves(tmp_path):
         assert secret not in str(caught.value).lower()
 
 
+def test_a_file_of_no_series_may_be_a_slice(tmp_path):
+    folder = tmp_path / "Doe"
+    files = write(folder, PatientName="Doe^Jane")
+    files[2].write_bytes(files[2].read_bytes()[:340])
+    with pytest.raises(
+        ImageReadError, match=r"files that do not say of which series they are: 1 \(\*\*\*/image0002\.dcm\)"
+    ) as caught:
+        find_series(tmp_path)
+    assert "Doe" not in str(caught.value)
+
+
 def test_a_thousand_times_too_large_an_archive_is_refused(tmp_path, monkeypatch):
     write(tmp_path / "in")
     archive = zipped(tmp_path / "in", tmp_path / "study.zip")
@@ -230,7 +248,7 @@ def test_a_locked_or_damaged_zip_is_refused(tmp_path):
         find_series(locked)
     cut = tmp_path / "cut.zip"
     cut.write_bytes(archive.read_bytes()[:-40])
-    with pytest.raises(ImageReadError, match="holds no DICOM file"):
+    with pytest.raises(ImageReadError, match="cannot be read as a zip archive"):
         find_series(cut)
 
 

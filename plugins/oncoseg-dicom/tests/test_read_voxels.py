@@ -163,14 +163,22 @@ def test_compressed_slices_are_the_same(tmp_path):
 
 
 def test_pixels_that_are_not_there(tmp_path):
-    files = write(tmp_path)
-    edit(files[1], PixelData=None)
-    with pytest.raises(ImageReadError, match=r"image0001\.dcm: its pixels cannot be read"):
+    edit(write(tmp_path)[1], PixelData=None)
+    with pytest.raises(ImageReadError, match=r"image0001\.dcm: has no pixels: it is cut short, or damaged"):
         read(tmp_path)
-    files = write(tmp_path)
-    edit(files[1], PixelData=VOXELS[1].tobytes()[:-2])
-    with pytest.raises(ImageReadError, match=r"image0001\.dcm: its pixels cannot be read"):
+
+
+@pytest.mark.parametrize(("change", "bytes_found"), [(lambda data: data[:-2], 94), (lambda data: data + b"ab", 98)])
+def test_pixels_of_another_size_than_declared(tmp_path, change, bytes_found):
+    edit(write(tmp_path)[1], PixelData=change(VOXELS[1].tobytes()))
+    with pytest.raises(ImageReadError, match=f"has {bytes_found} bytes of pixels, but its header declares 96"):
         read(tmp_path)
+
+
+def test_padding_after_the_pixels_is_left_out(tmp_path):
+    for file, plane in zip(write(tmp_path), VOXELS, strict=True):
+        edit(file, PixelData=plane.tobytes() + bytes(128))
+    np.testing.assert_array_equal(read(tmp_path).voxels[0], VOXELS)
 
 
 # ---------------------------------------------------------------- radiographs
@@ -260,6 +268,12 @@ def test_pet_is_corrected_to_the_first_bed_position(tmp_path):
     assert volume.headers[0]["SeriesTime"] == "030000"
     factor = 70_000 / (3.7e8 * 2 ** (-(3600 - 245) / 6586.2))
     np.testing.assert_allclose(calibrated(volume)[0], VOXELS * factor, rtol=1e-5, atol=1e-9)
+
+
+def test_a_slice_without_its_acquisition_time_leaves_the_first_one_unknown(tmp_path):
+    edit(pet(tmp_path)[2], AcquisitionTime=None)
+    with pytest.raises(DataError, match="AcquisitionDate"):
+        calibrated(read(tmp_path))
 
 
 @pytest.mark.parametrize(

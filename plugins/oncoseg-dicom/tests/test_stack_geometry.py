@@ -172,8 +172,29 @@ def test_a_single_slice_without_thickness_says_what_is_assumed(tmp_path):
 
 def test_duplicate_positions_list_the_files(tmp_path):
     write_series(tmp_path, voxels(4), places([0, 5, 5, 10]))
-    with pytest.raises(GeometryError, match=r"2 of 4 slices share a place.*image0001\.dcm, .*image0002\.dcm.*copies"):
+    with pytest.raises(
+        GeometryError, match=r"2 of 4 slices share a place.*image0001\.dcm, .*image0002\.dcm.*nothing tells them apart"
+    ):
         find_series(tmp_path)
+
+
+def test_copies_are_told(tmp_path):
+    file = write_series(tmp_path, voxels(3), places([0, 5, 10]))[1]
+    (tmp_path / "copy").write_bytes(file.read_bytes())
+    with pytest.raises(GeometryError, match=r"2 of 4 slices share a place .*copy, image0001\.dcm.*some are copies"):
+        find_series(tmp_path)
+
+
+def test_two_frames_of_reference_list_the_files(tmp_path):
+    files = write_series(tmp_path, voxels(4), places([0, 5, 10, 15]))
+    edit(files[2], FrameOfReferenceUID="1.2.3.4.5.6.7")
+    with pytest.raises(GeometryError, match=r"1 of 4 slices have another FrameOfReferenceUID .*\(image0002\.dcm\)"):
+        find_series(tmp_path)
+
+
+def test_no_frame_of_reference_is_no_reading_error(tmp_path):
+    write_series(tmp_path, voxels(2), places([0, 5]), attributes={"FrameOfReferenceUID": None})
+    assert len(find_series(tmp_path).planes) == 2
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Frame:
     number: int | None
     sop_class_uid: str
     sop_instance_uid: str
+    frame_of_reference: str
     rows: int
     columns: int
     position: Float64 | None
@@ -90,6 +91,7 @@ def frames_of(file: DicomFile, header: Any, name: str, short: str) -> Iterator[F
             number=None if frame is header else index + 1,
             sop_class_uid=text(header, "SOPClassUID"),
             sop_instance_uid=text(header, "SOPInstanceUID"),
+            frame_of_reference=text(header, "FrameOfReferenceUID"),
             rows=rows,
             columns=columns,
             position=numbers(frame, "ImagePositionPatient", 3, name),

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
+from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import Volume
-from oncoseg_dicom.files import FileOpener, quiet, reason, secrets_of, told
+from oncoseg_dicom.decoding import DecodingProcess
+from oncoseg_dicom.files import FileOpener, reason, secrets_of, told
 from oncoseg_dicom.frames import frame_headers
 from oncoseg_dicom.headers import combined, header_of
 from oncoseg_dicom.limits import require_bounded_pixels
 from oncoseg_dicom.modality import ENHANCED
 from oncoseg_dicom.series import DicomFile, Series
-from oncoseg_dicom.values import number, required, text, whole
+from oncoseg_dicom.silence import quiet
+from oncoseg_dicom.values import number, printable, text, whole
 
 Array = npt.NDArray[Any]
 
@@ -39,11 +46,11 @@ def read(series: Series) -> Volume:
     secrets = secrets_of(series.header)
     voxels = np.empty((0, *series.geometry.shape), np.uint8)
     headers = []
-    with quiet(), FileOpener() as opener:
+    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
         for file, indices in places.items():
             name = told(file, secrets)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
-            for index, values in _frames(dataset, opener.size(file), name):
+            for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
                     raise ImageReadError(f"{name}: its pixels do not have the size that its header told")
                 if not len(voxels):
@@ -69,43 +76,57 @@ def read(series: Series) -> Volume:
     )
 
 
-def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]]:
+def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) -> Iterator[tuple[int, Array]]:
     """A file's frames by their index: ``(channel, y, x)``, rescaled, colours as red, green and blue."""
+    if "PixelData" not in dataset:
+        raise ImageReadError(f"{name}: has no pixels: it is cut short, or damaged")
     syntax = _transfer_syntax(dataset)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise ImageReadError(f"{name}: its transfer syntax ({syntax.name}) is not one of images") from None
+    decoder = _decoder(syntax, dataset, name)
     count = whole(dataset, "NumberOfFrames", name) or 1
-    if syntax.is_compressed:
-        for keyword in ("Rows", "Columns", "BitsAllocated"):
-            required(whole(dataset, keyword, name), keyword, name)
-        require_bounded_pixels(dataset, encoded, name)
-    twelve_bits = syntax == JPEGExtended12Bit and (whole(dataset, "BitsStored", name) or 8) > 8
-    if not decoder.is_available or (twelve_bits and set(decoder.available_plugins) <= _EIGHT_BITS):
-        raise MissingDependencyError(
-            f"{name}: its compression ({syntax.name}) is not decoded here; pip install pylibjpeg with "
-            "pylibjpeg-openjpeg or pylibjpeg-libjpeg (GPL), or decompress the files first"
-        )
     enhanced = frame_headers(dataset, count, name) if text(dataset, "SOPClassUID") in ENHANCED else None
     try:
-        # One frame at once: of several, pydicom 3.0.2 cannot correct the sign of JPEG 2000.
-        decoded = decoder.iter_array(dataset) if count > 1 else _one_frame(decoder, dataset)
-        for index in range(count):
-            with _silent_codecs() if syntax.is_compressed else nullcontext():
-                found = next(decoded, None)
-            if found is None:
-                break
+        if syntax.is_compressed:
+            require_bounded_pixels(dataset, encoded, name)
+        else:
+            _require_all_pixels(dataset, name)
+        in_python = not syntax.is_compressed or syntax == RLELossless
+        decoded = decoder.iter_array(dataset) if in_python else decoding.frames(dataset, syntax, name)
+        for index, (values, properties) in enumerate(decoded):
             header = enhanced[index] if enhanced is not None else dataset
-            yield index, _meant(*found, dataset, header, name)
+            yield index, _meant(values, properties, dataset, header, name)
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
         raise ImageReadError(f"{name}: its pixels cannot be read: {reason(error)}") from None
 
 
-def _one_frame(decoder: Decoder, dataset: Any) -> Iterator[tuple[Array, Any]]:
-    yield decoder.as_array(dataset, index=0)
+def _decoder(syntax: UID, dataset: Any, name: str) -> Decoder:
+    """What decodes a transfer syntax.
+
+    Raises:
+        ImageReadError: it is none of images.
+        MissingDependencyError: no installed library does.
+    """
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageReadError(f"{name}: its transfer syntax ({printable(syntax.name)}) is not one of images") from None
+    twelve_bits = syntax == JPEGExtended12Bit and (whole(dataset, "BitsStored", name) or 8) > 8
+    if not decoder.is_available or (twelve_bits and set(decoder.available_plugins) <= _EIGHT_BITS):
+        raise MissingDependencyError(
+            f"{name}: its compression ({syntax.name}) is not decoded here; pip install pylibjpeg with "
+            "pylibjpeg-openjpeg or pylibjpeg-libjpeg (GPL), or decompress the files first"
+        )
+    return decoder
+
+
+def _require_all_pixels(dataset: Any, name: str) -> None:
+    """Refuse pixels of another size than the header declares: with one column more or less, all would be askew."""
+    declared, found = get_expected_length(dataset), len(dataset.PixelData)
+    if found < declared or len(set(dataset.PixelData[declared:])) > 1:  # some writers pad with zeros
+        raise ImageReadError(
+            f"{name}: has {found} bytes of pixels, but its header declares {declared}; it is cut short, or damaged"
+        )
 
 
 def _meant(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
@@ -165,17 +186,3 @@ def _transfer_syntax(dataset: Any) -> UID:
     found = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = found
     return found
-
-
-@contextmanager
-def _silent_codecs() -> Iterator[None]:
-    """Keep the decoders in C, which print their complaints, from the terminal."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

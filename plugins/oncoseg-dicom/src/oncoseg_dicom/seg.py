@@ -29,12 +29,12 @@ from oncoseg_core.errors import DataError, OncoSegError, StorageError, UsageErro
 from oncoseg_core.interfaces import Exporter, ExportReport, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
-from oncoseg_dicom.files import quiet
 from oncoseg_dicom.read_seg import SegFrames
 from oncoseg_dicom.rtstruct import COLORS
 from oncoseg_dicom.seg_sources import complete_references, copy_patient_and_study, planes_as_images
 from oncoseg_dicom.segment_codes import Coded, category_of, coded
-from oncoseg_dicom.series import Series, find_series
+from oncoseg_dicom.series import Series, SeriesChoice, find_series
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.structure_set import LONG_STRING
 from oncoseg_dicom.values import text
 
@@ -62,7 +62,7 @@ class SegSettings(Settings):
     """
 
     source: Path = Field(description="the series: a folder, zip archive or file")
-    series: str | None = Field(None, description="its SeriesNumber, or the end of its SeriesInstanceUID")
+    series: SeriesChoice | None = Field(None, description="SeriesNumber, or uid: and the end of the SeriesInstanceUID")
     empty: Literal["error", "omit"] = Field("error", description="what is done with an empty mask")
     names: dict[str, str] = Field({}, description="labels to write instead of the names of the targets")
     codes: dict[str, CodeTriple] = Field({}, description="Segmented Property Type by target (CID 7151)")

@@ -78,6 +78,7 @@ def stacked(frames: Sequence[Frame], name: str) -> Stack:
     """
     slices = [_placed(frame) for frame in frames]
     _require_one_size(frames, name)
+    _require_one_frame_of_reference(frames, name)
     _require_one_plane(slices, name)
     first = slices[0]
     across = np.cross(first.row, first.column)
@@ -133,6 +134,18 @@ def _require_one_size(frames: Sequence[Frame], name: str) -> None:
         )
 
 
+def _require_one_frame_of_reference(frames: Sequence[Frame], name: str) -> None:
+    """Refuse slices whose positions do not count from one point."""
+    frames_of_reference = Counter(frame.frame_of_reference for frame in frames)
+    if len(frames_of_reference) > 1:
+        usual = frames_of_reference.most_common(1)[0][0]
+        others = [frame for frame in frames if frame.frame_of_reference != usual]
+        raise GeometryError(
+            f"{name}: {len(others)} of {len(frames)} slices have another FrameOfReferenceUID than the rest "
+            f"({names(others)}): their positions cannot be compared; move them out"
+        )
+
+
 def _require_one_plane(slices: Sequence[_Placed], name: str) -> None:
     """Refuse slices whose corners are not where the usual orientation and spacing put them."""
     corners = np.array([one.corners for one in slices])
@@ -165,7 +178,9 @@ def _require_single_places(frames: Sequence[Frame], along: Float64, name: str) -
         return
     involved = sorted({index for pair in same for index in (pair, pair + 1)})
     places = np.concatenate([[0], np.cumsum(gaps > least)])
-    reason = "they are copies, or of several images"
+    reason = "nothing tells them apart"
+    if len({(frame.sop_instance_uid, frame.number) for frame in frames}) < len(frames):
+        reason = "some are copies, with one SOPInstanceUID"
     for keyword in TELLS_APART:
         values = [frame.apart[keyword] for frame in frames]
         distinct = {(place, value) for place, value in zip(places, values, strict=True)}
