@@ -130,6 +130,19 @@ def test_a_bridge_has_no_width():
     assert len({tuple(point) for point in ring}) == 9
 
 
+def test_bridges_to_one_side_leave_it_in_order():
+    """However many land on it, the ring runs along the side once: its length is that of all rings and both ways."""
+    mask = np.ones((1, 12, 9), dtype=bool)
+    mask[0, [2, 5, 9], 4] = False
+
+    def length(rings):
+        starts, ends = sides_of(rings)
+        return np.abs(ends - starts).sum()
+
+    bridge = 4 - 0.02 - 0.02
+    assert length(rings_of(mask)) == pytest.approx(length(rings_of(mask, keyhole=False)) + 3 * 2 * bridge)
+
+
 @given(masks, st.booleans())
 def test_it_does_not_matter_how_many_slices_are_traced_at_once(mask, keyhole):
     whole = rings_of(mask, keyhole=keyhole)

@@ -1,6 +1,7 @@
 """Requirements 4 to 11: what is refused, what the file says, and that nothing wrong is ever left behind."""
 
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -199,6 +200,24 @@ def test_identifiers_are_never_invented(keyword, tmp_path):
     assert not (tmp_path / "out.dcm").exists()
 
 
+def test_images_of_no_known_place_are_refused(series, tmp_path):
+    with pytest.raises(GeometryError, match="do not tell where in the body they lie"):
+        write(replace(series, physical=False), {"ball": BALL}, tmp_path / "out.dcm")
+
+
+def test_a_damaged_header_is_a_clear_error_that_does_not_quote_it(series, tmp_path, monkeypatch):
+    def damaged(header, keyword, default=None):
+        if keyword == "AccessionNumber":
+            raise ValueError("secret of the patient")
+        return get(header, keyword, default)
+
+    get = pydicom.Dataset.get
+    monkeypatch.setattr(pydicom.Dataset, "get", damaged)
+    with pytest.raises(DataError, match="AccessionNumber cannot be read") as error:
+        write(series, {"ball": BALL}, tmp_path / "out.dcm")
+    assert "secret" not in str(error.value)
+
+
 def test_the_patients_name_is_encoded_anew(tmp_path):
     series = on_disk(
         tmp_path / "series", attributes={"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"}
@@ -239,7 +258,7 @@ def test_smoothing_states_its_largest_error(series, tmp_path):
     assert note.startswith("smoothed: contours lie up to 0.3 mm off the voxels' edges (allowed: 0.3 mm)")
 
 
-@pytest.mark.parametrize("change", ["a voxel", "a shift", "a hole", "nothing there"])
+@pytest.mark.parametrize("change", ["a voxel", "a voxel beyond", "a shift", "a hole", "nothing there"])
 def test_what_does_not_read_back_the_same_is_not_left_behind(change, series, tmp_path, monkeypatch):
     """Requirement 11: the contours are spoilt on their way to the file."""
 
@@ -247,6 +266,8 @@ def test_what_does_not_read_back_the_same_is_not_left_behind(change, series, tmp
         mask = mask.copy()
         if change == "a voxel":
             mask[tuple(np.argwhere(mask)[0])] = False
+        elif change == "a voxel beyond":
+            mask[0, 0, 0] = True
         elif change == "a shift":
             mask = np.roll(mask, 1, axis=2)
         elif change == "a hole":
@@ -284,8 +305,6 @@ def test_a_file_that_is_damaged_on_its_way_to_disk_is_not_left_behind(series, tm
 
 
 def test_multi_frame_images_are_named_with_their_frame(series, tmp_path):
-    from dataclasses import replace
-
     planes = tuple(
         replace(plane, frame=index + 1, sop_instance_uid="1.2.3.9") for index, plane in enumerate(series.planes)
     )

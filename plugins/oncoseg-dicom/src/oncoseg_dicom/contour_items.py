@@ -26,6 +26,9 @@ ROUNDING = 2e-3
 DECIMAL_STRING = 16
 """Characters that a number may have (DICOM PS3.5, 6.2: DS)."""
 
+SAMPLE = 8192
+"""Numbers among which it is seen whether they come again and again."""
+
 _REFERENCED_SOP_CLASS_UID, _REFERENCED_SOP_INSTANCE_UID = (0x0008, 0x1150), (0x0008, 0x1155)
 _REFERENCED_FRAME_NUMBER = (0x0008, 0x1160)
 _CONTOUR_IMAGE_SEQUENCE, _ROI_DISPLAY_COLOR, _CONTOUR_SEQUENCE = (0x3006, 0x0016), (0x3006, 0x002A), (0x3006, 0x0040)
@@ -111,8 +114,19 @@ def decimal_strings(values: npt.NDArray[np.float64], places: int) -> list[str]:
             f"only {DECIMAL_STRING} characters for a number; check the positions in the image headers"
         )
     # Adding 0 turns -0 to 0. Rounded floats are written as the shortest text that reads back the same.
-    texts = map(repr, (np.round(values, places) + 0.0).ravel().tolist())
-    return [text.removesuffix(".0") for text in texts]
+    numbers = (np.round(values, places) + 0.0).ravel().tolist()
+    some = numbers[:SAMPLE]
+    if 2 * len(set(some)) > len(some):
+        return [repr(number).removesuffix(".0") for number in numbers]
+    return list(map(_Texts().__getitem__, numbers))
+
+
+class _Texts(dict[float, str]):
+    """The text of each number: on slices along the patient's axes the same numbers come again and again."""
+
+    def __missing__(self, number: float) -> str:
+        self[number] = text = repr(number).removesuffix(".0")
+        return text
 
 
 def _image(plane: Plane) -> bytes:

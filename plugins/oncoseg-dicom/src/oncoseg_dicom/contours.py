@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from oncoseg_core.volume import BoolArray
-from oncoseg_dicom.keyholes import join, landings
-from oncoseg_dicom.outlines import LOWER_RIGHT, Ints, Outline, Points, outline_of
+from oncoseg_dicom.keyholes import holes_of, join, landings
+from oncoseg_dicom.outlines import Ints, Points, outline_of
 from oncoseg_dicom.smoothing import Smoothing, smooth
 
 BLOCK_VOXELS = 1 << 21
@@ -47,19 +47,22 @@ def trace(mask: BoolArray, *, keyhole: bool = True, smoothing: Smoothing | None 
     corner = [part.start for part in extent]
     size = max(1, BLOCK_VOXELS // (box.shape[1] * box.shape[2]))
     for start in range(0, len(box), size):
-        outline, moved_mm = outline_of(box[start : start + size]), 0.0
+        outline, moved_mm, bridged = outline_of(box[start : start + size]), 0.0, False
+        if not outline.corners.size:
+            continue
         nodes, lengths = outline.walk()
-        holes = ends = np.empty(0, dtype=np.int64)
         if keyhole:
-            holes = _holes(outline, nodes[np.cumsum(lengths) - lengths])
-        if holes.size:
+            holes = holes_of(outline, nodes[np.cumsum(lengths) - lengths])
+            bridged = holes.size > 0
+        if bridged:
             outline, ends = landings(outline, holes)
         if smoothing is not None:
             outline, moved_mm = smooth(outline, smoothing)
-        outline = join(outline, holes, ends)
+        if bridged:
+            outline = join(outline, holes, ends)
         if len(outline.points) > len(nodes):
             nodes, lengths = outline.walk()
-        slices = outline.corners[nodes[np.cumsum(lengths) - lengths]] // outline.codes[0].size
+        slices, _, _ = outline.places(outline.corners[nodes[np.cumsum(lengths) - lengths]])
         yield Rings(outline.points[nodes] + corner[:0:-1], lengths, corner[0] + start + slices, moved_mm)
 
 
@@ -72,9 +75,3 @@ def extent_of(mask: BoolArray) -> tuple[slice, slice, slice] | None:
     flat: BoolArray = np.logical_or.reduce(mask[z], axis=0)
     y, x = np.flatnonzero(flat.any(axis=1)), np.flatnonzero(flat.any(axis=0))
     return z, slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
-
-
-def _holes(outline: Outline, starts: Ints) -> Ints:
-    """Those first nodes of rings that are holes': at its topmost side's left corner, a hole is not solid inside."""
-    inside = outline.codes.reshape(-1)[outline.corners[starts]] & LOWER_RIGHT
-    return np.asarray(starts[inside == 0], dtype=np.int64)

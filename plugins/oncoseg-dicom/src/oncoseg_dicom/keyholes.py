@@ -8,11 +8,17 @@ reached by two bridges: the second would have met the hole where the first start
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from oncoseg_dicom.outlines import LOWER_LEFT, PULL, UPPER_LEFT, Ints, Outline, column_key
+from oncoseg_dicom.outlines import PULL, Ints, Outline, column_key
 
-LEFT = UPPER_LEFT | LOWER_LEFT
+
+def holes_of(outline: Outline, firsts: Ints) -> Ints:
+    """Those of the rings' first nodes that are holes': below and right of its first corner a hole is not solid."""
+    z, y, x = outline.places(outline.corners[firsts])
+    return np.asarray(firsts[outline.pixels[z, y + 1, x + 1] == 0], dtype=np.int64)
 
 
 def landings(outline: Outline, holes: Ints) -> tuple[Outline, Ints]:
@@ -22,30 +28,31 @@ def landings(outline: Outline, holes: Ints) -> tuple[Outline, Ints]:
         outline: as traced: its nodes are its corners.
         holes: the first node of each hole's ring.
     """
-    _, height, width = outline.codes.shape
-    rows, columns = np.divmod(outline.corners[holes], width)
-    rows_of_holes, row = np.unique(rows, return_inverse=True)
-    stops = outline.codes.reshape(-1, width)[rows_of_holes] & LEFT != LEFT
-    nearest = np.maximum.accumulate(np.where(stops, np.arange(width), -1), axis=1)
-    places = rows * width + nearest[row, columns - 1]
+    shape = (len(outline.pixels), *outline.size)
+    z, y, x = outline.places(outline.corners[holes])
+    rows, row = np.unique(z * shape[1] + y, return_inverse=True)
+    slices, above = np.divmod(rows, shape[1])
+    solid = outline.pixels[slices, above, :-1] & outline.pixels[slices, above + 1, :-1]
+    nearest = np.maximum.accumulate(np.where(solid, -1, np.arange(shape[2])), axis=1)
+    x = nearest[row, x - 1]
+    places = (z * shape[1] + y) * shape[2] + x
 
     nodes = np.searchsorted(outline.corners, places)
     # A place that is no corner lies within a vertical side, with the solid on its right: the ring runs up there.
     amid = np.flatnonzero(outline.corners[np.minimum(nodes, len(outline.corners) - 1)] != places)
-    amid = amid[np.argsort(-column_key(places[amid], outline.codes.shape))]  # upwards
+    keys = column_key(z, y, x, shape)
+    amid = amid[np.argsort(-keys[amid])]  # upwards
     added = np.arange(len(outline.points), len(outline.points) + len(amid))
     nodes[amid] = added
-    keys = column_key(outline.corners, outline.codes.shape)
-    by_column = np.argsort(keys, kind="stable")
-    below = by_column[np.searchsorted(keys[by_column], column_key(places[amid], outline.codes.shape))]
+    corner_keys = column_key(*outline.places(outline.corners), shape)
+    by_column = np.argsort(corner_keys, kind="stable")
+    below = by_column[np.searchsorted(corner_keys[by_column], keys[amid])]
     following = np.concatenate([outline.following, outline.following[below]])
     continues = np.zeros(len(amid), dtype=bool)
     continues[1:] = below[1:] == below[:-1]
     following[np.where(continues, added - 1, below)] = added
-
-    y, x = np.divmod(places[amid] % (height * width), width)
-    points = np.concatenate([outline.points, np.stack([x + PULL, y - PULL], axis=1)])
-    return Outline(outline.codes, outline.corners, points, following), nodes
+    points = np.concatenate([outline.points, np.stack([x[amid] + PULL, y[amid] - PULL], axis=1)])
+    return replace(outline, points=points, following=following), nodes
 
 
 def join(outline: Outline, holes: Ints, nodes: Ints) -> Outline:
@@ -59,4 +66,4 @@ def join(outline: Outline, holes: Ints, nodes: Ints) -> Outline:
     following[landed] = following[nodes]
     following[nodes] = holes
     points = np.concatenate([outline.points, outline.points[holes], outline.points[nodes]])
-    return Outline(outline.codes, outline.corners, points, following)
+    return replace(outline, points=points, following=following)

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
 from oncoseg_core.atomic import atomic_path
-from oncoseg_core.errors import DataError, StorageError, UsageError, close_matches
+from oncoseg_core.errors import DataError, GeometryError, StorageError, UsageError, close_matches
 from oncoseg_core.interfaces import Exporter, ExportReport, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
@@ -87,8 +87,8 @@ class RTStructExporter(Exporter):
 
         Raises:
             ImageReadError: the series cannot be read.
-            GeometryError: the masks are on another grid.
-            DataError: a mask is empty, a name does not fit, or the images lack an identifier.
+            GeometryError: the masks are on another grid, or the images' place in the body is not known.
+            DataError: a mask is empty, a name does not fit, or the images lack an identifier or are damaged.
             UsageError: a setting speaks of a target that is not there.
             StorageError: it cannot be written, or does not read back the same.
         """
@@ -100,6 +100,8 @@ def write_structures(
     segmentation: Segmentation, series: Series, destination: Path, settings: RTStructSettings
 ) -> ExportReport:
     """As :meth:`RTStructExporter.export`, on a series that was found before; ``settings.source`` is not read."""
+    if not series.physical:
+        raise GeometryError("the images do not tell where in the body they lie: contours cannot be placed on them")
     series.require_grid(segmentation.geometry, "the segmentation")
     masks, notes = _worth_writing(segmentation, settings)
     structures = [_structure(name, segmentation, settings) for name in masks]
@@ -207,12 +209,7 @@ def _require_same(path: Path, masks: Mapping[str, BoolArray], series: Series, na
     for structure in filled(structures_in(pydicom.dcmread(path)), series, name):
         expected = masks[structure.name]
         missing.remove(structure.name)
-        extent = extent_of(expected)
-        wrong = np.count_nonzero(expected)
-        if structure.mask is not None and extent is not None:
-            inside = np.count_nonzero(structure.mask[extent])
-            outside = np.count_nonzero(structure.mask) - inside
-            wrong = np.count_nonzero(structure.mask[extent] != expected[extent]) + outside
+        wrong = _count_differences(structure.mask, expected)
         if wrong or structure.notes:
             raise StorageError(
                 f"cannot write {name}: {structure.name!r} reads back with {wrong} voxels that differ"
@@ -220,3 +217,13 @@ def _require_same(path: Path, masks: Mapping[str, BoolArray], series: Series, na
             )
     if missing:
         raise StorageError(f"cannot write {name}: {', '.join(sorted(missing))} does not read back; nothing is written")
+
+
+def _count_differences(found: BoolArray | None, expected: BoolArray) -> int:
+    """In how many voxels two masks differ; fast where they do not."""
+    if found is None:
+        return int(np.count_nonzero(expected))
+    extent = extent_of(expected)
+    if extent is not None and extent == extent_of(found):
+        found, expected = found[extent], expected[extent]
+    return int(np.count_nonzero(found != expected))

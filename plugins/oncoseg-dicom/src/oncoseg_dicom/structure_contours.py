@@ -25,6 +25,9 @@ FARTHEST_MM = 1e6
 
 _CONTOUR_DATA = 0x30060050
 
+_MANY = 8192
+"""Texts after which it is seen that they do not come again."""
+
 
 @dataclass(frozen=True, eq=False)
 class Contour:
@@ -108,10 +111,11 @@ def contours_of(structure: DrawnStructure, name: str) -> list[Contour]:
     """
     where = f"{name}: a contour of {structure.name!r}"
     contours = []
+    known = _Numbers()
     with _sound(where):
         for item in structure.items:
             kind = str(item.get("ContourGeometricType") or "of no kind")
-            points = _numbers(item)
+            points = _numbers(item, known)
             if len(points) % 3:
                 raise ImageReadError(f"{where}: has {len(points)} coordinates, which is no number of points in space")
             if not np.isfinite(points).all() or np.abs(points).max(initial=0.0) > FARTHEST_MM:
@@ -122,13 +126,22 @@ def contours_of(structure: DrawnStructure, name: str) -> list[Contour]:
     return contours
 
 
-def _numbers(item: Dataset) -> npt.NDArray[np.float64]:
+def _numbers(item: Dataset, known: _Numbers) -> npt.NDArray[np.float64]:
     element: Any = item.get_item(_CONTOUR_DATA)
     value = None if element is None else element.value
     if isinstance(value, bytes):  # as it is in the file: far cheaper than pydicom's own numbers
         text = value.strip(b" \0")
-        return np.array([float(part) for part in text.split(b"\\")] if text else [], dtype=np.float64)
+        convert = known.__getitem__ if len(known) < _MANY else float
+        return np.array(list(map(convert, text.split(b"\\"))) if text else [], dtype=np.float64)
     return np.array([] if value is None else value, dtype=np.float64).reshape(-1)
+
+
+class _Numbers(dict[bytes, float]):
+    """The number of each text: on slices along the patient's axes the same texts come again and again."""
+
+    def __missing__(self, text: bytes) -> float:
+        self[text] = number = float(text)
+        return number
 
 
 def _image_of(item: Dataset) -> tuple[str, int | None] | None:

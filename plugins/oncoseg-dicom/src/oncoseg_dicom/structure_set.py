@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import RTStructureSetStorage
 
 from oncoseg_core.errors import DataError
@@ -53,10 +54,10 @@ def header_of(
         provenance: what made it.
 
     Raises:
-        DataError: the images lack an identifier that may not be invented.
+        DataError: the images lack an identifier that may not be invented, or are damaged.
     """
     images = series.header
-    missing = [keyword for keyword in _UIDS if not images.get(keyword)]
+    missing = [keyword for keyword in _UIDS if not _value(images, keyword)]
     if missing:
         raise DataError(
             f"the images have no {' and no '.join(missing)}: structures cannot be tied to them, and an invented "
@@ -68,17 +69,17 @@ def header_of(
     header.SOPClassUID = RTStructureSetStorage
     header.InstanceCreationDate, header.InstanceCreationTime = date, time
     for keyword in (*_OF_THE_PATIENT, *_OF_THE_STUDY):
-        setattr(header, keyword, _text(images.get(keyword)))
+        setattr(header, keyword, _value(images, keyword))
     for keyword in _WHERE_PRESENT:
-        if images.get(keyword):
-            setattr(header, keyword, _text(images.get(keyword)))
+        if _value(images, keyword):
+            setattr(header, keyword, _value(images, keyword))
     header.StudyInstanceUID = str(images.StudyInstanceUID)
     header.Modality, header.SeriesNumber, header.OperatorsName = "RTSTRUCT", SERIES_NUMBER, ""
     header.SeriesDate, header.SeriesTime = date, time
     header.SeriesDescription = "Contours made by a program"
     header.Manufacturer, header.ManufacturerModelName = "OncoSeg", "OncoSeg"
     header.FrameOfReferenceUID = str(images.FrameOfReferenceUID)
-    header.PositionReferenceIndicator = _text(images.get("PositionReferenceIndicator"))
+    header.PositionReferenceIndicator = _value(images, "PositionReferenceIndicator")
     header.StructureSetLabel = label
     header.StructureSetDate, header.StructureSetTime = date, time
     if provenance:
@@ -100,11 +101,19 @@ def said_of(provenance: Mapping[str, str]) -> str:
     return "; ".join(f"{key}: {value}" for key, value in provenance.items())
 
 
-def _text(value: Any) -> Any:
-    """An attribute's text, to be encoded anew; several values stay several."""
-    if value is None:
-        return ""
-    return str(value) if isinstance(value, str) or not isinstance(value, Sequence) else [str(one) for one in value]
+def _value(images: Any, keyword: str) -> str | list[str]:
+    """An attribute as text, or texts, to be encoded anew; empty where it is missing.
+
+    Raises:
+        DataError: it cannot be decoded; without a word of what it says.
+    """
+    try:
+        value = images.get(keyword)
+        if value is None:
+            return ""
+        return [str(one) for one in value] if isinstance(value, MultiValue) else str(value)
+    except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
+        raise DataError(f"the images' {keyword} cannot be read ({type(error).__name__}): they are damaged") from None
 
 
 def _referenced(series: Series) -> Dataset:
