@@ -164,7 +164,9 @@ def show_component(
 @app.command("new-plugin", epilog="Example: oncoseg new-plugin thermography --kind modality")
 def new_plugin(
     name: Annotated[str, typer.Argument(help="The component's name, as users will write it, such as thermography.")],
-    kind: Annotated[str, typer.Option(metavar="modality|dataset|prompt|loss|exporter|model", help="What it adds.")],
+    kind: Annotated[
+        str, typer.Option(metavar="modality|dataset|prompt|loss|reader|exporter|model", help="What it adds.")
+    ],
     dest: Annotated[Path, typer.Option(help="The folder in which oncoseg-NAME/ is made.")] = Path(),
 ) -> None:
     """Write a plugin package that builds, installs and passes its own tests, for you to change."""

@@ -150,7 +150,8 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
     """
     if _suffix(path) not in ONE_FILE_SUFFIXES:
         raise UsageError(f"{path}: a mask is written as one of {', '.join(ONE_FILE_SUFFIXES)}")
-    label = np.zeros(segmentation.geometry.shape, dtype=np.uint8)
+    many = len(segmentation.masks) > np.iinfo(np.uint8).max
+    label = np.zeros(segmentation.geometry.shape, dtype=np.uint16 if many else np.uint8)
     for value, (name, mask) in enumerate(segmentation.masks.items(), start=1):
         if label[mask].any():
             raise DataError(f"mask {name!r} overlaps another one: one label image cannot hold both")
