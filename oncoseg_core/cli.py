@@ -190,15 +190,16 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Look at versions, devices, plugins, weights and disk, or at a series. Exits 1 when something is wrong."""
-    from oncoseg_core.config import apply_overrides
     from oncoseg_core.doctor import examine, examine_image
+    from oncoseg_core.reading import reader_settings
 
     if series is None and reader_set:
         raise UsageError("--reader-set says how to read the image of --series; give that too")
     if series is None:
         findings = examine(installed())
     else:
-        findings = examine_image(installed(), series, apply_overrides({}, reader_set or []))
+        settings = reader_settings(installed(), series, reader_set or [], "--reader-set")
+        findings = examine_image(installed(), series, settings)
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

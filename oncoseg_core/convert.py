@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from oncoseg_core.config import apply_overrides
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.environment import describe
 from oncoseg_core.errors import DataError, QualityError, UsageError, close_matches
@@ -26,7 +25,7 @@ from oncoseg_core.normalization import Normalization
 from oncoseg_core.overlaps import resolve_overlaps
 from oncoseg_core.privacy import shown
 from oncoseg_core.quality import examine_image, examine_structure, refusal_of
-from oncoseg_core.reading import format_of, read_image, read_masks
+from oncoseg_core.reading import format_of, read_image, read_masks, reader_settings
 from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
 
@@ -70,8 +69,8 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
     own = [] if request.measurements is None else [request.measurements]
     require_free([*(output.path for output in outputs), *own], [request.masks, request.on], overwrite=request.overwrite)
     renamed = _names(request.names)
-    image_settings = apply_overrides({}, request.image_settings, "--image-set", "series=3")
-    mask_settings = apply_overrides({}, request.mask_settings, "--mask-set", "pixel_centre=true")
+    image_settings = reader_settings(registry, request.on, request.image_settings, "--image-set")
+    mask_settings = reader_settings(registry, request.masks, request.mask_settings, "--mask-set")
     exporters = prepare_exporters(
         registry, outputs, request.on, image_settings, parse_export_settings(request.export_settings, outputs)
     )

@@ -17,7 +17,7 @@ import numpy as np
 from oncoseg_core.atomic import explain
 from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
-from oncoseg_core.image_io import ONE_FILE_SUFFIXES, write_segmentation
+from oncoseg_core.image_io import ONE_FILE_SUFFIXES, is_own_format, write_segmentation
 from oncoseg_core.interfaces import ExportReport
 from oncoseg_core.reading import format_of, read_masks
 from oncoseg_core.records import ExporterSpec
@@ -54,7 +54,11 @@ def parse_output(registry: Registry, text: str) -> Output:
     """
     written = _FORMAT.match(text)
     if written is not None:
-        return Output(Path(written[2]), registry.get(ExporterSpec, written[1]))
+        path, spec = Path(written[2]), registry.get(ExporterSpec, written[1])
+        others = any(path.name.lower().endswith(one.suffix) for one in registry.specs(ExporterSpec))
+        if not path.name.lower().endswith(spec.suffix) and (others or (spec.needs_source and is_own_format(path))):
+            raise UsageError(f"{path}: has the suffix of another format; files of {spec.format} end in {spec.suffix}")
+        return Output(path, spec)
     path = Path(text)
     fitting = [spec for spec in registry.specs(ExporterSpec) if path.name.lower().endswith(spec.suffix)]
     if len(fitting) == 1:

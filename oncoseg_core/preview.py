@@ -65,7 +65,9 @@ def _runs(edges: BoolArray) -> list[tuple[int, int, int]]:
     return [(int(row), int(first), int(last)) for row, first, last in zip(rows, firsts, lasts, strict=True)]
 
 
-def draw_preview(masks: Mapping[str, BoolArray], geometry: Geometry, shown: ShownSlice) -> bytes:
+def draw_preview(
+    masks: Mapping[str, BoolArray], geometry: Geometry, shown: ShownSlice, *, physical: bool = True
+) -> bytes:
     """A PNG with a row for each structure that holds something: the whole slice, then close-ups of its key slices.
 
     All structures on a slice are outlined, the row's own in a thicker line.
@@ -74,6 +76,7 @@ def draw_preview(masks: Mapping[str, BoolArray], geometry: Geometry, shown: Show
         masks: bool ``(z, y, x)`` by name.
         geometry: their grid.
         shown: gives a slice as it is looked at.
+        physical: whether the grid says where it lies in the patient, whose sides are then marked.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -109,8 +112,11 @@ def draw_preview(masks: Mapping[str, BoolArray], geometry: Geometry, shown: Show
             for other in sorted(rows, key=lambda one: one == name):
                 _draw_outline(axes, upright[other][index], colours[other], own=other == name)
             (top, bottom), (left, right) = ((0, height), (0, width)) if number == 0 else frame
-            axes.set(xlim=(left, right), ylim=(bottom, top))
-            _draw_sides(axes, geometry)
+            axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
+            axes.set_axis_on()  # for its background: a close-up may reach beyond the slice
+            axes.spines[:].set_visible(False)
+            if physical:
+                _draw_sides(axes, geometry)
             title = f"slice {index}" if number == 0 else f"slice {index}, {what}"
             axes.set_title(_short(name) + "\n" + title if number == 0 else "\n" + title, fontsize=9, parse_math=False)
     if len(rows) > len(drawn):
@@ -136,13 +142,19 @@ def _draw_outline(axes: Any, mask: BoolArray, colour: str, *, own: bool) -> None
 
 
 def _close_up(plane: BoolArray, aspect: float) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Rows and columns of a square (in mm) around what a mask ``(y, x)`` holds; it may reach beyond the slice."""
+    """Rows and columns of a square (in mm) around what a mask ``(y, x)`` holds, within the slice where it fits."""
     rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
     height, width = int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
     side = max(CLOSE_UP * max(height * aspect, width), LEAST_CLOSE_UP)  # in columns
+    side = min(side, max(plane.shape[0] * aspect, plane.shape[1]))
     centre_y, centre_x = (rows[0] + rows[-1] + 1) / 2, (columns[0] + columns[-1] + 1) / 2
-    half_y, half_x = side / aspect / 2, side / 2
-    return (centre_y - half_y, centre_y + half_y), (centre_x - half_x, centre_x + half_x)
+    return _span(centre_y, side / aspect, plane.shape[0]), _span(centre_x, side, plane.shape[1])
+
+
+def _span(centre: float, side: float, length: int) -> tuple[float, float]:
+    """Where a window begins and ends: moved into an axis of that length, or centred on one that is shorter."""
+    start = min(max(0.0, centre - side / 2), length - side) if side <= length else (length - side) / 2
+    return start, start + side
 
 
 def _draw_sides(axes: Any, geometry: Geometry) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, ImageReadError, UsageError
 from oncoseg_core.image_io import is_own_format, read_label, read_volume
 from oncoseg_core.interfaces import Reader
 from oncoseg_core.records import ReaderSpec
-from oncoseg_core.registry import Registry
+from oncoseg_core.registry import Registry, load_factory
 from oncoseg_core.volume import BoolArray, Volume
 
 MASK_TOLERANCE_MM = 0.05
@@ -56,6 +57,29 @@ def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | Non
         return None
     reader: Reader = registry.build(ReaderSpec, spec.format, settings)
     return reader
+
+
+def reader_settings(registry: Registry, path: Path, texts: Sequence[str], option: str) -> dict[str, Any]:
+    """``KEY=VALUE`` from a command line as settings of the reader that a path needs.
+
+    Values are read as YAML, but for those of settings that are text: ``series=0042`` is no number there.
+
+    Raises:
+        ConfigError: it cannot be read.
+        ImageReadError: as for :func:`format_of`.
+    """
+    values = apply_overrides({}, texts, option, "series=3")
+    spec = format_of(registry, path)
+    if spec is None:
+        return values
+    fields = load_factory(registry.component(ReaderSpec, spec.format)).Settings.model_fields
+    for text in texts:
+        key, _, value = text.partition("=")
+        field = fields.get(key.strip())
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        if str in kinds and values[key.strip()] is not None:
+            values[key.strip()] = value.strip()
+    return values
 
 
 def read_image(

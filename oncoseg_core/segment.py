@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core.adapter_store import adapter_folder
-from oncoseg_core.config import apply_overrides
 from oncoseg_core.device import choose_device
 from oncoseg_core.errors import MissingDependencyError, QualityError
 from oncoseg_core.exporting import (
@@ -34,7 +33,7 @@ from oncoseg_core.predictor import EmbeddingCache, Predictor
 from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.preview import draw_preview
 from oncoseg_core.quality import Finding, examine_image, refusal_of
-from oncoseg_core.reading import format_of, read_image
+from oncoseg_core.reading import format_of, read_image, reader_settings
 from oncoseg_core.records import NormalizerSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.run_manifest import Run, manifest_of, manifest_text, provenance_of
@@ -99,7 +98,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
             registry.get(NormalizerSpec, part)
     device = choose_device(request.device)
     reader = format_of(registry, request.image)
-    image_settings = apply_overrides({}, request.image_settings, "--image-set", "series=3")
+    image_settings = reader_settings(registry, request.image, request.image_settings, "--image-set")
     places = _places(registry, request, image_settings, series=reader is not None)
     with clock.phase("read"):
         stored = read_image(registry, request.image, settings=image_settings)
@@ -196,7 +195,7 @@ def _draw(stage: Staging, path: Path, run: Run) -> str | None:
 
     masks = {one.name: one.mask for one in run.judged if one.left_out is None}
     try:
-        png = draw_preview(masks, volume.geometry, shown)
+        png = draw_preview(masks, volume.geometry, shown, physical=volume.physical)
     except MissingDependencyError as error:
         return f"no preview was drawn: {error}"
     stage.path(path).write_bytes(png)

@@ -79,6 +79,7 @@ def test_outputs_are_understood(registry):
         ("a.dcm", "a.dcm: a mask is written as one of .nii, .nii.gz, .nrrd, .mha, or as FORMAT=FILE .formats: contours, voxels"),
         ("contors=a.toy", "unknown exporter 'contors'; did you mean 'contours'"),
         ("run=3.nrrd", "unknown exporter 'run'"),
+        ("contours=a.nii.gz", "a.nii.gz: has the suffix of another format; files of contours end in .toy"),
     ],
 )  # fmt: skip
 def test_outputs_that_are_not_understood(registry, text, message):
@@ -99,7 +100,7 @@ def test_settings_of_outputs(registry):
 
 def test_everything_is_written_with_its_hash(registry, series, tmp_path):
     out = tmp_path / "out"
-    written = export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", image_settings={"series": 3})
+    written = export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", image_settings={"series": "3"})
     assert files(out) == ["a.toy", "b.toy"]
     for one in written:
         assert one.notes == ("wrote 2",)

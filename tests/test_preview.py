@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.preview import MOST_STRUCTURES, draw_preview, key_slices, outline
+from oncoseg_core.preview import MOST_STRUCTURES, _close_up, draw_preview, key_slices, outline
 
 
 def test_key_slices():
@@ -44,9 +44,9 @@ def test_outlines_are_the_edges_between_inside_and_outside(seed, height, width):
     assert sorted(found) == sorted(edges)
 
 
-def picture(masks, geometry, shown=None):
+def picture(masks, geometry, shown=None, **more):
     grey = np.full((3, *geometry.shape[1:]), 0.2, dtype=np.float32)
-    png = draw_preview(masks, geometry, shown or (lambda _: grey))
+    png = draw_preview(masks, geometry, shown or (lambda _: grey), **more)
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
         assert set(image.info) <= {"dpi"}  # no text of any kind
@@ -96,3 +96,35 @@ def test_many_structures_and_names_of_all_kinds_and_none():
     assert many.shape[0] < (one.shape[0] + 10) * MOST_STRUCTURES
     picture({"empty": np.zeros_like(mask)}, geometry)
     picture({}, geometry)
+
+
+def test_the_patients_sides_are_marked_where_they_are_known():
+    geometry = Geometry.from_parts((2, 60, 60))
+    mask = np.zeros(geometry.shape, dtype=bool)
+    mask[0, 28:32, 28:32] = True
+    marked, bare = (picture({"a": mask}, geometry, physical=physical) for physical in (True, False))
+    rows, columns = np.nonzero((marked != bare).any(axis=2))
+    panel = marked.shape[1] // 2
+    letters = {(int(row) // 40, int(column) // 40) for row, column in zip(rows, columns, strict=True) if column < panel}
+    left = [place for place in letters if place[1] == 0]
+    top = [place for place in letters if place[0] <= 1]
+    assert left
+    assert top
+    assert len(letters) <= 8
+
+
+def test_a_close_up_stays_within_the_slice_where_it_fits():
+    plane = np.zeros((200, 100), dtype=bool)
+    plane[0:20, 0:10] = True
+    (top, bottom), (left, right) = _close_up(plane, 1.0)
+    assert (top, bottom, left, right) == (0, 50, 0, 50)
+    plane[:] = False
+    plane[150:190, 60:70] = True
+    (top, bottom), (left, right) = _close_up(plane, 1.0)
+    assert (top, bottom, left, right) == (100, 200, 0, 100)
+    plane[:] = True
+    assert _close_up(plane, 1.0) == ((0, 200), (-50, 150))
+    small = np.zeros((100, 100), dtype=bool)
+    small[50, 50] = True
+    (top, bottom), (left, right) = _close_up(small, 2.0)  # rows twice as high as columns are wide
+    assert (bottom - top, right - left) == (24, 48)

@@ -18,7 +18,7 @@ from oncoseg_core.volume import Volume
 
 
 class ToyReaderSettings(Settings):
-    series: int | None = None
+    series: str | None = None
 
 
 class ToyReader(Reader):
@@ -29,7 +29,7 @@ class ToyReader(Reader):
 
     def read(self, path):
         with np.load(path / "series.npz") as file:
-            if self.settings.series not in (None, 3):
+            if self.settings.series not in (None, "3", "0042"):
                 raise ImageReadError(f"{path}: has no series {self.settings.series}")
             geometry = Geometry(file["voxels"].shape[1:], file["affine"], file.get("origins"))
             return Volume(
@@ -46,7 +46,7 @@ class ToyReader(Reader):
 
 class ToySettings(Settings):
     source: Path
-    series: int | None = None
+    series: str | None = None
     broken: bool = False
     lose: int = 0
 
