@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import numpy as np
 
@@ -76,10 +77,16 @@ def reader_settings(registry: Registry, path: Path, texts: Sequence[str], option
     for text in texts:
         key, _, value = text.partition("=")
         field = fields.get(key.strip())
-        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
-        if str in kinds and values[key.strip()] is not None:
+        if field is not None and _is_text(field.annotation) and values[key.strip()] is not None:
             values[key.strip()] = value.strip()
     return values
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a setting's type is text, or text or nothing."""
+    if get_origin(annotation) in {Annotated, Union, UnionType}:
+        return any(_is_text(part) for part in get_args(annotation))
+    return annotation is str
 
 
 def read_image(

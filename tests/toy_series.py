@@ -6,8 +6,10 @@ A series is a folder with ``series.npz``; structures are ``.toy`` files of masks
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from oncoseg_core import ExporterSpec, ReaderSpec
 from oncoseg_core.errors import DataError, ImageReadError, StorageError
@@ -18,7 +20,7 @@ from oncoseg_core.volume import Volume
 
 
 class ToyReaderSettings(Settings):
-    series: str | None = None
+    series: Annotated[str, Field(coerce_numbers_to_str=True)] | None = None
 
 
 class ToyReader(Reader):
