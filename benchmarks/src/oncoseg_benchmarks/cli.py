@@ -1,0 +1,90 @@
+"""``oncoseg-bench``: light until a benchmark is really run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from oncoseg_core.command_line import run_app
+from oncoseg_core.registry import load_plugins
+
+OTHERS = ("compare", "verify")
+
+
+class BenchGroup(TyperGroup):
+    """``oncoseg-bench CONFIG`` runs a benchmark; ``compare`` and ``verify`` look at runs. All else is the first's."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names; else a run, with all that was given."""
+        if args[0] in OTHERS:
+            return super().resolve_command(ctx, args)
+        return "", self.commands["run"], [argument for argument in args if argument]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave options to the commands; nothing at all is a run without its configuration."""
+        parsed: list[str] = super().parse_args(ctx, args or [""])
+        return parsed
+
+
+app = typer.Typer(
+    cls=BenchGroup,
+    add_completion=False,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+
+
+@app.command(name="run", epilog="Example: oncoseg-bench samples --output runs/samples")
+def bench(
+    config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: smoke, samples, paper.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder, as --set output=.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    allow_broken_plugins: Annotated[
+        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
+    ] = False,
+) -> None:
+    """Score models on registered datasets, by kind of prompt; exits 1 when a case failed.
+
+    Several processes: torchrun --nproc-per-node 4 -m oncoseg_benchmarks CONFIG --resume
+
+    Two runs against each other: oncoseg-bench compare A B. Scores again from the saved masks: oncoseg-bench verify RUN.
+    """
+    from oncoseg_benchmarks.settings import load_settings
+
+    settings = load_settings(config, [*(overrides or []), *([f"output={json.dumps(str(output))}"] if output else [])])
+    registry = load_plugins()
+    if not allow_broken_plugins:
+        registry.require_sound()
+    from oncoseg_benchmarks.running import prepare
+    from oncoseg_benchmarks.running import run as run_bench
+    from oncoseg_core.progress_bar import progress_bar
+
+    with progress_bar() as progress:
+        prepared = prepare(settings, registry, resume=resume, progress=progress)
+        outcome = run_bench(prepared, progress)
+    if outcome.missing:
+        typer.echo(f"This process is done; {outcome.missing} scorings are left to others. Results: {settings.output}")
+        raise typer.Exit(1 if outcome.failed else 0)
+    from oncoseg_benchmarks.finishing import finish
+    from oncoseg_benchmarks.terminal import print_summary
+
+    summary = finish(prepared)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_summary(summary, settings.output)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the program."""
+    run_app(app)
