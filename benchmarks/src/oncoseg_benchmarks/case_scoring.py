@@ -24,13 +24,14 @@ from oncoseg_core.volume import BoolArray, Volume
 
 @dataclass
 class CaseResult:
-    """What came out of a case: rows, failures (which policy and target, and why), masks by key, and seconds."""
+    """What came out of a case: rows, failures (which policy and target, and why), masks by key, seconds, and mm."""
 
     rows: list[Row] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     masks: dict[str, Packed] = field(default_factory=dict)
     references: dict[str, Packed] = field(default_factory=dict)
     latency: dict[str, float | None] = field(default_factory=dict)
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ def score_case(
         metrics: by name.
         seed: the run's.
     """
-    result = CaseResult()
+    result = CaseResult(spacing=volume.geometry.spacing)
     session = subject.open(volume)
     everywhere = sorted({index for task in tasks for index in labelled_slices(task.reference)})
     for task in tasks:

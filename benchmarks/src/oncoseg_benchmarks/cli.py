@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,13 @@ from oncoseg_core.command_line import run_app
 from oncoseg_core.registry import load_plugins
 
 OTHERS = ("compare", "verify")
+
+
+class Test(StrEnum):
+    """How two models are compared."""
+
+    wilcoxon = "wilcoxon"
+    permutation = "permutation"
 
 
 class BenchGroup(TyperGroup):
@@ -82,6 +90,50 @@ def bench(
     else:
         print_summary(summary, settings.output)
     if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: oncoseg-bench compare runs/before runs/after --metric nsd")
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The folder of a finished run.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, on the same cases.")],
+    metric: Annotated[str, typer.Option(help="The score that is compared.")] = "dice",
+    method: Annotated[Test, typer.Option(help="The paired test, two-sided, by patients.")] = Test.wilcoxon,
+    model_a: Annotated[str | None, typer.Option(help="The model of A, where it has several.")] = None,
+    model_b: Annotated[str | None, typer.Option(help="The model of B, where it has several.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For the permutation test.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Test whether the models of two runs differ on the same cases and prompts; p values are corrected by Holm."""
+    from oncoseg_benchmarks.comparing import compare_runs
+    from oncoseg_benchmarks.terminal import print_comparisons
+
+    found, notes = compare_runs(first, second, metric, (model_a, model_b), method=method.value, seed=seed)
+    if as_json:
+        typer.echo(json.dumps({"comparisons": [each.values() for each in found], "notes": notes}, indent=2))
+    else:
+        print_comparisons(found, metric, notes)
+
+
+@app.command(epilog="Example: oncoseg-bench verify runs/samples")
+def verify(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compute every score again from the saved masks, and compare; exits 1 when one differs."""
+    from oncoseg_benchmarks.verifying import verify as verify_run
+    from oncoseg_core.progress_bar import progress_bar
+
+    with progress_bar() as progress:
+        found = verify_run(run, load_plugins(), progress)
+    if as_json:
+        told = [mismatch._asdict() for mismatch in found.mismatches]
+        typer.echo(json.dumps({"rows": found.rows, "scores": found.scores, "mismatches": told}, indent=2))
+    else:
+        for mismatch in found.mismatches:
+            typer.echo(f"{mismatch.row}: {mismatch.problem}")
+        typer.echo(f"{found.scores} scores of {found.rows} rows computed again: {len(found.mismatches)} differ")
+    if found.mismatches:
         raise typer.Exit(1)
 
 

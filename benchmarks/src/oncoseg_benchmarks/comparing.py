@@ -6,13 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from oncoseg_benchmarks.rows import Row
+from oncoseg_benchmarks.results import read_table
+from oncoseg_benchmarks.rows import BOUNDS, Row
+from oncoseg_benchmarks.run_folder import RESULTS_FILE, RunFolder
 from oncoseg_benchmarks.statistics import PairedTest, holm, paired_test
-from oncoseg_core.errors import DataError
+from oncoseg_core.errors import DataError, UsageError, close_matches
 
 Method = Literal["wilcoxon", "permutation"]
 
@@ -49,6 +52,65 @@ def pairs_within(
 ) -> list[Comparison]:
     """Every pair of models of one run, wherever both were scored."""
     return compare([(rows, a, rows, b) for a, b in combinations(models, 2)], metric, method=method, seed=seed)
+
+
+def compare_runs(
+    first: Path, second: Path, metric: str, models: tuple[str | None, str | None], *, method: Method, seed: int
+) -> tuple[list[Comparison], list[str]]:
+    """Compare the models of two finished runs: those of one label, or the only one of each.
+
+    Args:
+        first: the folder of A.
+        second: the folder of B.
+        metric: which score.
+        models: labels in A and in B, where they are not to be found by themselves.
+        method: the paired test.
+        seed: for the permutation test.
+
+    Returns:
+        the comparisons, and what a reader should know about the two runs.
+
+    Raises:
+        RunError, DataError: a folder is no finished run, or nothing can be paired.
+        UsageError: a model or the metric is not in both.
+    """
+    tables = [read_table(folder / RESULTS_FILE) for folder in (first, second)]
+    for folder, (_, metrics) in zip((first, second), tables, strict=True):
+        if metric not in metrics:
+            raise UsageError(f"{folder}: has no scores {metric!r}{close_matches(metric, metrics)}")
+    rows = [[row for row in table if not row["absent"]] for table, _ in tables]
+    pairs = _models_to_pair(rows, models)
+    found = compare([(rows[0], a, rows[1], b) for a, b in pairs], metric, method=method, seed=seed)
+    if not found:
+        raise DataError(f"{first} and {second} have no case, target, prompt and level in common that both scored")
+    identities = [RunFolder(folder).identity() for folder in (first, second)]
+    notes = []
+    if identities[0]["splits"] != identities[1]["splits"]:
+        notes.append("the two runs have different splits: only the cases that both scored are compared")
+    if identities[0]["config"]["seed"] != identities[1]["config"]["seed"]:
+        notes.append("the two runs have different seeds: their random prompts differ")
+    if identities[0]["config"]["metrics"][metric] != identities[1]["config"]["metrics"][metric]:
+        raise DataError(f"{metric} was computed with other settings in {second} than in {first}")
+    return found, notes
+
+
+def _models_to_pair(rows: Sequence[Sequence[Row]], wanted: tuple[str | None, str | None]) -> list[tuple[str, str]]:
+    found = [sorted({row["model"] for row in side if not row["model"].startswith(BOUNDS)}) for side in rows]
+    for name, known in zip(wanted, found, strict=True):
+        if name is not None and name not in known:
+            raise UsageError(f"no model {name!r} in that run{close_matches(name, known)}")
+    if wanted != (None, None):
+        sides = [known if name is None else [name] for name, known in zip(wanted, found, strict=True)]
+    else:
+        shared = sorted(set(found[0]) & set(found[1]))
+        if shared:
+            return [(name, name) for name in shared]
+        sides = found
+    if any(len(side) != 1 for side in sides):
+        raise UsageError(
+            f"A has {', '.join(found[0])} and B has {', '.join(found[1])}: say which with --model-a and --model-b"
+        )
+    return [(sides[0][0], sides[1][0])]
 
 
 def compare(

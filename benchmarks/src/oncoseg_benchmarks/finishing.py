@@ -11,7 +11,7 @@ import numpy as np
 from oncoseg_benchmarks.comparing import pairs_within
 from oncoseg_benchmarks.groups import all_groups, of_section, sections, strata
 from oncoseg_benchmarks.results import write_table, write_timing
-from oncoseg_benchmarks.rows import Row
+from oncoseg_benchmarks.rows import BOUNDS, Row
 from oncoseg_benchmarks.run_folder import RESULTS_FILE, SUMMARY_FILE, TIMING_FILE
 from oncoseg_benchmarks.running import Bench
 from oncoseg_benchmarks.settings import BenchSettings
@@ -19,10 +19,6 @@ from oncoseg_benchmarks.statistics import ranking_stability
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.leakage import leak_rows
 from oncoseg_core.randomness import derived_seed
-
-BOUNDS = ("floor:", "ceiling:")
-"""How the labels of the built-in references begin."""
-
 
 def finish(bench: Bench) -> dict[str, Any]:
     """Write ``results.csv``, ``timing.csv`` and ``summary.json``; returns the summary.

@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 Row: TypeAlias = dict[str, Any]
 """Plain values by column: text, numbers, or None."""
 
+BOUNDS = ("floor:", "ceiling:")
+"""How the labels of the built-in references begin."""
+
 KEY = ("model", "dataset", "case", "target", "prompt", "level")
 """What makes a row unique."""
 

@@ -183,8 +183,8 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
         row |= {"side": scored.side, "leak": mark, "patient": f"{case.dataset}/{case.patient_id}"}
     folder = bench.folder
     if result.masks:
-        save_masks(folder.references_path(case.dataset, case.case_id), result.references)
-        save_masks(folder.masks_path(subject.label, case.dataset, case.case_id), result.masks)
+        save_masks(folder.references_path(case.dataset, case.case_id), result.references, result.spacing)
+        save_masks(folder.masks_path(subject.label, case.dataset, case.case_id), result.masks, result.spacing)
     folder.write_unit(
         folder.unit_path(subject.label, case.dataset, case.case_id),
         {

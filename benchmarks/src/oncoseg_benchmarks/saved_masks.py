@@ -55,20 +55,20 @@ def digest(packed: Packed) -> str:
     return hashlib.sha256(packed[0].tobytes() + packed[1].tobytes()).hexdigest()[:16]
 
 
-def save_masks(path: Path, masks: Mapping[str, Packed]) -> None:
-    """Write masks by name, whole or not at all.
+def save_masks(path: Path, masks: Mapping[str, Packed], spacing: tuple[float, float, float]) -> None:
+    """Write masks by name, with the spacing ``(z, y, x)`` in mm of their grid, whole or not at all.
 
     Raises:
         StorageError: it cannot be written.
     """
     arrays = {f"{name}{part}": array for name, pair in masks.items() for part, array in zip("#@", pair, strict=True)}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, allow_pickle=False, spacing=np.array(spacing), **arrays)  # type: ignore[arg-type]
     atomic_write(path, buffer.getvalue())
 
 
-def load_masks(path: Path) -> dict[str, Packed]:
-    """Read them back.
+def load_masks(path: Path) -> tuple[dict[str, Packed], tuple[float, float, float]]:
+    """The masks by name, and the spacing.
 
     Raises:
         DataError: the file is missing, or is not what was saved.
@@ -76,6 +76,7 @@ def load_masks(path: Path) -> dict[str, Packed]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             names = [name[:-1] for name in arrays.files if name.endswith("#")]
-            return {name: (arrays[f"{name}#"], arrays[f"{name}@"]) for name in names}
+            z, y, x = (float(value) for value in arrays["spacing"])
+            return {name: (arrays[f"{name}#"], arrays[f"{name}@"]) for name in names}, (z, y, x)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: masks cannot be read ({error}); score the case again") from error

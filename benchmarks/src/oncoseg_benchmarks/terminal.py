@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from oncoseg_benchmarks.comparing import Comparison
 
 SHOWN_METRICS = 4
 """Columns of a narrow terminal; the report has all."""
@@ -32,6 +34,29 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
         if weights and str(weights["weights_sha256"]).startswith("random:"):
             console.print(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING", markup=False)
     console.print(f"Results: {folder}", markup=False, soft_wrap=True)
+
+
+def print_comparisons(found: Sequence[Comparison], metric: str, notes: Sequence[str]) -> None:
+    """One row per dataset, prompt and level."""
+    console = Console(highlight=False)
+    table = Table(
+        "dataset", "prompt", "level", "A", "B", "patients", f"{metric} A", f"{metric} B", "median B - A", "p", "p (Holm)"
+    )
+    for each in found:
+        table.add_row(
+            each.dataset,
+            each.prompt,
+            each.level,
+            each.a,
+            each.b,
+            str(each.n_patients),
+            *(f"{mean:.3f}" for mean in each.means),
+            f"{each.difference:+.3f}",
+            *("–" if p is None else f"{p:.3g}" for p in (each.p, each.adjusted)),
+        )
+    console.print(table)
+    for note in notes:
+        console.print(f"Note: {note}.", markup=False, soft_wrap=True)
 
 
 def _title(metric: str, summary: Mapping[str, Any]) -> str:
