@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -78,7 +78,7 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
             continue
         root = choice.root if choice.root is not None else adapter.fetch(progress)
         cases = _discovered(adapter, spec, root)
-        chosen.cases += _choose(choice, cases, adapter, settings.seed, chosen)
+        chosen.cases.extend(_choose(choice, cases, adapter, settings.seed, chosen))
     if not chosen.cases:
         told = "; ".join(f"{skip.dataset}: {skip.reason}" for skip in chosen.skips[:3])
         raise DataError(f"no case is left to be scored ({told or 'the datasets hold none'})")
@@ -119,7 +119,9 @@ def _choose(
                 "take side: all, or make a split (split: {how: made})"
             )
     kept = [
-        case.model_copy(update={"targets": tuple(t for t in case.targets if not choice.targets or t.name in choice.targets)})
+        case.model_copy(
+            update={"targets": tuple(t for t in case.targets if not choice.targets or t.name in choice.targets)}
+        )
         for case in strict
     ]
     kept = [case for case in kept if case.targets]
@@ -133,8 +135,3 @@ def _choose(
 def _told(chosen: ChosenCases, dataset: str, number: int, why: str) -> None:
     if number:
         chosen.skips.append(Skip("", dataset, f"{number} cases", why))
-
-
-def of_rank(cases: Sequence[Scored], rank: int, world_size: int) -> Iterator[tuple[int, Scored]]:
-    """The cases of one process among several, with their numbers."""
-    return ((number, case) for number, case in enumerate(cases) if number % world_size == rank)

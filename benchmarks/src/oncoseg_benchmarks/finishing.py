@@ -20,6 +20,7 @@ from oncoseg_core.atomic import atomic_write
 from oncoseg_core.leakage import leak_rows
 from oncoseg_core.randomness import derived_seed
 
+
 def finish(bench: Bench) -> dict[str, Any]:
     """Write ``results.csv``, ``timing.csv`` and ``summary.json``; returns the summary.
 
@@ -72,8 +73,12 @@ def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequen
         ],
         "skipped": [skip._asdict() for skip in bench.skips]
         + [
-            {"model": unit["model"], "dataset": unit["dataset"], "what": f"{unit['case']} {skip['target']}".strip(),
-             "reason": skip["reason"]}
+            {
+                "model": unit["model"],
+                "dataset": unit["dataset"],
+                "what": f"{unit['case']} {skip['target']}".strip(),
+                "reason": skip["reason"],
+            }
             for unit in units
             for skip in unit["skipped"]
         ],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_benchmarks.rows import Row
+from oncoseg_benchmarks.rows import BOUNDS, Row
 from oncoseg_benchmarks.settings import Statistics
 from oncoseg_benchmarks.statistics import bootstrap_interval, describe
 from oncoseg_core.randomness import derived_seed
@@ -44,6 +44,11 @@ def of_section(rows: Sequence[Row], section: Section, *, absent: bool = False) -
     ]
 
 
+def subjects(rows: Sequence[Row]) -> list[str]:
+    """The labels of the rows, models first."""
+    return sorted({row["model"] for row in rows}, key=lambda label: (label.startswith(BOUNDS), label))
+
+
 def strata(rows: Sequence[Row], column: str) -> list[str]:
     """The values of a column, sorted, where there are any."""
     return sorted({row[column] for row in rows if row[column] is not None})
@@ -52,8 +57,8 @@ def strata(rows: Sequence[Row], column: str) -> list[str]:
 def summarise(rows: Sequence[Row], metric: str, settings: Statistics, seed: int) -> dict[str, Any]:
     """One metric over the rows of one subject: n, mean, std, median, quartiles, and the interval of the mean.
 
-    The bootstrap draws patients, not rows; of a few patients there is no interval. ``undefined`` counts the rows without
-    a score.
+    The bootstrap draws patients, not rows; of a few patients there is no interval. ``undefined`` counts the rows
+    without a score.
 
     Raises:
         ValueError: the rows are of several subjects, prompts or levels: nobody may average those.
@@ -103,7 +108,7 @@ def all_groups(
     for section in sections(rows):
         for absent in (False, True):
             own = of_section(rows, section, absent=absent)
-            for model in strata(own, "model"):
+            for model in subjects(own):
                 mine = [row for row in own if row["model"] == model]
                 where = {"prompt": section.prompt, "level": section.level, "model": model, "absent": absent}
                 yield {**where, "by": "all", "value": "all", **_figures(mine, metrics, settings, seed)}

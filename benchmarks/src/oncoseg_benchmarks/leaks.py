@@ -47,8 +47,8 @@ def find_leaks(
 ) -> Leakage:
     """Compare what each adapter was trained on with what is scored.
 
-    Declared overlaps of datasets first; then the content of every case, which is read once for it. A case that cannot be
-    read is no leak: it will fail when it is scored, and say so.
+    Declared overlaps of datasets first; then the content of every case, which is read once for it. A case that cannot
+    be read is no leak: it will fail when it is scored, and say so.
 
     Args:
         adapters: folders by the label of their model.

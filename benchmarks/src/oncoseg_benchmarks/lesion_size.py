@@ -15,12 +15,12 @@ _EIGHT = np.ones((3, 3), dtype=bool)
 
 
 def longest_diameter(mask: BoolArray, spacing: tuple[float, float, float]) -> float:
-    """The longest diameter of any connected part (8 neighbours) on any slice of a mask ``(z, y, x)``, in mm; 0 if empty.
+    """The longest diameter of any connected part (8 neighbours) on any slice of a mask, in mm; 0 where it is empty.
 
     Between the middles of the pixels' outer edges: a row of n pixels is n pixels long.
 
     Args:
-        mask: the reference.
+        mask: bool ``(z, y, x)``.
         spacing: mm, ``(z, y, x)``; along z nothing is measured.
     """
     longest = 0.0

@@ -97,8 +97,8 @@ class ModelPlan(SubjectPlan):
                 )
             if settings.normalizers or settings.channels:
                 raise ConfigError(
-                    f"normalizers and channels are those that {self.label} was trained with: leave them out, or score it "
-                    "in a benchmark of its own"
+                    f"normalizers and channels are those that {self.label} was trained with: leave them out, or score "
+                    "it in a benchmark of its own"
                 )
 
     def refusal(self, policy: Policy) -> str | None:
@@ -141,9 +141,7 @@ class ModelPlan(SubjectPlan):
     def _path(self, modality: str) -> PathSettings:
         if self.manifest is not None:
             return self.manifest.paths[modality]
-        return PathSettings(
-            normalizers=self._settings.normalizers, channels=self._settings.channels.get(modality)
-        )
+        return PathSettings(normalizers=self._settings.normalizers, channels=self._settings.channels.get(modality))
 
 
 def plan_subjects(settings: BenchSettings, registry: Registry) -> list[SubjectPlan]:

@@ -1,8 +1,9 @@
-"""What the harness adds: the ``bench`` command."""
+"""What the harness adds: the ``bench`` command, and two targets more on a sample scan."""
 
 from collections.abc import Iterator
 
-from oncoseg_core import CommandSpec, hookimpl
+from oncoseg_benchmarks.neighbours import NEIGHBOURS
+from oncoseg_core import CommandSpec, DatasetSpec, hookimpl
 
 
 @hookimpl
@@ -13,3 +14,9 @@ def oncoseg_commands() -> Iterator[CommandSpec]:
         factory="oncoseg_benchmarks.cli:app",
         summary="Score models on registered datasets: oncoseg bench samples",
     )
+
+
+@hookimpl
+def oncoseg_datasets() -> Iterator[DatasetSpec]:
+    """Of the sample scans."""
+    yield NEIGHBOURS

@@ -48,7 +48,8 @@ def read_table(path: Path) -> tuple[list[Row], list[str]]:
             names = next(reader, [])
             lines = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected the results.csv of a finished run") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read ({why}); expected the results.csv of a finished run") from error
     metrics = names[len(DESCRIPTION) :]
     if names[: len(DESCRIPTION)] != list(DESCRIPTION) or any(len(line) != len(names) for line in lines):
         raise DataError(f"{path}: is no table of a benchmark run, or one of another version")

@@ -59,8 +59,8 @@ class RunFolder:
         for key in FIXED:
             if before.get(key) != json.loads(json.dumps(identity[key])):
                 raise RunError(
-                    f"{self.path}: the run there has another {_WORDS[key]}{_difference(before.get(key), identity[key])}; "
-                    "choose another --output"
+                    f"{self.path}: the run there has another {_WORDS[key]}"
+                    f"{_difference(before.get(key), identity[key])}; choose another --output"
                 )
 
     def claim_weights(self, model: str, version: Mapping[str, Any]) -> None:
@@ -73,7 +73,9 @@ class RunFolder:
         if not path.exists():
             atomic_write(path, json.dumps(version) + "\n")
         elif json.loads(path.read_text(encoding="utf-8")) != version:
-            raise RunError(f"{self.path}: model {model!r} has other weights than when the run began; choose another --output")
+            raise RunError(
+                f"{self.path}: model {model!r} has other weights than when the run began; choose another --output"
+            )
 
     def weights(self, model: str) -> dict[str, Any] | None:
         """Whose weights a model has; None for floors and ceilings."""

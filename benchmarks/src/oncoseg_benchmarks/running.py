@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from oncoseg_benchmarks.case_scoring import CaseResult, Task, one_line, score_case
-from oncoseg_benchmarks.chosen_cases import ChosenCases, Scored, Skip, choose_cases, of_rank
+from oncoseg_benchmarks.chosen_cases import ChosenCases, Scored, Skip, choose_cases
 from oncoseg_benchmarks.leaks import Leakage, find_leaks
 from oncoseg_benchmarks.plans import ModelPlan, SubjectPlan, plan_subjects
 from oncoseg_benchmarks.policies import Policy, build_policies
@@ -140,7 +140,7 @@ def run(bench: Bench, progress: Progress) -> Outcome:
         StorageError: the folder cannot be written.
     """
     rank, world = shard()
-    own = list(of_rank(bench.chosen.cases, rank, world))
+    own = bench.chosen.cases[rank::world]
     for plan, policies in bench.work():
         subject: Subject | None = None
         for done, scored in enumerate(own, start=1):
@@ -217,7 +217,9 @@ def _tasks(case: Case, masks: Mapping[str, BoolArray], absent: Sequence[str]) ->
         tasks.append(Task(target, masks[target.name]))
     shape = next(iter(masks.values())).shape
     nothing = frozenset({1})  # a target has a label; this one is in no image
-    return tasks + [Task(Target(name=name, labels=nothing), np.zeros(shape, dtype=bool), absent=True) for name in absent]
+    return tasks + [
+        Task(Target(name=name, labels=nothing), np.zeros(shape, dtype=bool), absent=True) for name in absent
+    ]
 
 
 def _not_there(tasks: Sequence[Task], policies: Sequence[Policy]) -> list[dict[str, str]]:

@@ -42,7 +42,11 @@ def unpack(packed: Packed) -> BoolArray:
     shape, starts, stops = (tuple(int(v) for v in place[i : i + 3]) for i in (0, 3, 6))
     sides = tuple(high - low for low, high in zip(starts, stops, strict=True))
     number = int(np.prod(sides))
-    if min(sides) < 0 or any(high > size for high, size in zip(stops, shape, strict=True)) or bits.size != -(-number // 8):
+    if (
+        min(sides) < 0
+        or any(high > size for high, size in zip(stops, shape, strict=True))
+        or bits.size != -(-number // 8)
+    ):
         raise DataError("a saved mask is damaged")
     mask = np.zeros(shape, dtype=bool)
     box = np.unpackbits(bits, count=number).astype(bool).reshape(sides)

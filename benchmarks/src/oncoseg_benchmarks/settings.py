@@ -39,7 +39,11 @@ class ModelChoice(Settings):
         """What rows call it."""
         if self.label is not None:
             return self.label
-        parts = [self.name, *([self.adapter.name] if self.adapter else []), *(["zoom"] if self.zoom is not None else [])]
+        parts = [
+            self.name,
+            *([self.adapter.name] if self.adapter else []),
+            *(["zoom"] if self.zoom is not None else []),
+        ]
         return "+".join(parts)
 
 
@@ -55,10 +59,10 @@ class PublishedScore(Settings):
 class DatasetChoice(Settings):
     """Which labelled cases of a dataset are scored.
 
-    ``root`` is its folder; without it the dataset is fetched, where that can be done. ``side`` is that of the ``split``;
-    ``all`` takes every labelled case. ``targets`` chooses among the dataset's; all of them when empty. ``limit`` takes
-    that many cases, chosen by the seed. ``optional`` leaves the dataset out, and tells so, where its ``root`` is not
-    there.
+    ``root`` is its folder; without it the dataset is fetched, where that can be done. ``side`` is that of the
+    ``split``; ``all`` takes every labelled case. ``targets`` chooses among the dataset's; all of them when empty.
+    ``limit`` takes that many cases, chosen by the seed. ``optional`` leaves the dataset out, and tells so, where its
+    ``root`` is not there.
     """
 
     name: Name
@@ -104,8 +108,8 @@ class BenchSettings(Settings):
     """A whole benchmark.
 
     ``output`` is the run's folder. ``metrics`` are names with their settings. ``leakage``: refuse to score what an
-    adapter has certainly seen, or mark such scores. ``normalizers`` and ``channels`` are by modality, for models without
-    an adapter: an adapter has its own. ``pictures`` is how many of the best and worst cases the report shows.
+    adapter has certainly seen, or mark such scores. ``normalizers`` and ``channels`` are by modality, for models
+    without an adapter: an adapter has its own. ``pictures`` is how many of the best and worst cases the report shows.
     """
 
     name: Name
@@ -148,7 +152,9 @@ class BenchSettings(Settings):
         ):
             for name in names:
                 if names.count(name) > 1:
-                    raise ValueError(f"{what} {name!r}; keep one" + (", or give it a label" if "models" in what else ""))
+                    raise ValueError(
+                        f"{what} {name!r}; keep one" + (", or give it a label" if "models" in what else "")
+                    )
         if self.statistics.metric not in self.metrics:
             raise ValueError(f"statistics.metric {self.statistics.metric!r} is not among the metrics")
         return self
@@ -172,7 +178,10 @@ def load_settings(config: str, overrides: list[str]) -> BenchSettings:
         ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
     """
     if config in built_in_names():
-        path, where = Path(str(resources.files("oncoseg_benchmarks") / "configs" / f"{config}.yaml")), f"benchmark {config!r}"
+        path, where = (
+            Path(str(resources.files("oncoseg_benchmarks") / "configs" / f"{config}.yaml")),
+            f"benchmark {config!r}",
+        )
     elif Path(config).exists():
         path, where = Path(config), config
     else:

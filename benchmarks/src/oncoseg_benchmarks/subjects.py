@@ -204,9 +204,9 @@ class _CeilingSession:
         covered = mask_to_model(reference, self.grid)
         if self.logits != self.grid.size:
             size = (self.logits, self.logits)
-            covered = F.interpolate(covered[None, None], size=size, mode="bilinear", align_corners=False, antialias=True)[
-                0, 0
-            ]
+            covered = F.interpolate(
+                covered[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
+            )[0, 0]
         return np.asarray(logits_to_slice(covered - 0.5, self.grid) > 0, dtype=bool)
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:

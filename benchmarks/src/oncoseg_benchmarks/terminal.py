@@ -40,7 +40,17 @@ def print_comparisons(found: Sequence[Comparison], metric: str, notes: Sequence[
     """One row per dataset, prompt and level."""
     console = Console(highlight=False)
     table = Table(
-        "dataset", "prompt", "level", "A", "B", "patients", f"{metric} A", f"{metric} B", "median B - A", "p", "p (Holm)"
+        "dataset",
+        "prompt",
+        "level",
+        "A",
+        "B",
+        "patients",
+        f"{metric} A",
+        f"{metric} B",
+        "median B - A",
+        "p",
+        "p (Holm)",
     )
     for each in found:
         table.add_row(

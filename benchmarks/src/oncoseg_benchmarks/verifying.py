@@ -48,9 +48,7 @@ def verify(path: Path, registry: Registry, progress: Progress) -> Verification:
     folder = RunFolder(path)
     values = folder.identity()["config"]["metrics"]
     rows, names = read_table(path / RESULTS_FILE)
-    metrics = {
-        name: (registry.get(MetricSpec, name), registry.build(MetricSpec, name, values[name])) for name in names
-    }
+    metrics = {name: (registry.get(MetricSpec, name), registry.build(MetricSpec, name, values[name])) for name in names}
     found: list[Mismatch] = []
     loaded: tuple[tuple[str, str, str], dict[str, Packed], dict[str, Packed], Any] | None = None
     by_case = sorted(rows, key=lambda row: (row["dataset"], row["case"], row["model"]))
