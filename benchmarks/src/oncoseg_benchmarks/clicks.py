@@ -86,7 +86,7 @@ def _largest_first(sizes: npt.NDArray[np.intp], most: int = 8) -> list[int]:
 
 
 def _innermost(region: BoolArray, used: BoolArray) -> tuple[int, int] | None:
-    """The pixel of a region farthest from its border, of several the one nearest to their middle; the edge is a border."""
+    """The pixel of a region farthest from its border (the slice's edge is one), of several the middlemost."""
     distance = ndimage.distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
     distance[used] = 0
     if not distance.any():

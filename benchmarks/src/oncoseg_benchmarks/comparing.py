@@ -24,9 +24,9 @@ Method = Literal["wilcoxon", "permutation"]
 class Comparison:
     """Two subjects on one kind of prompt, level and dataset: patients paired, and what the test says.
 
-    ``difference`` is the median over the patients (of their means) of B minus A, ``means`` are over the paired rows. ``adjusted`` is the p
-    value after Holm's correction for all comparisons that were made together; both are None with fewer than two
-    patients.
+    ``difference`` is the median over the patients (of their means) of B minus A, ``means`` are over the paired rows.
+    ``adjusted`` is the p value after Holm's correction for all comparisons that were made together; both are None with
+    fewer than two patients.
     """
 
     dataset: str
@@ -174,8 +174,8 @@ def _paired(
             continue
         if row["reference_sha256"] != other["reference_sha256"]:
             raise DataError(
-                f"{row['dataset']}/{row['case']}: the reference of {row['target']!r} is not the same in both; they were "
-                "scored against different labels and cannot be compared"
+                f"{row['dataset']}/{row['case']}: the reference of {row['target']!r} is not the same in both; they "
+                "were scored against different labels and cannot be compared"
             )
         if row[metric] is not None and other[metric] is not None:
             groups[row["dataset"], row["prompt"], row["level"]].append((row["patient"], (row[metric], other[metric])))

@@ -1,10 +1,10 @@
 """What a score is where a mask is empty: the one place that says it.
 
-| reference | prediction | overlap (Dice, IoU, sensitivity) | NSD | distances (HD95, ASSD) | precision, lesion precision |
-|---|---|---|---|---|---|
-| holds something | empty | 0 | 0 | undefined, counted as failed | undefined |
-| empty | holds something | 0 or undefined, as the metric says | 0 | undefined | 0 |
-| empty | empty | undefined: a right answer, counted | undefined | undefined | undefined |
+| reference | prediction | Dice, IoU | sensitivity | precision | NSD | HD95, ASSD |
+|---|---|---|---|---|---|---|
+| holds something | empty | 0 | 0 | undefined | 0 | undefined; the case counts as missed |
+| empty | holds something | 0 | undefined | 0 | 0 | undefined |
+| empty | empty | undefined | undefined | undefined | undefined | undefined: a right answer |
 
 An undefined score is ``None``: it is in no mean, and every table has the number of cases in which a score is defined.
 Errors on empty references are counted besides: in how many of the slices asked about that are empty something is found.

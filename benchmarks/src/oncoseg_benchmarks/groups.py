@@ -1,4 +1,4 @@
-"""Groups of rows whose scores may be averaged: one subject, one kind of prompt, one level, never more than that mixed."""
+"""Groups of rows whose scores may be averaged: of one subject, one kind of prompt and one level, never of several."""
 
 from __future__ import annotations
 
