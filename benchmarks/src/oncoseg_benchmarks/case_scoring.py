@@ -16,6 +16,7 @@ from oncoseg_benchmarks.saved_masks import Packed, digest, pack
 from oncoseg_benchmarks.subjects import Session, Subject
 from oncoseg_core.errors import OncoSegError
 from oncoseg_core.interfaces import Metric
+from oncoseg_core.prompts import AnyPrompt, Box, Point, Prompt
 from oncoseg_core.randomness import derived_generator
 from oncoseg_core.records import Case, MetricSpec, Target
 from oncoseg_core.scoring import labelled_slices
@@ -139,14 +140,16 @@ class _Attempt:
         self._task = task
         self._seed = (seed, "score", case_id, task.target.name)
         self._asked: list[int] = []
+        self._shown: Prompt = ()
         self._clicks: list[int] = []
         areas = task.reference.sum(axis=(1, 2))
+        self._largest = int(areas.argmax())
         if policy.asks_every_slice:
             self._slices = set(range(len(areas)))
         elif task.absent or not areas.any():
             self._slices = set(everywhere or [len(areas) // 2])
         elif policy.level == "volume":
-            self._slices = {int(areas.argmax())}
+            self._slices = {self._largest}
         else:
             self._slices = set(labelled_slices(task.reference))
 
@@ -168,6 +171,8 @@ class _Attempt:
             self.failure = one_line(error)
             return
         self._asked.append(index)
+        if index == self._largest:
+            self._shown = answer.prompt
         if answer.clicks_needed is not None:
             self._clicks.append(answer.clicks_needed)
 
@@ -181,14 +186,22 @@ class _Attempt:
             self.failure = f"the answer is {self.mask.dtype} of shape {self.mask.shape}, not a mask on the image's grid"
 
     def counts(self) -> dict[str, Any]:
-        """Slices asked about, errors on those that are empty, and clicks."""
+        """Slices asked about, errors on those that are empty, clicks, and the prompt on the largest slice."""
         empty = [index for index in self._asked if not self._task.reference[index].any()]
         return {
             "slices": len(self._asked),
             "empty_slices": len(empty),
             "empty_slices_with_mask": sum(bool(self.mask[index].any()) for index in empty),
             "noc_90": float(np.mean(self._clicks)) if self._clicks else None,
+            "shown_prompt": [hint for hint in map(_plain, self._shown) if hint is not None],
         }
+
+
+def _plain(hint: AnyPrompt) -> dict[str, Any] | None:
+    """A box or a click for a picture; None for what cannot be drawn."""
+    if isinstance(hint, Box):
+        return {"box": list(hint.as_tuple())}
+    return {"point": [hint.x, hint.y], "positive": hint.positive} if isinstance(hint, Point) else None
 
 
 def _facts(case: Case, volume: Volume, task: Task, packed: Packed) -> Row:

@@ -1,10 +1,10 @@
 """What a score is where a mask is empty: the one place that says it.
 
-| reference | prediction | Dice, IoU | sensitivity | precision | NSD | HD95, ASSD |
-|---|---|---|---|---|---|---|
-| holds something | empty | 0 | 0 | undefined | 0 | undefined; the case counts as missed |
-| empty | holds something | 0 | undefined | 0 | 0 | undefined |
-| empty | empty | undefined | undefined | undefined | undefined | undefined: a right answer |
+| reference | prediction | Dice, IoU | sensitivity | precision | NSD | HD95, ASSD | volumes in mL |
+|---|---|---|---|---|---|---|---|
+| holds something | empty | 0 | 0 | undefined | 0 | undefined; the case counts as missed | a number |
+| empty | holds something | 0 | undefined | 0 | 0 | undefined | a number |
+| empty | empty | undefined | undefined | undefined | undefined | undefined: a right answer | 0 |
 
 An undefined score is ``None``: it is in no mean, and every table has the number of cases in which a score is defined.
 Errors on empty references are counted besides: in how many of the slices asked about that are empty something is found.
@@ -38,7 +38,8 @@ def score_all(
     found, wanted = bool(prediction.any()), bool(reference.any())
     scores: dict[str, float | None] = {}
     for name, (spec, metric) in metrics.items():
-        if not (found or wanted) or (not physical and (spec.unit in {"mm", "mL"} or name in IN_MILLIMETRES)):
+        in_mm = spec.unit in {"mm", "mL"} or name in IN_MILLIMETRES
+        if (in_mm and not physical) or not (found or wanted or spec.unit == "mL"):
             scores[name] = None
             continue
         value = metric.compute(prediction, reference, spacing)

@@ -10,6 +10,7 @@ import numpy as np
 
 from oncoseg_benchmarks.comparing import pairs_within
 from oncoseg_benchmarks.groups import all_groups, of_section, sections, strata
+from oncoseg_benchmarks.report import write_report
 from oncoseg_benchmarks.results import write_table, write_timing
 from oncoseg_benchmarks.rows import BOUNDS, Row
 from oncoseg_benchmarks.run_folder import RESULTS_FILE, SUMMARY_FILE, TIMING_FILE
@@ -22,7 +23,7 @@ from oncoseg_core.randomness import derived_seed
 
 
 def finish(bench: Bench) -> dict[str, Any]:
-    """Write ``results.csv``, ``timing.csv`` and ``summary.json``; returns the summary.
+    """Write ``results.csv``, ``timing.csv``, ``summary.json`` and ``report.html``; returns the summary.
 
     Raises:
         StorageError: one cannot be written.
@@ -35,6 +36,7 @@ def finish(bench: Bench) -> dict[str, Any]:
     write_timing(folder.path / TIMING_FILE, units)
     summary = summarise_run(bench, units, rows)
     atomic_write(folder.path / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    write_report(bench, summary, units)
     return summary
 
 
