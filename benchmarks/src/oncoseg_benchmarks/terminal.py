@@ -37,36 +37,18 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
 
 
 def print_comparisons(found: Sequence[Comparison], metric: str, notes: Sequence[str]) -> None:
-    """One row per dataset, prompt and level."""
-    console = Console(highlight=False)
-    table = Table(
-        "dataset",
-        "prompt",
-        "level",
-        "A",
-        "B",
-        "patients",
-        f"{metric} A",
-        f"{metric} B",
-        "median B - A",
-        "p",
-        "p (Holm)",
-    )
+    """One line per dataset, prompt and level."""
     for each in found:
-        table.add_row(
-            each.dataset,
-            each.prompt,
-            each.level,
-            each.a,
-            each.b,
-            str(each.n_patients),
-            *(f"{mean:.3f}" for mean in each.means),
-            f"{each.difference:+.3f}",
-            *("–" if p is None else f"{p:.3g}" for p in (each.p, each.adjusted)),
+        tested = "too few for a test"
+        if each.p is not None:
+            tested = f"p = {each.p:.3g} ({each.adjusted:.3g} by Holm), effect {each.effect_size:+.2f}"
+        print(  # noqa: T201 - the program's answer
+            f"{each.dataset}, {each.prompt}, {each.level} level: {metric} {each.means[0]:.3f} ({each.a}) and "
+            f"{each.means[1]:.3f} ({each.b}), median difference {each.difference:+.3f}, {each.n_patients} patients: "
+            f"{tested}"
         )
-    console.print(table)
     for note in notes:
-        console.print(f"Note: {note}.", markup=False, soft_wrap=True)
+        print(f"Note: {note}.")  # noqa: T201
 
 
 def _title(metric: str, summary: Mapping[str, Any]) -> str:
