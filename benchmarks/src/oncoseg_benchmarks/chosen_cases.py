@@ -72,11 +72,15 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
     ]
     chosen = ChosenCases([], {spec.name: spec for _, spec, _ in found}, {})
     for choice, spec, adapter in found:
-        if choice.optional and not (choice.root is not None and choice.root.is_dir()):
-            where = "no root is given" if choice.root is None else f"{choice.root}: no such folder"
+        root = choice.root
+        if root is None and settings.data_root is not None:
+            root = settings.data_root / choice.name
+        if choice.optional and not (root is not None and root.is_dir()):
+            where = "no root is given" if root is None else f"{root}: no such folder"
             chosen.skips.append(Skip("", spec.name, "the dataset", where))
             continue
-        root = choice.root if choice.root is not None else adapter.fetch(progress)
+        if root is None:
+            root = adapter.fetch(progress)
         cases = _discovered(adapter, spec, root)
         chosen.cases.extend(_choose(choice, cases, adapter, settings.seed, chosen))
     if not chosen.cases:
