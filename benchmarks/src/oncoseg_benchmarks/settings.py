@@ -60,9 +60,9 @@ class DatasetChoice(Settings):
     """Which labelled cases of a dataset are scored.
 
     ``root`` is its folder; without it and without a ``data_root`` the dataset is fetched, where that can be done.
-    ``side`` is that of the ``split``; ``all`` takes every labelled case. ``targets`` chooses among the dataset's; all of
-    them when empty. ``limit`` takes that many cases, chosen by the seed. ``optional`` leaves the dataset out, and tells
-    so, where its folder is not there. ``reference`` is somebody else's score on it.
+    ``side`` is that of the ``split``; ``all`` takes every labelled case. ``targets`` chooses among the dataset's; all
+    when empty. ``limit`` takes that many cases, chosen by the seed. ``optional`` leaves the dataset out, and tells so,
+    where its folder is not there. ``reference`` is somebody else's score on it.
     """
 
     name: Name
@@ -108,9 +108,9 @@ class BenchSettings(Settings):
     """A whole benchmark.
 
     ``output`` is the run's folder; ``data_root`` holds a folder for each dataset without a ``root``, by its name.
-    ``metrics`` are names with their settings. ``propagation`` are the settings by which an object is followed through a
-    volume (:mod:`oncoseg_core.propagate`). ``leakage``: refuse to score what an adapter has certainly seen, or mark such
-    scores. ``normalizers`` and ``channels`` are by modality, for models without an adapter: an adapter has its own.
+    ``metrics`` are names with their settings. ``propagation`` are the settings by which an object is followed through
+    a volume (:mod:`oncoseg_core.propagate`). ``leakage``: refuse to score what an adapter has certainly seen, or mark
+    such scores. ``normalizers`` and ``channels`` are by modality, for models without an adapter: an adapter has its own.
     ``pictures`` is how many of the best and worst cases the report shows.
     """
 
