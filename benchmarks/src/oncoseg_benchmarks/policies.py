@@ -47,7 +47,8 @@ class Policy:
         self.kinds = settings.kinds
         self.points_at_object = settings.points_at_object
         self._generator: PromptGenerator | None = None
-        if not isinstance(settings, Clicks):
+        self._clicks = settings.n if isinstance(settings, Clicks) else 0
+        if not self._clicks:
             name, values = settings.generator
             self._generator = registry.build(PromptGeneratorSpec, name, values)
 
@@ -66,7 +67,7 @@ class Policy:
             target: what the reference shows.
         """
         if self._generator is None:
-            found = click(ask, reference, self.settings.n)
+            found = click(ask, reference, self._clicks)
             return Answer(found.mask, found.prompt, found.clicks_needed)
         prompt = self._generator.generate(reference, rng, target)
         return Answer(ask(prompt), prompt)

@@ -8,6 +8,7 @@ on the predictor's own path: about the best mask that a model with such logits c
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -110,13 +111,21 @@ class ModelSession:
         return result.mask
 
 
-class _Reference:
-    """Base of the built-in references: a subject that is its own session, for it holds nothing."""
+class _Floor(ABC):
+    """A floor: a subject that is its own session, for it holds nothing."""
 
     label: str
 
+    @abstractmethod
+    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
+        """Answer a prompt on a slice."""
+
+    @abstractmethod
+    def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
+        """The object in the whole volume."""
+
     def open(self, volume: Volume) -> Session:
-        """Itself; the grid of a ceiling needs the volume."""
+        """Itself."""
         del volume
         return self
 
@@ -125,7 +134,7 @@ class _Reference:
         return {}
 
 
-class BoxFloor(_Reference):
+class BoxFloor(_Floor):
     """Answers with the box; in a volume, with the box on the prompted slice alone: nothing tells how far it reaches."""
 
     label = "floor:box"
@@ -155,7 +164,7 @@ class BoxFloor(_Reference):
         return mask
 
 
-class NothingFloor(_Reference):
+class NothingFloor(_Floor):
     """Answers with an empty mask."""
 
     label = "floor:nothing"
