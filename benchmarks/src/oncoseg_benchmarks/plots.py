@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, told apart with any kind of colour blindness."""
 
-REFERENCE_COLOUR = "#9aa1a9"
+GREYS = ("#5b626a", "#9aa1a9", "#c5cad0")
+MARKERS = {"floor": "s", "ceiling": "^"}
 
 
 def box_plot(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str, models: Sequence[str]) -> bytes:
@@ -25,7 +26,9 @@ def box_plot(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str, m
     """
     targets = list(scores)
     width = 0.8 / len(models)
-    figure = Figure(figsize=(max(6.0, 2.2 + 0.55 * len(targets) * len(models)), 4.4), dpi=100, layout="constrained")
+    figure = Figure(
+        figsize=(min(16.0, max(7.0, 2.2 + 0.3 * len(targets) * len(models))), 4.6), dpi=100, layout="constrained"
+    )
     axes = figure.subplots()
     for number, model in enumerate(models):
         colour = _colour(model, number)
@@ -40,12 +43,13 @@ def box_plot(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str, m
                 for line in (*drawn["boxes"], *drawn["whiskers"], *drawn["caps"], *drawn["medians"]):
                     line.set_color(colour)
             spread = np.linspace(-0.25, 0.25, values.size) * width if values.size > 1 else np.zeros(1)
-            axes.plot(at + spread, np.sort(values), "o", ms=4, alpha=0.7, color=colour, label=label)
+            marker = MARKERS.get(model.partition(":")[0], "o")
+            axes.plot(at + spread, np.sort(values), marker, ms=4, alpha=0.8, color=colour, label=label)
             label = None
     axes.set_xticks(range(len(targets)), targets, rotation=20 if len(targets) > 3 else 0)
     axes.set_ylabel(metric)
     axes.grid(axis="y", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=min(4, len(models)), frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return png(figure)
 
 
@@ -82,4 +86,4 @@ def png(figure: Figure) -> bytes:
 
 
 def _colour(model: str, number: int) -> Any:
-    return REFERENCE_COLOUR if ":" in model else COLOURS[number % len(COLOURS)]
+    return GREYS[number % len(GREYS)] if ":" in model else COLOURS[number % len(COLOURS)]

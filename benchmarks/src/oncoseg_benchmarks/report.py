@@ -130,7 +130,7 @@ def _section(
     groups = [group for group in _groups(summary, section) if not group["absent"]]
     yield f"<h2>Prompts: {text(section.title)}</h2>"
     yield score_table([group for group in groups if group["by"] == "all"], list(bench.metrics), summary)
-    models = subjects(rows)
+    models = [model for model in subjects(rows) if model != "floor:nothing"]
     by_target: dict[str, dict[str, list[float]]] = {target: defaultdict(list) for target in strata(rows, "target")}
     for row in rows:
         if row[metric] is not None:

@@ -36,7 +36,9 @@ def score_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str], sum
 
 def _cells(group: Mapping[str, Any], metrics: Sequence[str], *, clicks: bool, errors: bool) -> list[str]:
     patients = max((found["n_patients"] for found in group["metrics"].values()), default=0)
-    number = str(group["n_rows"]) + (f"<br><small>{patients} patients</small>" if patients else "")
+    number = str(group["n_rows"]) + (
+        f"<br><small>{patients} patient{'s' * (patients != 1)}</small>" if patients else ""
+    )
     marked = text(group["model"]) + (f" † {group['n_leaks']}" if group["n_leaks"] else "")
     cells = [marked, number, *(score_cell(group["metrics"][metric]) for metric in metrics), str(group["n_missed"])]
     if metrics:
