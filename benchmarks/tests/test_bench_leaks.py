@@ -46,6 +46,7 @@ def test_a_case_that_the_adapter_has_seen_is_refused(write_cases, adapter, with_
     path = with_adapter(root, adapter(root, "elsewhere"))
     with pytest.raises(DataError, match=r"bench-a/bench-a-0 is the adapter's training .*leakage=mark"):
         bench(path)
+    bench(path, "leakage=mark")  # nothing of the refused run is in the way
 
 
 def test_marked_leaks_are_in_every_result(write_cases, adapter, with_adapter, bench, tmp_path):

@@ -250,3 +250,12 @@ def test_a_metric_that_raises_is_a_failure_of_its_rows_alone(config, write_cases
     summary, outcome = bench(path)
     assert outcome.failed > 0
     assert "ZeroDivisionError" in summary["failures"][0]["reason"]
+
+
+def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, bench, tmp_path):
+    roots = {name: write_cases(name, [{}]) for name in ("bench-a", "bench-b")}
+    datasets = [{"name": name, "root": str(root)} for name, root in roots.items()]
+    bench(config(roots["bench-a"], datasets=datasets))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    assert {row["dataset"] for row in rows} == {"bench-a", "bench-b"}
+    assert {row["patient"] for row in rows} == {"bench-a/p0"}

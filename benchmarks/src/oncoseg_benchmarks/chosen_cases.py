@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,6 +49,21 @@ class ChosenCases:
     specs: dict[str, DatasetSpec]
     splits: dict[str, FrozenSplit]
     skips: list[Skip] = field(default_factory=list)
+
+    @cached_property
+    def _families(self) -> dict[str, str]:
+        """Of each dataset, the first by name of those that are declared to hold its images, over however many steps."""
+        families = {name: name for name in sorted(self.specs)}
+        for name, spec in sorted(self.specs.items()):
+            for other in (overlap.dataset for overlap in spec.overlaps if overlap.certain):
+                if other in families:
+                    first, last = sorted((families[name], families[other]))
+                    families = {each: first if family == last else family for each, family in families.items()}
+        return families
+
+    def patient(self, case: Case) -> str:
+        """The patient, for statistics: one and the same in datasets that are declared to hold the same images."""
+        return f"{self._families[case.dataset]}/{case.patient_id}"
 
     @property
     def sha256(self) -> str:

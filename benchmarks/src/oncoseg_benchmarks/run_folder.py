@@ -26,6 +26,9 @@ TIMING_FILE = "timing.csv"
 SUMMARY_FILE = "summary.json"
 REPORT_FILE = "report.html"
 
+HASHES = "hashes"
+"""The content hashes of the cases, taken before the run begins where an adapter might have seen them."""
+
 FIXED = ("config", "cases_sha256", "models", "metrics")
 """What must be the same for a run to go on: all else, such as the machine, may change."""
 
@@ -49,7 +52,7 @@ class RunFolder:
         """
         path = self.path / RUN_FILE
         if not path.exists():
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.is_dir() and any(entry.name != HASHES for entry in self.path.iterdir()):
                 raise RunError(f"{self.path}: holds something that is no benchmark run; choose another --output")
             atomic_write(path, json.dumps(identity, indent=1) + "\n")
             return

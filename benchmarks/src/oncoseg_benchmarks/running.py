@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from oncoseg_benchmarks.leaks import Leakage, find_leaks
 from oncoseg_benchmarks.plans import ModelPlan, SubjectPlan, plan_subjects
 from oncoseg_benchmarks.policies import Policy, build_policies
 from oncoseg_benchmarks.provenance import commit
-from oncoseg_benchmarks.run_folder import RunFolder
+from oncoseg_benchmarks.run_folder import HASHES, RunFolder
 from oncoseg_benchmarks.saved_masks import save_masks
 from oncoseg_benchmarks.settings import BenchSettings
 from oncoseg_benchmarks.subjects import ModelSubject, Subject
@@ -26,7 +27,7 @@ from oncoseg_core.errors import ConfigError, DataError
 from oncoseg_core.interfaces import Metric, Progress
 from oncoseg_core.records import Case, MetricSpec, Target
 from oncoseg_core.registry import Registry
-from oncoseg_core.volume import BoolArray
+from oncoseg_core.volume import BoolArray, Volume
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,10 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
         if reason is not None
     ]
     folder = RunFolder(settings.output)
+    adapters = {model.label: model.adapter for model in models if model.adapter is not None}
+    leakage = find_leaks(
+        adapters, chosen, registry, folder.path / HASHES, rank, progress, allowed=settings.leakage == "mark"
+    )
     folder.claim(
         {
             "config": settings.model_dump(mode="json", exclude={"output"}),
@@ -122,10 +127,6 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
             "commit": commit(),
         },
         resume=resume,
-    )
-    adapters = {model.label: model.adapter for model in models if model.adapter is not None}
-    leakage = find_leaks(
-        adapters, chosen, registry, folder.path / "hashes", rank, progress, allowed=settings.leakage == "mark"
     )
     return Bench(settings, registry, folder, chosen, plans, asked, metrics, leakage, [*chosen.skips, *told])
 
@@ -141,15 +142,23 @@ def run(bench: Bench, progress: Progress) -> Outcome:
     """
     rank, world = shard()
     own = bench.chosen.cases[rank::world]
-    for plan, policies in bench.work():
-        subject: Subject | None = None
+    work = list(bench.work())
+    models = [[each] for each in work if not each[0].is_reference]
+    references = [each for each in work if each[0].is_reference]
+    for group in (*models, references):  # one model in memory at a time; the references read each case once
+        subjects: dict[str, Subject] = {}
         for done, scored in enumerate(own, start=1):
-            path = bench.folder.unit_path(plan.label, scored.case.dataset, scored.case.case_id)
-            known = bench.folder.read_unit(path)
-            if known is None or known["failures"]:
-                subject = _built(bench, plan) if subject is None else subject
-                _score(bench, plan, subject, policies, scored)
-            progress(plan.label, done, len(own))
+            loaded = None
+            for plan, policies in group:
+                path = bench.folder.unit_path(plan.label, scored.case.dataset, scored.case.case_id)
+                known = bench.folder.read_unit(path)
+                if known is not None and not known["failures"]:
+                    continue
+                if plan.label not in subjects:
+                    subjects[plan.label] = _built(bench, plan)
+                loaded = loaded or _Loaded(scored, bench.settings.absent)
+                _score(bench, plan, subjects[plan.label], policies, loaded)
+            progress("floors and ceilings" if group is references else group[0][0].label, done, len(own))
     units = list(bench.units())
     failed = sum(unit is not None and bool(unit["failures"]) for unit in units)
     return Outcome(bench.folder, failed, units.count(None))
@@ -162,9 +171,23 @@ def _built(bench: Bench, plan: SubjectPlan) -> Subject:
     return subject
 
 
-def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Policy], scored: Scored) -> None:
+class _Loaded:
+    """A case that is read when it is first asked for."""
+
+    def __init__(self, scored: Scored, absent: Sequence[str]) -> None:
+        self.scored = scored
+        self._absent = absent
+
+    @cached_property
+    def content(self) -> tuple[Volume, list[Task]]:
+        """Its image, and the targets to be scored."""
+        volume, masks = self.scored.adapter.load(self.scored.case)
+        return volume, _tasks(self.scored.case, masks, self._absent)
+
+
+def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Policy], loaded: _Loaded) -> None:
     """One case: read, scored, and written down with its masks."""
-    case, started = scored.case, time.perf_counter()
+    case, started = loaded.scored.case, time.perf_counter()
     result = CaseResult()
     skipped: list[dict[str, str]] = []
     refused = plan.refuses_modality(case.modality)
@@ -172,15 +195,14 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
         skipped.append({"target": "", "reason": refused})
     else:
         try:
-            volume, masks = scored.adapter.load(case)
-            tasks = _tasks(case, masks, bench.settings.absent)
+            volume, tasks = loaded.content
             skipped = _not_there(tasks, policies)
             result = score_case(subject, case, volume, tasks, policies, bench.metrics, bench.settings.seed)
         except Exception as error:  # noqa: BLE001 - one failing case must not end the run
             result.failures.append({"target": "", "prompt": "", "level": "", "reason": one_line(error)})
     mark = bench.leakage.mark(subject.label, case.dataset, case.case_id)
     for row in result.rows:
-        row |= {"side": scored.side, "leak": mark, "patient": f"{case.dataset}/{case.patient_id}"}
+        row |= {"side": loaded.scored.side, "leak": mark, "patient": bench.chosen.patient(case)}
     folder = bench.folder
     if result.masks:
         save_masks(folder.references_path(case.dataset, case.case_id), result.references, result.spacing)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from oncoseg_benchmarks.comparing import Comparison
 
-SHOWN_METRICS = 4
+SHOWN_METRICS = 3
 """Columns of a narrow terminal; the report has all."""
 
 
@@ -21,7 +21,9 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     metrics = list(summary["metric_records"])[:SHOWN_METRICS]
     groups = [group for group in summary["groups"] if group["by"] == "all" and not group["absent"]]
     for prompt, level in dict.fromkeys((group["prompt"], group["level"]) for group in groups):
-        table = Table("model", "n", *(_title(metric, summary) for metric in metrics), title=f"{prompt}, {level} level")
+        table = Table(title=f"{prompt}, {level} level")
+        for title in ("model", "n", *(_title(metric, summary) for metric in metrics)):
+            table.add_column(title, no_wrap=True)
         for group in groups:
             if (group["prompt"], group["level"]) == (prompt, level):
                 cells = (_cell(group["metrics"][metric]) for metric in metrics)
