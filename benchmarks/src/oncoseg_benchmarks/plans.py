@@ -25,7 +25,7 @@ from oncoseg_core.registry import Registry
 from oncoseg_core.zoom import ZoomSettings
 
 CACHE_BYTES = 256 * 1024 * 1024
-"""Embeddings kept: of the slice in hand, for the policies after the first; a few slices of the largest model."""
+"""Embeddings kept of a case: a slice is encoded once for all its prompts; a dozen slices of the largest model."""
 
 
 class SubjectPlan:
@@ -128,15 +128,16 @@ class ModelPlan(SubjectPlan):
 
             model = load_adapter(model, self.adapter)
         own = [modality for modality in modalities if self.refuses_modality(modality) is None]
+        cache = EmbeddingCache(CACHE_BYTES)
         predictor = Predictor(
             model.to(self._device),
             {modality: Preprocessor(self._registry, modality, self.spec, self._path(modality)) for modality in own},
-            EmbeddingCache(CACHE_BYTES),
+            cache,
             self._device,
             self._settings.precision,
             self._zoom,
         )
-        return ModelSubject(self.label, predictor, self._propagation, version)
+        return ModelSubject(self.label, predictor, cache, self._propagation, version)
 
     def _path(self, modality: str) -> PathSettings:
         if self.manifest is not None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from oncoseg_benchmarks.policies import Policy
 from oncoseg_benchmarks.settings import Grid
 from oncoseg_core.geometry import SliceGrid
-from oncoseg_core.predictor import FittedVolume, Predictor
+from oncoseg_core.predictor import EmbeddingCache, FittedVolume, Predictor
 from oncoseg_core.preprocess import logits_to_slice, mask_to_model
 from oncoseg_core.prompts import Box, Prompt
 from oncoseg_core.propagate import PropagationSettings, propagate
@@ -53,10 +53,11 @@ class Subject(Protocol):
 
 @dataclass(eq=False)
 class ModelSubject:
-    """A model with its path; ``version`` says whose weights these are."""
+    """A model with its path; ``version`` says whose weights these are. The predictor keeps embeddings in the cache."""
 
     label: str
     predictor: Predictor
+    cache: EmbeddingCache
     propagation: PropagationSettings
     version: dict[str, str | None]
 
@@ -66,7 +67,8 @@ class ModelSubject:
         return next((reason for kind in policy.kinds if (reason := spec.refusal(kind, adapted=adapted))), None)
 
     def open(self, volume: Volume) -> ModelSession:
-        """Fit the normalizer."""
+        """Let go of the embeddings of the case before, and fit the normalizer."""
+        self.cache.clear()
         return ModelSession(self.predictor, self.predictor.fit(volume), self.propagation)
 
 
