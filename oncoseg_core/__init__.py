@@ -16,6 +16,7 @@ from oncoseg_core.records import (
     NormalizerSpec,
     Overlap,
     PromptGeneratorSpec,
+    ReaderSpec,
     Target,
     TrackerSpec,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "NormalizerSpec",
     "Overlap",
     "PromptGeneratorSpec",
+    "ReaderSpec",
     "Target",
     "TrackerSpec",
     "__version__",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,10 @@ from oncoseg_core.prompts import Box, Point, Rectangle
 SAME_GRID_MM = 1e-3
 """Grids whose corners differ by no more than this are the same: rounding in file headers."""
 
+EVEN_MM = 0.05
+"""Slices that lie no further from their place on an even grid are evenly spaced: positions in DICOM files are often
+rounded to a tenth of a millimetre."""
+
 Float64 = npt.NDArray[np.float64]
 
 
@@ -27,12 +32,18 @@ Float64 = npt.NDArray[np.float64]
 class Geometry:
     """A voxel grid: ``shape`` ``(z, y, x)`` and the 4 x 4 ``affine`` from index ``(x, y, z)`` to LPS mm.
 
+    ``slice_origins`` ``(z, 3)`` are the centres of the voxels ``(0, 0, k)`` in LPS mm where the slices are not evenly
+    spaced along one line; None where the affine says it all. The affine of an uneven grid runs from its first slice to
+    its last, and is what is meant by its spacing and direction.
+
     Raises:
-        GeometryError: the shape is not three positive sizes, or the affine is not finite or not invertible.
+        GeometryError: the shape is not three positive sizes, the affine is not finite or not invertible, or the slice
+            origins do not fit.
     """
 
     shape: tuple[int, int, int]
     affine: Float64
+    slice_origins: Float64 | None = None
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -44,6 +55,44 @@ class Geometry:
             raise GeometryError(f"the affine has no inverse (a spacing of zero?): {affine.tolist()}")
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
+        if self.slice_origins is not None:
+            origins = np.array(self.slice_origins, dtype=np.float64)
+            if origins.shape != (self.shape[0], 3) or not np.isfinite(origins).all():
+                raise GeometryError(f"slice origins are finite, one (x, y, z) per slice, found shape {origins.shape}")
+            origins.setflags(write=False)
+            object.__setattr__(self, "slice_origins", origins)
+
+    @classmethod
+    def from_slices(
+        cls,
+        plane: tuple[int, int],
+        column_step: npt.ArrayLike,
+        row_step: npt.ArrayLike,
+        origins: npt.ArrayLike,
+        thickness: float = 1.0,
+    ) -> Geometry:
+        """Build from slices in one orientation, each with its own place; an even grid where they are evenly spaced.
+
+        Args:
+            plane: rows and columns of every slice.
+            column_step: LPS mm from a voxel to its neighbour in the next column ``(3,)`` (index x).
+            row_step: LPS mm from a voxel to its neighbour in the next row ``(3,)`` (index y).
+            origins: LPS mm of the centre of each slice's first voxel ``(z, 3)``, in the order of z.
+            thickness: distance to a next slice in mm, for a single slice.
+        """
+        places = np.asarray(origins, dtype=np.float64).reshape(-1, 3)
+        affine = np.eye(4)
+        affine[:3, 0], affine[:3, 1] = column_step, row_step
+        count = len(places)
+        if count > 1:
+            affine[:3, 2] = (places[-1] - places[0]) / (count - 1)
+        else:
+            normal = np.cross(affine[:3, 0], affine[:3, 1])
+            affine[:3, 2] = normal / np.linalg.norm(normal) * thickness
+        affine[:3, 3] = places[0]
+        even = places[0] + np.arange(count)[:, None] * affine[:3, 2]
+        uneven = float(np.linalg.norm(places - even, axis=1).max()) > EVEN_MM
+        return cls((count, *plane), affine, places if uneven else None)
 
     @classmethod
     def from_parts(
@@ -79,24 +128,79 @@ class Geometry:
     def index_to_lps(self, points: npt.ArrayLike) -> Float64:
         """Indices ``(n, 3)`` as (x, y, z), fractions allowed, to LPS mm ``(n, 3)``."""
         array = np.atleast_2d(np.asarray(points, dtype=np.float64))
-        return np.asarray(array @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
+        if self.slice_origins is None:
+            return np.asarray(array @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
+        return np.asarray(
+            array[:, :2] @ self.affine[:3, :2].T + self._origin_at(self.slice_origins, array[:, 2]), dtype=np.float64
+        )
 
     def lps_to_index(self, points: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` to indices ``(n, 3)`` as (x, y, z), not rounded."""
-        array = np.atleast_2d(np.asarray(points, dtype=np.float64)) - self.affine[:3, 3]
-        return np.asarray(np.linalg.solve(self.affine[:3, :3], array.T).T, dtype=np.float64)
+        array = np.atleast_2d(np.asarray(points, dtype=np.float64))
+        if self.slice_origins is None:
+            array = array - self.affine[:3, 3]
+            return np.asarray(np.linalg.solve(self.affine[:3, :3], array.T).T, dtype=np.float64)
+        normal = self.normal
+        along = self.slice_origins @ normal
+        order = np.argsort(along)
+        z = np.interp(array @ normal, along[order], order.astype(np.float64))
+        # Beyond the first and the last slice, at the mean distance of slices.
+        step = float(self.affine[:3, 2] @ normal)
+        beyond = array @ normal - np.clip(array @ normal, along.min(), along.max())
+        z = z + beyond / step
+        in_plane = array - self._origin_at(self.slice_origins, z)
+        xy = np.linalg.lstsq(self.affine[:3, :2], in_plane.T, rcond=None)[0].T
+        return np.column_stack([xy, z])
+
+    def _origin_at(self, origins: Float64, z: npt.NDArray[np.float64]) -> Float64:
+        """Where the first voxel of a slice lies: between slices in proportion, beyond them at their mean distance."""
+        at = np.arange(self.shape[0], dtype=np.float64)
+        within = np.column_stack([np.interp(z, at, axis) for axis in origins.T])
+        beyond = z - np.clip(z, at[0], at[-1])
+        return np.asarray(within + beyond[:, None] * self.affine[:3, 2], dtype=np.float64)
+
+    @property
+    def normal(self) -> Float64:
+        """The unit vector across the slices (index x cross index y), in LPS; z may grow against it."""
+        across = np.cross(self.affine[:3, 0], self.affine[:3, 1])
+        return np.asarray(across / np.linalg.norm(across), dtype=np.float64)
+
+    @property
+    def irregularity(self) -> str | None:
+        """Why an affine with axes at right angles cannot say where the voxels are; None where it can."""
+        if self.slice_origins is not None:
+            return "its slices are not evenly spaced"
+        x, y, z = self.direction.T
+        worst = max(abs(float(one @ other)) for one, other in ((x, y), (x, z), (y, z)))
+        return f"its axes are not at right angles (cosine {worst:.3g}: a tilted gantry?)" if worst > 1e-4 else None
+
+    @cached_property
+    def voxel_mm3(self) -> Float64:
+        """Volume of a voxel of each slice in mm3 ``(z,)``: it reaches halfway to the slices beside it.
+
+        Of an uneven stack, the first and the last slice reach as far out as they reach in.
+        """
+        area = float(np.linalg.norm(np.cross(self.affine[:3, 0], self.affine[:3, 1])))
+        if self.slice_origins is None:
+            return np.full(self.shape[0], abs(float(np.linalg.det(self.affine[:3, :3]))))
+        gaps = np.abs(np.diff(self.slice_origins @ self.normal))
+        before, after = np.concatenate([gaps[:1], gaps]), np.concatenate([gaps, gaps[-1:]])
+        return np.asarray(area * (before + after) / 2, dtype=np.float64)
 
     def distance_mm(self, other: Geometry) -> float:
-        """How far apart the corner voxels of two grids of one shape are, at most, in mm."""
+        """How far apart the corner voxels of all slices of two grids of one shape are, at most, in mm."""
         z, y, x = self.shape
-        corners = list(itertools.product((0, x - 1), (0, y - 1), (0, z - 1)))
+        slices = (0, z - 1) if self.slice_origins is None and other.slice_origins is None else range(z)
+        corners = list(itertools.product((0, x - 1), (0, y - 1), slices))
         return float(np.linalg.norm(self.index_to_lps(corners) - other.index_to_lps(corners), axis=1).max())
 
-    def require_same_grid(self, other: Geometry, own_name: str, other_name: str) -> None:
+    def require_same_grid(
+        self, other: Geometry, own_name: str, other_name: str, tolerance_mm: float = SAME_GRID_MM
+    ) -> None:
         """Refuse another grid; the names say which files are compared.
 
         Raises:
-            GeometryError: the shapes differ, or the corners are more than ``SAME_GRID_MM`` apart.
+            GeometryError: the shapes differ, or the corners are more than ``tolerance_mm`` apart.
         """
         if self.shape != other.shape:
             raise GeometryError(
@@ -104,9 +208,9 @@ class Geometry:
                 "they must be on one grid; resample the label to its image first"
             )
         apart = self.distance_mm(other)
-        if apart > SAME_GRID_MM:
+        if apart > tolerance_mm:
             raise GeometryError(
-                f"{other_name} and {own_name} lie up to {apart:.3g} mm apart (allowed: {SAME_GRID_MM} mm, rounding): "
+                f"{other_name} and {own_name} lie up to {apart:.3g} mm apart (allowed: {tolerance_mm} mm, rounding): "
                 "origin, spacing or direction differ; check that they belong together"
             )
 
@@ -126,6 +230,38 @@ class Geometry:
         steps = [1 if self.affine[axis, axes.index(axis)] > 0 else -1 for axis in (2, 1, 0)]
         head, back, left = (slice(None, None, step) for step in steps)
         return turned[..., head, back, left]
+
+    def along(self, other: Geometry, array: npt.NDArray[Any]) -> tuple[Geometry, npt.NDArray[Any]]:
+        """The same voxels in the places where they are, with the axes in another grid's order and direction.
+
+        Other programs store the same image with reversed rows or slices. Axes at other angles take the nearest.
+
+        Args:
+            other: whose axes.
+            array: ``(..., z, y, x)`` on this grid.
+
+        Returns:
+            The grid, and the array on it: a view, no copy.
+        """
+        if self.slice_origins is not None:
+            return self, array  # its z axis cannot become another one
+        cosines = other.direction.T @ self.direction
+        order = max(
+            itertools.permutations(range(3)), key=lambda own: sum(abs(cosines[axis, own[axis]]) for axis in range(3))
+        )
+        affine = self.affine.copy()
+        steps = []
+        for axis, own in enumerate(order):
+            backwards = cosines[axis, own] < 0
+            affine[:3, axis] = self.affine[:3, own] * (-1 if backwards else 1)
+            if backwards:
+                affine[:3, 3] += self.affine[:3, own] * (self.shape[2 - own] - 1)
+            steps.append(-1 if backwards else 1)
+        leading = array.ndim - 3
+        turned = np.transpose(array, (*range(leading), *(leading + 2 - order[axis] for axis in (2, 1, 0))))
+        turned = turned[..., :: steps[2], :: steps[1], :: steps[0]]
+        z, y, x = turned.shape[-3:]
+        return Geometry((z, y, x), affine), turned
 
     @cached_property
     def view(self) -> PlaneView:

@@ -1,4 +1,4 @@
-"""The whole extension surface of OncoSeg: nine hooks, each without arguments, each yielding records.
+"""The whole extension surface of OncoSeg: ten hooks, each without arguments, each yielding records.
 
 A plugin is a distribution with an entry point in the group ``oncoseg`` whose value is a light module::
 
@@ -28,6 +28,7 @@ from oncoseg_core.records import (
     ModelSpec,
     NormalizerSpec,
     PromptGeneratorSpec,
+    ReaderSpec,
     TrackerSpec,
 )
 
@@ -77,6 +78,14 @@ def oncoseg_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]
 
 
 @hookspec
+def oncoseg_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
+    """Formats of images and structures that can be read besides the core's own.
+
+    Behaviour: :class:`oncoseg_core.interfaces.Reader`, built with its settings.
+    """
+
+
+@hookspec
 def oncoseg_exporters() -> Iterable[ExporterSpec]:  # type: ignore[empty-body]
     """File formats a segmentation can be written in.
 
@@ -118,6 +127,7 @@ HOOK_RECORDS: dict[str, type[ComponentSpec]] = {
     "oncoseg_prompt_generators": PromptGeneratorSpec,
     "oncoseg_losses": LossSpec,
     "oncoseg_models": ModelSpec,
+    "oncoseg_readers": ReaderSpec,
     "oncoseg_exporters": ExporterSpec,
     "oncoseg_metrics": MetricSpec,
     "oncoseg_trackers": TrackerSpec,

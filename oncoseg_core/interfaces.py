@@ -266,6 +266,50 @@ class PromptableModel(Component):
         return None
 
 
+class Finding(NamedTuple):
+    """One thing that was looked at, what was found, and whether it is as it should be."""
+
+    what: str
+    found: str
+    ok: bool
+
+
+class Reader(Component):
+    """Reads images, and perhaps structures, of one format that the core does not read itself."""
+
+    @abstractmethod
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder is of this format, at a glance. Never raises; False for what does not exist."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Volume:
+        """Read the one image that a path holds; its ``modality`` is ``unknown`` where the format does not tell.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: it cannot be read, or holds none or several; these are told apart
+                in the message, with the setting that chooses one.
+        """
+
+    def read_masks(self, path: Path, image: Volume) -> dict[str, np.ndarray]:  # noqa: ARG002
+        """Read structures: a bool mask ``(z, y, x)`` on the image's grid by the structure's name. Default: refuses.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: it holds no structures, or they do not belong to the image.
+        """
+        raise DataError(f"{path}: this format holds no structures that can be read")
+
+    def examine(self, path: Path) -> list[Finding]:
+        """What a person checks of an image before trusting it, without a word about the patient. Default: its grid.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: as for :meth:`read`.
+        """
+        from oncoseg_core.grid_findings import grid_findings
+
+        image = self.read(path)
+        return grid_findings(image.geometry, physical=image.physical)
+
+
 class ExportReport(NamedTuple):
     """What an exporter wrote: the files, and what it found worth telling."""
 

@@ -237,14 +237,33 @@ class ModelSpec(ComponentSpec):
         return value
 
 
+class ReaderSpec(ComponentSpec):
+    """Reads images, and perhaps structures, in a format that the core does not read itself.
+
+    ``suffixes`` are those that files of the format usually have; they are for messages: what a path really holds is
+    asked of the behaviour.
+    """
+
+    kind: ClassVar[str] = "reader"
+    name_field: ClassVar[str] = "format"
+
+    format: Name
+    suffixes: tuple[Annotated[str, Field(pattern=r"^\.[a-z0-9.]+$")], ...] = ()
+
+
 class ExporterSpec(ComponentSpec):
-    """Writes a segmentation in one file format."""
+    """Writes a segmentation in one file format.
+
+    ``needs_source``: the format belongs to the image that was segmented; its settings have ``source``, the image's
+    path, and besides the settings that the image's reader has.
+    """
 
     kind: ClassVar[str] = "exporter"
     name_field: ClassVar[str] = "format"
 
     format: Name
     suffix: Annotated[str, Field(pattern=r"^\.[a-z0-9.]+$")]
+    needs_source: bool = False
 
 
 class MetricSpec(ComponentSpec):
@@ -279,6 +298,7 @@ ALL_SPECS: tuple[type[ComponentSpec], ...] = (
     PromptGeneratorSpec,
     LossSpec,
     ModelSpec,
+    ReaderSpec,
     ExporterSpec,
     MetricSpec,
     TrackerSpec,

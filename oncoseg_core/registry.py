@@ -40,6 +40,7 @@ BEHAVIOURS: dict[type[ComponentSpec], type[interfaces.Component]] = {
     records.PromptGeneratorSpec: interfaces.PromptGenerator,
     records.LossSpec: interfaces.SegmentationLoss,
     records.ModelSpec: interfaces.PromptableModel,
+    records.ReaderSpec: interfaces.Reader,
     records.ExporterSpec: interfaces.Exporter,
     records.MetricSpec: interfaces.Metric,
     records.TrackerSpec: interfaces.Tracker,
