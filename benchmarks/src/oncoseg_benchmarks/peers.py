@@ -56,7 +56,11 @@ def main() -> None:
 
 def scripts() -> dict[str, Path]:
     """The scripts that record something, by name."""
-    return {path.stem: path for path in sorted(SCRIPTS.glob("*.py")) if "import record" in path.read_text("utf-8")}
+    return {
+        path.stem: path
+        for path in sorted(SCRIPTS.glob("*.py"))
+        if "oncoseg_benchmarks.recording" in path.read_text("utf-8")
+    }
 
 
 def purpose(path: Path) -> str:

@@ -22,7 +22,7 @@ from surface_distance import lookup_tables
 from oncoseg_metrics.pairs import Pair, cropped
 
 LEAF = 64
-"""Points in a leaf of the search tree: for surfaces that are some voxels apart, fewer make the search two times slower."""
+"""Points in a leaf of the search tree: with fewer, surfaces some voxels apart took two times longer."""
 
 Float64 = npt.NDArray[np.float64]
 
