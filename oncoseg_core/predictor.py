@@ -54,6 +54,11 @@ class EmbeddingCache:
             _, (_, freed) = self._entries.popitem(last=False)
             self._bytes -= freed
 
+    def clear(self) -> None:
+        """Let go of all."""
+        self._entries.clear()
+        self._bytes = 0
+
 
 @dataclass(frozen=True, eq=False)
 class SliceResult:

@@ -161,6 +161,17 @@ def test_changed_weights_and_a_switched_adapter_are_noticed():
     assert np.array_equal(logits(), before)
 
 
+def test_a_cleared_cache_holds_nothing_and_takes_as_much_as_before():
+    model, cache = InsideTheBox(), EmbeddingCache(max_bytes=128 * 128 * 4)
+    cached = predictor(model, cache)
+    fitted = cached.fit(random_volume())
+    for encodings in (1, 2):
+        cached.predict_slice(fitted, 0, [BOX])
+        cached.predict_slice(fitted, 0, [BOX])
+        assert model.encodings == encodings
+        cache.clear()
+
+
 def test_the_cache_keeps_to_its_limit_and_drops_the_oldest():
     model = InsideTheBox()
     size = 128 * 128 * 4

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +15,10 @@ Float64 = npt.NDArray[np.float64]
 
 LEAST_PATIENTS = 5
 """With fewer patients a bootstrap interval is far too narrow, and none is given."""
+
+
+DRAWN_TOGETHER = 1 << 20
+"""Patients drawn at a time, over all draws: 8 MB an array."""
 
 
 class Description(NamedTuple):
@@ -75,7 +79,7 @@ def bootstrap_interval(
     if len(clusters) != len(scores):
         raise DataError(f"{len(scores)} scores of {len(clusters)} patients; expected the patient of each score")
     _, owner = np.unique(np.asarray(clusters), return_inverse=True)
-    sums, counts = np.bincount(owner, scores), np.bincount(owner).astype(np.float64)
+    sums, counts = (np.bincount(owner, weights).astype(np.float64) for weights in (scores, None))
     patients = len(sums)
     if patients < LEAST_PATIENTS:
         return None
@@ -83,13 +87,22 @@ def bootstrap_interval(
     error = _standard_error(sums[None], counts[None])[0]
     if error == 0:
         return mean, mean
-    drawn = np.random.default_rng(seed).integers(0, patients, (draws, patients))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    errors = _standard_error(sums[drawn], counts[drawn])
-    sound = errors > 1e-12 * error  # a draw of one patient only says nothing
-    t = (means[sound] - mean) / errors[sound]
-    low, high = np.quantile(t, ((1 - level) / 2, (1 + level) / 2))
+    blocks = []
+    for drawn in _draws(draws, patients, seed):
+        means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+        errors = _standard_error(sums[drawn], counts[drawn])
+        sound = errors > 1e-12 * error  # a draw of one patient only says nothing
+        blocks.append((means[sound] - mean) / errors[sound])
+    low, high = np.quantile(np.concatenate(blocks), ((1 - level) / 2, (1 + level) / 2))
     return float(mean - high * error), float(mean - low * error)
+
+
+def _draws(draws: int, patients: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """Patients drawn anew, ``(draws, patients)`` in all, a block at a time: 10,000 patients would take a gigabyte."""
+    rng = np.random.default_rng(seed)
+    together = max(1, DRAWN_TOGETHER // patients)
+    for start in range(0, draws, together):
+        yield rng.integers(0, patients, (min(together, draws - start), patients))
 
 
 def _standard_error(sums: Float64, counts: Float64) -> Float64:
@@ -185,8 +198,8 @@ def ranking_stability(scores: npt.ArrayLike, clusters: Sequence[str], *, draws: 
     sums = np.stack([np.bincount(owner, row) for row in table])
     counts = np.bincount(owner)
     models, patients = sums.shape
-    drawn = np.random.default_rng(seed).integers(0, patients, (draws, patients))
-    means = sums[:, drawn].sum(axis=2) / counts[drawn].sum(axis=1)
+    blocks = [sums[:, drawn].sum(axis=2) / counts[drawn].sum(axis=1) for drawn in _draws(draws, patients, seed)]
+    means = np.concatenate(blocks, axis=1)
     shares = np.zeros((models, models))
     better = (means[:, None] < means[None]).sum(axis=1)
     level = (means[:, None] == means[None]).sum(axis=1)

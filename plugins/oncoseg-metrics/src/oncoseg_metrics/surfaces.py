@@ -22,7 +22,7 @@ from surface_distance import lookup_tables
 from oncoseg_metrics.pairs import Pair, cropped
 
 LEAF = 64
-"""Points in a leaf of the search tree: for surfaces that are some voxels apart, fewer make the search two times slower."""
+"""Points in a leaf of the search tree: with fewer, surfaces some voxels apart took two times longer."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -87,9 +87,7 @@ def _corners(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDA
     """
     codes: npt.NDArray[np.uint8] = np.pad(mask, 1).view(np.uint8)
     for axis in reversed(range(mask.ndim)):  # pairs along x, then of those along y, then of those along z
-        before, after = (
-            codes[(slice(None),) * axis + (part,)] for part in (slice(None, -1), slice(1, None))
-        )
+        before, after = (codes[(slice(None),) * axis + (part,)] for part in (slice(None, -1), slice(1, None)))
         codes = (before << np.uint8(2 ** (mask.ndim - 1 - axis))) | after
     full = 2 ** (2**mask.ndim) - 1
     places = np.flatnonzero(codes - np.uint8(1) < full - 1)  # 0 wraps around to 255: neither none nor all

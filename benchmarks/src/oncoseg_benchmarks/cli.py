@@ -1,0 +1,142 @@
+"""``oncoseg-bench``: light until a benchmark is really run."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from oncoseg_core.command_line import run_app
+from oncoseg_core.registry import load_plugins
+
+OTHERS = ("compare", "verify")
+
+
+class Test(StrEnum):
+    """How two models are compared."""
+
+    wilcoxon = "wilcoxon"
+    permutation = "permutation"
+
+
+class BenchGroup(TyperGroup):
+    """``oncoseg-bench CONFIG`` runs a benchmark; ``compare`` and ``verify`` look at runs. All else is the first's."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first word names; else a run, with all that was given."""
+        if args[0] in OTHERS:
+            return super().resolve_command(ctx, args)
+        return "", self.commands["run"], [argument for argument in args if argument]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Leave options to the commands; nothing at all is a run without its configuration."""
+        parsed: list[str] = super().parse_args(ctx, args or [""])
+        return parsed
+
+
+app = typer.Typer(
+    cls=BenchGroup,
+    add_completion=False,
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+
+
+@app.command(name="run", epilog="Example: oncoseg-bench samples --output runs/samples")
+def bench(
+    config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: smoke, samples, paper.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder, as --set output=.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    allow_broken_plugins: Annotated[
+        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
+    ] = False,
+) -> None:
+    """Score models on registered datasets, by kind of prompt; exits 1 when a case failed.
+
+    Several processes: torchrun --nproc-per-node 4 -m oncoseg_benchmarks CONFIG --resume
+
+    Two runs against each other: oncoseg-bench compare A B. Scores again from the saved masks: oncoseg-bench verify RUN.
+    """
+    from oncoseg_benchmarks.settings import load_settings
+
+    settings = load_settings(config, [*(overrides or []), *([f"output={json.dumps(str(output))}"] if output else [])])
+    registry = load_plugins()
+    if not allow_broken_plugins:
+        registry.require_sound()
+    from oncoseg_benchmarks.running import prepare
+    from oncoseg_benchmarks.running import run as run_bench
+    from oncoseg_core.progress_bar import progress_bar
+
+    with progress_bar() as progress:
+        prepared = prepare(settings, registry, resume=resume, progress=progress)
+        outcome = run_bench(prepared, progress)
+    if outcome.missing:
+        typer.echo(f"This process is done; {outcome.missing} scorings are left to others. Results: {settings.output}")
+        raise typer.Exit(1 if outcome.failed else 0)
+    from oncoseg_benchmarks.finishing import finish
+    from oncoseg_benchmarks.terminal import print_summary
+
+    summary = finish(prepared)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+    else:
+        print_summary(summary, settings.output)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: oncoseg-bench compare runs/before runs/after --metric nsd")
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The folder of a finished run.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another one, on the same cases.")],
+    metric: Annotated[str, typer.Option(help="The score that is compared.")] = "dice",
+    method: Annotated[Test, typer.Option(help="The paired test, two-sided, by patients.")] = Test.wilcoxon,
+    model_a: Annotated[str | None, typer.Option(help="The model of A, where it has several.")] = None,
+    model_b: Annotated[str | None, typer.Option(help="The model of B, where it has several.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For the permutation test.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Test whether the models of two runs differ on the same cases and prompts; p values are corrected by Holm."""
+    from oncoseg_benchmarks.comparing import compare_runs
+    from oncoseg_benchmarks.terminal import print_comparisons
+
+    found, notes = compare_runs(first, second, metric, (model_a, model_b), method=method.value, seed=seed)
+    if as_json:
+        typer.echo(json.dumps({"comparisons": [each.values() for each in found], "notes": notes}, indent=2))
+    else:
+        print_comparisons(found, metric, notes)
+
+
+@app.command(epilog="Example: oncoseg-bench verify runs/samples")
+def verify(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compute every score again from the saved masks, and compare; exits 1 when one differs."""
+    from oncoseg_benchmarks.verifying import verify as verify_run
+    from oncoseg_core.progress_bar import progress_bar
+
+    with progress_bar() as progress:
+        found = verify_run(run, load_plugins(), progress)
+    if as_json:
+        told = [mismatch._asdict() for mismatch in found.mismatches]
+        typer.echo(json.dumps({"rows": found.rows, "scores": found.scores, "mismatches": told}, indent=2))
+    else:
+        for mismatch in found.mismatches:
+            typer.echo(f"{mismatch.row}: {mismatch.problem}")
+        typer.echo(f"{found.scores} scores of {found.rows} rows computed again: {len(found.mismatches)} differ")
+    if found.mismatches:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point of the program."""
+    run_app(app)

@@ -1,0 +1,116 @@
+"""Keeping apart what an adapter was trained on and what it is scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oncoseg_benchmarks.chosen_cases import ChosenCases, Scored
+from oncoseg_core.adapter_manifest import read_trained_on
+from oncoseg_core.atomic import atomic_write
+from oncoseg_core.content_hash import content_hash
+from oncoseg_core.errors import DataError, OncoSegError
+from oncoseg_core.interfaces import DatasetAdapter, Progress
+from oncoseg_core.leakage import Leak, Scan, declared_leaks, refuse_leaks, seen_scans
+from oncoseg_core.records import Case, DatasetSpec
+from oncoseg_core.registry import Registry
+
+SETTING = "leakage=mark"
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """What of a run's data an adapter has seen, by the label of its model; ``unknown``: it does not tell."""
+
+    leaks: Mapping[str, Sequence[Leak]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+
+    def mark(self, label: str, dataset: str, case_id: str) -> str | None:
+        """``certain``, ``suspected``, ``unknown`` or None for a case scored with that model."""
+        if label in self.unknown:
+            return "unknown"
+        own = [leak for leak in self.leaks.get(label, ()) if leak.scored in {dataset, f"{dataset}/{case_id}"}]
+        return None if not own else "certain" if any(leak.certain for leak in own) else "suspected"
+
+
+def find_leaks(
+    adapters: Mapping[str, Path],
+    chosen: ChosenCases,
+    registry: Registry,
+    folder: Path,
+    rank: int,
+    progress: Progress,
+    *,
+    allowed: bool,
+) -> Leakage:
+    """Compare what each adapter was trained on with what is scored.
+
+    Declared overlaps of datasets first; then the content of every case, which is read once for it. A case that cannot
+    be read is no leak: it will fail when it is scored, and say so.
+
+    Args:
+        adapters: folders by the label of their model.
+        chosen: what is scored.
+        registry: for the records of the datasets trained on.
+        folder: where hashes are kept, so that several processes share the work and a resumed run does not repeat it.
+        rank: of this process; each begins elsewhere.
+        progress: told about the reading.
+        allowed: mark certain leaks, do not refuse them.
+
+    Raises:
+        DataError: something was certainly seen, or an adapter does not tell, and that is not allowed.
+    """
+    if not adapters:
+        return Leakage()
+    known = {spec.name: spec for spec in registry.specs(DatasetSpec)}
+    scored_specs = [chosen.specs[name] for name in sorted({each.case.dataset for each in chosen.cases})]
+    found: dict[str, list[Leak]] = {}
+    unknown, seen = [], {}
+    for label, adapter in adapters.items():
+        trained_on = read_trained_on(adapter)
+        if trained_on is None:
+            if not allowed:
+                raise DataError(
+                    f"{adapter}: the adapter does not tell what it was trained on, so that nobody can say whether what "
+                    f"is scored is held out; use another adapter, or --set {SETTING}, and every result will say so"
+                )
+            unknown.append(label)
+            continue
+        seen[label] = trained_on
+        trained_specs = [known[name] for name in trained_on.datasets if name in known]
+        found[label] = declared_leaks(trained_specs, scored_specs)
+        refuse_leaks(found[label], allowed=allowed, setting=f"--set {SETTING}")
+    if seen:
+        scans = _scans(chosen.cases, folder, rank, progress)
+        for label, trained_on in seen.items():
+            found[label] = sorted({*found[label], *seen_scans(trained_on, scans)})
+            refuse_leaks(found[label], allowed=allowed, setting=f"--set {SETTING}")
+    return Leakage(found, tuple(unknown))
+
+
+def _scans(cases: Sequence[Scored], folder: Path, rank: int, progress: Progress) -> list[Scan]:
+    """The content hash of each case, from the folder where another process has it already."""
+    scans = []
+    start = rank * len(cases) // 7 % max(1, len(cases))
+    for done, (case, adapter, _) in enumerate([*cases[start:], *cases[:start]], start=1):
+        name = hashlib.sha256(f"{case.dataset}/{case.case_id}".encode()).hexdigest()[:32]
+        path = folder / f"{name}.txt"
+        try:
+            found = path.read_text(encoding="ascii").strip()
+        except OSError:
+            found = _hash(case, adapter)
+            atomic_write(path, found + "\n")
+        if found != "unreadable":
+            scans.append(Scan(case.dataset, case.case_id, found))
+        progress("looking for what was trained on", done, len(cases))
+    return scans
+
+
+def _hash(case: Case, adapter: DatasetAdapter) -> str:
+    try:
+        volume, _ = adapter.load(case)
+    except (OncoSegError, OSError):
+        return "unreadable"
+    return content_hash(volume.voxels, volume.geometry)

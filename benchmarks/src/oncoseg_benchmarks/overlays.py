@@ -1,0 +1,173 @@
+"""Pictures of the worst and the best cases: the largest slice of the object, with reference, prediction and prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from oncoseg_benchmarks.case_scoring import mask_key
+from oncoseg_benchmarks.plots import png
+from oncoseg_benchmarks.rows import Row
+from oncoseg_benchmarks.running import Bench
+from oncoseg_benchmarks.saved_masks import load_masks, unpack
+from oncoseg_core.errors import OncoSegError
+from oncoseg_core.geometry import PlaneView
+from oncoseg_core.normalization import Normalization
+from oncoseg_core.volume import BoolArray, Volume
+
+REFERENCE, PREDICTION, PROMPT = "#35c46a", "#ff9f1c", "#ffffff"
+"""Told apart with red-green blindness too: the lines also differ in style."""
+
+
+class Picture(NamedTuple):
+    """A picture, and what it shows."""
+
+    title: str
+    png: bytes
+    caption: str
+
+
+def extreme_rows(rows: Sequence[Row], metric: str, better: str, number: int) -> list[tuple[str, Row]]:
+    """The worst and the best rows of a model, each target of a case once: ``(worst or best, row)``."""
+    scored = [row for row in rows if row[metric] is not None and not row["absent"]]
+    ordered = sorted(scored, key=lambda row: (row[metric] if better == "higher" else -row[metric], row["prompt"]))
+    found: list[tuple[str, Row]] = []
+    seen: set[tuple[str, str, str]] = set()
+    for what, line in (("worst", ordered), ("best", ordered[::-1])):
+        taken = 0
+        for row in line:
+            place = (row["dataset"], row["case"], row["target"])
+            if taken < number and place not in seen:
+                seen.add(place)
+                found.append((what, row))
+                taken += 1
+    return found
+
+
+def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> Iterator[Picture]:
+    """Draw rows of a finished run; a case that cannot be read any more is left out."""
+    cases = {(each.case.dataset, each.case.case_id): each for each in bench.chosen.cases}
+    for what, row in chosen:
+        scored = cases[row["dataset"], row["case"]]
+        try:
+            volume, _ = scored.adapter.load(scored.case)
+            references, _ = load_masks(bench.folder.references_path(row["dataset"], row["case"]))
+            masks, _ = load_masks(bench.folder.masks_path(row["model"], row["dataset"], row["case"]))
+            reference = unpack(references[row["target"]])
+            prediction = unpack(masks[mask_key(row["target"], row["prompt"], row["level"])])
+            yield _draw(bench, what, row, metric, volume, reference, prediction)
+        except (OncoSegError, OSError, KeyError):
+            continue
+
+
+def _draw(
+    bench: Bench, what: str, row: Row, metric: str, volume: Volume, reference: BoolArray, prediction: BoolArray
+) -> Picture:
+    index = int((reference if reference.any() else prediction).sum(axis=(1, 2)).argmax())
+    geometry = volume.geometry
+    view = geometry.view
+    spacing = view.spacing(*geometry.spacing[1:])
+    image = np.asarray(view.apply(_shown(bench, volume, index)))
+    masks = [np.asarray(view.apply(mask[index])) for mask in (reference, prediction)]
+    title = f"{row['model']}, {row['case']}: {row['target']} ({what}: {metric} {row[metric]:.3f})"
+    size = "" if row["diameter_mm"] is None else f" Longest diameter {row['diameter_mm']:.0f} mm."
+    caption = (
+        f"{row['dataset']}/{row['case']}, {row['modality']}, {row['prompt']}, {row['level']} level; slice {index} of "
+        f"{geometry.shape[0]}, the one with the largest reference area; pixel {spacing[1]:.2f} x {spacing[0]:.2f} mm."
+        f"{size} The score is that of the whole case."
+    )
+    prompt = [_upright(hint, view, geometry.shape[1], geometry.shape[2]) for hint in row.get("shown_prompt", ())]
+    return Picture(title, draw_overlay(image, masks[0], masks[1], prompt, spacing, title), caption)
+
+
+def _shown(bench: Bench, volume: Volume, index: int) -> npt.NDArray[np.float32]:
+    """The slice as the modality's normalizer gives it, in [0, 1]; the first channel."""
+    normalization = Normalization(bench.registry, volume.modality, bench.settings.normalizers)
+    calibrated = normalization.calibrated(volume)
+    stats = normalization.fit(calibrated)
+    return np.asarray(normalization.normalizer.apply(calibrated.voxels[:, index], stats)[0])
+
+
+def draw_overlay(
+    image: npt.NDArray[np.float32],
+    reference: BoolArray,
+    prediction: BoolArray,
+    prompt: Sequence[Mapping[str, Any]],
+    spacing: tuple[float, float],
+    title: str,
+) -> bytes:
+    """The whole slice with the prompt, and the object close by with both outlines; ``spacing`` is (row, column) mm."""
+    figure = Figure(figsize=(10, 5.2), dpi=90, layout="constrained")
+    whole, close = figure.subplots(1, 2)
+    rows, columns = _around(reference | prediction)
+    for axes in (whole, close):
+        axes.imshow(
+            image,
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            aspect=spacing[0] / spacing[1],
+            interpolation="nearest",
+            extent=(0, image.shape[1], image.shape[0], 0),
+        )
+        axes.set_axis_off()
+        _draw_prompt(axes, prompt)
+        outline(axes, reference, REFERENCE, "-")
+        outline(axes, prediction, PREDICTION, "--")
+    close.set_xlim(columns)
+    close.set_ylim(rows[1], rows[0])
+    figure.suptitle(title, fontsize=12)
+    handles = [
+        Line2D([], [], color=REFERENCE, label="reference"),
+        Line2D([], [], color=PREDICTION, linestyle="--", label="prediction"),
+    ]
+    if prompt:
+        handles.append(Line2D([], [], color="#888888", linestyle=":", label="prompt"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
+    return png(figure)
+
+
+def outline(axes: Any, mask: BoolArray, colour: str, style: str) -> None:
+    """Draw the border of a mask, along the edges of its pixels."""
+    if not mask.any():
+        return
+    padded = np.pad(mask, 1).astype(np.float32)
+    xs, ys = (np.arange(size) - 0.5 for size in reversed(padded.shape))
+    axes.contour(xs, ys, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.8)
+
+
+def _draw_prompt(axes: Any, prompt: Sequence[Mapping[str, Any]]) -> None:
+    for hint in prompt:
+        if "box" in hint:
+            x0, y0, x1, y1 = hint["box"]
+            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], ":", color=PROMPT, lw=1.4)
+        else:
+            x, y = hint["point"]
+            axes.plot(x, y, "+" if hint["positive"] else "x", color=PROMPT, ms=9, mew=2)
+
+
+def _upright(hint: Mapping[str, Any], view: PlaneView, height: int, width: int) -> dict[str, Any]:
+    """A box or a click on the stored slice, on the turned one."""
+    if "box" in hint:
+        x0, y0, x1, y1 = hint["box"]
+        corners = [view.point(x, y, height, width) for x, y in ((x0, y0), (x1, y1))]
+        xs, ys = zip(*corners, strict=True)
+        return {"box": [min(xs), min(ys), max(xs), max(ys)]}
+    x, y = hint["point"]
+    return {"point": list(view.point(x, y, height, width)), "positive": hint["positive"]}
+
+
+def _around(shown: BoolArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Rows and columns to show around the object: twice its extent, and no less than 24 pixels."""
+    limits = []
+    for axis, size in ((1, shown.shape[0]), (0, shown.shape[1])):
+        found = np.flatnonzero(shown.any(axis=axis))
+        low, high = (int(found[0]), int(found[-1]) + 1) if found.size else (0, size)
+        half, middle = max(high - low, 12), (low + high) / 2
+        limits.append((max(0.0, middle - half), min(float(size), middle + half)))
+    return limits[0], limits[1]

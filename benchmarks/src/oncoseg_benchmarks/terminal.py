@@ -1,0 +1,64 @@
+"""The table of a finished run on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from oncoseg_benchmarks.comparing import Comparison
+
+SHOWN_METRICS = 3
+"""Columns of a narrow terminal; the report has all."""
+
+
+def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
+    """One table per kind of prompt and level, then failures, and where the rest is."""
+    console = Console(highlight=False)
+    metrics = list(summary["metric_records"])[:SHOWN_METRICS]
+    groups = [group for group in summary["groups"] if group["by"] == "all" and not group["absent"]]
+    for prompt, level in dict.fromkeys((group["prompt"], group["level"]) for group in groups):
+        table = Table(title=f"{prompt}, {level} level")
+        for title in ("model", "n", *(_title(metric, summary) for metric in metrics)):
+            table.add_column(title, no_wrap=True)
+        for group in groups:
+            if (group["prompt"], group["level"]) == (prompt, level):
+                cells = (_cell(group["metrics"][metric]) for metric in metrics)
+                table.add_row(group["model"], str(group["n_rows"]), *cells)
+        console.print(table)
+    for failure in summary["failures"]:
+        where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
+        console.print(f"failed: {where}: {failure['reason']}", markup=False, soft_wrap=True)
+    for model, weights in summary["weights"].items():
+        if weights and str(weights["weights_sha256"]).startswith("random:"):
+            console.print(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING", markup=False)
+    console.print(f"Results: {folder}", markup=False, soft_wrap=True)
+
+
+def print_comparisons(found: Sequence[Comparison], metric: str, notes: Sequence[str]) -> None:
+    """One line per dataset, prompt and level."""
+    for each in found:
+        tested = "too few for a test"
+        if each.p is not None:
+            tested = f"p = {each.p:.3g} ({each.adjusted:.3g} by Holm), effect {each.effect_size:+.2f}"
+        print(  # noqa: T201 - the program's answer
+            f"{each.dataset}, {each.prompt}, {each.level} level: {metric} {each.means[0]:.3f} ({each.a}) and "
+            f"{each.means[1]:.3f} ({each.b}), median difference {each.difference:+.3f}, {each.n_patients} patients: "
+            f"{tested}"
+        )
+    for note in notes:
+        print(f"Note: {note}.")  # noqa: T201
+
+
+def _title(metric: str, summary: Mapping[str, Any]) -> str:
+    unit = summary["metric_records"][metric]["unit"]
+    return metric if unit == "1" else f"{metric} ({unit})"
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return "–"
+    return f"{found['mean']:.3f}" + ("" if found["std"] is None else f" ± {found['std']:.3f}")

@@ -1,0 +1,213 @@
+"""A tiny model and a generated dataset as a plugin of their own, so that whole runs take a second.
+
+The model sees: what is bright is the object. Of a box it fills what is bright in it, of clicks what is bright around
+the positive ones, of the word ``tumour`` all that is bright; other words find nothing.
+"""
+
+import json
+import os
+import sys
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+import yaml
+
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+
+PLUGIN = """
+from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Overlap, Target, hookimpl
+
+SPEC = ModelSpec(
+    name="bright", factory="oncoseg_bright_model:Bright", summary="test model", prompt_kinds=("box", "point", "text"),
+    input_size=32, mask_size=16, lora=LoraSpec(targets=("qkv",)), weights="none, for tests",
+)
+BOXES = SPEC.model_copy(update={
+    "name": "bright-boxes", "factory": "oncoseg_bright_model:BrightBoxes", "prompt_kinds": ("box",),
+})
+
+
+@hookimpl
+def oncoseg_models():
+    yield SPEC
+    yield BOXES
+
+
+def dataset(name, overlaps=()):
+    return DatasetSpec(
+        name=name, factory="oncoseg_bright_data:Manifest", summary="generated", modalities=("ct",),
+        targets=(Target(name="tumour", labels={1, 2}), Target(name="core", labels={2})), licence="none", url="none",
+        citation="none", overlaps=overlaps,
+    )
+
+
+@hookimpl
+def oncoseg_datasets():
+    yield dataset("bench-a", (Overlap(dataset="bench-b", certain=True, how="declared in the test"),))
+    yield dataset("bench-b")
+"""
+
+DATA = '''
+import json
+from oncoseg_core.errors import DataError
+from oncoseg_core.interfaces import DatasetAdapter
+from oncoseg_core.records import Case
+
+
+class Manifest(DatasetAdapter):
+    """Generated cases, as a manifest lists them."""
+
+    def discover(self, root):
+        if not (root / "cases.json").exists():
+            raise DataError(f"{root}: no cases.json")
+        for row in json.loads((root / "cases.json").read_text()):
+            name = row["case_id"]
+            yield Case(
+                dataset=self.spec.name, modality="ct", images=(root / f"{name}.nrrd",),
+                labels=(root / f"{name}-l.nrrd",), targets=self.spec.targets, **row,
+            )
+'''
+
+MODEL = """
+import os
+import time
+
+import torch
+from oncoseg_bright import BOXES, SPEC
+from oncoseg_core.interfaces import Decoded, PromptableModel
+from torch import nn
+
+
+class Bright(nn.Module, PromptableModel):
+    def __init__(self, settings=None):
+        nn.Module.__init__(self)
+        PromptableModel.__init__(self, settings)
+        self.spec, self.weights_sha256 = SPEC, "0" * 64
+        self.qkv = nn.Linear(2, 2)
+
+    def encode_image(self, pixels):
+        time.sleep(float(os.environ.get("BRIGHT_SECONDS", 0)))
+        return nn.functional.avg_pool2d(pixels.mean(dim=1, keepdim=True), 2)
+
+    def decode(self, embedding, prompts):
+        bright = (embedding[0, 0] - 0.5) * 20
+        grid = torch.arange(16) * 2 + 1.0
+        answers = []
+        for prompt in prompts:
+            allowed = torch.zeros(16, 16, dtype=torch.bool)
+            for hint in prompt:
+                if hint.kind == "box":
+                    rows, columns = (grid > hint.y0) & (grid < hint.y1), (grid > hint.x0) & (grid < hint.x1)
+                    allowed |= rows[:, None] & columns[None]
+                elif hint.kind == "point":
+                    near = (grid[:, None] - hint.y) ** 2 + (grid[None] - hint.x) ** 2 < 36
+                    allowed = allowed | near if hint.positive else allowed & ~near
+                elif hint.text == "tumour":
+                    allowed[:] = True
+            answers.append(torch.where(allowed, bright, torch.tensor(-10.0)))
+        return Decoded(torch.stack(answers), torch.ones(len(prompts)))
+
+
+class BrightBoxes(Bright):
+    def __init__(self, settings=None):
+        super().__init__(settings)
+        self.spec = BOXES
+"""
+
+
+@pytest.fixture(scope="session")
+def bright(tmp_path_factory):
+    """A folder with the installed plugin, on this process's path and for child processes in PYTHONPATH."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "oncoseg_bright.py").write_text(PLUGIN)
+    (folder / "oncoseg_bright_model.py").write_text(MODEL)
+    (folder / "oncoseg_bright_data.py").write_text(DATA)
+    info = folder / "oncoseg_bright-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-bright\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[oncoseg]\noncoseg-bright = oncoseg_bright\n")
+    before = os.environ.get("PYTHONPATH")
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = str(folder) if before is None else f"{folder}{os.pathsep}{before}"
+    yield folder
+    sys.path.remove(str(folder))
+    for name in ("oncoseg_bright", "oncoseg_bright_model", "oncoseg_bright_data"):
+        sys.modules.pop(name, None)
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture
+def write_cases(tmp_path):
+    """Write a generated dataset: dark slices with a bright tumour (and its core) on the given ones of each case."""
+
+    def write(name, cases):
+        root = tmp_path / name
+        root.mkdir()
+        rows = []
+        for number, given in enumerate(cases):
+            case = {"case_id": f"{name}-{number}", "patient_id": f"p{number}", "split": None, "category": None, **given}
+            slices, core = case.pop("slices", (2, 3, 4)), case.pop("core", (3,))
+            rng = np.random.default_rng(case.pop("seed", number))
+            voxels = rng.normal(-100, 10, (7, 32, 40))
+            label = np.zeros(voxels.shape, np.uint8)
+            row, column = rng.integers(3, 16, 2)
+            for index in slices:
+                label[index, row : row + 10, column : column + 14] = 1
+            for index in core:
+                label[index, row + 3 : row + 7, column + 3 : column + 9] = 2
+            voxels[label > 0] += 300
+            for suffix, values in (("", voxels.astype(np.int16)), ("-l", label)):
+                written = sitk.GetImageFromArray(values)
+                written.SetSpacing((0.8, 0.8, 3.0))
+                sitk.WriteImage(written, str(root / f"{case['case_id']}{suffix}.nrrd"))
+            rows.append(case)
+        (root / "cases.json").write_text(json.dumps(rows))
+        return root
+
+    return write
+
+
+@pytest.fixture
+def config(tmp_path, bright):
+    """Write a configuration of a short run on generated cases; keys can be changed."""
+
+    def write(root, **changes):
+        values = {
+            "name": "test",
+            "output": str(tmp_path / "run"),
+            "models": [{"name": "bright"}],
+            "datasets": [{"name": "bench-a", "root": str(root)}],
+            "prompts": ["gt-box", {"kind": "gt-box", "level": "volume"}],
+            "metrics": {"dice": {}, "nsd": {"tolerance_mm": 1}, "hd95": {}, "volume-difference": {}},
+            "normalizers": {"ct": {"window": [-200, 300]}},
+            "statistics": {"draws": 200},
+            "pictures": 0,
+            **changes,
+        }
+        path = tmp_path / "config.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def bench():
+    """Run a configuration as the command does, and give its summary and how many cases failed."""
+    from oncoseg_benchmarks.finishing import finish
+    from oncoseg_benchmarks.running import prepare, run
+    from oncoseg_benchmarks.settings import load_settings
+    from oncoseg_core.registry import load_plugins
+
+    def start(path, *overrides, resume=False):
+        quiet = lambda *_: None  # noqa: E731
+        prepared = prepare(load_settings(str(path), list(overrides)), load_plugins(), resume=resume, progress=quiet)
+        outcome = run(prepared, quiet)
+        return (finish(prepared) if not outcome.missing else None), outcome
+
+    return start

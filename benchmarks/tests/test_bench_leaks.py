@@ -1,0 +1,87 @@
+"""What an adapter has seen is not scored, or every result says so."""
+
+import json
+
+import pytest
+
+from oncoseg_core.adapters import save_adapter
+from oncoseg_core.content_hash import content_hash
+from oncoseg_core.errors import DataError
+from oncoseg_core.leakage import TrainedOn
+from oncoseg_core.lora import adapt
+from oncoseg_core.lora_settings import LoraSettings
+from oncoseg_core.path_settings import PathSettings
+from oncoseg_core.records import DatasetSpec, ModelSpec
+from oncoseg_core.registry import load_plugins
+
+
+@pytest.fixture
+def adapter(tmp_path, bright):
+    """Write an adapter that has seen the first case of a dataset, as one of the named dataset."""
+
+    def write(root, dataset, *, tells=True):
+        registry = load_plugins()
+        reader = registry.build(DatasetSpec, "bench-a", {})
+        volume, _ = reader.load(next(iter(reader.discover(root))))
+        seen = TrainedOn((dataset,), frozenset({content_hash(volume.voxels, volume.geometry)}))
+        model = adapt(registry.build(ModelSpec, "bright", {}), LoraSettings())
+        folder = tmp_path / "adapter"
+        paths = {"ct": PathSettings(normalizers={"ct": {"window": [-200, 300]}})}
+        save_adapter(model, folder, versions={}, paths=paths, trained_on=seen if tells else None)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def with_adapter(config):
+    def write(root, folder, **changes):
+        return config(root, models=[{"name": "bright", "adapter": str(folder)}], normalizers={}, **changes)
+
+    return write
+
+
+def test_a_case_that_the_adapter_has_seen_is_refused(write_cases, adapter, with_adapter, bench):
+    root = write_cases("bench-a", [{}, {}])
+    path = with_adapter(root, adapter(root, "elsewhere"))
+    with pytest.raises(DataError, match=r"bench-a/bench-a-0 is the adapter's training .*leakage=mark"):
+        bench(path)
+    bench(path, "leakage=mark")  # nothing of the refused run is in the way
+
+
+def test_marked_leaks_are_in_every_result(write_cases, adapter, with_adapter, bench, tmp_path):
+    root = write_cases("bench-a", [{}, {}])
+    summary, _ = bench(with_adapter(root, adapter(root, "elsewhere"), leakage="mark"))
+    assert [leak["scored"] for leak in summary["leaks"]["bright+adapter"]] == ["bench-a/bench-a-0"]
+    rows = [row for row in (tmp_path / "run" / "results.csv").read_text().splitlines() if row.startswith("bright")]
+    assert all((",certain," in row) == ("bench-a-0" in row) for row in rows)
+    assert "Such scores are no test" in (tmp_path / "run" / "report.html").read_text()
+    assert summary["weights"]["bright+adapter"]["adapter_sha256"]
+
+
+def test_a_declared_overlap_refuses_the_whole_dataset(write_cases, adapter, with_adapter, bench):
+    root, other = write_cases("bench-a", [{"seed": 7}]), write_cases("other", [{}])
+    path = with_adapter(root, adapter(other, "bench-b"))
+    with pytest.raises(DataError, match="declared in the test"):
+        bench(path)
+
+
+def test_an_adapter_that_does_not_tell_is_refused(write_cases, adapter, with_adapter, bench, tmp_path):
+    root = write_cases("bench-a", [{}])
+    folder = adapter(root, "elsewhere", tells=False)
+    with pytest.raises(DataError, match="does not tell what it was trained on"):
+        bench(with_adapter(root, folder))
+    summary, _ = bench(with_adapter(root, folder, leakage="mark"), f"output={tmp_path / 'marked'}")
+    assert summary["adapters_that_do_not_tell"] == ["bright+adapter"]
+
+
+def test_an_unseen_case_passes_and_another_modality_is_not_scored(write_cases, adapter, with_adapter, bench, tmp_path):
+    root, other = write_cases("bench-a", [{"seed": 7}]), write_cases("other", [{}])
+    folder = adapter(other, "elsewhere")
+    manifest = json.loads((folder / "oncoseg.json").read_text())
+    summary, outcome = bench(with_adapter(root, folder))
+    assert outcome.failed == 0
+    assert summary["leaks"] == {"bright+adapter": []}
+    (folder / "oncoseg.json").write_text(json.dumps({**manifest, "paths": {"mri": manifest["paths"]["ct"]}}))
+    summary, _ = bench(with_adapter(root, folder), f"output={tmp_path / 'mri'}")
+    assert "the adapter was trained on mri, not on 'ct'" in [skip["reason"] for skip in summary["skipped"]]

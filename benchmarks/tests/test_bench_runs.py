@@ -1,0 +1,261 @@
+"""Whole runs of a tiny model: scores, resumption, shards, failures, floors and ceilings."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oncoseg_benchmarks.results import read_table
+from oncoseg_benchmarks.run_folder import RunFolder
+from oncoseg_benchmarks.running import shard
+from oncoseg_benchmarks.verifying import verify
+from oncoseg_core.errors import ConfigError, DataError, RunError
+from oncoseg_core.interfaces import Metric
+from oncoseg_core.path_settings import PathSettings
+from oncoseg_core.predictor import Predictor
+from oncoseg_core.preprocess import Preprocessor
+from oncoseg_core.records import DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.registry import load_plugins
+from oncoseg_core.scoring import score_case
+
+COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
+
+
+def table(folder):
+    return (Path(folder) / "results.csv").read_bytes()
+
+
+def test_a_run_scores_every_case_by_every_prompt(config, write_cases, bench, tmp_path):
+    path = config(write_cases("bench-a", [{}, {"category": "malignant"}, {"core": ()}]))
+    summary, outcome = bench(path)
+    rows, metrics = read_table(tmp_path / "run" / "results.csv")
+    assert (outcome.failed, outcome.missing) == (0, 0)
+    assert metrics == list(summary["metric_records"])
+    own = [row for row in rows if row["model"] == "bright"]
+    assert len(own) == 2 * (3 + 2)  # the third case has no core
+    assert all(row["dice"] > 0.8 for row in own if row["target"] == "tumour")
+    assert {row["slices"] for row in own if row["target"] == "tumour" and row["level"] == "slice"} == {3}
+    assert {row["slices"] for row in own if row["level"] == "volume"} == {1}
+    skipped = [skip for skip in summary["skipped"] if skip["model"] == "bright"]
+    assert [skip["what"] for skip in skipped] == ["bench-a-2 core"]
+    for name in ("results.csv", "timing.csv", "summary.json", "report.html"):
+        assert (tmp_path / "run" / name).stat().st_size > 0
+
+
+def test_slice_scores_are_those_of_the_core(config, write_cases, bench, bright, tmp_path):
+    root = write_cases("bench-a", [{}])
+    bench(config(root, prompts=[{"kind": "gt-box-jittered", "margin_px": [0, 4]}]), "seed=5")
+    registry = load_plugins()
+    adapter = registry.build(DatasetSpec, "bench-a", {})
+    (case,) = adapter.discover(root)
+    volume, masks = adapter.load(case)
+    model = registry.build(ModelSpec, "bright", {})
+    paths = {"ct": Preprocessor(registry, "ct", model.spec, PathSettings(normalizers={"ct": {"window": [-200, 300]}}))}
+    generator = registry.build(PromptGeneratorSpec, "box", {"margin_px": [0, 4]})
+    metrics = {"dice": registry.build(MetricSpec, "dice", {})}
+    expected = score_case(Predictor(model, paths), case, volume, masks, generator, metrics, seed=5)
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    found = {row["target"]: row["dice"] for row in rows if row["model"] == "bright"}
+    assert found == {score.target: score.metrics["dice"] for score in expected}
+
+
+def test_floors_and_ceiling_stand_beside_the_model(config, write_cases, bench, tmp_path):
+    bench(config(write_cases("bench-a", [{}, {}]), references={"grids": [{"input": 64, "logits": 64}]}))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    dice = {}
+    for row in rows:
+        if row["level"] == "slice" and row["target"] == "tumour":
+            dice.setdefault(row["model"], []).append(row["dice"])
+    assert dice["floor:nothing"] == [0.0, 0.0]
+    assert dice["floor:box"] == [1.0, 1.0]  # the tumours are boxes
+    coarse, fine = (np.mean(dice[f"ceiling:logits-{name}"]) for name in ("16@32", "64@64"))
+    assert 0.7 < coarse < fine <= 1
+    assert np.mean(dice["bright"]) <= fine
+    nothing = [row for row in rows if row["model"] == "floor:nothing"]
+    assert {row["nsd"] for row in nothing} == {0.0}
+    assert {row["hd95"] for row in nothing} == {None}
+    volume = [row for row in rows if row["model"] == "floor:box" and row["level"] == "volume"]
+    assert all(row["predicted_voxels"] < row["reference_voxels"] for row in volume if row["target"] == "tumour")
+
+
+def test_a_run_that_is_killed_goes_on_to_the_same_table(config, write_cases, bench, bright, tmp_path):
+    path = config(write_cases("bench-a", [{} for _ in range(6)]), references={"floors": False, "ceilings": False})
+    bench(path, f"output={tmp_path / 'whole'}")
+    command = [*COMMAND, str(path), "--output", str(tmp_path / "killed"), "--resume"]
+    kills, last = 0, 0
+    for _ in range(20):
+        process = subprocess.Popen(
+            command, env={**os.environ, "BRIGHT_SECONDS": "0.1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        units = tmp_path / "killed" / "units"
+        while process.poll() is None:
+            done = len(list(units.rglob("*.json")))
+            if done > last and kills < 2:
+                last, kills = done, kills + 1
+                os.kill(process.pid, signal.SIGKILL)
+            time.sleep(0.01)
+        process.wait()
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert kills == 2
+    assert process.returncode == 0, process.stderr.read().decode()
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    leftovers = list((tmp_path / "killed").rglob(".partial-*"))
+    assert len(leftovers) <= kills
+
+
+def test_shards_make_the_table_that_one_process_makes(config, write_cases, bench, monkeypatch, tmp_path):
+    path = config(write_cases("bench-a", [{} for _ in range(5)]))
+    bench(path, f"output={tmp_path / 'one'}")
+    ends = []
+    for rank in (2, 0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        ends.append(bench(path, f"output={tmp_path / 'three'}", resume=True)[1].missing)
+    assert ends[0] > ends[1] > ends[2] == 0
+    assert table(tmp_path / "three") == table(tmp_path / "one")
+
+
+@pytest.mark.parametrize(("rank", "world"), [("2", "2"), ("-1", "1"), ("x", "2")])
+def test_a_rank_that_makes_no_sense_is_refused(rank, world, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    with pytest.raises(ConfigError, match="RANK"):
+        shard()
+
+
+def test_a_failing_case_is_told_and_the_others_are_scored(config, write_cases, bright, bench, tmp_path):
+    root = write_cases("bench-a", [{}, {}, {}])
+    (root / "bench-a-1.nrrd").write_bytes(b"no image")
+    path = config(root)
+    done = subprocess.run([*COMMAND, str(path)], capture_output=True, text=True, env=dict(os.environ))
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert {failure["case"] for failure in summary["failures"]} == {"bench-a-1"}
+    assert "bench-a-1.nrrd" in summary["failures"][0]["reason"]
+    assert {row["case"] for row in read_table(tmp_path / "run" / "results.csv")[0]} == {"bench-a-0", "bench-a-2"}
+    whole = write_cases("mended", [{"case_id": f"bench-a-{number}"} for number in range(3)])
+    (root / "bench-a-1.nrrd").write_bytes((whole / "bench-a-1.nrrd").read_bytes())
+    _, outcome = bench(path, resume=True)
+    assert outcome.failed == 0
+
+
+def test_a_folder_is_resumed_only_by_the_run_that_began_it(config, write_cases, bench):
+    root = write_cases("bench-a", [{}, {}])
+    path = config(root)
+    bench(path)
+    with pytest.raises(RunError, match="--resume"):
+        bench(path)
+    with pytest.raises(RunError, match="configuration .*seed"):
+        bench(path, "seed=1", resume=True)
+    rows = json.loads((root / "cases.json").read_text())
+    (root / "cases.json").write_text(json.dumps(rows[:1]))
+    with pytest.raises(RunError, match="choice of cases"):
+        bench(path, resume=True)
+
+
+def test_other_weights_do_not_go_on_with_a_run(config, write_cases, bench, tmp_path):
+    path = config(write_cases("bench-a", [{}]))
+    bench(path)
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(RunError, match="other weights"):
+        folder.claim_weights("bright", {**folder.weights("bright"), "weights_sha256": "1" * 64})
+
+
+def test_prompts_that_a_model_does_not_take_are_skipped_with_the_reason(config, write_cases, bench):
+    root = write_cases("bench-a", [{}])
+    models = [{"name": "bright-boxes"}, {"name": "bright"}]
+    summary, _ = bench(config(root, models=models, prompts=["gt-box", {"kind": "clicks", "n": 2}]))
+    assert [(skip["model"], skip["what"]) for skip in summary["skipped"]] == [("bright-boxes", "clicks(2) (slice)")]
+    assert "not 'point'" in summary["skipped"][0]["reason"]
+    with pytest.raises(ConfigError, match="no model takes any"):
+        bench(config(root, models=models[:1], prompts=["none"], output="elsewhere"))
+
+
+def test_words_are_asked_for_everywhere_and_errors_on_empty_slices_counted(config, write_cases, bench, tmp_path):
+    root = write_cases("bench-a", [{"slices": (2, 3), "core": ()}, {"slices": (), "core": ()}])
+    prompts = ["none", {"kind": "text", "absent": ["screwdriver"]}]
+    bench(config(root, prompts=prompts, datasets=[{"name": "bench-a", "root": str(root), "targets": ["tumour"]}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    found = {(r["case"], r["target"], r["prompt"]): r for r in rows if r["model"] == "bright"}
+    everywhere = found["bench-a-0", "tumour", "none"]
+    assert (everywhere["slices"], everywhere["empty_slices"], everywhere["empty_slices_with_mask"]) == (7, 5, 0)
+    assert everywhere["dice"] > 0.7
+    empty = found["bench-a-1", "tumour", "none"]
+    assert (empty["dice"], empty["hd95"], empty["volume-difference"], empty["empty_slices"]) == (None, None, 0.0, 7)
+    assert found["bench-a-0", "screwdriver", "text"]["absent"] is True
+    assert found["bench-a-0", "screwdriver", "text"]["empty_slices"] == 2
+
+
+def test_clicks_count_to_a_good_mask(config, write_cases, bench, tmp_path):
+    bench(config(write_cases("bench-a", [{"core": ()}]), prompts=[{"kind": "clicks", "n": 6}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    by_model = {row["model"]: row for row in rows}
+    assert by_model["floor:nothing"]["noc_90"] == 7
+    assert by_model["bright"]["noc_90"] >= 1
+    assert by_model["bright"]["dice"] > 0.5
+
+
+def test_verify_computes_the_same_again_and_finds_what_was_changed(config, write_cases, bench, bright, tmp_path):
+    bench(config(write_cases("bench-a", [{}, {}])))
+    registry, run = load_plugins(), tmp_path / "run"
+    found = verify(run, registry, lambda *_: None)
+    assert found.rows > 0
+    assert found.mismatches == []
+    path = run / "results.csv"
+    lines = list(csv.reader(path.read_text().splitlines()))
+    column = lines[0].index("dice")
+    lines[1][column] = repr(float(lines[1][column]) - 0.001)
+    path.write_text("\n".join(",".join(line) for line in lines) + "\n")
+    (mismatch,) = verify(run, registry, lambda *_: None).mismatches
+    assert mismatch.problem.startswith("dice is")
+    next((run / "masks" / "bright").rglob("*.npz")).write_bytes(b"damaged")
+    assert len(verify(run, registry, lambda *_: None).mismatches) > 1
+
+
+def test_a_limit_takes_the_same_cases_each_time(config, write_cases, bench, tmp_path):
+    root = write_cases("bench-a", [{} for _ in range(6)])
+    path = config(root, datasets=[{"name": "bench-a", "root": str(root), "limit": 2}])
+    summary, _ = bench(path)
+    again, _ = bench(path, f"output={tmp_path / 'again'}")
+    assert summary["n_cases"] == 2
+    assert summary["cases_sha256"] == again["cases_sha256"]
+
+
+def test_a_side_of_an_official_split_is_scored_alone(config, write_cases, bench):
+    root = write_cases("bench-a", [{"split": "train"}, {"split": "test"}])
+    datasets = [{"name": "bench-a", "root": str(root), "side": "test"}]
+    summary, _ = bench(config(root, datasets=datasets))
+    assert summary["n_cases"] == 1
+    assert summary["splits"].keys() == {"bench-a"}
+    datasets[0]["side"] = "validation"
+    with pytest.raises(DataError, match="validation"):
+        bench(config(root, datasets=datasets, output="elsewhere"))
+
+
+def test_a_metric_that_raises_is_a_failure_of_its_rows_alone(config, write_cases, bench, monkeypatch):
+    from oncoseg_metrics.overlap import Dice
+
+    path = config(write_cases("bench-a", [{}]))
+    assert issubclass(Dice, Metric)
+    monkeypatch.setattr(Dice, "compute", lambda *_: 1 / 0)
+    summary, outcome = bench(path)
+    assert outcome.failed > 0
+    assert "ZeroDivisionError" in summary["failures"][0]["reason"]
+
+
+def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, bench, tmp_path):
+    roots = {name: write_cases(name, [{}]) for name in ("bench-a", "bench-b")}
+    datasets = [{"name": name, "root": str(root)} for name, root in roots.items()]
+    bench(config(roots["bench-a"], datasets=datasets))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    assert {row["dataset"] for row in rows} == {"bench-a", "bench-b"}
+    assert {row["patient"] for row in rows} == {"bench-a/p0"}
