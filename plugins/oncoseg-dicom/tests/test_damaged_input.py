@@ -160,6 +160,7 @@ def bombs(tmp: Path) -> Iterator[tuple[str, bytes]]:
     for depth in (100, 20_000):
         yield f"CT_small nested {depth}", ct[:at] + (sequence + item) * depth + ct[at:]
     yield "CT_small two million items", ct[:at] + sequence + empty * 2_000_000 + ct[at:]
+    yield "CT_small two million items after the pixels", ct + b"\xfc\xff\x40\x11" + sequence[4:] + empty * 2_000_000
     shared = struct.pack("<HH2sHI", 0x5200, 0x9229, b"SQ", 0, 8 * 2_000_000) + empty * 2_000_000
     enhanced = pydicom.dcmread(get_testdata_file("eCT_Supplemental.dcm"))
     del enhanced.SharedFunctionalGroupsSequence

@@ -150,6 +150,16 @@ def test_what_is_wrong_with_a_series(tmp_path):
     assert "gantry tilt" in bad["note"] or "missing" in bad["note"]
 
 
+def test_a_scout_among_the_slices_is_told_and_nothing_is_wrong(tmp_path):
+    file = sorted(write(tmp_path).iterdir())[3]
+    dataset = pydicom.dcmread(file)
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    dataset.save_as(file)
+    code, findings = doctor(tmp_path)
+    assert code == 0
+    assert findings["note"] == ("left out of the series: 1 x localizer (scout)", True)
+
+
 def test_several_series_are_told_and_one_is_chosen(tmp_path):
     write(tmp_path / "a", SeriesNumber=3)
     write(tmp_path / "b", SeriesNumber=4)

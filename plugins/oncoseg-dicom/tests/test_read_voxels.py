@@ -15,7 +15,7 @@ from pydicom.uid import (
     UltrasoundImageStorage,
 )
 
-from oncoseg_core.errors import DataError, ImageReadError
+from oncoseg_core.errors import DataError, GeometryError, ImageReadError
 from oncoseg_core.normalization import Normalization
 from oncoseg_core.registry import load_plugins
 from oncoseg_dicom.series import find_series, read_voxels
@@ -216,6 +216,18 @@ def test_pictures(tmp_path, sop_class, modality, attributes, expected):
     volume = read(film(tmp_path, sop_class, modality, **attributes))
     assert (volume.modality, volume.physical, volume.geometry.spacing) == expected
     np.testing.assert_array_equal(volume.voxels[0, 0], VOXELS[0])
+
+
+def test_a_picture_whose_spacing_cannot_be(tmp_path):
+    path = film(tmp_path, UltrasoundImageStorage, "US", PixelSpacing=[0, 1])
+    with pytest.raises(GeometryError, match="expected two sizes above 0"):
+        find_series(path)
+
+
+def test_what_differs_is_named_and_no_date_or_weight_told(tmp_path):
+    edit(pet(tmp_path)[1], PatientWeight="71.5")
+    with pytest.raises(ImageReadError, match="PatientWeight differs among the slices: they are not of one image"):
+        read(tmp_path)
 
 
 def test_several_pictures_of_one_series_are_refused(tmp_path):

@@ -46,6 +46,9 @@ TAGS: list[str] = [
 ]
 """What is read of every file to sort it."""
 
+LEFT_OUT = "left out of the series"
+"""How the note of what is told apart from the slices begins: nothing is wrong with those."""
+
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _LISTED = 8
 _UID = "uid:"
@@ -89,7 +92,7 @@ def find(path: Path, series: str | None) -> Series:
         left_out = Counter(
             other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
         )
-        notes += [f"left out of the series: {count} x {what}" for what, count in left_out.items()]
+        notes += [f"{LEFT_OUT}: {count} x {what}" for what, count in left_out.items()]
         if all(frame.position is None for frame in frames):
             stack, physical = picture(frames, group.header, shown(path, secrets))
         else:

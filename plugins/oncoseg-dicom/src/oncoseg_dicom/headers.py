@@ -41,6 +41,9 @@ _DRUG_KEYWORDS = (
     "RadionuclideTotalDose",
     "RadionuclideHalfLife",
 )
+_TOLD = ("PhotometricInterpretation", "Units", "SUVType", "DecayCorrection")
+"""Of which values are told in messages: they are codes, and not a patient's weight or dates."""
+
 _FIRST_ACQUIRED = ("AcquisitionDate", "AcquisitionTime")
 
 
@@ -75,8 +78,8 @@ def combined(headers: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
             continue
         values = {str(header.get(key)) for header in headers}
         if len(values) > 1:
-            listed = ", ".join(sorted(values)[:3])
-            raise ImageReadError(f"{name}: {key} differs among the slices ({listed}): they are not of one image")
+            listed = f" ({', '.join(sorted(values)[:3])})" if key in _TOLD else ""
+            raise ImageReadError(f"{name}: {key} differs among the slices{listed}: they are not of one image")
     times = [tuple(str(header.get(key, "")) for key in _FIRST_ACQUIRED) for header in headers]
     for key, value in zip(_FIRST_ACQUIRED, min(times), strict=True):
         if all(all(time) for time in times):

@@ -33,8 +33,8 @@ class BoundedStream:
     def __init__(self, stream: BinaryIO, size: int, name: str, *, pixels: bool) -> None:
         self._stream, self._size, self._name = stream, size, name
         self._bytes_left, self._reads_left = HEADER_BYTES, HEADER_READS
-        if pixels:  # compressed ones are looked through for their end, a few thousand bytes at a time
-            self._bytes_left, self._reads_left = HEADER_BYTES + 3 * size, HEADER_READS + size // 1000
+        if pixels:  # the contours of a structure set take 15 reads for 300 bytes or more
+            self._bytes_left, self._reads_left = HEADER_BYTES + 3 * size, HEADER_READS + size // 40
 
     def read(self, count: int | None = -1) -> bytes:
         """At most ``count`` bytes; all that are left without one, as pydicom asks for a deflated object."""

@@ -12,7 +12,7 @@ from oncoseg_core.errors import ImageReadError
 from oncoseg_core.geometry import Geometry
 from oncoseg_dicom.frames import Frame
 from oncoseg_dicom.modality import PICTURES
-from oncoseg_dicom.sorting import Stack, names
+from oncoseg_dicom.sorting import Stack, names, required_spacing
 from oncoseg_dicom.values import text
 
 _CALIBRATED = ("GEOMETRY", "FIDUCIAL")
@@ -27,6 +27,7 @@ def picture(frames: Sequence[Frame], header: Any, name: str) -> tuple[Stack, boo
 
     Raises:
         ImageReadError: they are several, or slices that should have a place.
+        GeometryError: the spacing cannot be.
     """
     if frames[0].sop_class_uid not in PICTURES:
         raise ImageReadError(f"{frames[0]}: has no ImagePositionPatient: a slice without its place in the body")
@@ -37,14 +38,16 @@ def picture(frames: Sequence[Frame], header: Any, name: str) -> tuple[Stack, boo
     frame = frames[0]
     projection = text(header, "Modality").upper() in _AT_THE_DETECTOR
     calibrated = text(header, "PixelSpacingCalibrationType").upper() in _CALIBRATED
-    physical = frame.spacing is not None and (calibrated or not projection) and float(frame.spacing.min()) > 0
-    rows, columns = frame.spacing if physical and frame.spacing is not None else (1.0, 1.0)
-    geometry = Geometry.from_parts((1, frame.rows, frame.columns), (1.0, float(rows), float(columns)))
+    rows, columns = 1.0, 1.0
+    physical = frame.spacing is not None and (calibrated or not projection)
+    if frame.spacing is not None and physical:
+        rows, columns = required_spacing(frame, frame.spacing)
+    geometry = Geometry.from_parts((1, frame.rows, frame.columns), (1.0, rows, columns))
     return (
         Stack(
             frames=(replace(frame, position=np.zeros(3)),),
-            column_step=np.array([float(columns), 0.0, 0.0]),
-            row_step=np.array([0.0, float(rows), 0.0]),
+            column_step=np.array([columns, 0.0, 0.0]),
+            row_step=np.array([0.0, rows, 0.0]),
             geometry=geometry,
             notes=(),
         ),

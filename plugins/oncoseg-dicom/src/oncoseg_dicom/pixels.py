@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,18 +10,26 @@ import numpy.typing as npt
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 from pydicom.pixels.utils import get_expected_length
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGExtended12Bit
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import Volume
+from oncoseg_dicom.decoding import DecodingProcess
 from oncoseg_dicom.files import FileOpener, reason, secrets_of, told
 from oncoseg_dicom.frames import frame_headers
 from oncoseg_dicom.headers import combined, header_of
 from oncoseg_dicom.limits import require_bounded_pixels
 from oncoseg_dicom.modality import ENHANCED
 from oncoseg_dicom.series import DicomFile, Series
-from oncoseg_dicom.silence import quiet, silent
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.values import number, printable, text, whole
 
 Array = npt.NDArray[Any]
@@ -39,11 +46,11 @@ def read(series: Series) -> Volume:
     secrets = secrets_of(series.header)
     voxels = np.empty((0, *series.geometry.shape), np.uint8)
     headers = []
-    with quiet(), FileOpener() as opener:
+    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
         for file, indices in places.items():
             name = told(file, secrets)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
-            for index, values in _frames(dataset, opener.size(file), name):
+            for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
                     raise ImageReadError(f"{name}: its pixels do not have the size that its header told")
                 if not len(voxels):
@@ -69,7 +76,7 @@ def read(series: Series) -> Volume:
     )
 
 
-def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]]:
+def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) -> Iterator[tuple[int, Array]]:
     """A file's frames by their index: ``(channel, y, x)``, rescaled, colours as red, green and blue."""
     if "PixelData" not in dataset:
         raise ImageReadError(f"{name}: has no pixels: it is cut short, or damaged")
@@ -82,23 +89,15 @@ def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]
             require_bounded_pixels(dataset, encoded, name)
         else:
             _require_all_pixels(dataset, name)
-        # One frame at once: of several, pydicom 3.0.2 cannot correct the sign of JPEG 2000.
-        decoded = decoder.iter_array(dataset) if count > 1 else _one_frame(decoder, dataset)
-        for index in range(count):
-            with silent() if syntax.is_compressed else nullcontext():
-                found = next(decoded, None)
-            if found is None:
-                break
+        in_python = not syntax.is_compressed or syntax == RLELossless
+        decoded = decoder.iter_array(dataset) if in_python else decoding.frames(dataset, syntax, name)
+        for index, (values, properties) in enumerate(decoded):
             header = enhanced[index] if enhanced is not None else dataset
-            yield index, _meant(*found, dataset, header, name)
+            yield index, _meant(values, properties, dataset, header, name)
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
         raise ImageReadError(f"{name}: its pixels cannot be read: {reason(error)}") from None
-
-
-def _one_frame(decoder: Decoder, dataset: Any) -> Iterator[tuple[Array, Any]]:
-    yield decoder.as_array(dataset, index=0)
 
 
 def _decoder(syntax: UID, dataset: Any, name: str) -> Decoder:

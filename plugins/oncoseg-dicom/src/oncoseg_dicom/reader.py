@@ -97,26 +97,27 @@ class DicomReader(Reader):
             ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.find_series`.
         """
         from oncoseg_core.grid_findings import grid_findings
+        from oncoseg_dicom.finding import LEFT_OUT
         from oncoseg_dicom.silence import quiet
         from oncoseg_dicom.values import text
 
         series = find_series(path, self.settings.series)
         with quiet():
-            told, number = text(series.header, "Modality"), text(series.header, "SeriesNumber")
+            told, number = text(series.header, "Modality")[:16], text(series.header, "SeriesNumber")[:16]
             position = text(series.header, "PatientPosition")
             frame_of_reference = bool(text(series.header, "FrameOfReferenceUID"))
         findings = [
             Finding("series", f"number {number or 'not told'}, {len(series.planes)} images", ok=True),
             Finding("modality", f"{told or 'not told'} (here: {series.modality})", ok=series.modality != "unknown"),
             *grid_findings(series.geometry, physical=series.physical),
-            Finding("patient position", POSITIONS.get(position, position or "not told"), ok=True),
+            Finding("patient position", POSITIONS.get(position, "another" if position else "not told"), ok=True),
             Finding(
                 "frame of reference",
                 "told" if frame_of_reference else "not told: no structures can be exported on this series",
                 ok=frame_of_reference,
             ),
         ]
-        return findings + [Finding("note", note, ok=False) for note in series.notes]
+        return findings + [Finding("note", note, ok=note.startswith(LEFT_OUT)) for note in series.notes]
 
 
 def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:

@@ -1,10 +1,8 @@
-"""Keeping libraries from the terminal: pydicom quotes values, a patient's name among them, and decoders print."""
+"""Keeping pydicom from the terminal: its warnings quote values, a patient's name among them."""
 
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -51,27 +49,9 @@ def _no_warnings() -> Iterator[None]:
             logger.disabled, config.settings.reading_validation_mode = disabled, mode
 
 
-@contextmanager
-def _no_output() -> Iterator[None]:
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-_QUIET, _SILENT = _Together(_no_warnings), _Together(_no_output)
+_QUIET = _Together(_no_warnings)
 
 
 def quiet() -> AbstractContextManager[None]:
     """While pydicom reads or converts values: no warnings and no log."""
     return _QUIET
-
-
-def silent() -> AbstractContextManager[None]:
-    """While a decoder in C runs: nothing on the terminal. As short as can be, for errors are printed there too."""
-    return _SILENT

@@ -108,13 +108,24 @@ def _placed(frame: Frame) -> _Placed:
             f"{frame}: ImageOrientationPatient is {_listed(orientation)}; expected two directions of length 1 at right "
             "angles"
         )
-    if not all(_SPACING_MM[0] <= value <= _SPACING_MM[1] for value in spacing):
-        raise GeometryError(f"{frame}: PixelSpacing is {_listed(spacing)} mm; expected two sizes above 0")
+    required_spacing(frame, spacing)
     if float(np.abs(position).max()) > _FARTHEST_MM:
         raise GeometryError(f"{frame}: ImagePositionPatient is {_listed(position)} mm: no place in a scanner")
     if frame.thickness is not None and not 0 <= frame.thickness <= _SPACING_MM[1]:
         raise GeometryError(f"{frame}: SliceThickness is {frame.thickness:g} mm; expected a size above 0")
     return _Placed(frame, position, row, column, spacing)
+
+
+def required_spacing(frame: Frame, spacing: Float64) -> tuple[float, float]:
+    """The distance of rows and of columns in mm.
+
+    Raises:
+        GeometryError: they cannot be.
+    """
+    rows, columns = (float(value) for value in spacing)
+    if not all(_SPACING_MM[0] <= value <= _SPACING_MM[1] for value in (rows, columns)):
+        raise GeometryError(f"{frame}: PixelSpacing is {_listed(spacing)} mm; expected two sizes above 0")
+    return rows, columns
 
 
 def _told(frame: Frame, keyword: str, value: Float64 | None) -> Float64:
