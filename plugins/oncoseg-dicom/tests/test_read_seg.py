@@ -2,8 +2,6 @@
 
 import copy
 import io
-import sys
-from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -13,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from seg_builders import header_of, series_in_memory, some_masks
 
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
 from oncoseg_core.volume import Segmentation
@@ -20,9 +19,6 @@ from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
 from oncoseg_dicom.seg_sources import planes_as_images
 from oncoseg_dicom.silence import quiet
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seg_builders import header_of, series_in_memory, some_masks
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SHAPE = (3, 6, 5)

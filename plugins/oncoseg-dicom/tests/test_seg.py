@@ -1,6 +1,5 @@
 """What is written as DICOM SEG comes back voxel by voxel, belongs to its series, or is refused."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import EnhancedCTImageStorage
+from seg_builders import (
+    MOMENT,
+    header_of,
+    series_in_memory,
+    series_on_disk,
+    some_masks,
+    some_segmentation,
+    some_series,
+)
 
 from oncoseg_core.errors import DataError, GeometryError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
@@ -20,17 +28,6 @@ from oncoseg_dicom import seg
 from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
 from oncoseg_dicom.segment_codes import coded
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seg_builders import (
-    MOMENT,
-    header_of,
-    series_in_memory,
-    series_on_disk,
-    some_masks,
-    some_segmentation,
-    some_series,
-)
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SHAPE = (3, 4, 5)
