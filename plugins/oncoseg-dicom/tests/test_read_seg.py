@@ -2,8 +2,6 @@
 
 import copy
 import io
-import sys
-from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -13,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from seg_builders import header_of, series_in_memory, some_masks
 
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
 from oncoseg_core.volume import Segmentation
@@ -20,9 +19,6 @@ from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
 from oncoseg_dicom.seg_sources import planes_as_images
 from oncoseg_dicom.silence import quiet
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seg_builders import header_of, series_in_memory, some_masks
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SHAPE = (3, 6, 5)
@@ -230,6 +226,9 @@ def damage(change):
     def unknown_segment(dataset):
         dataset.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
 
+    def too_many_segments(dataset):
+        dataset.SegmentSequence = [dataset.SegmentSequence[0]] * 5000
+
     def nan_place(dataset):
         position = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
         position["ImagePositionPatient"]._value = [float("nan"), 0.0, 0.0]
@@ -255,6 +254,7 @@ def damage(change):
         ("no_pixels", ImageReadError, "PixelData"),
         ("no_segments", ImageReadError, "SegmentSequence"),
         ("unknown_segment", ImageReadError, "holds segment 9, which it does not describe"),
+        ("too_many_segments", ImageReadError, "describes 5000 segments"),
         ("nan_place", ImageReadError, "frame 1 of the SEG has no valid place"),
         ("no_spacing", ImageReadError, "no orientation or no pixel spacing"),
         ("unknown_type", ImageReadError, "unknown type 'SURFACE'"),

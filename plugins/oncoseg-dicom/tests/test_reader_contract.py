@@ -1,18 +1,13 @@
 """The DICOM reader keeps the contract of readers, on a written series with a SEG."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
+from seg_builders import series_on_disk, some_masks
 
 from oncoseg_core.records import ReaderSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_core.testing import check_reader
 from oncoseg_core.volume import Segmentation
 from oncoseg_dicom.seg import SegSettings, write_seg
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seg_builders import series_on_disk, some_masks
 
 
 def test_it_keeps_the_contract(tmp_path):

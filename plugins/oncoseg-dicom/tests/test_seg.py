@@ -1,6 +1,5 @@
 """What is written as DICOM SEG comes back voxel by voxel, belongs to its series, or is refused."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.uid import EnhancedCTImageStorage
+from seg_builders import (
+    MOMENT,
+    header_of,
+    series_in_memory,
+    series_on_disk,
+    some_masks,
+    some_segmentation,
+    some_series,
+)
 
 from oncoseg_core.errors import DataError, GeometryError, StorageError, UsageError
 from oncoseg_core.geometry import Geometry
@@ -20,17 +28,6 @@ from oncoseg_dicom import seg
 from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
 from oncoseg_dicom.segment_codes import coded
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seg_builders import (
-    MOMENT,
-    header_of,
-    series_in_memory,
-    series_on_disk,
-    some_masks,
-    some_segmentation,
-    some_series,
-)
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SHAPE = (3, 4, 5)
@@ -133,6 +130,17 @@ def test_what_images_do_not_tell_of_the_patient_is_left_empty(tmp_path):
         delattr(header, keyword)
     dataset = written(series_of(header), tmp_path / "seg.dcm", "liver")
     assert [str(dataset.get(keyword)) for keyword in ("PatientName", "PatientID", "StudyID")] == ["", "", ""]
+
+
+def test_rounded_cosines_stay_as_the_images_have_them(tmp_path):
+    """They are not of unit length, and 300 columns away that is 0.02 mm."""
+    orientation = [0.9063, 0.4226, 0, -0.4226, 0.9063, 0]
+    header = header_of(ImageOrientationPatient=orientation, PixelSpacing=[0.7, 0.7])
+    series = series_in_memory([(0, 0, z) for z in (0, 2)], orientation, (0.7, 0.7), (20, 300), header)
+    dataset = written(series, tmp_path / "seg.dcm", "liver")
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    assert [float(value) for value in shared.PlaneOrientationSequence[0].ImageOrientationPatient] == orientation
+    assert [float(value) for value in shared.PixelMeasuresSequence[0].PixelSpacing] == [0.7, 0.7]
 
 
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID"])

@@ -1,7 +1,6 @@
 """SEG as other people's programs read and write it: dcmqi, highdicom, dicom3tools."""
 
 import json
-import sys
 from pathlib import Path
 
 import highdicom
@@ -9,15 +8,14 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from seg_builders import header_of, run, series_in_memory, series_on_disk, some_masks, voxels_in_patient
 
 from oncoseg_core.reading import read_image, read_masks
 from oncoseg_core.registry import load_plugins
 from oncoseg_core.volume import Segmentation
 from oncoseg_dicom.read_seg import read_segments
 from oncoseg_dicom.seg import SegSettings, write_seg
-
-sys.path.insert(0, str(Path(__file__).parent))
-from seg_builders import header_of, run, series_in_memory, series_on_disk, some_masks, voxels_in_patient
+from oncoseg_dicom.series import find_series
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 OBLIQUE = (0.8, 0.6, 0, -0.36, 0.48, 0.8)
@@ -173,3 +171,27 @@ def test_frames_that_run_the_other_way_are_read(tmp_path):
     orientation = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
     assert orientation[0] == -1
     np.testing.assert_array_equal(read_segments(dataset, series).masks["liver"], mask)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_highdicom_finds_the_frames_of_a_multi_frame_image(tmp_path):
+    """Its frames are in another order than its slices, so that only true frame numbers give the mask."""
+    files, _ = series_on_disk(
+        tmp_path / "series", (4, 11, 14), stack(count=4), attributes={"AcquisitionNumber": 1, "RescaleIntercept": "-3"}
+    )
+    image = highdicom.legacy.LegacyConvertedEnhancedCTImage(
+        [pydicom.dcmread(files[index]) for index in (2, 0, 3, 1)], "1.2.3.4.5.7", 2, "1.2.3.4.5.6", 1
+    )
+    image.save_as(tmp_path / "enhanced.dcm")
+    series = find_series(tmp_path / "enhanced.dcm")
+    numbers = [plane.frame for plane in series.planes]
+    assert sorted(numbers) == [1, 2, 3, 4] != numbers
+    mask = np.random.default_rng(1).random((4, 11, 14)) < 0.3
+    segmentation = Segmentation({"liver": mask}, series.geometry)
+    write_seg(segmentation, series, tmp_path / "seg.dcm", SegSettings(source=tmp_path))
+    found = highdicom.seg.segread(tmp_path / "seg.dcm").get_pixels_by_source_frame(
+        "1.2.3.4.5.6", numbers, segment_numbers=[1]
+    )
+    np.testing.assert_array_equal(found[..., 0] != 0, mask)
+    told = run("dciodvfy", tmp_path / "seg.dcm")
+    assert [line for line in told.splitlines() if line.startswith("Error")] == []
