@@ -184,8 +184,8 @@ def doctor(
     series: Annotated[
         Path | None, typer.Option(help="Look at this image instead: a DICOM folder or zip, or an image file.")
     ] = None,
-    reader_set: Annotated[
-        list[str] | None, typer.Option("--reader-set", metavar="KEY=VALUE", help="How to read it, such as series=3.")
+    image_set: Annotated[
+        list[str] | None, typer.Option("--image-set", metavar="KEY=VALUE", help="How to read it, such as series=3.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -193,12 +193,12 @@ def doctor(
     from oncoseg_core.doctor import examine, examine_image
     from oncoseg_core.reading import reader_settings
 
-    if series is None and reader_set:
-        raise UsageError("--reader-set says how to read the image of --series; give that too")
+    if series is None and image_set:
+        raise UsageError("--image-set says how to read the image of --series; give that too")
     if series is None:
         findings = examine(installed())
     else:
-        settings = reader_settings(installed(), series, reader_set or [], "--reader-set")
+        settings = reader_settings(installed(), series, image_set or [], "--image-set")
         findings = examine_image(installed(), series, settings)
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))

@@ -166,7 +166,7 @@ def test_several_series_are_told_and_one_is_chosen(tmp_path):
     code, findings = doctor(tmp_path)
     assert code == 1
     assert "holds 2 image series: 3 (CT, 4 files, uid:" in findings["image"][0]
-    code, findings = doctor(tmp_path, "--reader-set", "series=4")
+    code, findings = doctor(tmp_path, "--image-set", "series=4")
     assert (code, findings["series"][0]) == (0, "number 4, 4 images")
 
 
@@ -202,11 +202,11 @@ def test_the_doctor_looks_at_other_formats_too(tmp_path):
     sitk.WriteImage(sitk.GetImageFromArray(VOXELS[0].astype(np.uint8)), str(tmp_path / "image.png"))
     assert doctor(tmp_path / "image.png")[1]["spacing"][0] == "not told: a picture without millimetres"
     with pytest.raises(UsageError, match="have no settings"):
-        doctor(tmp_path / "image.png", "--reader-set", "series=4")
+        doctor(tmp_path / "image.png", "--image-set", "series=4")
 
 
 def test_a_setting_without_a_series_is_wrong_usage():
-    done = CliRunner().invoke(app, ["doctor", "--reader-set", "series=4"])
+    done = CliRunner().invoke(app, ["doctor", "--image-set", "series=4"])
     assert isinstance(done.exception, UsageError)
 
 

@@ -10,6 +10,8 @@ from oncoseg_dicom.values import text
 
 KEYWORDS = (
     "BitsStored",
+    "BurnedInAnnotation",
+    "LossyImageCompression",
     "Modality",
     "PixelIntensityRelationship",
     "PixelIntensityRelationshipSign",
