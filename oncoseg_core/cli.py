@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from oncoseg_core.command_line import run_app
 from oncoseg_core.errors import PluginError, UsageError
 from oncoseg_core.records import CommandSpec
 from oncoseg_core.registry import Registry, load_factory, load_plugins
+from oncoseg_core.segment_command import segment
 
 
 @lru_cache(maxsize=1)
@@ -164,7 +164,9 @@ def show_component(
 @app.command("new-plugin", epilog="Example: oncoseg new-plugin thermography --kind modality")
 def new_plugin(
     name: Annotated[str, typer.Argument(help="The component's name, as users will write it, such as thermography.")],
-    kind: Annotated[str, typer.Option(metavar="modality|dataset|prompt|loss|exporter|model", help="What it adds.")],
+    kind: Annotated[
+        str, typer.Option(metavar="modality|dataset|prompt|loss|reader|exporter|model", help="What it adds.")
+    ],
     dest: Annotated[Path, typer.Option(help="The folder in which oncoseg-NAME/ is made.")] = Path(),
 ) -> None:
     """Write a plugin package that builds, installs and passes its own tests, for you to change."""
@@ -177,12 +179,27 @@ def new_plugin(
     typer.echo("  oncoseg plugins")
 
 
-@app.command(epilog="Example: oncoseg doctor --json")
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Look at versions, devices, plugins, weights and disk. Exits 1 when something will not work."""
-    from oncoseg_core.doctor import examine
+@app.command(epilog="Example: oncoseg doctor --series ./CT")
+def doctor(
+    series: Annotated[
+        Path | None, typer.Option(help="Look at this image instead: a DICOM folder or zip, or an image file.")
+    ] = None,
+    reader_set: Annotated[
+        list[str] | None, typer.Option("--reader-set", metavar="KEY=VALUE", help="How to read it, such as series=3.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at versions, devices, plugins, weights and disk, or at a series. Exits 1 when something is wrong."""
+    from oncoseg_core.doctor import examine, examine_image
+    from oncoseg_core.reading import reader_settings
 
-    findings = examine(installed())
+    if series is None and reader_set:
+        raise UsageError("--reader-set says how to read the image of --series; give that too")
+    if series is None:
+        findings = examine(installed())
+    else:
+        settings = reader_settings(installed(), series, reader_set or [], "--reader-set")
+        findings = examine_image(installed(), series, settings)
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:
@@ -192,138 +209,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         raise typer.Exit(1)
 
 
-class Zoom(StrEnum):
-    """When the model is shown a window around the object."""
-
-    off = "off"
-    auto = "auto"
-    always = "always"
-
-
-class Device(StrEnum):
-    """Where the model runs."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class NumberFormat(StrEnum):
-    """In what the model computes."""
-
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-@app.command(epilog="Example: oncoseg segment chest.nii.gz --model litemedsam --box 120,200,180,260 --slice 31")
-def segment(
-    image: Annotated[Path, typer.Argument(help="NIfTI, NRRD, MHA/MHD, PNG, JPEG or TIFF.")],
-    model: Annotated[str, typer.Option(help="The model's name; oncoseg plugins lists them.")],
-    box: Annotated[
-        list[str] | None,
-        typer.Option(metavar="X0,Y0,X1,Y1", help="Around the object, in pixels of the stored slice; y points down."),
-    ] = None,
-    point: Annotated[list[str] | None, typer.Option(metavar="X,Y", help="A click on it; repeatable.")] = None,
-    negative_point: Annotated[
-        list[str] | None, typer.Option("--negative-point", metavar="X,Y", help="A click beside it; repeatable.")
-    ] = None,
-    text: Annotated[
-        list[str] | None, typer.Option(metavar="TEXT", help="What to look for, such as 'lung tumour'.")
-    ] = None,
-    exemplar: Annotated[
-        list[str] | None,
-        typer.Option(metavar="X0,Y0,X1,Y1", help="Around one example of what to look for; repeatable."),
-    ] = None,
-    negative_exemplar: Annotated[
-        list[str] | None,
-        typer.Option("--negative-exemplar", metavar="X0,Y0,X1,Y1", help="Around what is not meant; repeatable."),
-    ] = None,
-    slice_index: Annotated[
-        int | None, typer.Option("--slice", help="Index along the stored z axis, from 0; needless for one slice.")
-    ] = None,
-    slices: Annotated[
-        str | None, typer.Option(metavar="A:B|all", help="The same prompt on several slices; A and B included.")
-    ] = None,
-    propagate: Annotated[
-        bool, typer.Option("--propagate", help="Follow the object from --slice through the volume, both ways.")
-    ] = False,
-    propagate_set: Annotated[
-        list[str] | None, typer.Option("--propagate-set", metavar="KEY=VALUE", help="How, such as tracker=own.")
-    ] = None,
-    zoom: Annotated[Zoom, typer.Option(help="Show the model a window around a small object.")] = Zoom.auto,
-    zoom_set: Annotated[
-        list[str] | None, typer.Option("--zoom-set", metavar="KEY=VALUE", help="How, such as expected_mm=12.")
-    ] = None,
-    model_set: Annotated[
-        list[str] | None, typer.Option("--model-set", metavar="KEY=VALUE", help="The model's own, as weights=FILE.")
-    ] = None,
-    device: Annotated[Device, typer.Option(help="Where the model runs; auto is CUDA if there is one.")] = Device.auto,
-    precision: Annotated[NumberFormat, typer.Option(help="In what the model computes.")] = NumberFormat.fp32,
-    modality: Annotated[
-        str | None, typer.Option(help="What the intensities are, such as ct; recognised by itself where that is sure.")
-    ] = None,
-    channels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I,J,K", help="Which channels to take, by index or mode, of an image with more than three."
-        ),
-    ] = None,
-    adapter: Annotated[
-        str | None,
-        typer.Option(help="A LoRA adapter: its folder, as oncoseg-train writes it, or the name of a pulled one."),
-    ] = None,
-    target: Annotated[str | None, typer.Option(help="The mask's name; by default the text, or 'object'.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The mask's file; by default IMAGE_mask.nii.gz here.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the mask's file if it exists.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
-    ] = False,
-) -> None:
-    """Segment what a prompt asks for, on one slice or in a volume; the mask is written in the image's own geometry."""
-    registry = installed()
-    if not allow_broken_plugins:
-        registry.require_sound()
-    from oncoseg_core.progress_bar import progress_bar
-    from oncoseg_core.prompt_options import PromptOptions
-    from oncoseg_core.segment import SegmentRequest, segment_file
-
-    request = SegmentRequest(
-        image=image,
-        model=model,
-        prompt=PromptOptions(
-            boxes=box or (),
-            points=point or (),
-            negative_points=negative_point or (),
-            texts=text or (),
-            exemplars=exemplar or (),
-            negative_exemplars=negative_exemplar or (),
-        ),
-        slice_index=slice_index,
-        slices=slices,
-        propagate=propagate,
-        propagate_settings=propagate_set or (),
-        zoom=zoom.value,
-        zoom_settings=zoom_set or (),
-        model_settings=model_set or (),
-        device=device.value,
-        precision=precision.value,
-        modality=modality,
-        channels=channels,
-        adapter=adapter,
-        target=target,
-        output=output,
-        overwrite=overwrite,
-    )
-    with progress_bar() as progress:
-        report = segment_file(registry, request, progress)
-    for warning in report["warnings"]:
-        typer.echo(f"warning: {warning}", err=True)
-    told = {key: value for key, value in report.items() if key not in {"warnings", "per slice"}}
-    typer.echo(json.dumps(report, indent=2) if as_json else "\n".join(f"{k}: {v}" for k, v in told.items()))
+app.command(epilog="Example: oncoseg segment chest.nii.gz --model litemedsam --box 120,200,180,260 --slice 31")(segment)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from oncoseg_core.errors import OncoSegError
+from oncoseg_core.privacy import shown
 
 INTERRUPTED = 130
 """What typer returns for Ctrl-C: 128 and the signal's number, as shells do."""
@@ -56,9 +57,12 @@ def _set_up(*, debug: bool) -> None:
     # and not 2.7 s on two cores; alone both take 1.6 s. Read by OpenMP when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not debug:  # Python would add the file and the line of code that warns
-        warnings.formatwarning = lambda message, *_args, **_kwargs: f"warning: {' '.join(str(message).split())}\n"
+        warnings.formatwarning = lambda message, *_args, **_kwargs: (
+            f"warning: {shown(' '.join(str(message).split()))}\n"
+        )
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)  # noqa: T201 - this is the program's voice
+    # A path may lead to a patient, whichever library put it into its message.
+    print(f"error: {shown(message)}", file=sys.stderr)  # noqa: T201 - this is the program's voice
     sys.exit(code)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from oncoseg_core.environment import library_versions, machine
+from oncoseg_core.errors import OncoSegError, UsageError
+from oncoseg_core.grid_findings import grid_findings
+from oncoseg_core.image_io import read_volume
+from oncoseg_core.interfaces import Finding
 from oncoseg_core.paths import cache_directory
+from oncoseg_core.privacy import shown
+from oncoseg_core.reading import reader_for
 from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import Registry
 
 NEEDED_BYTES = 1024**3
 """Less free disk than this is called bad: a run with its samples takes about 0.2 GB, and checkpoints come on top."""
-
-
-class Finding(NamedTuple):
-    """One thing looked at."""
-
-    what: str
-    found: str
-    ok: bool
 
 
 def examine(registry: Registry) -> list[Finding]:
@@ -54,6 +53,29 @@ def examine(registry: Registry) -> list[Finding]:
         free = shutil.disk_usage(existing).free
         findings.append(Finding(f"disk of the {what}", f"{free / 1e9:.1f} GB free at {place}", free > NEEDED_BYTES))
     return findings
+
+
+def examine_image(registry: Registry, path: Path, settings: Mapping[str, Any]) -> list[Finding]:
+    """Look at one image: how its slices lie, and what a person should know before trusting it.
+
+    Args:
+        registry: where readers are found.
+        path: a series' folder or archive, or an image file.
+        settings: of the reader, such as which series to take.
+
+    Raises:
+        UsageError: a setting is wrong.
+    """
+    try:
+        reader = reader_for(registry, path, settings)
+        if reader is not None:
+            return reader.examine(path)
+        image = read_volume(path, "unknown")
+        return grid_findings(image.geometry, physical=image.physical)
+    except UsageError:
+        raise
+    except OncoSegError as error:  # what is wrong is what the doctor is asked for
+        return [Finding("image", shown(str(error)), ok=False)]
 
 
 def _devices() -> Finding:

@@ -62,6 +62,10 @@ class WeightsError(OncoSegError):
     """Weights or an adapter are missing, altered, or belong to another model."""
 
 
+class QualityError(OncoSegError):
+    """What was made is not good enough to be exported, by the rules that the caller set."""
+
+
 class StorageError(OncoSegError):
     """Something could not be written: no permission, no space, no such place."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -229,6 +230,38 @@ class Geometry:
         steps = [1 if self.affine[axis, axes.index(axis)] > 0 else -1 for axis in (2, 1, 0)]
         head, back, left = (slice(None, None, step) for step in steps)
         return turned[..., head, back, left]
+
+    def along(self, other: Geometry, array: npt.NDArray[Any]) -> tuple[Geometry, npt.NDArray[Any]]:
+        """The same voxels in the places where they are, with the axes in another grid's order and direction.
+
+        Other programs store the same image with reversed rows or slices. Axes at other angles take the nearest.
+
+        Args:
+            other: whose axes.
+            array: ``(..., z, y, x)`` on this grid.
+
+        Returns:
+            The grid, and the array on it: a view, no copy.
+        """
+        if self.slice_origins is not None:
+            return self, array  # its z axis cannot become another one
+        cosines = other.direction.T @ self.direction
+        order = max(
+            itertools.permutations(range(3)), key=lambda own: sum(abs(cosines[axis, own[axis]]) for axis in range(3))
+        )
+        affine = self.affine.copy()
+        steps = []
+        for axis, own in enumerate(order):
+            backwards = cosines[axis, own] < 0
+            affine[:3, axis] = self.affine[:3, own] * (-1 if backwards else 1)
+            if backwards:
+                affine[:3, 3] += self.affine[:3, own] * (self.shape[2 - own] - 1)
+            steps.append(-1 if backwards else 1)
+        leading = array.ndim - 3
+        turned = np.transpose(array, (*range(leading), *(leading + 2 - order[axis] for axis in (2, 1, 0))))
+        turned = turned[..., :: steps[2], :: steps[1], :: steps[0]]
+        z, y, x = turned.shape[-3:]
+        return Geometry((z, y, x), affine), turned
 
     @cached_property
     def view(self) -> PlaneView:

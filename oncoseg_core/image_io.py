@@ -20,7 +20,7 @@ import SimpleITK as sitk
 
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
-from oncoseg_core.geometry import Geometry
+from oncoseg_core.geometry import SAME_GRID_MM, Geometry
 from oncoseg_core.nifti import lost_by_itk, plain_voxels, without_twin
 from oncoseg_core.records import Case, Target
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
@@ -64,15 +64,25 @@ def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_ax
     return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
 
 
-def read_label(path: Path, image: Volume) -> npt.NDArray[np.generic]:
+def read_label(
+    path: Path, image: Volume, *, tolerance_mm: float = SAME_GRID_MM, any_axes: bool = False
+) -> npt.NDArray[np.generic]:
     """Read a label of whole numbers ``(z, y, x)`` that lies on its image's grid.
+
+    Args:
+        path: the file.
+        image: whose grid it must be.
+        tolerance_mm: how far apart the voxels may lie.
+        any_axes: take one that is stored with other axes (reversed, permuted) and turn it to the image's.
 
     Raises:
         ImageReadError: as for :func:`read_volume`; or several channels, or values that are not whole numbers.
         GeometryError: it lies on another grid than the image.
     """
     voxels, geometry, _ = _read(path)
-    image.geometry.require_same_grid(geometry, image.name, str(path))
+    if any_axes:
+        geometry, voxels = geometry.along(image.geometry, voxels)
+    image.geometry.require_same_grid(geometry, image.name, str(path), tolerance_mm)
     if voxels.shape[0] != 1:
         raise ImageReadError(f"{path}: a label has one channel, found {voxels.shape[0]}")
     label: npt.NDArray[np.generic] = voxels[0]
@@ -140,7 +150,8 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
     """
     if _suffix(path) not in ONE_FILE_SUFFIXES:
         raise UsageError(f"{path}: a mask is written as one of {', '.join(ONE_FILE_SUFFIXES)}")
-    label = np.zeros(segmentation.geometry.shape, dtype=np.uint8)
+    many = len(segmentation.masks) > np.iinfo(np.uint8).max
+    label = np.zeros(segmentation.geometry.shape, dtype=np.uint16 if many else np.uint8)
     for value, (name, mask) in enumerate(segmentation.masks.items(), start=1):
         if label[mask].any():
             raise DataError(f"mask {name!r} overlaps another one: one label image cannot hold both")

@@ -266,6 +266,14 @@ class PromptableModel(Component):
         return None
 
 
+class Finding(NamedTuple):
+    """One thing that was looked at, what was found, and whether it is as it should be."""
+
+    what: str
+    found: str
+    ok: bool
+
+
 class Reader(Component):
     """Reads images, and perhaps structures, of one format that the core does not read itself."""
 
@@ -289,6 +297,17 @@ class Reader(Component):
             ImageReadError, GeometryError, DataError: it holds no structures, or they do not belong to the image.
         """
         raise DataError(f"{path}: this format holds no structures that can be read")
+
+    def examine(self, path: Path) -> list[Finding]:
+        """What a person checks of an image before trusting it, without a word about the patient. Default: its grid.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: as for :meth:`read`.
+        """
+        from oncoseg_core.grid_findings import grid_findings
+
+        image = self.read(path)
+        return grid_findings(image.geometry, physical=image.physical)
 
 
 class ExportReport(NamedTuple):

@@ -1,17 +1,19 @@
-"""The prompt and the slices that a command line asks for. Light: no torch, no image is read."""
+"""The structure and the slices that a command line asks for. Light: no torch, no image is read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from oncoseg_core.errors import PromptError, UsageError
-from oncoseg_core.prompts import AnyPrompt, Box, Exemplar, Point, Prompt, Text
+from oncoseg_core.prompts import Text
+from oncoseg_core.structure_request import Hint, StructureRequest, Units
 
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """The options as they were written; together they are the prompt for one answer."""
+    """The options as they were written; together they are the prompt for one structure."""
 
     boxes: Sequence[str] = ()
     points: Sequence[str] = ()
@@ -19,30 +21,58 @@ class PromptOptions:
     texts: Sequence[str] = ()
     exemplars: Sequence[str] = ()
     negative_exemplars: Sequence[str] = ()
+    slice_index: int | None = None
+    slices: str | None = None
+    propagate: bool = False
+    target: str | None = None
+    units: Units = "voxel"
 
-    def prompt(self) -> Prompt:
-        """All of it as one prompt.
+    @property
+    def given(self) -> bool:
+        """Whether any of them was."""
+        return self != PromptOptions()
+
+    def structure(self) -> StructureRequest:
+        """All of it as one structure.
 
         Raises:
             PromptError: there is nothing, more than one box or text, or numbers that cannot be read.
         """
         for option, values in (("--box", self.boxes), ("--text", self.texts)):
             if len(values) > 1:
-                raise PromptError(f"{option} is given {len(values)} times: one object is segmented per call")
-        hints: list[AnyPrompt] = [Box(*_corners("--box", text)) for text in self.boxes]
-        for positive, option, values in (
-            (True, "--point", self.points),
-            (False, "--negative-point", self.negative_points),
-        ):
-            for text in values:
-                x, y = _numbers(option, text, "two numbers x,y in pixels, such as 150,230", 2)
-                hints.append(Point(x, y, positive))
-        hints += [Text(text) for text in self.texts]
-        hints += [Exemplar(*_corners("--exemplar", text)) for text in self.exemplars]
-        hints += [Exemplar(*_corners("--negative-exemplar", text), positive=False) for text in self.negative_exemplars]
-        if not hints:
-            raise PromptError("no prompt was given: expected --box, --point, --text or --exemplar")
-        return tuple(hints)
+                raise PromptError(
+                    f"{option} is given {len(values)} times: a structure has one; --prompts FILE takes several"
+                )
+        text = Text(self.texts[0]).text if self.texts else None
+        written: list[tuple[Literal["box", "point", "exemplar"], bool, str, Sequence[str]]] = [
+            ("box", True, "--box", self.boxes),
+            ("point", True, "--point", self.points),
+            ("point", False, "--negative-point", self.negative_points),
+            ("exemplar", True, "--exemplar", self.exemplars),
+            ("exemplar", False, "--negative-exemplar", self.negative_exemplars),
+        ]
+        hints = [
+            Hint(kind, _numbers(value), positive, f"{option} {value}")
+            for kind, positive, option, values in written
+            for value in values
+        ]
+        return StructureRequest(
+            name=self.target if self.target is not None else text or "object",
+            hints=tuple(hints),
+            text=text,
+            units=self.units,
+            slice_index=self.slice_index,
+            slices=self.slices,
+            propagate=self.propagate,
+        )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """``1,2,…`` as numbers; none where it is something else, which the hint then refuses."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()
 
 
 def parse_slices(slice_index: int | None, slices: str | None, depth: int, name: str) -> range:
@@ -73,32 +103,15 @@ def parse_slices(slice_index: int | None, slices: str | None, depth: int, name: 
             raise UsageError(f"--slices {slices}: the first slice comes after the last; expected A:B with A <= B")
         chosen = range(first, last + 1)
     for index in (chosen[0], chosen[-1]):
-        if not 0 <= index < depth:
-            raise UsageError(f"slice {index} does not exist: {name} has slices 0 to {depth - 1}")
+        require_slice(index, depth, name)
     return chosen
 
 
-def _place(option: str, text: str) -> tuple[float, float]:
-    x, y = _numbers(option, text, "two numbers x,y in pixels, such as 150,230", 2)
-    return x, y
-
-
-def _corners(option: str, text: str) -> tuple[float, float, float, float]:
-    wanted = "four numbers x0,y0,x1,y1 in pixels, such as 120,200,180,260"
-    x0, y0, x1, y1 = _numbers(option, text, wanted, 4)
-    return x0, y0, x1, y1
-
-
-def _numbers(option: str, text: str, wanted: str, count: int) -> list[float]:
-    """``1,2,…`` as so many numbers.
+def require_slice(index: int, depth: int, name: str) -> None:
+    """Refuse the index of a slice that an image does not have.
 
     Raises:
-        PromptError: it is something else.
+        UsageError: with those that it has.
     """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != count:
-        raise PromptError(f"{option} {text}: expected {wanted}")
-    return numbers
+    if not 0 <= index < depth:
+        raise UsageError(f"slice {index} does not exist: {name} has slices 0 to {depth - 1}")

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
+from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, ImageReadError, UsageError
 from oncoseg_core.image_io import is_own_format, read_label, read_volume
 from oncoseg_core.interfaces import Reader
 from oncoseg_core.records import ReaderSpec
-from oncoseg_core.registry import Registry
+from oncoseg_core.registry import Registry, load_factory
 from oncoseg_core.volume import BoolArray, Volume
+
+MASK_TOLERANCE_MM = 0.05
+"""Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
+millimetre, and other programs round them again."""
+
+
+def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
+    """The record of the reader that recognises what a path holds; None for the formats that the core reads itself.
+
+    Raises:
+        ImageReadError: there is nothing there, or nobody recognises it.
+    """
+    if not path.exists():
+        raise ImageReadError(f"{path}: no such file or folder")
+    if not path.is_dir() and is_own_format(path):
+        return None
+    specs = registry.specs(ReaderSpec)
+    for spec in specs:
+        if registry.build(ReaderSpec, spec.format).recognises(path):
+            return spec
+    readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
+    raise ImageReadError(
+        f"{path}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
+        f"installed: {readers})"
+    )
 
 
 def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | None = None) -> Reader | None:
@@ -24,22 +50,36 @@ def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | Non
         ImageReadError: there is nothing there, or nobody recognises it.
         UsageError: settings are given for a format that has none.
     """
-    if not path.exists():
-        raise ImageReadError(f"{path}: no such file or folder")
-    if not path.is_dir() and is_own_format(path):
+    spec = format_of(registry, path)
+    if spec is None:
         if settings:
             raise UsageError(f"{path}: images of this format have no settings ({', '.join(settings)})")
         return None
-    specs = registry.specs(ReaderSpec)
-    for spec in specs:
-        if registry.build(ReaderSpec, spec.format).recognises(path):
-            reader: Reader = registry.build(ReaderSpec, spec.format, settings)
-            return reader
-    readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
-    raise ImageReadError(
-        f"{path}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
-        f"installed: {readers})"
-    )
+    reader: Reader = registry.build(ReaderSpec, spec.format, settings)
+    return reader
+
+
+def reader_settings(registry: Registry, path: Path, texts: Sequence[str], option: str) -> dict[str, Any]:
+    """``KEY=VALUE`` from a command line as settings of the reader that a path needs.
+
+    Values are read as YAML, but for those of settings that are text: ``series=0042`` is no number there.
+
+    Raises:
+        ConfigError: it cannot be read.
+        ImageReadError: as for :func:`format_of`.
+    """
+    values = apply_overrides({}, texts, option, "series=3")
+    spec = format_of(registry, path)
+    if spec is None:
+        return values
+    fields = load_factory(registry.component(ReaderSpec, spec.format)).Settings.model_fields
+    for text in texts:
+        key, _, value = text.partition("=")
+        field = fields.get(key.strip())
+        kinds = () if field is None else (field.annotation, *get_args(field.annotation))
+        if str in kinds and values[key.strip()] is not None:
+            values[key.strip()] = value.strip()
+    return values
 
 
 def read_image(
@@ -69,13 +109,16 @@ def read_masks(
 ) -> dict[str, BoolArray]:
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
+    A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
+    ``MASK_TOLERANCE_MM`` apart: it is turned, never resampled.
+
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
     """
     reader = reader_for(registry, path, settings)
     if reader is not None:
         return reader.read_masks(path, image)
-    label = read_label(path, image)
+    label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
     if not values:
         raise DataError(f"{path}: the label is empty: it holds no voxel but 0")

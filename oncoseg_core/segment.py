@@ -1,224 +1,210 @@
-"""Segmenting one file from the command line."""
+"""Segmenting one image: read, segment, judge, write; what ``oncoseg segment`` does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oncoseg_core.adapter_manifest import read_manifest
 from oncoseg_core.adapter_store import adapter_folder
-from oncoseg_core.channels import parse_channels
-from oncoseg_core.config import apply_overrides, validate
 from oncoseg_core.device import choose_device
-from oncoseg_core.errors import UsageError, close_matches
-from oncoseg_core.image_io import read_volume, write_segmentation
+from oncoseg_core.errors import MissingDependencyError, QualityError
+from oncoseg_core.exporting import (
+    Output,
+    Staging,
+    Written,
+    export_segmentation,
+    parse_export_settings,
+    parse_output,
+    prepare_exporters,
+    require_free,
+    staging,
+)
 from oncoseg_core.interfaces import Progress
-from oncoseg_core.path_settings import PathSettings, parts_of
-from oncoseg_core.precision import Precision
-from oncoseg_core.predictor import FittedVolume, Predictor, SliceResult
+from oncoseg_core.judging import findings_of, judge, nothing_left
+from oncoseg_core.path_settings import parts_of
+from oncoseg_core.predictor import EmbeddingCache, Predictor
 from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.prompt_options import PromptOptions, parse_slices
-from oncoseg_core.prompts import Prompt, Text, check_on_slice
-from oncoseg_core.propagate import PropagationSettings, propagate
-from oncoseg_core.records import ModelSpec, NormalizerSpec
+from oncoseg_core.preview import draw_preview
+from oncoseg_core.quality import Finding, examine_image, refusal_of
+from oncoseg_core.reading import format_of, read_image, reader_settings
+from oncoseg_core.records import NormalizerSpec
 from oncoseg_core.registry import Registry
-from oncoseg_core.segment_report import OnSlice, report_of
-from oncoseg_core.volume import BoolArray, Segmentation, Volume
-from oncoseg_core.zoom import ZoomSettings
+from oncoseg_core.run_manifest import Run, manifest_of, manifest_text, provenance_of
+from oncoseg_core.segment_report import examine_model
+from oncoseg_core.segment_request import SegmentRequest
+from oncoseg_core.segment_setup import (
+    build_model,
+    modality_of,
+    path_settings,
+    placed_structures,
+    propagation_settings,
+    require_served,
+    zoom_settings,
+)
+from oncoseg_core.segmenting import segment_structures
+from oncoseg_core.volume import Segmentation
+
+__all__ = ["SegmentRequest", "segment_file"]
+
+
+@dataclass
+class _Clock:
+    """Wall time by what was done."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
 
 
 @dataclass(frozen=True)
-class SegmentRequest:
-    """What the command line asked for; see ``oncoseg segment --help``.
+class _Places:
+    """Where everything is written; ``exporters`` are built, one for each output."""
 
-    ``zoom`` is ``off``, ``auto`` or ``always``. The ``…_settings`` are ``KEY=VALUE``.
-    """
-
-    image: Path
-    model: str
-    prompt: PromptOptions
-    slice_index: int | None = None
-    slices: str | None = None
-    propagate: bool = False
-    propagate_settings: Sequence[str] = ()
-    zoom: str = "auto"
-    zoom_settings: Sequence[str] = ()
-    model_settings: Sequence[str] = ()
-    device: str = "auto"
-    precision: Precision = "fp32"
-    modality: str | None = None
-    channels: str | None = None
-    adapter: str | None = None
-    target: str | None = None
-    output: Path | None = None
-    overwrite: bool = False
+    outputs: Sequence[Output]
+    exporters: Sequence[Any]
+    manifest: Path
+    preview: Path
 
 
 def segment_file(registry: Registry, request: SegmentRequest, progress: Progress | None = None) -> dict[str, Any]:
-    """Read, segment, write; returns what was done, as plain values (:func:`oncoseg_core.segment_report.report_of`).
+    """Read, segment, judge, write; returns the run manifest (:func:`oncoseg_core.run_manifest.manifest_of`).
+
+    Beside the first output, ``STEM.json`` is the manifest and ``STEM.png`` a preview.
 
     Raises:
-        OncoSegError: in one line, whatever is wrong; no file is left behind.
+        QualityError: nothing was exported, since ``strict`` found something, or no structure is left; the manifest is
+            written and says why.
+        OncoSegError: in one line, whatever else is wrong; no file is left behind.
     """
-    prompt = request.prompt.prompt()
-    zoom = _zoom(request)
-    following = _propagation(request)
-    spec = registry.get(ModelSpec, request.model)
-    spec.require_served(prompt, adapted=request.adapter is not None)
+    clock = _Clock()
+    zoom, following = zoom_settings(request), propagation_settings(request)
+    spec = require_served(registry, request)
     adapter = None if request.adapter is None else adapter_folder(request.adapter)
     if request.modality is not None:
         for part in parts_of(request.modality):
             registry.get(NormalizerSpec, part)
     device = choose_device(request.device)
-    output = request.output or Path(f"{_stem(request.image)}_mask.nii.gz")
-    if output.resolve() == request.image.resolve():
-        raise UsageError(f"--output {output} is the image itself; give the mask another name")
-    if output.exists() and not request.overwrite:
-        raise UsageError(f"{output} exists; give another --output, or --overwrite to replace it")
-    volume = read_volume(request.image, request.modality or "unknown")
-    modality, how = (request.modality, "as given") if request.modality else recognise_modality(registry, volume)
-    volume = replace(volume, modality=modality)
-    depth, height, width = volume.geometry.shape
-    chosen = parse_slices(request.slice_index, request.slices, depth, volume.name)
-    if following is not None and len(chosen) > 1:
-        raise UsageError("--propagate starts from one slice; give --slice K, not --slices")
-    check_on_slice(prompt, height, width)
-    preprocessor = Preprocessor(registry, modality, spec, _path_settings(request, adapter, modality))
-    model = _model(registry, request, adapter).to(device)
-    predictor = Predictor(model, {modality: preprocessor}, device=device, precision=request.precision, zoom=zoom)
-    fitted = predictor.fit(volume)
-    if following is None:
-        mask, found = _slice_by_slice(predictor, fitted, chosen, prompt, progress)
-        ended = None
-    else:
-        mask, found, ended = _followed(predictor, fitted, chosen[0], prompt, following, progress)
-    target = request.target or next((hint.text for hint in prompt if isinstance(hint, Text)), "object")
-    holding = [one.score for one in found if one.voxels] or [one.score for one in found]
-    segmentation = Segmentation({target: mask}, volume.geometry, {target: float(np.mean(holding))})
-    write_segmentation(segmentation, output)
-    return {
-        "mask": str(output),
-        **report_of(segmentation, found, ended, volume, model, zoom),
-        "modality": f"{modality} ({how})",
-        "device": f"{device.type}, {request.precision}",
-    }
-
-
-def _slice_by_slice(
-    predictor: Predictor, fitted: FittedVolume, chosen: range, prompt: Prompt, progress: Progress | None
-) -> tuple[BoolArray, list[OnSlice]]:
-    """The same prompt on every chosen slice, each on its own."""
-    mask = np.zeros(fitted.volume.geometry.shape, dtype=bool)
-    found = []
-    for done, index in enumerate(chosen, start=1):
-        (result,) = predictor.predict_slice(fitted, index, [prompt])
-        mask[index] = result.mask
-        found.append(_on_slice(index, result))
-        if progress is not None:
-            progress("slices", done, len(chosen))
-    return mask, found
-
-
-def _followed(
-    predictor: Predictor,
-    fitted: FittedVolume,
-    index: int,
-    prompt: Prompt,
-    settings: PropagationSettings,
-    progress: Progress | None,
-) -> tuple[BoolArray, list[OnSlice], tuple[str, str]]:
-    """One object through the volume, from the prompted slice."""
-    done = propagate(predictor, fitted, index, prompt, settings, progress)
-    found = []
-    for at, score in done.scores.items():
-        start = at == index
-        result = replace(done.start, mask=done.mask[at], score=score, window=done.windows[at])
-        found.append(_on_slice(at, result if start else replace(result, presence=None, instances=None)))
-    return done.mask, found, done.ended
-
-
-def _on_slice(index: int, result: SliceResult) -> OnSlice:
-    return OnSlice(
-        index=index,
-        voxels=int(np.count_nonzero(result.mask)),
-        score=result.score,
-        presence=result.presence,
-        instances=None if result.instances is None else len(result.instances),
-        window=result.window,
-        cut_off=result.window is not None and result.window.cuts(result.mask),
+    reader = format_of(registry, request.image)
+    image_settings = reader_settings(registry, request.image, request.image_settings, "--image-set")
+    places = _places(registry, request, image_settings, series=reader is not None)
+    with clock.phase("read"):
+        stored = read_image(registry, request.image, settings=image_settings)
+    # A series' folder may be called as the patient is: messages do not tell it.
+    nameless = stored if reader is None else replace(stored, source=None)
+    modality, how = modality_of(registry, request, nameless)
+    placed = placed_structures(request, nameless)
+    with clock.phase("model"):
+        preprocessor = Preprocessor(registry, modality, spec, path_settings(request, adapter, modality))
+        model = build_model(registry, request, adapter).to(device)
+    cache = EmbeddingCache() if len(placed) > 1 and any(structure.propagate for structure in placed) else None
+    predictor = Predictor(model, {modality: preprocessor}, cache, device, request.precision, zoom)
+    with clock.phase("segment"):
+        fitted = predictor.fit(replace(nameless, modality=modality))
+        results = segment_structures(predictor, fitted, placed, following, progress)
+    with clock.phase("judge"):
+        judged = judge(results, fitted.volume, request.overlaps, request.minimum_score)
+        findings = [*examine_image(stored, fitted.volume, modality), *examine_model(model)]
+        findings += [finding for one in judged for finding in findings_of(one)]
+    refusal = refusal_of(findings) if request.strict else None
+    may_be_empty = not any(output.needs_source for output in places.outputs)
+    refusal = refusal or nothing_left(judged, may_be_empty=may_be_empty)
+    run = Run(
+        registry,
+        request,
+        reader,
+        stored,
+        fitted,
+        (modality, how),
+        model,
+        adapter,
+        device,
+        zoom,
+        following,
+        judged,
+        placed,
     )
+    with staging() as stage:
+        written: list[Written] = []
+        if refusal is None:
+            with clock.phase("export"):
+                written = export_segmentation(stage, registry, _jobs(places, run), stored, image_settings)
+        with clock.phase("preview"):
+            problem = _draw(stage, places.preview, run)
+        if problem is not None:
+            findings.append(Finding("note", "preview", problem))
+        preview = None if problem is not None else places.preview
+        manifest = manifest_text(manifest_of(run, findings, written, preview, clock.seconds, refusal))
+        stage.path(places.manifest).write_text(manifest, encoding="utf-8")
+        stage.commit()
+    if refusal is not None:
+        raise QualityError(f"nothing was exported: {refusal}; {places.manifest} tells all")
+    told: dict[str, Any] = json.loads(manifest)
+    return told
 
 
-def _zoom(request: SegmentRequest) -> ZoomSettings | None:
-    if request.zoom == "off":
-        if request.zoom_settings:
-            raise UsageError("--zoom-set does nothing without --zoom auto or --zoom always")
-        return None
-    values = apply_overrides({}, request.zoom_settings, "--zoom-set", "expected_mm=12")
-    return validate(ZoomSettings, {**values, "when": request.zoom}, "--zoom-set")
+def _places(registry: Registry, request: SegmentRequest, image_settings: dict[str, Any], *, series: bool) -> _Places:
+    """Where everything goes, once it is sure that nothing is in the way."""
+    default = "series_mask.nii.gz" if series else f"{_stem(request.image)}_mask.nii.gz"
+    outputs = [parse_output(registry, text) for text in request.outputs or [default]]
+    first = outputs[0].path
+    manifest, preview = (first.with_name(f"{_stem(first)}{suffix}") for suffix in (".json", ".png"))
+    paths = [*(output.path for output in outputs), manifest, preview]
+    require_free(paths, [request.image, *request.inputs], overwrite=request.overwrite)
+    settings = parse_export_settings(request.export_settings, outputs)
+    exporters = prepare_exporters(registry, outputs, request.image, image_settings, settings)
+    return _Places(outputs, exporters, manifest, preview)
 
 
-def _propagation(request: SegmentRequest) -> PropagationSettings | None:
-    if not request.propagate:
-        if request.propagate_settings:
-            raise UsageError("--propagate-set does nothing without --propagate")
-        return None
-    values = apply_overrides({}, request.propagate_settings, "--propagate-set", "minimum_score=0.7")
-    return validate(PropagationSettings, values, "--propagate-set")
+def _jobs(places: _Places, run: Run) -> list[tuple[Output, Any, Segmentation]]:
+    """What each exporter is to write.
 
-
-def _model(registry: Registry, request: SegmentRequest, adapter: Path | None) -> Any:
-    settings = apply_overrides({}, request.model_settings, "--model-set", "weights=FILE")
-    model = registry.build(ModelSpec, request.model, settings)
-    if adapter is None:
-        return model
-    from oncoseg_core.adapters import load_adapter
-
-    return load_adapter(model, adapter)
-
-
-def _path_settings(request: SegmentRequest, adapter: Path | None, modality: str) -> PathSettings:
-    """The path that the adapter was trained with, if there is one, and the channels asked for."""
-    settings = PathSettings()
-    if adapter is not None:
-        trained_on = read_manifest(adapter).paths
-        if modality not in trained_on:
-            raise UsageError(
-                f"{adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
-            )
-        settings = trained_on[modality]
-    if request.channels is not None:
-        settings = settings.model_copy(update={"channels": parse_channels(request.channels)})
-    return settings
-
-
-def recognise_modality(registry: Registry, volume: Volume) -> tuple[str, str]:
-    """The one modality whose normalizer is sure that these values are its own, and how that was found.
-
-    Raises:
-        UsageError: none is sure, or several are.
+    A label image holds all structures, those left out being empty, so that the values of the others stay what they are.
     """
-    names = [spec.modality for spec in registry.specs(NormalizerSpec)]
-    sure = [name for name in names if registry.build(NormalizerSpec, name).recognises(volume.voxels)]
-    if len(sure) != 1:
-        raise UsageError(
-            f"{volume.name}: its modality cannot be told from the values; give --modality, {_one_of(names)}"
-        )
-    low, high = volume.voxels.min(), volume.voxels.max()
-    return sure[0], f"recognised by its values, {low} to {high}; --modality overrides"
+    scores = {one.name: one.result.score for one in run.judged}
+    geometry, provenance = run.fitted.volume.geometry, provenance_of(run)
+    exported = {one.name: one.mask for one in run.judged if one.left_out is None}
+    whole = {one.name: exported.get(one.name, np.zeros_like(one.mask)) for one in run.judged}
+    belonging = Segmentation(exported, geometry, {name: scores[name] for name in exported}, provenance)
+    labels = Segmentation(whole, geometry, scores, provenance)
+    return [
+        (output, exporter, belonging if output.needs_source else labels)
+        for output, exporter in zip(places.outputs, places.exporters, strict=True)
+    ]
 
 
-def _one_of(names: list[str]) -> str:
-    return close_matches("", names).removeprefix("; ")
+def _draw(stage: Staging, path: Path, run: Run) -> str | None:
+    """Draw the preview; what to tell where it cannot be."""
+    preprocessor, volume = run.fitted.preprocessor, run.fitted.volume
+    channels = list(preprocessor.channels(volume))
+
+    def shown(index: int) -> Any:
+        return preprocessor.normalizer.apply(volume.voxels[:, index], run.fitted.stats)[channels]
+
+    masks = {one.name: one.mask for one in run.judged if one.left_out is None}
+    try:
+        png = draw_preview(masks, volume.geometry, shown, physical=volume.physical)
+    except MissingDependencyError as error:
+        return f"no preview was drawn: {error}"
+    stage.path(path).write_bytes(png)
+    return None
 
 
 def _stem(path: Path) -> str:
     name = path.name
     for suffix in (".nii.gz", path.suffix):
-        if suffix and name.lower().endswith(suffix):
+        if suffix and name.lower().endswith(suffix.lower()):
             return name[: -len(suffix)]
     return name

@@ -1,62 +1,42 @@
-"""What ``oncoseg segment`` tells of its mask: how much, how sure, how small a lesion it can see, what to doubt."""
+"""What ``oncoseg segment`` tells of a structure: how much, how sure, how small a lesion it can see, what to doubt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from oncoseg_core.interfaces import PromptableModel
-from oncoseg_core.volume import BoolArray, Segmentation, Volume
-from oncoseg_core.zoom import Window, ZoomSettings, smallest_resolvable_mm
+from oncoseg_core.quality import Finding
+from oncoseg_core.segmenting import OnSlice, StructureResult
+from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.zoom import ZoomSettings, smallest_resolvable_mm
 
 RANDOM_WEIGHTS = "random:"
 
 
-@dataclass(frozen=True)
-class OnSlice:
-    """What was found on one slice: numbers only. ``cut_off``: the mask reaches the border of the zoomed window."""
-
-    index: int
-    voxels: int
-    score: float
-    presence: float | None
-    instances: int | None
-    window: Window | None
-    cut_off: bool
-
-
 def report_of(
-    segmentation: Segmentation,
-    found: Sequence[OnSlice],
-    ended: tuple[str, str] | None,
-    volume: Volume,
-    model: PromptableModel,
-    zoom: ZoomSettings | None,
+    result: StructureResult, mask: BoolArray, volume: Volume, model: PromptableModel, zoom: ZoomSettings | None
 ) -> dict[str, Any]:
     """Plain values, in the order in which a person reads them.
 
-    ``warnings`` and ``per slice`` are lists; ``presence`` and ``instances`` are there where the model tells them.
+    ``per slice`` is a list; ``presence`` and ``instances`` are there where the model tells them.
 
     Args:
-        segmentation: the mask, of one target.
-        found: every slice that was looked at and is not left out.
-        ended: why propagation ended in both directions, if it was asked for.
+        result: what the model found.
+        mask: what remains of it, after overlaps were resolved.
         volume: the image.
-        model: for its record and what its weights are.
+        model: for its record.
         zoom: the settings it ran under.
     """
-    ((target, mask),) = segmentation.masks.items()
-    holding = [one.index for one in found if one.voxels]
+    found = result.found
     presences = [one.presence for one in found if one.presence is not None]
     instances = [one.instances for one in found if one.instances is not None]
     report: dict[str, Any] = {
-        "target": target,
-        "size": _size(mask, holding, volume),
-        "slices": _ranges([one.index for one in found]),
-        "model's own score": round(segmentation.scores[target], 3),
+        "size": _size(mask, volume),
+        "slices": ranges([one.index for one in found]),
+        "model's own score": round(result.score, 3),
     }
     if presences:
         report["presence"] = round(max(presences), 3)
@@ -64,10 +44,8 @@ def report_of(
         report["instances"] = max(instances)
     report["smallest resolvable lesion"] = _resolvable(found, volume, model)
     report["zoom"] = _zoomed(found, zoom)
-    if ended is not None:
-        report["propagation"] = f"towards the first slice: {ended[0]}; towards the last: {ended[1]}"
-    report["weights"] = model.weights_sha256
-    report["warnings"] = _warnings(found, holding, target, model)
+    if result.ended is not None:
+        report["propagation"] = f"towards the first slice: {result.ended[0]}; towards the last: {result.ended[1]}"
     report["per slice"] = [
         {
             "slice": one.index,
@@ -82,33 +60,39 @@ def report_of(
     return report
 
 
-def _warnings(found: Sequence[OnSlice], holding: list[int], target: str, model: PromptableModel) -> list[str]:
-    warnings = []
-    if model.weights_sha256.startswith(RANDOM_WEIGHTS):
-        warnings.append(
-            f"MODEL {model.spec.name!r} HAS RANDOM WEIGHTS ({model.weights_sha256}): THIS MASK MEANS NOTHING"
-        )
-    if not holding:
-        presences = [one.presence for one in found if one.presence is not None]
+def examine_model(model: PromptableModel) -> list[Finding]:
+    """What is to be said of the model, whatever it finds."""
+    if not model.weights_sha256.startswith(RANDOM_WEIGHTS):
+        return []
+    told = f"MODEL {model.spec.name!r} HAS RANDOM WEIGHTS ({model.weights_sha256}): THIS MASK MEANS NOTHING"
+    return [Finding("warning", "model", told)]
+
+
+def examine_result(result: StructureResult) -> list[Finding]:
+    """What is to be said of how a structure was found."""
+    told = []
+    if not any(one.voxels for one in result.found):
+        presences = [one.presence for one in result.found if one.presence is not None]
         sure = f" (presence {max(presences):.3f})" if presences else ""
-        warnings.append(f"no {target!r} was found{sure}: the mask is empty")
-    cut_off = [one.index for one in found if one.cut_off]
+        told.append(f"no {result.name!r} was found{sure}: the mask is empty")
+    cut_off = [one.index for one in result.found if one.cut_off]
     if cut_off:
-        warnings.append(
-            f"on slice {_ranges(cut_off)} the mask reaches the border of the zoomed window and may be cut off; "
+        told.append(
+            f"on slice {ranges(cut_off)} the mask reaches the border of the zoomed window and may be cut off; "
             "try a larger --zoom-set context=…, or --zoom off"
         )
-    return warnings
+    return [Finding("warning", result.name, message) for message in told]
 
 
-def _size(mask: BoolArray, holding: list[int], volume: Volume) -> str:
+def _size(mask: BoolArray, volume: Volume) -> str:
     voxels = np.count_nonzero(mask, axis=(1, 2))
     if not voxels.any():
         return "empty"
     size = f"{int(voxels.sum())} voxels"
     if volume.physical:
         size += f", {float(voxels @ volume.geometry.voxel_mm3) / 1000:.3g} mL"
-    where = f"slice {holding[0]}" if len(holding) == 1 else f"{len(holding)} slices, {_ranges(holding)}"
+    holding = [int(index) for index in np.flatnonzero(voxels)]
+    where = f"slice {holding[0]}" if len(holding) == 1 else f"{len(holding)} slices, {ranges(holding)}"
     return f"{size} on {where}"
 
 
@@ -132,7 +116,7 @@ def _zoomed(found: Sequence[OnSlice], zoom: ZoomSettings | None) -> str:
     return f"{zoom.when}: on {len(windows)} of {len(found)} slices, to {told} pixels"
 
 
-def _ranges(indices: list[int]) -> str:
+def ranges(indices: Sequence[int]) -> str:
     """``3``, ``3 to 7``, ``3 to 7, 9``."""
     runs: list[list[int]] = []
     for index in indices:

@@ -22,7 +22,8 @@ class Volume:
 
     ``physical`` is False where the file tells no size in millimetres (PNG, JPEG, TIFF); spacing then reads 1.
     ``channel_names`` say what the channels are, where that is known. ``headers`` are what the files tell of values that
-    are still as stored: one for all channels, or one per channel; none once the values are calibrated.
+    are still as stored: one for all channels, or one per channel; none once the values are calibrated. ``notes`` are
+    what a reader found worth telling of the image (missing slices, a tilted gantry), without a word about the patient.
     """
 
     voxels: npt.NDArray[np.generic]
@@ -32,6 +33,7 @@ class Volume:
     physical: bool = True
     channel_names: tuple[str, ...] = ()
     headers: tuple[Header, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or self.voxels.shape[1:] != self.geometry.shape:

@@ -116,7 +116,8 @@ def test_segment_a_real_tumour_in_its_own_geometry(samples, tmp_path):
     assert set(np.flatnonzero(found.any(axis=(1, 2)))) == {index}
     dice = 2 * np.count_nonzero(found[index] & truth[index]) / (found[index].sum() + truth[index].sum())
     assert dice > 0.85  # measured: 0.92
-    assert list(tmp_path.iterdir()) == [output]
+    assert {path.name for path in tmp_path.iterdir()} == {"mask.nii.gz", "mask.json", "mask.png"}
+    assert json.loads((tmp_path / "mask.json").read_text()) == report
 
 
 def test_follow_a_real_tumour_through_the_volume(samples, tmp_path):
@@ -129,8 +130,8 @@ def test_follow_a_real_tumour_through_the_volume(samples, tmp_path):
         "--propagate", "--target", "tumour", "-o", tmp_path / "mask.nii.gz", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["target"] == "tumour"
+    (report,) = json.loads(done.stdout)["structures"]
+    assert report["name"] == "tumour"
     assert report["smallest resolvable lesion"] == "2.28 mm in the slice; slices are 5 mm apart"
     assert report["propagation"].count("the model's score fell") == 2
     found = read_volume(tmp_path / "mask.nii.gz", "label").voxels[0] > 0

@@ -7,6 +7,7 @@ import textwrap
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -113,7 +114,8 @@ def installed(tmp_path, monkeypatch):
 def test_the_plugin_on_the_page_passes_the_kit(hook, installed, tmp_path):
     registry, component = installed(page_of(hook))
     assert component.hook == hook
-    root = small_dataset(tmp_path / "data") if hook == "oncoseg_datasets" else None
+    small = {"oncoseg_datasets": small_dataset, "oncoseg_readers": small_image}
+    root = small[hook](tmp_path / "data") if hook in small else None
     testing.check_component(registry, component, root=root)
 
 
@@ -124,3 +126,11 @@ def small_dataset(root):
         for name in ("p1_1", "p1_2", "p2_1", "p5_1"):
             sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkInt16), root / folder / f"{name}.nii.gz")
     return root
+
+
+def small_image(root):
+    """In the format on the page, which NumPy writes."""
+    root.mkdir()
+    path = root / "image.npz"
+    np.savez(path, voxels=np.zeros((2, 3, 4), np.int16), affine=np.eye(4))
+    return path

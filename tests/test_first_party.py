@@ -3,7 +3,7 @@
 import pytest
 
 from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import DatasetSpec, LossSpec, ModelSpec
+from oncoseg_core.records import DatasetSpec, ExporterSpec, LossSpec, ModelSpec
 from oncoseg_core.registry import load_factory, load_plugins
 from oncoseg_core.testing import check_component
 
@@ -22,9 +22,14 @@ GATED = {"sam3"}
 
 
 def can_be_checked(component):
-    """A dataset that cannot be fetched has to be obtained by hand; its plugin checks its adapter on miniatures."""
+    """A dataset that cannot be fetched has to be obtained by hand; its plugin checks its adapter on miniatures.
+
+    An exporter that needs the image it belongs to is checked by its plugin, on a written one.
+    """
     if isinstance(component.spec, ModelSpec):
         return component.spec.name not in GATED
+    if isinstance(component.spec, ExporterSpec):
+        return not component.spec.needs_source
     return not isinstance(component.spec, DatasetSpec) or load_factory(component).fetch is not DatasetAdapter.fetch
 
 

@@ -32,6 +32,7 @@ from oncoseg_core.records import (
     ModelSpec,
     NormalizerSpec,
     PromptGeneratorSpec,
+    ReaderSpec,
     TrackerSpec,
 )
 from oncoseg_core.registry import load_plugins
@@ -591,6 +592,7 @@ def test_every_hook_reaches_the_registry(site):
         "oncoseg_prompt_generators": f"PromptGeneratorSpec(name='x', makes=('box',), {common})",
         "oncoseg_losses": f"LossSpec(name='x', {common})",
         "oncoseg_models": f"ModelSpec(name='x', prompt_kinds=('box',), input_size=64, lora=LoraSpec(targets=('qkv',)), weights='w', {common})",
+        "oncoseg_readers": f"ReaderSpec(format='x', {common})",
         "oncoseg_exporters": f"ExporterSpec(format='x', suffix='.x', {common})",
         "oncoseg_metrics": f"MetricSpec(name='x', unit='1', better='higher', {common})",
         "oncoseg_trackers": f"TrackerSpec(name='x', {common})",
@@ -602,8 +604,8 @@ def test_every_hook_reaches_the_registry(site):
     registry = site.load()
     registry.require_sound()
     for kind in (
-        NormalizerSpec, DatasetSpec, PromptGeneratorSpec, LossSpec, ModelSpec, ExporterSpec, MetricSpec, TrackerSpec,
-        CommandSpec,
+        NormalizerSpec, DatasetSpec, PromptGeneratorSpec, LossSpec, ModelSpec, ReaderSpec, ExporterSpec, MetricSpec,
+        TrackerSpec, CommandSpec,
     ):  # fmt: skip
         assert registry.get(kind, "x").component_name == "x"
 

@@ -26,7 +26,7 @@ from oncoseg_core.registry import load_plugins
 
 ROOT = Path(__file__).parents[1]
 
-NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "exporter": "layers", "model": "tiny-64"}  # fmt: skip
+NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "reader": "arrays", "exporter": "layers", "model": "tiny-64"}  # fmt: skip
 REGISTRY = load_plugins()
 
 
@@ -70,7 +70,7 @@ def test_it_passes_its_own_tests_where_it_is_installed(kind, packages, environme
 
 
 def test_the_kit_checks_what_is_installed(environment, angiograms, tmp_path):
-    without_torch = ("modality", "dataset", "prompt", "exporter")
+    without_torch = ("modality", "dataset", "prompt", "reader", "exporter")
     chosen = [part for kind in without_torch for part in ("--oncoseg", f"oncoseg-{NAMES[kind]}")]
     data = f"{NAMES['dataset']}={angiograms}"
     arguments = ("-m", "pytest", "-p", "no:cacheprovider", *chosen, "--oncoseg-data", data)

@@ -49,6 +49,17 @@ def same(one, other):
     assert np.ascontiguousarray(one).tobytes() == np.ascontiguousarray(other, dtype=one.dtype).tobytes()
 
 
+def test_slices_keep_their_own_places(tmp_path):
+    places = [(0.0, 0.0, 0.0), (0.0, 0.5, 2.0), (0.0, 0.5, 7.0)]
+    geometry = Geometry.from_slices((4, 5), (1, 0, 0), (0, 1, 0), places)
+    write_case_file(tmp_path / "a.case", Volume(np.zeros((1, 3, 4, 5)), geometry, "ct"), {}, {})
+    found = CaseFile(tmp_path / "a.case").geometry
+    assert np.array_equal(found.slice_origins, places)
+    assert found.distance_mm(geometry) == 0
+    write_case_file(tmp_path / "b.case", Volume(np.zeros((1, 2, 4, 5)), Geometry.from_parts((2, 4, 5)), "ct"), {}, {})
+    assert CaseFile(tmp_path / "b.case").geometry.slice_origins is None
+
+
 @settings(deadline=None, max_examples=60)
 @given(volumes(), st.data())
 def test_a_case_comes_back_bit_for_bit(volume, data):

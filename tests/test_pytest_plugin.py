@@ -126,10 +126,10 @@ def test_a_plugin_that_does_not_load_fails(installed):
     ("arguments", "said"),
     [
         (("--oncoseg", "kit-exmple"), "*--oncoseg kit-exmple: this plugin is not installed; did you mean 'kit-example'[?]"),
-        (("--oncoseg-data", "tiny=."), "*--oncoseg-data is for the datasets of a plugin: name it with --oncoseg"),
-        (("--oncoseg", "kit-example", "--oncoseg-data", "tiny"), "*--oncoseg-data tiny: expected NAME=DIR*"),
-        (("--oncoseg", "kit-example", "--oncoseg-data", "tiny=absent"), "*--oncoseg-data tiny=absent: no such folder"),
-        (("--oncoseg", "kit-example", "--oncoseg-data", "tini=."), "*--oncoseg-data tini: no dataset of kit-example; did you mean 'tiny'[?]"),
+        (("--oncoseg-data", "tiny=."), "*--oncoseg-data is for the datasets and readers of a plugin: name it with --oncoseg"),
+        (("--oncoseg", "kit-example", "--oncoseg-data", "tiny"), "*--oncoseg-data tiny: expected NAME=PATH*"),
+        (("--oncoseg", "kit-example", "--oncoseg-data", "tiny=absent"), "*--oncoseg-data tiny=absent: no such file or folder"),
+        (("--oncoseg", "kit-example", "--oncoseg-data", "tini=."), "*--oncoseg-data tini: no dataset or reader of kit-example; did you mean 'tiny'[?]"),
     ],
 )  # fmt: skip
 def test_wrong_options_end_with_4_and_the_nearest_name(arguments, said, installed):

@@ -26,6 +26,7 @@ from oncoseg_core.testing import (
     check_model,
     check_normalizer,
     check_prompt_generator,
+    check_reader,
     check_tracker,
 )
 from oncoseg_core.testing.broken import (
@@ -39,6 +40,7 @@ from oncoseg_core.testing.broken import (
     models,
     normalizers,
     prompt_generators,
+    readers,
     trackers,
 )
 from oncoseg_core.testing.datasets import _listing
@@ -212,6 +214,21 @@ def test_a_sound_exporter_passes(tmp_path):
     check_exporter(exporters.Nifti(), tmp_path, suffix=".nii.gz")
 
 
+def test_a_sound_reader_passes(tmp_path):
+    image, masks = readers.write_grid(tmp_path)
+    (tmp_path / "empty").mkdir()
+    check_reader(readers.Grid(), tmp_path / "empty", image=image, masks=masks)
+
+
+def test_a_reader_of_images_alone_may_refuse_structures(tmp_path):
+    image, _ = readers.write_grid(tmp_path)
+    (tmp_path / "empty").mkdir()
+    check_reader(readers.Grid(), tmp_path / "empty", image=image)
+    (tmp_path / "another").mkdir()
+    message = told(lambda: check_reader(readers.Grid(), tmp_path / "another", image=image, masks=image))
+    assert "ImageReadError" in message
+
+
 @pytest.fixture
 def tiny_dataset(tmp_path):
     datasets.write_tiny_dataset(tmp_path)
@@ -271,6 +288,7 @@ def test_a_component_is_checked_by_its_record(hook, tiny_dataset):
         "oncoseg_prompt_generators": ("prompt_generators:Undeclared", {"name": "x", "makes": ("box",)}),
         "oncoseg_losses": ("losses:Summed", {"name": "x"}),
         "oncoseg_models": ("models:Blind", {}),
+        "oncoseg_readers": ("readers:Greedy", {"format": "x"}),
         "oncoseg_exporters": ("exporters:NoReport", {"format": "x", "suffix": ".nii.gz"}),
         "oncoseg_metrics": ("metrics:Dice", {"name": "x", "unit": "", "better": "lower"}),
         "oncoseg_trackers": ("trackers:NoPictures", {"name": "x"}),
@@ -286,7 +304,8 @@ def test_a_component_is_checked_by_its_record(hook, tiny_dataset):
     )
     component = Component(hook, record, Plugin("oncoseg-broken", "1"))
     registry = Registry([component.plugin], [component])
-    message = told(lambda: check_component(registry, component, root=tiny_dataset))
+    root = None if hook == "oncoseg_readers" else tiny_dataset
+    message = told(lambda: check_component(registry, component, root=root))
     (example,) = [e for e in EXAMPLES if e.name == module.partition(":")[2] and e.kind == record.kind.replace(" ", "-")]
     assert example.rule in message.partition("; example: ")[0]
 

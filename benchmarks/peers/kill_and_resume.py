@@ -259,13 +259,16 @@ def require(holds: bool, otherwise: str) -> None:
 
 def told(folder: Path, what: object) -> str:
     """An attempt's failure, with what its processes wrote."""
-    return f"{folder.name}: {what}\n{Path(f'{folder}.log').read_text()}"
+    log = Path(f"{folder}.log")  # not there yet where all were killed at once
+    return f"{folder.name}: {what}\n{log.read_text() if log.exists() else ''}"
 
 
 def fingerprint(folder: Path) -> str:
-    """Of the weights, the optimizer's state, the adapter and the metrics at the end of a run."""
-    (last,) = (folder / "checkpoints").glob("step-*.pt")
-    checkpoint = read_checkpoint(last)
+    """Of the weights, the optimizer's state, the adapter and the metrics at the end of a run.
+
+    A run that was killed after its summary was written and before its last but one checkpoint was removed has two.
+    """
+    checkpoint = read_checkpoint(max((folder / "checkpoints").glob("step-*.pt")))
     found = hashlib.sha256()
     for name, tensor in sorted(checkpoint.trainable.items()):
         found.update(name.encode() + tensor.numpy().tobytes())

@@ -52,7 +52,7 @@ def write_case_file(path: Path, volume: Volume, masks: Mapping[str, BoolArray], 
         DataError: a slice is larger than 2 GB, a mask is not on the image's grid, or the values are no real numbers.
         StorageError: it cannot be written.
     """
-    voxels = volume.voxels
+    voxels, origins = volume.voxels, volume.geometry.slice_origins
     _check(volume, masks)
     tables: dict[str, npt.NDArray[Any]] = {}
     counts = np.zeros((len(masks), voxels.shape[1]), dtype=np.int64)
@@ -75,6 +75,7 @@ def write_case_file(path: Path, volume: Volume, masks: Mapping[str, BoolArray], 
                 "channels": voxels.shape[0],
                 "shape": volume.geometry.shape,
                 "affine": volume.geometry.affine.tolist(),
+                "slice_origins": None if origins is None else origins.tolist(),
                 "modality": volume.modality,
                 "source": None if volume.source is None else str(volume.source),
                 "physical": volume.physical,
@@ -156,7 +157,12 @@ class CaseFile:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
         self.facts, self._tables = unpack(tail, str(path))
-        self.geometry = Geometry(tuple(self.facts["shape"]), np.array(self.facts["affine"]))
+        origins = self.facts.get("slice_origins")  # files from before there were any lack the key
+        self.geometry = Geometry(
+            tuple(self.facts["shape"]),
+            np.array(self.facts["affine"]),
+            None if origins is None else np.array(origins),
+        )
         self.shape: tuple[int, int, int, int] = (self.facts["channels"], *self.geometry.shape)
         self.dtype = np.dtype(self.facts["dtype"])
         self.targets: list[str] = self.facts["targets"]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from oncoseg_core.testing.models import check_model
     from oncoseg_core.testing.normalizers import check_normalizer
     from oncoseg_core.testing.prompt_generators import check_prompt_generator
+    from oncoseg_core.testing.readers import check_reader
     from oncoseg_core.testing.trackers import check_tracker
 
 _MODULES = {
@@ -40,6 +41,7 @@ _MODULES = {
     "check_model": "models",
     "check_normalizer": "normalizers",
     "check_prompt_generator": "prompt_generators",
+    "check_reader": "readers",
     "check_tracker": "trackers",
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "check_model",
     "check_normalizer",
     "check_prompt_generator",
+    "check_reader",
     "check_tracker",
 ]
 

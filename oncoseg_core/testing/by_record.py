@@ -27,7 +27,7 @@ def check_component(  # noqa: C901 - one case per kind
     Args:
         registry: where it was found.
         component: one of ``registry.components``.
-        root: the folder of a dataset; other kinds need none.
+        root: the folder of a dataset; for a reader an image of its format, without which less is checked.
         cases_to_read: of how many cases of a dataset to read the files.
         modality: what a loss is built for.
 
@@ -52,6 +52,9 @@ def check_component(  # noqa: C901 - one case per kind
             testing.check_loss(build(modality=modality))
         case records.ModelSpec():
             testing.check_model(build())
+        case records.ReaderSpec():
+            with tempfile.TemporaryDirectory() as folder:
+                testing.check_reader(build(), Path(folder), image=root)
         case records.ExporterSpec():
             with tempfile.TemporaryDirectory() as folder:
                 testing.check_exporter(build(), Path(folder), suffix=spec.suffix)

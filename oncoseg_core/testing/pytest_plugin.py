@@ -30,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--oncoseg-data",
         action="append",
         default=[],
-        metavar="NAME=DIR",
-        help="check the dataset NAME in this folder (without it, it is skipped); may be repeated",
+        metavar="NAME=PATH",
+        help="check the dataset NAME in this folder (without it, it is skipped), or the reader NAME on this image; "
+        "may be repeated",
     )
 
 
@@ -46,7 +47,9 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
     roots = _roots(config.getoption("oncoseg_data"))
     if not wanted:
         if roots:
-            raise pytest.UsageError("--oncoseg-data is for the datasets of a plugin: name it with --oncoseg")
+            raise pytest.UsageError(
+                "--oncoseg-data is for the datasets and readers of a plugin: name it with --oncoseg"
+            )
         return
     from oncoseg_core.discovery import normalised
     from oncoseg_core.errors import OncoSegError
@@ -73,9 +76,9 @@ def _roots(given: list[str]) -> dict[str, Path]:
     for text in given:
         name, equals, folder = text.partition("=")
         if not (name and equals and folder):
-            raise pytest.UsageError(f"--oncoseg-data {text}: expected NAME=DIR, such as liverdemo=/data/liverdemo")
-        if not Path(folder).is_dir():
-            raise pytest.UsageError(f"--oncoseg-data {text}: no such folder")
+            raise pytest.UsageError(f"--oncoseg-data {text}: expected NAME=PATH, such as liverdemo=/data/liverdemo")
+        if not Path(folder).exists():
+            raise pytest.UsageError(f"--oncoseg-data {text}: no such file or folder")
         roots[name] = Path(folder)
     return roots
 
@@ -94,14 +97,16 @@ def _plugin(registry: Registry, name: str) -> Plugin:
 def _require_known_datasets(registry: Registry, wanted: list[str], roots: dict[str, Path]) -> None:
     from oncoseg_core.discovery import normalised
     from oncoseg_core.errors import close_matches
-    from oncoseg_core.records import DatasetSpec
+    from oncoseg_core.records import DatasetSpec, ReaderSpec
 
     named = {normalised(one) for one in wanted}
-    components = [c for c in registry.components if c.plugin.name in named and isinstance(c.spec, DatasetSpec)]
+    components = [
+        c for c in registry.components if c.plugin.name in named and isinstance(c.spec, DatasetSpec | ReaderSpec)
+    ]
     known = {component.spec.component_name for component in components}
     for name in sorted(roots.keys() - known):
         raise pytest.UsageError(
-            f"--oncoseg-data {name}: no dataset of {', '.join(sorted(named))}{close_matches(name, known)}"
+            f"--oncoseg-data {name}: no dataset or reader of {', '.join(sorted(named))}{close_matches(name, known)}"
         )
 
 

@@ -19,6 +19,7 @@ KINDS = (
     "prompt-generator",
     "loss",
     "model",
+    "reader",
     "exporter",
     "metric",
     "tracker",

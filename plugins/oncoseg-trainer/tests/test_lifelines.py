@@ -87,7 +87,8 @@ def test_a_stranger_is_turned_away(monkeypatch):
     store, made = dist.HashStore(), {}
     first = threading.Thread(target=lambda: made.update({0: Lifelines(store, 0, 2)}))
     first.start()
-    port = json.loads(store.get("oncoseg/lifelines"))["port"]
+    store.set("oncoseg/hello/1", "word")
+    port = json.loads(store.get("oncoseg/answer/1/word"))["port"]
     for greeting in (b'{"rank": 1, "host": "x", "token": "guessed"}\n', b"GET / HTTP/1.1\r\n", b"[]\n", b""):
         with socket.create_connection(("127.0.0.1", port)) as stranger:
             stranger.sendall(greeting)
@@ -98,6 +99,24 @@ def test_a_stranger_is_turned_away(monkeypatch):
     assert list(made[0]._lines) == [1]
     for each in made.values():
         each.leave()
+
+
+def test_a_store_that_outlives_its_processes_does_not_mislead_the_next(monkeypatch):
+    """torchrun's store stays over a restart: the address in it is then that of a process that is gone."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    store, meetings = dist.HashStore(), []
+    for _ in range(3):
+        made = {}
+        second = threading.Thread(target=lambda made=made: made.update({1: Lifelines(store, 1, 2)}))
+        second.start()  # asks before the new first process is there
+        time.sleep(0.05)
+        made[0] = Lifelines(store, 0, 2)
+        second.join(10)
+        assert made[0].meeting == made[1].meeting
+        meetings.append(made[0].meeting)
+        for each in made.values():
+            each.leave()
+    assert len(set(meetings)) == 3
 
 
 def test_a_process_that_never_comes_is_named(monkeypatch):

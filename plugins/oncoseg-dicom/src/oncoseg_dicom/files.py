@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
-import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO, Self
 
 import pydicom
-from pydicom import config
+from pydicom.filereader import read_partial
 
 from oncoseg_core.errors import ImageReadError, OncoSegError
 from oncoseg_core.privacy import shown
 from oncoseg_dicom.limits import ARCHIVE_MEMBERS, FOLDER_FILES, BoundedStream, require_bounded_member
 from oncoseg_dicom.series import DicomFile
+from oncoseg_dicom.values import printable
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """How a file without the preamble begins: its meta information, or the dataset itself in either byte order."""
 
+_PIXEL_DATA = 0x7FE00010
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep pydicom's warnings and log from the terminal: they quote values, a patient's name among them."""
-    logger, mode = logging.getLogger("pydicom"), config.settings.reading_validation_mode
-    disabled = logger.disabled
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logger.disabled, config.settings.reading_validation_mode = True, config.IGNORE
-        try:
-            yield
-        finally:
-            logger.disabled, config.settings.reading_validation_mode = disabled, mode
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+"""How an archive begins; one that is empty begins with its end."""
 
 
 def looks_like_dicom(start: bytes) -> bool:
@@ -110,7 +99,7 @@ class FileOpener:
         return self.archive(file.path).getinfo(file.member).compress_size
 
     def dataset(
-        self, file: DicomFile, tags: list[int | str] | None = None, *, pixels: bool = False, secrets: Iterable[str] = ()
+        self, file: DicomFile, tags: list[str] | None = None, *, pixels: bool = False, secrets: Iterable[str] = ()
     ) -> Any:
         """A file's ``pydicom.Dataset``: only the attributes named, if any are; without its pixels if not asked for.
 
@@ -124,8 +113,10 @@ class FileOpener:
                 source: Any = stream
                 if pixels and file.member is not None:
                     source = io.BytesIO(stream.read())  # an archive's member seeks backwards by starting anew
-                bounded: Any = BoundedStream(source, size, name, header=not pixels)
-                return pydicom.dcmread(bounded, stop_before_pixels=not pixels, specific_tags=tags, force=True)
+                bounded: Any = BoundedStream(source, size, name, pixels=pixels)
+                if pixels:  # and nothing after them: no attribute of an image is there
+                    return read_partial(bounded, lambda tag, _vr, _length: tag > _PIXEL_DATA, force=True)
+                return pydicom.dcmread(bounded, stop_before_pixels=True, specific_tags=tags, force=True)
             except OncoSegError:
                 raise
             except RecursionError:
@@ -137,6 +128,13 @@ class FileOpener:
 def told(file: DicomFile, secrets: Iterable[str] = ()) -> str:
     """A file's name for messages, without what leads to the patient."""
     return shown(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
+
+
+def told_within(file: DicomFile, source: Path, secrets: Iterable[str] = ()) -> str:
+    """A file's name within the folder or archive that is read, as :func:`told`."""
+    if file.member is not None:
+        return shown(file.member, secrets)
+    return shown(file.path.relative_to(source) if file.path != source else file.path.name, secrets)
 
 
 def secrets_of(header: Any) -> tuple[str, ...]:
@@ -157,11 +155,12 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
         ImageReadError: there are too many, or the archive is damaged.
     """
     if path.is_dir():
-        files = [
-            DicomFile(Path(folder) / name) for folder, _, names in os.walk(path) for name in names if name != "DICOMDIR"
-        ]
+        inside = (Path(folder) / name for folder, _, names in os.walk(path) for name in names if name != "DICOMDIR")
+        files = [DicomFile(file) for file in inside if file.is_file()]  # a pipe would be waited for
         most = FOLDER_FILES
-    elif zipfile.is_zipfile(path) and not looks_like_dicom(opener.start(DicomFile(path), 512)):
+    elif not path.is_file():
+        raise ImageReadError(f"{shown(path)}: is neither a file nor a folder")
+    elif opener.start(DicomFile(path), 4) in _ZIP:
         members = [member for member in opener.archive(path).infolist() if not member.is_dir()]
         files = [DicomFile(path, member.filename) for member in members]
         most = ARCHIVE_MEMBERS
@@ -169,12 +168,17 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
         files, most = [DicomFile(path)], 1
     if len(files) > most:
         raise ImageReadError(f"{shown(path)}: holds {len(files)} files, more than {most}; give the folder of one study")
-    outside = [f for f in files if f.member and (f.member.startswith(("/", "\\")) or ".." in Path(f.member).parts)]
+    outside = [file for file in files if file.member and _leads_out(PureWindowsPath(file.member))]
     notes = [f"{len(outside)} names in the archive lead out of it; nothing was unpacked"] if outside else []
     return sorted(files, key=lambda file: (str(file.path), file.member or "")), notes
 
 
+def _leads_out(name: PureWindowsPath) -> bool:
+    """Whether an archive's name, with slashes of either kind, is of a place outside of where it would be unpacked."""
+    return bool(name.drive or name.root or ".." in name.parts)
+
+
 def reason(error: BaseException) -> str:
     """A foreign error for a message: its kind and the beginning of its text."""
-    text = shown(" ".join(str(error).split())[:120])
+    text = shown(printable(" ".join(str(error).split()).split(" - ")[0])[:160])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -10,15 +10,16 @@ from typing import Any
 
 from oncoseg_core.errors import ImageReadError
 from oncoseg_core.privacy import shown
-from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom, quiet, secrets_of, told
+from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom, secrets_of, told, told_within
 from oncoseg_dicom.frames import PER_FRAME, SHARED, TELLS_APART, Frame, frames_of
 from oncoseg_dicom.modality import modality_of, refused_as
 from oncoseg_dicom.pictures import picture
 from oncoseg_dicom.series import DicomFile, Plane, Series
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.sorting import stacked
 from oncoseg_dicom.values import text
 
-TAGS: list[int | str] = [
+TAGS: list[str] = [
     "SOPClassUID",
     "SOPInstanceUID",
     "SeriesInstanceUID",
@@ -31,6 +32,7 @@ TAGS: list[int | str] = [
     "Rows",
     "Columns",
     "NumberOfFrames",
+    "FrameOfReferenceUID",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
@@ -46,6 +48,9 @@ TAGS: list[int | str] = [
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 _LISTED = 8
+_UID = "uid:"
+_LONGEST_NUMBER = 12
+"""Characters of an IS, which a series number is; a longer choice is a UID."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +69,7 @@ class _Group:
         description = shown(text(self.header, "SeriesDescription"), secrets)[:40]
         if description:
             parts.append(repr(description))
-        return f"{number} ({', '.join(parts)}, UID …{self.uid[-4:]})"
+        return f"{number} ({', '.join(parts)}, {_UID}{self.uid[-4:]})"
 
 
 def find(path: Path, series: str | None) -> Series:
@@ -74,8 +79,13 @@ def find(path: Path, series: str | None) -> Series:
     with quiet(), FileOpener() as opener:
         groups, notes = _groups(path, opener)
         group = _chosen(groups, series, shown(path))
+        _require_no_nameless(groups, path)
         secrets = secrets_of(group.header)
-        frames = [frame for file, header in group.files for frame in frames_of(file, header, told(file, secrets))]
+        frames = [
+            frame
+            for file, header in group.files
+            for frame in frames_of(file, header, told(file, secrets), told_within(file, path, secrets))
+        ]
         left_out = Counter(
             other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
         )
@@ -108,48 +118,73 @@ def _plane(frame: Frame) -> Plane:
 def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
     files, notes = files_of(path, opener)
     groups: dict[tuple[str, str | None], _Group] = {}
+    directories = 0
+    secrets: set[str] = set()  # of all files before: those of a damaged one cannot be read
     for file in files:
         if not looks_like_dicom(opener.start(file, 512)):
             continue
-        header = opener.dataset(file, TAGS)
+        header = opener.dataset(file, TAGS, secrets=secrets)
+        secrets.update(secrets_of(header))
         sop_class = text(header, "SOPClassUID")
         if sop_class == _DIRECTORY or text(header.file_meta, "MediaStorageSOPClassUID") == _DIRECTORY:
+            directories += 1
             continue
         refused = refused_as(header)
         uid = text(header, "SeriesInstanceUID")
         if refused is None and not uid:
-            raise ImageReadError(f"{told(file, secrets_of(header))}: has no SeriesInstanceUID; the file is damaged")
+            raise ImageReadError(f"{told(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
         group = groups.setdefault((uid, refused), _Group(uid, refused, header))
         group.files.append((file, header))
+    if not groups and directories == len(files) == 1:
+        raise ImageReadError(f"{shown(path)}: is a DICOMDIR, which only lists files; give its folder")
     if not groups:
         raise ImageReadError(f"{shown(path)}: holds no DICOM file ({len(files)} files were looked at)")
     return list(groups.values()), notes
 
 
+def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
+    """Refuse files that do not say of which series they are: a slice may be missing without them."""
+    secrets = [secret for group in groups for secret in secrets_of(group.header)]
+    nameless = [told_within(file, path, secrets) for group in groups if not group.uid for file, _ in group.files]
+    if nameless:
+        listed = ", ".join(nameless[:_LISTED]) + ", …" * (len(nameless) > _LISTED)
+        raise ImageReadError(
+            f"{shown(path, secrets)}: files that do not say of which series they are: {len(nameless)} "
+            f"({listed}); they are damaged, and may be slices: move them out"
+        )
+
+
+def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
+    """Those of that number, or whose UID ends so."""
+    if series is None:
+        return groups
+    if series.startswith(_UID) or len(series) > _LONGEST_NUMBER:
+        return [group for group in groups if group.uid.endswith(series.removeprefix(_UID))]
+    return [group for group in groups if text(group.header, "SeriesNumber") == series]
+
+
 def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
     name = shown(name, secrets)
-    meant = [
-        group
-        for group in groups
-        if series is None or text(group.header, "SeriesNumber") == series or group.uid.endswith(series)
-    ]
+    meant = _meant(groups, series)
     images = [group for group in meant if group.refused is None]
     if len(images) == 1:
         return images[0]
     if images:
         listed = "; ".join(group.describe(secrets) for group in images[:_LISTED])
         more = f" and {len(images) - _LISTED} more" if len(images) > _LISTED else ""
+        number = text(images[0].header, "SeriesNumber") or "3"
         raise ImageReadError(
-            f"{name}: holds {len(images)} image series: {listed}{more}; choose one with the setting series=, by its "
-            "number or the end of its UID"
+            f"{name}: holds {len(images)} image series: {listed}{more}; choose one by its number, such as "
+            f"series={number}, or by the end of its UID, such as series={_UID}{images[0].uid[-4:]}"
         )
     if meant:
         kinds = Counter(group.refused for group in meant for _ in group.files)
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_LISTED))
         raise ImageReadError(f"{name}: holds no image series, but {listed}")
     listed = "; ".join(group.describe(secrets) for group in groups[:_LISTED])
-    raise ImageReadError(f"{name}: no series has the number {series} or a UID that ends so; there are: {listed}")
+    asked = shown(series or "")
+    raise ImageReadError(f"{name}: no series has the number {asked}, or a UID with that end; there are: {listed}")
 
 
 __all__ = ["find"]

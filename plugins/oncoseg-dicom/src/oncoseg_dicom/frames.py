@@ -38,13 +38,19 @@ _ITEM = b"\xfe\xff\x00\xe0"
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A slice as its header tells it. ``number`` counts from 1 in a multi-frame object; LPS mm; None: not told."""
+    """A slice as its header tells it; LPS mm; None is not told.
+
+    ``name`` is its file's for messages, ``short`` the same within the folder or archive that is read. ``number`` counts
+    from 1 in a multi-frame object.
+    """
 
     file: DicomFile
     name: str
+    short: str
     number: int | None
     sop_class_uid: str
     sop_instance_uid: str
+    frame_of_reference: str
     rows: int
     columns: int
     position: Float64 | None
@@ -57,8 +63,8 @@ class Frame:
         return self.name if self.number is None else f"{self.name} frame {self.number}"
 
 
-def frames_of(file: DicomFile, header: Any, name: str) -> Iterator[Frame]:
-    """The slices of a file whose header was read.
+def frames_of(file: DicomFile, header: Any, name: str, short: str) -> Iterator[Frame]:
+    """The slices of a file whose header was read; ``name`` and ``short`` are its own for messages.
 
     Raises:
         ImageReadError: an attribute is missing or wrong, or the frames are a film in time.
@@ -81,9 +87,11 @@ def frames_of(file: DicomFile, header: Any, name: str) -> Iterator[Frame]:
         yield Frame(
             file=file,
             name=name,
+            short=short,
             number=None if frame is header else index + 1,
             sop_class_uid=text(header, "SOPClassUID"),
             sop_instance_uid=text(header, "SOPInstanceUID"),
+            frame_of_reference=text(header, "FrameOfReferenceUID"),
             rows=rows,
             columns=columns,
             position=numbers(frame, "ImagePositionPatient", 3, name),
@@ -126,6 +134,8 @@ def frame_headers(header: Any, count: int, name: str) -> list[FrameHeader]:
         raise ImageReadError(f"{name}: its sequences are nested too deeply; it is damaged") from None
     except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged sequence leads it to
         raise ImageReadError(f"{name}: its functional groups cannot be read: {type(error).__name__}") from None
+    if not own:
+        raise ImageReadError(f"{name}: has no functional groups, which would tell where its {count} frames lie")
     raise ImageReadError(f"{name}: declares {count} frames but describes {len(own)}; the file is damaged")
 
 

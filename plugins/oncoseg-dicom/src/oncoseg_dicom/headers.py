@@ -78,8 +78,11 @@ def combined(headers: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
             listed = ", ".join(sorted(values)[:3])
             raise ImageReadError(f"{name}: {key} differs among the slices ({listed}): they are not of one image")
     times = [tuple(str(header.get(key, "")) for key in _FIRST_ACQUIRED) for header in headers]
-    if all(all(time) for time in times):
-        whole |= dict(zip(_FIRST_ACQUIRED, min(times), strict=True))
+    for key, value in zip(_FIRST_ACQUIRED, min(times), strict=True):
+        if all(all(time) for time in times):
+            whole[key] = value
+        else:  # any slice may be the first; whoever needs to know will say that it is missing
+            whole.pop(key, None)
     return whole
 
 

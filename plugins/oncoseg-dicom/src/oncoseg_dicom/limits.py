@@ -30,9 +30,11 @@ DECODED_RATIO, FRAME_BYTES = 1000, 2**30
 class BoundedStream:
     """A file for pydicom that never gives more than there is, however much is asked for, nor more than is sane."""
 
-    def __init__(self, stream: BinaryIO, size: int, name: str, *, header: bool) -> None:
+    def __init__(self, stream: BinaryIO, size: int, name: str, *, pixels: bool) -> None:
         self._stream, self._size, self._name = stream, size, name
-        self._bytes_left, self._reads_left = (HEADER_BYTES, HEADER_READS) if header else (size * 3, size + 4096)
+        self._bytes_left, self._reads_left = HEADER_BYTES, HEADER_READS
+        if pixels:  # compressed ones are looked through for their end, a few thousand bytes at a time
+            self._bytes_left, self._reads_left = HEADER_BYTES + 3 * size, HEADER_READS + size // 1000
 
     def read(self, count: int | None = -1) -> bytes:
         """At most ``count`` bytes; all that are left without one, as pydicom asks for a deflated object."""

@@ -62,7 +62,8 @@ def refused_as(header: Any) -> str | None:
     """What an object is if it is no image that is read here, in words; None where it is one."""
     sop_class = text(header, "SOPClassUID")
     if sop_class not in IMAGES:
-        return uid.UID(sop_class).name.removesuffix(" Storage") if sop_class else "object of no told class"
+        name = uid.UID(sop_class).name if sop_class else "object of no told class"
+        return "object of a class that DICOM does not have" if name == sop_class else name.removesuffix(" Storage")
     kinds = texts(header, "ImageType")
     return next((name for value, name in _NOT_SLICES.items() if value in kinds), None)
 

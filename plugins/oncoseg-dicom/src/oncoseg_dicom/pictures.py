@@ -46,7 +46,7 @@ def picture(frames: Sequence[Frame], header: Any, name: str) -> tuple[Stack, boo
             column_step=np.array([float(columns), 0.0, 0.0]),
             row_step=np.array([0.0, float(rows), 0.0]),
             geometry=geometry,
-            notes=("the picture has no place in the body",),
+            notes=(),
         ),
         physical,
     )

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.pixels import apply_color_lut, get_decoder
-from pydicom.pixels.processing import apply_modality_lut
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.pixels.decoders.base import Decoder, get_decoder
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    RLELossless,
+)
 
 from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import Volume
-from oncoseg_dicom.files import FileOpener, quiet, reason, secrets_of, told
+from oncoseg_dicom.decoding import DecodingProcess
+from oncoseg_dicom.files import FileOpener, reason, secrets_of, told
 from oncoseg_dicom.frames import frame_headers
 from oncoseg_dicom.headers import combined, header_of
 from oncoseg_dicom.limits import require_bounded_pixels
 from oncoseg_dicom.modality import ENHANCED
 from oncoseg_dicom.series import DicomFile, Series
-from oncoseg_dicom.values import number, required, text, whole
+from oncoseg_dicom.silence import quiet
+from oncoseg_dicom.values import number, printable, text, whole
 
 Array = npt.NDArray[Any]
+
+_EIGHT_BITS = {"gdcm", "pillow"}
+"""Decoders of pydicom that take JPEG Extended of 8 bits only."""
 
 
 def read(series: Series) -> Volume:
@@ -36,18 +46,18 @@ def read(series: Series) -> Volume:
     secrets = secrets_of(series.header)
     voxels = np.empty((0, *series.geometry.shape), np.uint8)
     headers = []
-    with quiet(), FileOpener() as opener:
+    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
         for file, indices in places.items():
             name = told(file, secrets)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
-            for index, values in _frames(dataset, opener.size(file), name):
+            for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
                     raise ImageReadError(f"{name}: its pixels do not have the size that its header told")
                 if not len(voxels):
                     voxels = np.zeros((len(values), *series.geometry.shape), values.dtype)
                 if len(values) != len(voxels):
                     raise ImageReadError(f"{name}: has {len(values)} channels, the slices before it {len(voxels)}")
-                voxels = voxels.astype(np.result_type(voxels, values), copy=False)
+                voxels = voxels.astype(_wider(voxels.dtype, values.dtype), copy=False)
                 if index in indices:
                     voxels[:, indices.pop(index)] = values
             if indices:
@@ -55,46 +65,82 @@ def read(series: Series) -> Volume:
             photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
             headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
     header = combined(headers, shown(series.source, secrets))
-    return Volume(voxels, series.geometry, series.modality, series.source, series.physical, headers=(header,))
+    return Volume(
+        voxels,
+        series.geometry,
+        series.modality,
+        series.source,
+        series.physical,
+        headers=(header,),
+        notes=series.notes,
+    )
 
 
-def _frames(dataset: Any, encoded: int, name: str) -> Iterator[tuple[int, Array]]:
+def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) -> Iterator[tuple[int, Array]]:
     """A file's frames by their index: ``(channel, y, x)``, rescaled, colours as red, green and blue."""
+    if "PixelData" not in dataset:
+        raise ImageReadError(f"{name}: has no pixels: it is cut short, or damaged")
     syntax = _transfer_syntax(dataset)
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise ImageReadError(f"{name}: its transfer syntax ({syntax.name}) is not one of images") from None
+    decoder = _decoder(syntax, dataset, name)
     count = whole(dataset, "NumberOfFrames", name) or 1
-    if syntax.is_compressed:
-        for keyword in ("Rows", "Columns", "BitsAllocated"):
-            required(whole(dataset, keyword, name), keyword, name)
-        require_bounded_pixels(dataset, encoded, name)
-    if not decoder.is_available:
-        needed = " or ".join(decoder.missing_dependencies)
-        raise MissingDependencyError(f"{name}: its compression ({syntax.name}) needs a library: {needed}")
     enhanced = frame_headers(dataset, count, name) if text(dataset, "SOPClassUID") in ENHANCED else None
     try:
-        with _silent_codecs() if syntax.is_compressed else nullcontext():
-            for index, (values, told_by_decoder) in enumerate(decoder.iter_array(dataset)):
-                kind = str(told_by_decoder["photometric_interpretation"])
-                header = enhanced[index] if enhanced is not None else dataset
-                yield index, _meant(values, kind, dataset, header, name)
+        if syntax.is_compressed:
+            require_bounded_pixels(dataset, encoded, name)
+        else:
+            _require_all_pixels(dataset, name)
+        in_python = not syntax.is_compressed or syntax == RLELossless
+        decoded = decoder.iter_array(dataset) if in_python else decoding.frames(dataset, syntax, name)
+        for index, (values, properties) in enumerate(decoded):
+            header = enhanced[index] if enhanced is not None else dataset
+            yield index, _meant(values, properties, dataset, header, name)
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
         raise ImageReadError(f"{name}: its pixels cannot be read: {reason(error)}") from None
 
 
-def _meant(values: Array, kind: str, dataset: Any, header: Any, name: str) -> Array:
+def _decoder(syntax: UID, dataset: Any, name: str) -> Decoder:
+    """What decodes a transfer syntax.
+
+    Raises:
+        ImageReadError: it is none of images.
+        MissingDependencyError: no installed library does.
+    """
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise ImageReadError(f"{name}: its transfer syntax ({printable(syntax.name)}) is not one of images") from None
+    twelve_bits = syntax == JPEGExtended12Bit and (whole(dataset, "BitsStored", name) or 8) > 8
+    if not decoder.is_available or (twelve_bits and set(decoder.available_plugins) <= _EIGHT_BITS):
+        raise MissingDependencyError(
+            f"{name}: its compression ({syntax.name}) is not decoded here; pip install pylibjpeg with "
+            "pylibjpeg-openjpeg or pylibjpeg-libjpeg (GPL), or decompress the files first"
+        )
+    return decoder
+
+
+def _require_all_pixels(dataset: Any, name: str) -> None:
+    """Refuse pixels of another size than the header declares: with one column more or less, all would be askew."""
+    declared, found = get_expected_length(dataset), len(dataset.PixelData)
+    if found < declared or len(set(dataset.PixelData[declared:])) > 1:  # some writers pad with zeros
+        raise ImageReadError(
+            f"{name}: has {found} bytes of pixels, but its header declares {declared}; it is cut short, or damaged"
+        )
+
+
+def _meant(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
+    """A decoded frame as ``(channel, y, x)``; ``properties`` are what the decoder says of it."""
+    kind, bits = str(properties["photometric_interpretation"]), int(properties["bits_stored"])
     if kind in {"MONOCHROME1", "MONOCHROME2"} and values.ndim == 2:
         return _rescaled(values, dataset, header, name)[np.newaxis]
     if kind == "PALETTE COLOR" and values.ndim == 2:
-        values, kind = apply_color_lut(values, dataset), "RGB"
+        values = apply_color_lut(values, dataset)
+        # Tables of 16 bits that hold 8 are a known fault (PS3.3, C.7.6.3.1.5 tells readers to expect them).
+        kind, bits = "RGB", 8 if values.max() <= 255 else 8 * values.itemsize
     if kind == "RGB" and values.ndim == 3 and values.shape[2] == 3:
-        if values.dtype == np.uint16:  # of a palette or a 16-bit camera: the upper byte is what a screen shows
-            values = (values >> 8 if values.max() > 255 else values).astype(np.uint8)
-        return np.moveaxis(values, -1, 0)
+        # Of finer colours, the upper 8 bits, which are what a screen shows.
+        return np.moveaxis((values >> max(0, bits - 8)).astype(np.uint8), -1, 0)
     raise ImageReadError(f"{name}: its pixels are {kind} of shape {values.shape}; expected grey values or colours")
 
 
@@ -124,6 +170,13 @@ def _smallest(values: Array) -> Array:
     return values.astype(np.float64)
 
 
+def _wider(one: np.dtype[Any], other: np.dtype[Any]) -> np.dtype[Any]:
+    """What holds values of both; numbers with fractions stay float32, though numpy would have float64 for int32."""
+    if "f" in (one.kind, other.kind) and np.dtype(np.float64) not in (one, other):
+        return np.dtype(np.float32)
+    return np.result_type(one, other)
+
+
 def _transfer_syntax(dataset: Any) -> UID:
     """As the file says; of one without meta information, as it was parsed."""
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
@@ -133,17 +186,3 @@ def _transfer_syntax(dataset: Any) -> UID:
     found = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
     dataset.file_meta.TransferSyntaxUID = found
     return found
-
-
-@contextmanager
-def _silent_codecs() -> Iterator[None]:
-    """Keep the decoders in C, which print their complaints, from the terminal."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

@@ -8,23 +8,33 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from oncoseg_core.errors import DataError, ImageReadError
-from oncoseg_core.interfaces import Reader, Settings
+from oncoseg_core.interfaces import Finding, Reader, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_dicom.series import DicomFile, SeriesChoice, find_series, read_voxels
 
 if TYPE_CHECKING:
-    from oncoseg_dicom.series import DicomFile
+    from oncoseg_dicom.files import FileOpener
 
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _GLANCE = 200
 """Files of a folder or archive that are looked at to recognise it."""
+_LISTED = 5
+
+
+POSITIONS = {
+    f"{end}F{side}": f"{ends} first, {sides}"
+    for end, ends in (("H", "head"), ("F", "feet"))
+    for side, sides in (("S", "supine"), ("P", "prone"), ("DL", "on the left side"), ("DR", "on the right side"))
+}
+"""PatientPosition in words (PS3.3, C.7.3.1.1.2)."""
 
 
 class DicomSettings(Settings):
     """Which series to take, and how structures were drawn."""
 
-    series: str | None = Field(None, description="SeriesNumber, or the end of the SeriesInstanceUID")
+    series: SeriesChoice | None = Field(None, description="SeriesNumber, or uid: and the end of the SeriesInstanceUID")
     pixel_centre: bool = Field(
         default=False, description="structures run through the centres of their outermost pixels"
     )
@@ -54,8 +64,6 @@ class DicomReader(Reader):
         Raises:
             ImageReadError, GeometryError, MissingDependencyError: as for :mod:`oncoseg_dicom.series`.
         """
-        from oncoseg_dicom.series import find_series, read_voxels
-
         return read_voxels(find_series(path, self.settings.series))
 
     def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
@@ -64,29 +72,67 @@ class DicomReader(Reader):
         Raises:
             ImageReadError, GeometryError, DataError: it holds none, or they do not belong to the series.
         """
-        from oncoseg_dicom.files import FileOpener, files_of, quiet
-        from oncoseg_dicom.series import find_series
-        from oncoseg_dicom.values import text
+        from oncoseg_dicom.files import FileOpener
+        from oncoseg_dicom.silence import quiet
 
-        if image.source is None:
-            raise DataError(f"{shown(path)}: structures are drawn on a series; the image is not one that was read")
+        if image.source is None or not self.recognises(image.source):
+            raise DataError(f"{shown(path)}: structures belong to a DICOM series; {shown(image.name)} is none")
         series = find_series(image.source, self.settings.series)
-        series.require_grid(image.geometry, image.name)
+        series.require_grid(image.geometry, shown(image.name))
         with quiet(), FileOpener() as opener:
-            files, _ = files_of(path, opener)
-            kinds: dict[str, list[DicomFile]] = {}
-            for file in files:
-                kinds.setdefault(text(opener.dataset(file, ["SOPClassUID"]), "SOPClassUID"), []).append(file)
-            found = [*kinds.get(RTSTRUCT, ()), *kinds.get(SEGMENTATION, ())]
-            if len(found) != 1:
-                raise DataError(
-                    f"{shown(path)}: holds {len(found)} files with structures (RTSTRUCT or SEG); expected one"
-                )
-            dataset = opener.dataset(found[0], pixels=True)
-            if found[0] in kinds.get(RTSTRUCT, ()):
+            file, kind = _structure_file(path, opener)
+            dataset = opener.dataset(file, pixels=True)
+            if kind == RTSTRUCT:
                 from oncoseg_dicom.read_rtstruct import read_structures
 
                 return dict(read_structures(dataset, series, pixel_centre=self.settings.pixel_centre).masks)
             from oncoseg_dicom.read_seg import read_segments
 
             return dict(read_segments(dataset, series).masks)
+
+    def examine(self, path: Path) -> list[Finding]:
+        """How the slices of a series lie, from its headers: modality, place, gaps, tilt, frame of reference.
+
+        Raises:
+            ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.find_series`.
+        """
+        from oncoseg_core.grid_findings import grid_findings
+        from oncoseg_dicom.silence import quiet
+        from oncoseg_dicom.values import text
+
+        series = find_series(path, self.settings.series)
+        with quiet():
+            told, number = text(series.header, "Modality"), text(series.header, "SeriesNumber")
+            position = text(series.header, "PatientPosition")
+            frame_of_reference = bool(text(series.header, "FrameOfReferenceUID"))
+        findings = [
+            Finding("series", f"number {number or 'not told'}, {len(series.planes)} images", ok=True),
+            Finding("modality", f"{told or 'not told'} (here: {series.modality})", ok=series.modality != "unknown"),
+            *grid_findings(series.geometry, physical=series.physical),
+            Finding("patient position", POSITIONS.get(position, position or "not told"), ok=True),
+            Finding(
+                "frame of reference",
+                "told" if frame_of_reference else "not told: no structures can be exported on this series",
+                ok=frame_of_reference,
+            ),
+        ]
+        return findings + [Finding("note", note, ok=False) for note in series.notes]
+
+
+def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
+    """The one RTSTRUCT or SEG that a path holds, and which of them it is."""
+    from oncoseg_dicom.files import files_of, looks_like_dicom, told_within
+    from oncoseg_dicom.values import text
+
+    found = []
+    for file in files_of(path, opener)[0]:
+        if looks_like_dicom(opener.start(file, 512)):
+            kind = text(opener.dataset(file, ["SOPClassUID"]), "SOPClassUID")
+            if kind in {RTSTRUCT, SEGMENTATION}:
+                found.append((file, kind))
+    if len(found) != 1:
+        listed = ", ".join(told_within(file, path) for file, _ in found[:_LISTED])
+        which = f" ({listed}{', …' * (len(found) > _LISTED)}); give the file of one" if found else ""
+        count = len(found)
+        raise DataError(f"{shown(path)}: holds {count} files with structures (RTSTRUCT or SEG); expected one{which}")
+    return found[0]

@@ -23,9 +23,9 @@ from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
 from oncoseg_dicom.contour_items import GeometricType, structure_item
 from oncoseg_dicom.contours import Extent, extent_of, trace
-from oncoseg_dicom.files import quiet
 from oncoseg_dicom.read_rtstruct import filled
-from oncoseg_dicom.series import Series, find_series
+from oncoseg_dicom.series import Series, SeriesChoice, find_series
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.smoothing import Smoothing
 from oncoseg_dicom.structure_contours import structures_in
 from oncoseg_dicom.structure_set import LONG_STRING, SHORT_STRING, SHORT_TEXT, Structure, header_of, said_of
@@ -60,7 +60,7 @@ class RTStructSettings(Settings):
     """What the structures are drawn on, and how."""
 
     source: Path = Field(description="the series: a folder, zip archive or file")
-    series: str | None = Field(None, description="its SeriesNumber, or the end of its SeriesInstanceUID")
+    series: SeriesChoice | None = Field(None, description="SeriesNumber, or uid: and the end of the SeriesInstanceUID")
     holes: Literal["keyhole", "nested", "xor"] = Field(
         "keyhole", description="keyhole: joined to the contour around them; nested, xor: contours of their own"
     )

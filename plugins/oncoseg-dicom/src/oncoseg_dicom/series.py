@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
 from oncoseg_core.errors import GeometryError
 from oncoseg_core.geometry import Geometry
 from oncoseg_core.volume import Volume
 
 Float64 = npt.NDArray[np.float64]
+
+SeriesChoice = Annotated[str, Field(coerce_numbers_to_str=True)]
+"""Type of a setting that chooses a series: its SeriesNumber, which the command line gives as a number, or ``uid:`` and
+the end of its SeriesInstanceUID."""
 
 EXPORT_TOLERANCE_MM = 0.05
 """Masks and series whose voxels are no further apart lie on one grid: positions in DICOM files are often rounded to a
@@ -96,7 +101,8 @@ def find_series(path: Path, series: str | None = None) -> Series:
 
     Args:
         path: files may be of many series and in any order.
-        series: which one to take, where there are several: its SeriesNumber or the end of its SeriesInstanceUID.
+        series: which one to take, where there are several: its SeriesNumber, or ``uid:`` and the end of its
+            SeriesInstanceUID.
 
     Raises:
         ImageReadError: there is none, several and none was chosen, or a file is damaged.

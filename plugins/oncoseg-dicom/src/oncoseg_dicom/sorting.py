@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,6 +43,32 @@ class Stack:
     notes: tuple[str, ...]
 
 
+class _Placed(NamedTuple):
+    """A slice whose place is known: its first voxel's centre, the directions of rows and columns, and the spacing."""
+
+    frame: Frame
+    position: Float64
+    row: Float64
+    column: Float64
+    spacing: Float64
+
+    @property
+    def column_step(self) -> Float64:
+        """LPS mm to the voxel in the next column."""
+        return np.asarray(self.row * self.spacing[1], dtype=np.float64)
+
+    @property
+    def row_step(self) -> Float64:
+        """LPS mm to the voxel in the next row."""
+        return np.asarray(self.column * self.spacing[0], dtype=np.float64)
+
+    @property
+    def corners(self) -> Float64:
+        """Where the other three corners lie from the first voxel, in LPS mm ``(3, 3)``."""
+        row, column = self.column_step * (self.frame.columns - 1), self.row_step * (self.frame.rows - 1)
+        return np.array([row, column, row + column])
+
+
 def stacked(frames: Sequence[Frame], name: str) -> Stack:
     """Sort slices along the normal of their planes (row direction cross column direction), along which z grows.
 
@@ -49,94 +76,97 @@ def stacked(frames: Sequence[Frame], name: str) -> Stack:
         GeometryError: a slice has no place, orientation or spacing, or an impossible one; orientations, sizes or
             spacings differ; or several slices are at one place.
     """
-    for frame in frames:
-        _require_place(frame)
-    first = frames[0]
-    _require_one_size(frames)
-    assert first.orientation is not None  # noqa: S101 - as just required
-    assert first.spacing is not None  # noqa: S101
-    _require_one_plane(frames)
-    column_step = first.orientation[:3] * first.spacing[1]
-    row_step = first.orientation[3:] * first.spacing[0]
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    normal /= np.linalg.norm(normal)
-    along = np.array([frame.position @ normal for frame in frames])
+    slices = [_placed(frame) for frame in frames]
+    _require_one_size(frames, name)
+    _require_one_frame_of_reference(frames, name)
+    _require_one_plane(slices, name)
+    first = slices[0]
+    across = np.cross(first.row, first.column)
+    normal: Float64 = np.divide(across, np.linalg.norm(across))
     # At one place, in an order that does not depend on the files' order: they are refused, and listed, below.
-    order = sorted(range(len(frames)), key=lambda index: (along[index], str(frames[index])))
-    ordered, along = [frames[index] for index in order], along[order]
-    _require_single_places(ordered, along, name)
-    origins = np.array([frame.position for frame in ordered])
-    thickness = first.thickness if first.thickness is not None and first.thickness > 0 else 1.0
-    geometry = Geometry.from_slices((first.rows, first.columns), column_step, row_step, origins, thickness)
-    notes = [*_gaps(along), *_tilt(origins, normal)]
-    if len(ordered) == 1 and thickness != first.thickness:
+    slices.sort(key=lambda one: (float(one.position @ normal), str(one.frame)))
+    first = slices[0]
+    origins = np.array([one.position for one in slices])
+    _require_single_places([one.frame for one in slices], origins @ normal, name)
+    thickness = first.frame.thickness or 1.0
+    geometry = Geometry.from_slices(
+        (first.frame.rows, first.frame.columns), first.column_step, first.row_step, origins, thickness
+    )
+    notes = [*_gaps(origins @ normal), *_tilt(origins, normal)]
+    if len(slices) == 1 and not first.frame.thickness:
         notes.append("the thickness of the slice is not told; 1 mm is assumed")
-    return Stack(tuple(ordered), column_step, row_step, geometry, tuple(notes))
+    return Stack(tuple(one.frame for one in slices), first.column_step, first.row_step, geometry, tuple(notes))
 
 
-def _require_place(frame: Frame) -> None:
-    for keyword, value in (
-        ("ImagePositionPatient", frame.position),
-        ("ImageOrientationPatient", frame.orientation),
-        ("PixelSpacing", frame.spacing),
-    ):
-        if value is None:
-            raise GeometryError(f"{frame}: has no {keyword}: a slice without its place in the body cannot be used")
-    position, orientation, spacing = frame.position, frame.orientation, frame.spacing
-    row, column = orientation[:3], orientation[3:]  # type: ignore[index]
-    lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if max(abs(length - 1) for length in lengths) > _UNIT or abs(row @ column) > _UNIT:
+def _placed(frame: Frame) -> _Placed:
+    position = _told(frame, "ImagePositionPatient", frame.position)
+    orientation = _told(frame, "ImageOrientationPatient", frame.orientation)
+    spacing = _told(frame, "PixelSpacing", frame.spacing)
+    row, column = orientation[:3], orientation[3:]
+    if max(abs(float(np.linalg.norm(one)) - 1) for one in (row, column)) > _UNIT or abs(float(row @ column)) > _UNIT:
         raise GeometryError(
             f"{frame}: ImageOrientationPatient is {_listed(orientation)}; expected two directions of length 1 at right "
             "angles"
         )
-    if not all(_SPACING_MM[0] <= value <= _SPACING_MM[1] for value in spacing):  # type: ignore[union-attr]
+    if not all(_SPACING_MM[0] <= value <= _SPACING_MM[1] for value in spacing):
         raise GeometryError(f"{frame}: PixelSpacing is {_listed(spacing)} mm; expected two sizes above 0")
-    if np.abs(position).max() > _FARTHEST_MM:  # type: ignore[arg-type]
+    if float(np.abs(position).max()) > _FARTHEST_MM:
         raise GeometryError(f"{frame}: ImagePositionPatient is {_listed(position)} mm: no place in a scanner")
     if frame.thickness is not None and not 0 <= frame.thickness <= _SPACING_MM[1]:
         raise GeometryError(f"{frame}: SliceThickness is {frame.thickness:g} mm; expected a size above 0")
+    return _Placed(frame, position, row, column, spacing)
 
 
-def _require_one_size(frames: Sequence[Frame]) -> None:
+def _told(frame: Frame, keyword: str, value: Float64 | None) -> Float64:
+    if value is None:
+        raise GeometryError(f"{frame}: has no {keyword}: a slice without its place in the body cannot be used")
+    return value
+
+
+def _require_one_size(frames: Sequence[Frame], name: str) -> None:
     sizes = Counter((frame.rows, frame.columns) for frame in frames)
     if len(sizes) > 1:
         usual = sizes.most_common(1)[0][0]
         others = [frame for frame in frames if (frame.rows, frame.columns) != usual]
         raise GeometryError(
-            f"the series has slices of {usual[0]} x {usual[1]} pixels, but {len(others)} of another size: "
+            f"{name}: has slices of {usual[0]} x {usual[1]} pixels, but {len(others)} of another size: "
             f"{names(others)}; move them out"
         )
 
 
-def _require_one_plane(frames: Sequence[Frame]) -> None:
-    """Refuse slices whose far corner is not where the usual orientation and spacing put it."""
-    corners = np.array([_corners(frame) for frame in frames])
+def _require_one_frame_of_reference(frames: Sequence[Frame], name: str) -> None:
+    """Refuse slices whose positions do not count from one point."""
+    frames_of_reference = Counter(frame.frame_of_reference for frame in frames)
+    if len(frames_of_reference) > 1:
+        usual = frames_of_reference.most_common(1)[0][0]
+        others = [frame for frame in frames if frame.frame_of_reference != usual]
+        raise GeometryError(
+            f"{name}: {len(others)} of {len(frames)} slices have another FrameOfReferenceUID than the rest "
+            f"({names(others)}): their positions cannot be compared; move them out"
+        )
+
+
+def _require_one_plane(slices: Sequence[_Placed], name: str) -> None:
+    """Refuse slices whose corners are not where the usual orientation and spacing put them."""
+    corners = np.array([one.corners for one in slices])
     rounded = [tuple(np.round(corner.ravel(), 1)) for corner in corners]
-    reference = rounded.index(Counter(rounded).most_common(1)[0][0])
-    apart = np.linalg.norm(corners - corners[reference], axis=2).max(axis=1)
-    others = [frame for frame, distance in zip(frames, apart, strict=True) if distance > EXPORT_TOLERANCE_MM]
+    usual = slices[rounded.index(Counter(rounded).most_common(1)[0][0])]
+    apart = np.linalg.norm(corners - usual.corners, axis=2).max(axis=1)
+    others = [one for one, distance in zip(slices, apart, strict=True) if distance > EXPORT_TOLERANCE_MM]
     if not others:
         return
     differing = [
         f"{keyword} {_listed(there)} and {_listed(here)}"
         for keyword, here, there in (
-            ("ImageOrientationPatient", others[0].orientation, frames[reference].orientation),
-            ("PixelSpacing", others[0].spacing, frames[reference].spacing),
+            ("ImageOrientationPatient", others[0].frame.orientation, usual.frame.orientation),
+            ("PixelSpacing", others[0].spacing, usual.spacing),
         )
-        if not np.allclose(here, there, atol=1e-6)  # type: ignore[arg-type]
+        if here is not None and there is not None and not np.allclose(here, there, atol=1e-6)
     ]
     raise GeometryError(
-        f"the series has slices of more than one kind: {' and '.join(differing)} in {len(others)} of {len(frames)} "
-        f"slices ({names(others)}); move those that do not belong to it out"
+        f"{name}: has slices of more than one kind: {' and '.join(differing)} in {len(others)} of {len(slices)} "
+        f"slices ({names([one.frame for one in others])}); move those that do not belong to it out"
     )
-
-
-def _corners(frame: Frame) -> Float64:
-    """Where the other three corners of a slice lie from its first pixel, in LPS mm ``(3, 3)``."""
-    row = frame.orientation[:3] * frame.spacing[1] * (frame.columns - 1)  # type: ignore[index]
-    column = frame.orientation[3:] * frame.spacing[0] * (frame.rows - 1)  # type: ignore[index]
-    return np.array([row, column, row + column])
 
 
 def _require_single_places(frames: Sequence[Frame], along: Float64, name: str) -> None:
@@ -148,7 +178,9 @@ def _require_single_places(frames: Sequence[Frame], along: Float64, name: str) -
         return
     involved = sorted({index for pair in same for index in (pair, pair + 1)})
     places = np.concatenate([[0], np.cumsum(gaps > least)])
-    reason = "they are copies, or of several images"
+    reason = "nothing tells them apart"
+    if len({(frame.sop_instance_uid, frame.number) for frame in frames}) < len(frames):
+        reason = "some are copies, with one SOPInstanceUID"
     for keyword in TELLS_APART:
         values = [frame.apart[keyword] for frame in frames]
         distinct = {(place, value) for place, value in zip(places, values, strict=True)}
@@ -207,7 +239,9 @@ def _tilt(origins: Float64, normal: Float64) -> list[str]:
 
 def names(frames: Sequence[Frame]) -> str:
     """The first few of them, and how many more."""
-    listed = ", ".join(str(frame) for frame in frames[:_LISTED])
+    listed = ", ".join(
+        frame.short if frame.number is None else f"{frame.short} frame {frame.number}" for frame in frames[:_LISTED]
+    )
     more = len(frames) - _LISTED
     return f"{listed} and {more} more" if more > 0 else listed
 

@@ -14,8 +14,9 @@ from pydicom.uid import RTStructureSetStorage
 
 from oncoseg_core.errors import GeometryError, ImageReadError, OncoSegError
 from oncoseg_core.privacy import shown
-from oncoseg_dicom.files import quiet, reason
+from oncoseg_dicom.files import reason
 from oncoseg_dicom.series import Series
+from oncoseg_dicom.silence import quiet
 
 Image: TypeAlias = tuple[str, int | None]
 """A SOP instance, and the frame of a multi-frame object."""

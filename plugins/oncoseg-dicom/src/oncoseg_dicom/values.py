@@ -9,12 +9,20 @@ import numpy as np
 from oncoseg_core.errors import ImageReadError
 from oncoseg_dicom.series import Float64
 
+_LONGEST = 60
+"""Characters of a value that is told."""
+
+
+def printable(value: str) -> str:
+    """Without blanks around it, and without what would break a line or drive a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in value).strip("? ")
+
 
 def text(header: Any, keyword: str) -> str:
     """An attribute as text without blanks around it; empty where it is missing or cannot be decoded."""
     try:
         value = header.get(keyword)
-        return "" if value is None else str(value).strip()
+        return "" if value is None else printable(str(value))
     except Exception:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
         return ""
 
@@ -25,7 +33,8 @@ def texts(header: Any, keyword: str) -> tuple[str, ...]:
         value = header.get(keyword)
         if value is None or value == "":
             return ()
-        return (value,) if isinstance(value, str) else tuple(str(one) for one in value)
+        single = isinstance(value, str) or not hasattr(value, "__iter__")
+        return (printable(str(value)),) if single else tuple(printable(str(one)) for one in value)
     except Exception:  # noqa: BLE001 - as above
         return ()
 
@@ -44,7 +53,9 @@ def numbers(header: Any, keyword: str, count: int, name: str) -> Float64 | None:
     except Exception:  # noqa: BLE001 - as above
         array = np.empty(0)
     if array.shape != (count,) or not np.isfinite(array).all():
-        found = text(header, keyword)[:60] or "what cannot be decoded"
+        found = "\\".join(texts(header, keyword))
+        if not 0 < len(found) <= _LONGEST:  # of a damaged file, it may be anything, a patient's name among it
+            found = "something else"
         raise ImageReadError(f"{name}: {keyword} is {found}; expected {count} finite number{'s' * (count > 1)}")
     return array
 

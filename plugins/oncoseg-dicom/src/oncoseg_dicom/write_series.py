@@ -16,6 +16,7 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
     generate_uid,
 )
+from pydicom.valuerep import format_number_as_ds
 
 SOP_CLASSES = {"CT": CTImageStorage, "MR": MRImageStorage, "PT": PositronEmissionTomographyImageStorage}
 
@@ -64,9 +65,9 @@ def write_series(
         image.SeriesNumber, image.InstanceNumber = 1, index + 1
         image.FrameOfReferenceUID, image.PositionReferenceIndicator = frame_of_reference, ""
         image.PatientPosition = "HFS"
-        image.ImagePositionPatient = [f"{value:.10g}" for value in place]
-        image.ImageOrientationPatient = [f"{value:.12g}"[:16] for value in np.ravel(orientation)]
-        image.PixelSpacing = [f"{value:.12g}" for value in pixel_spacing]
+        image.ImagePositionPatient = [format_number_as_ds(float(value)) for value in place]
+        image.ImageOrientationPatient = [format_number_as_ds(float(value)) for value in np.ravel(orientation)]
+        image.PixelSpacing = [format_number_as_ds(float(value)) for value in pixel_spacing]
         image.SliceThickness = f"{_thickness(places, orientation):.8g}"
         image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
         image.Rows, image.Columns = plane.shape

@@ -1,1 +1,1 @@
-"""Overlap scores for OncoSeg."""
+"""Overlap, surface and lesion scores for OncoSeg."""

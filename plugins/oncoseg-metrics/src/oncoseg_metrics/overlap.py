@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core.errors import DataError
 from oncoseg_core.interfaces import Metric
+from oncoseg_metrics.pairs import require_pair
 
 
 class Overlap(NamedTuple):
@@ -22,14 +22,7 @@ def count_overlap(prediction: np.ndarray, reference: np.ndarray) -> Overlap:
     Raises:
         DataError: they are not bool, or differ in shape.
     """
-    for name, mask in (("prediction", prediction), ("reference", reference)):
-        if mask.dtype != bool:
-            raise DataError(f"the {name} is {mask.dtype}, expected a bool mask; apply the threshold first")
-    if prediction.shape != reference.shape:
-        raise DataError(
-            f"the prediction is {prediction.shape} and the reference {reference.shape}; "
-            "expected one shape (z, y, x), so bring the prediction back to the image's own grid first"
-        )
+    require_pair(prediction, reference)
     return Overlap(
         int(np.count_nonzero(prediction)),
         int(np.count_nonzero(reference)),
@@ -73,3 +66,54 @@ class IoU(Metric):
         counts = count_overlap(prediction, reference)
         either = counts.prediction + counts.reference - counts.both
         return counts.both / either if either else None
+
+
+class Sensitivity(Metric):
+    """Share of the reference that was found, ``|A and B| / |B|`` (recall), voxel by voxel."""
+
+    def compute(
+        self,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        spacing: tuple[float, float, float],  # noqa: ARG002 - voxels of one grid are all alike
+    ) -> float | None:
+        """Score bool masks ``(z, y, x)``; None where the reference is empty.
+
+        Raises:
+            DataError: they are not bool, or differ in shape.
+        """
+        counts = count_overlap(prediction, reference)
+        return counts.both / counts.reference if counts.reference else None
+
+
+class Precision(Metric):
+    """Share of the prediction that is right, ``|A and B| / |A|``, voxel by voxel."""
+
+    def compute(
+        self,
+        prediction: np.ndarray,
+        reference: np.ndarray,
+        spacing: tuple[float, float, float],  # noqa: ARG002 - voxels of one grid are all alike
+    ) -> float | None:
+        """Score bool masks ``(z, y, x)``; None where the prediction is empty.
+
+        Raises:
+            DataError: they are not bool, or differ in shape.
+        """
+        counts = count_overlap(prediction, reference)
+        return counts.both / counts.prediction if counts.prediction else None
+
+
+class VolumeDifference(Metric):
+    """How far the two volumes are apart, ``||A| - |B||`` in mL, wherever they lie."""
+
+    def compute(
+        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
+    ) -> float | None:
+        """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm; 0 where both are empty.
+
+        Raises:
+            DataError: they are not bool, or differ in shape.
+        """
+        counts = count_overlap(prediction, reference)
+        return abs(counts.prediction - counts.reference) * float(np.prod(spacing)) / 1000

@@ -44,13 +44,18 @@ JOIN_SECONDS = 600.0
 CONNECT_SECONDS = 60.0
 GREETING_SECONDS = 5.0
 
-_KEY = "oncoseg/lifelines"
+_HELLO, _ANSWER = "oncoseg/hello", "oncoseg/answer"
+ASK_SECONDS = 0.2
 _LINE_LIMIT = 8192
 _WORDS_LIMIT = 1000
 
 
 class Lifelines:
     """This process's end of the lines; a thread watches them.
+
+    ``meeting`` names this meeting of the processes and no other. A store may outlive a restart (torchrun's does), and
+    keys in it then tell of processes that are gone; counting restarts would not help, since a machine that joins anew
+    counts from 0. So each process asks with a word of its own, and only what answers this word is believed.
 
     Args:
         store: shared by all processes; used only while opening.
@@ -72,10 +77,7 @@ class Lifelines:
         self._hosts: dict[int, str] = {}
         self._lock = threading.Lock()
         self._wake, self._woken = socket.socketpair()
-        if rank == 0:
-            self._accept_all(store, world_size)
-        else:
-            self._connect(store)
+        self.meeting = self._accept_all(store, world_size) if rank == 0 else self._connect(store)
         self._thread = threading.Thread(target=self._watch, name="lifelines", daemon=True)
         self._thread.start()
 
@@ -97,42 +99,44 @@ class Lifelines:
             with contextlib.suppress(OSError):
                 line.close()
 
-    def _accept_all(self, store: dist.Store, world_size: int) -> None:
+    def _accept_all(self, store: dist.Store, world_size: int) -> str:
         token = secrets.token_hex(16)
+        answered: dict[int, bytes] = {}
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         with socket.create_server(("", 0), family=family, dualstack_ipv6=family == socket.AF_INET6) as server:
-            store.set(_KEY, json.dumps({"port": server.getsockname()[1], "token": token}))
+            where = json.dumps({"port": server.getsockname()[1], "token": token})
+            server.settimeout(ASK_SECONDS)
             deadline = time.monotonic() + JOIN_SECONDS
-            while len(self._lines) < world_size - 1:
-                server.settimeout(max(0.1, deadline - time.monotonic()))
+            while missing := sorted(set(range(1, world_size)) - self._lines.keys()):
+                for rank in missing:
+                    if not store.check([f"{_HELLO}/{rank}"]):
+                        continue
+                    word = store.get(f"{_HELLO}/{rank}")
+                    if answered.get(rank) != word:
+                        store.set(f"{_ANSWER}/{rank}/{word.decode()}", where)
+                        answered[rank] = word
                 try:
                     line, _ = server.accept()
                 except TimeoutError as error:
-                    missing = sorted(set(range(1, world_size)) - self._lines.keys())
+                    if time.monotonic() < deadline:
+                        continue
                     raise RunError(
                         f"no sign of process {', '.join(map(str, missing))} in {JOIN_SECONDS:.0f} s; did it start?"
                     ) from error
-                rank, host = _greeted(line, token)
-                if rank is None:
+                greeted, host = _greeted(line, token)
+                if greeted is None:
                     line.close()
                     continue
                 _keep_alive(line)
-                self._lines[rank], self._hosts[rank] = line, host
+                self._lines[greeted], self._hosts[greeted] = line, host
+        return token
 
-    def _connect(self, store: dist.Store) -> None:
-        address = os.environ["MASTER_ADDR"]
-        deadline = time.monotonic() + CONNECT_SECONDS
+    def _connect(self, store: dist.Store) -> str:
+        address, word = os.environ["MASTER_ADDR"], secrets.token_hex(8)
+        store.set(f"{_HELLO}/{self.rank}", word)
+        where = json.loads(store.get(f"{_ANSWER}/{self.rank}/{word}"))  # waits as long as the store does
         try:
-            while True:
-                where = json.loads(store.get(_KEY))
-                try:
-                    line = socket.create_connection((address, where["port"]), timeout=CONNECT_SECONDS)
-                    break
-                except ConnectionRefusedError:
-                    # After a change of machines the store may still tell of a first process that is gone.
-                    if time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.2)
+            line = socket.create_connection((address, where["port"]), timeout=CONNECT_SECONDS)
             _keep_alive(line)
             _send(line, {"rank": self.rank, "host": socket.gethostname(), "token": where["token"]})
         except OSError as error:
@@ -141,6 +145,7 @@ class Lifelines:
                 f"({error.strerror or error}); may the machines of a run connect to each other?"
             ) from error
         self._lines[0], self._hosts[0] = line, address
+        return str(where["token"])
 
     def _watch(self) -> None:
         with selectors.DefaultSelector() as selector:

@@ -105,9 +105,9 @@ def join_processes(device: str) -> Iterator[Processes]:
         return
     try:
         store, rank, world_size = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
-        # torchrun's store may outlive a restart, and what the processes before said in it.
-        store = dist.PrefixStore(f"oncoseg/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         lines = Lifelines(store, rank, world_size)
+        # torchrun's store may outlive a restart, and what the processes before said in it.
+        store = dist.PrefixStore(f"oncoseg/{lines.meeting}", store)
     except dist.DistError as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"process {os.environ['RANK']} cannot join the others: {reason}") from error

@@ -301,7 +301,8 @@ def train(
     joining = join_processes(settings.training.device) if joined is None else nullcontext(joined)
     with joining as processes, stop_on_signals() as signalled, ExitStack() as held:
         terminal = Terminal(speaks=processes.is_first)
-        folder, goes_on = processes.on_first(lambda: choose_folder(settings, resume=resume, restarted=is_restart()))
+        restarted = processes.any(is_restart())  # a machine that has only just joined does not know it
+        folder, goes_on = processes.on_first(lambda: choose_folder(settings, resume=resume, restarted=restarted))
         if (folder / SUMMARY_FILE).exists():
             terminal.say(f"{folder} is finished; nothing is left to resume.")
             summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
@@ -309,7 +310,7 @@ def train(
         checkpoints = CheckpointFolder(folder / CHECKPOINTS)
 
         def claim() -> None:
-            held.enter_context(held_alone(folder, patience=CUT_OFF_SECONDS if is_restart() else 0.0))
+            held.enter_context(held_alone(folder, patience=CUT_OFF_SECONDS if restarted else 0.0))
             checkpoints.remove_unfinished()
 
         def resumed() -> Resumed:

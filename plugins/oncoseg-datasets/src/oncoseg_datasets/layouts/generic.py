@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.errors import MissingDependencyError
 from oncoseg_core.records import Case
+from oncoseg_core.volume import BoolArray, Volume
 from oncoseg_datasets.layouts.files import require_folder
+from oncoseg_datasets.layouts.generic_dicom import dicom_cases
 from oncoseg_datasets.layouts.generic_folders import folder_cases
 from oncoseg_datasets.layouts.generic_manifest import manifest_cases
 from oncoseg_datasets.layouts.generic_nnunet import nnunet_cases, nnunet_values
 from oncoseg_datasets.layouts.generic_settings import GenericSettings
+from oncoseg_datasets.layouts.generic_structures import needs_reader, read_by_plugins
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 
 
@@ -25,18 +27,31 @@ class Generic(LabelImageAdapter):
 
         Raises:
             DataError: the folder does not hold the layout.
-            MissingDependencyError: the layout is one that another plugin reads.
+            ImageReadError: a DICOM header cannot be read.
+            MissingDependencyError: the plugin that reads the layout is not installed.
         """
         root = require_folder(root, "the folder of your data")
         settings: GenericSettings = self.settings
-        if settings.layout == "dicom":
-            raise MissingDependencyError(
-                "layout 'dicom' (series with RTSTRUCT or SEG) is for the plugin oncoseg-dicom, which does not offer it "
-                "yet; convert the series and structures to NIfTI and use another layout"
-            )
-        read = {"nnunet": nnunet_cases, "folders": folder_cases, "manifest": manifest_cases}[settings.layout]
+        read = {
+            "nnunet": nnunet_cases,
+            "folders": folder_cases,
+            "manifest": manifest_cases,
+            "dicom": dicom_cases,
+        }[settings.layout]
         found = [case.model_copy(update={"dataset": self.record.name}) for case in read(root, settings)]
         return iter(found)
+
+    def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
+        """Read a case, through the readers of other plugins where the core does not read its files.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: as for :class:`LabelImageAdapter`, or as the reader raises them.
+            MissingDependencyError: the plugin that reads the files is not installed.
+        """
+        settings: GenericSettings = self.settings
+        if needs_reader(case, settings):
+            return read_by_plugins(case, settings)
+        return super().load(case)
 
     def known_values(self, case: Case) -> frozenset[int]:
         """The values of all targets and those that the settings say belong to none."""

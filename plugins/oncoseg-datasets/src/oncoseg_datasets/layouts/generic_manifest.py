@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from oncoseg_core.config import explain
 from oncoseg_core.errors import DataError, close_matches
 from oncoseg_core.records import Case
-from oncoseg_datasets.layouts.files import natural
+from oncoseg_datasets.layouts.files import natural, walked
 from oncoseg_datasets.layouts.generic_settings import GenericSettings
 
 _COLUMNS = ("case", "image", "label", "patient", "modality", "split", "category")
@@ -66,8 +66,11 @@ def _case(path: Path, number: int, row: Mapping[Any, Any], settings: GenericSett
     modality = filled.get("modality", settings.modality)
     if modality is None:
         raise DataError(f"{where}: has no modality; add the column, or set modality for all cases")
-    if "label" in filled and not settings.targets:
-        raise DataError(f"{where}: has a label, but the setting targets does not say what its values mean")
+    if "label" in filled and not settings.target_records():
+        raise DataError(
+            f"{where}: has a label, but neither the setting targets says what its values mean, nor structures what its "
+            "structures are called"
+        )
     name = filled.get("case", filled["image"])
     try:
         return Case(
@@ -75,7 +78,7 @@ def _case(path: Path, number: int, row: Mapping[Any, Any], settings: GenericSett
             case_id=name,
             patient_id=filled.get("patient", name),
             modality=modality,
-            images=tuple(path.parent / filled[column] for column in ("image", *images)),
+            images=tuple(file for column in ("image", *images) for file in _files(path.parent / filled[column])),
             channel_names=settings.channel_names,
             labels=(path.parent / filled["label"],) if "label" in filled else (),
             targets=settings.target_records() if "label" in filled else (),
@@ -84,6 +87,11 @@ def _case(path: Path, number: int, row: Mapping[Any, Any], settings: GenericSett
         )
     except ValidationError as error:
         raise DataError(f"{where}: {explain(Case, error)}") from error
+
+
+def _files(path: Path) -> list[Path]:
+    """A file, or those of a folder that holds one image, as of a DICOM series."""
+    return list(walked(path)) if path.is_dir() else [path]
 
 
 def _is_further_image(name: str) -> bool:

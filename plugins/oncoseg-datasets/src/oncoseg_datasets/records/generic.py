@@ -8,7 +8,7 @@ SPECS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="generic",
         factory="oncoseg_datasets.layouts.generic:Generic",
-        summary="Your own data: nnU-Net raw layout, folders of images and masks, or a CSV or JSON manifest",
+        summary="Your own data: nnU-Net raw layout, folders, a CSV or JSON manifest, or DICOM with RTSTRUCT or SEG",
         modalities=(),  # the settings say what the data are
         targets=(),
         licence="yours",

@@ -1,0 +1,134 @@
+"""Statistics against closed forms, scipy, and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from oncoseg_benchmarks.statistics import (
+    bootstrap_interval,
+    describe,
+    holm,
+    paired_test,
+    ranking_stability,
+)
+from oncoseg_core.errors import DataError
+
+
+def test_describe_leaves_out_what_is_undefined_and_says_how_many_are_left():
+    assert describe([1.0, None, 2.0, 3.0, 6.0]) == (
+        4,
+        3.0,
+        pytest.approx(np.std([1, 2, 3, 6], ddof=1)),
+        2.5,
+        1.75,
+        3.75,
+    )
+    assert describe([None]) == (0, None, None, None, None, None)
+    assert describe([0.5]) == (1, 0.5, None, 0.5, 0.5, 0.5)
+
+
+def coverage(draw_study, truth, studies, **options):
+    """Share of simulated studies whose interval holds the truth."""
+    inside = 0
+    for number in range(studies):
+        values, clusters = draw_study(np.random.default_rng([7, number]))
+        low, high = bootstrap_interval(values, clusters, draws=600, seed=number, **options)
+        inside += low <= truth <= high
+    return inside / studies
+
+
+def dice_of_patients(rng):
+    """30 patients with one to three cases each, whose Dice are alike within a patient, and skewed like real ones."""
+    cases = rng.integers(1, 4, 30)
+    patient = rng.beta(6, 2, 30)
+    values = np.concatenate([np.full(n, mean) for n, mean in zip(cases, patient, strict=True)])
+    return values + rng.normal(0, 0.03, len(values)), [str(p) for p, n in enumerate(cases) for _ in range(n)]
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_studies():
+    """1,000 simulated studies; 95 % within 2 %, as the issue asks."""
+    assert coverage(dice_of_patients, 6 / 8, 1000) == pytest.approx(0.95, abs=0.02)
+
+
+def test_cases_of_one_patient_are_no_independent_patients():
+    """The same interval without clusters is too narrow: the check above would notice."""
+
+    def as_if_independent(rng):
+        values, _ = dice_of_patients(rng)
+        return np.repeat(values, 3), [str(n) for n in range(3 * len(values))]
+
+    assert coverage(as_if_independent, 6 / 8, 200) < 0.85
+
+
+def test_interval_of_few_or_equal_patients():
+    assert bootstrap_interval([0.1, 0.2, 0.3, 0.4], list("abcd")) is None
+    assert bootstrap_interval([0.5] * 6, list("abcdef")) == (0.5, 0.5)
+    assert bootstrap_interval([0.1, 0.5, 0.9, 0.4, 0.6], list("abcde")) == bootstrap_interval(
+        [0.1, 0.5, 0.9, 0.4, 0.6], list("abcde")
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.floats(-1, 1).filter(lambda v: abs(v) > 1e-6), min_size=6, max_size=20, unique_by=abs))
+def test_wilcoxon_is_scipys_and_effect_size_counts_ranks(differences):
+    found = paired_test(differences, np.zeros(len(differences)), [str(n) for n in range(len(differences))])
+    assert found.p == pytest.approx(stats.wilcoxon(differences).pvalue)
+    ranks = stats.rankdata(np.abs(differences))
+    plus, minus = ranks[np.array(differences) > 0].sum(), ranks[np.array(differences) < 0].sum()
+    assert found.effect_size == pytest.approx((plus - minus) / (plus + minus))
+    assert found.median_difference == np.median(differences)
+
+
+def test_permutation_test_of_few_patients_is_exact():
+    """Six positive differences: two of the 64 flips are as extreme."""
+    found = paired_test([1, 2, 3, 4, 5, 6], [0] * 6, list("abcdef"), method="permutation")
+    assert found.p == pytest.approx(2 / 64)
+    assert found.effect_size == 1.0
+
+
+def test_a_patient_counts_once():
+    found = paired_test([1.0, 1.0, 1.0, 0.2], [0.0, 0.0, 0.0, 0.4], ["a", "a", "a", "b"])
+    assert found.n == 2
+    assert found.median_difference == pytest.approx(0.4)
+
+
+def test_equal_models():
+    assert paired_test([0.1, 0.2], [0.1, 0.2], ["a", "b"]) == ("wilcoxon", 2, 0.0, 0.0, 1.0)
+
+
+def test_false_alarms_are_as_rare_as_said():
+    rng = np.random.default_rng(3)
+    names = [str(n) for n in range(20)]
+    alarms = np.mean([paired_test(*rng.normal(size=(2, 20)), names).p < 0.05 for _ in range(600)])
+    assert alarms == pytest.approx(0.05, abs=0.025)
+
+
+def test_holm():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_ranking_stability():
+    names = [str(n) for n in range(12)]
+    rng = np.random.default_rng(0)
+    worst, middle, best = rng.normal(0, 0.1, 12), rng.normal(0.05, 0.1, 12), np.full(12, 5.0)
+    shares = ranking_stability([worst, middle, best], names)
+    assert shares.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert shares.sum(axis=0) == pytest.approx([1, 1, 1])
+    assert shares[2].tolist() == [1.0, 0.0, 0.0]
+    assert 0 < shares[0][2] < 1
+    assert ranking_stability([[1.0, 2.0], [1.0, 2.0]], ["a", "b"]).tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+@pytest.mark.parametrize("call", [
+    lambda: bootstrap_interval([0.1, np.nan], ["a", "b"]),
+    lambda: bootstrap_interval([0.1], ["a", "b"]),
+    lambda: paired_test([0.1], [0.1, 0.2], ["a", "b"]),
+    lambda: ranking_stability([[0.1, np.inf]], ["a", "b"]),
+])  # fmt: skip
+def test_what_cannot_be_tested_is_refused(call):
+    with pytest.raises(DataError, match="expected"):
+        call()

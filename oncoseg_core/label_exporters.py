@@ -1,0 +1,50 @@
+"""All structures as one label image, in the formats that the core reads: NIfTI, NRRD, MHA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from oncoseg_core.errors import UsageError
+from oncoseg_core.image_io import write_segmentation
+from oncoseg_core.interfaces import Exporter, ExportReport
+from oncoseg_core.volume import Segmentation
+
+
+class _LabelExporter(Exporter):
+    """Writes masks as the numbers 1, 2, … in their order."""
+
+    suffixes: ClassVar[tuple[str, ...]]
+
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        """Write one label image, read it back and compare; the report says which number is which structure.
+
+        Raises:
+            DataError: masks overlap, which one label image cannot hold.
+            GeometryError: the slices are unevenly spaced or tilted, which these formats cannot say.
+            StorageError: it cannot be written, or does not read back the same.
+            UsageError: the destination's suffix is that of another format.
+        """
+        if not destination.name.lower().endswith(self.suffixes):
+            raise UsageError(f"{destination}: expected a name that ends with {' or '.join(self.suffixes)}")
+        write_segmentation(segmentation, destination)
+        numbers = ", ".join(f"{number} is {name!r}" for number, name in enumerate(segmentation.masks, start=1))
+        return ExportReport((destination,), (f"the label image's numbers: {numbers}",))
+
+
+class NiftiExporter(_LabelExporter):
+    """NIfTI-1, compressed where the name ends with ``.gz``."""
+
+    suffixes = (".nii.gz", ".nii")
+
+
+class NrrdExporter(_LabelExporter):
+    """NRRD, compressed."""
+
+    suffixes = (".nrrd",)
+
+
+class MhaExporter(_LabelExporter):
+    """MetaImage in one file, compressed."""
+
+    suffixes = (".mha",)

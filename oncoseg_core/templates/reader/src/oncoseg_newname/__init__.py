@@ -1,0 +1,1 @@
+"""Images in the format newname, for OncoSeg."""
