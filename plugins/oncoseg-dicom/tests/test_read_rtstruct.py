@@ -11,9 +11,10 @@ from rtstruct_phantoms import GEOMETRIES, SHAPE, on_disk, shapes, write
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
 from oncoseg_core.reading import read_image, read_masks
 from oncoseg_core.registry import load_plugins
-from oncoseg_dicom.files import FileOpener, quiet
+from oncoseg_dicom.files import FileOpener
 from oncoseg_dicom.read_rtstruct import read_structures
 from oncoseg_dicom.series import DicomFile, find_series
+from oncoseg_dicom.silence import quiet
 
 HOLE = shapes()["island in hole"]
 BALL = shapes()["ball"]
