@@ -24,7 +24,7 @@ from oncoseg_core.measurements import measure
 from oncoseg_core.normalization import Normalization
 from oncoseg_core.overlaps import resolve_overlaps
 from oncoseg_core.privacy import shown
-from oncoseg_core.quality import examine_image, examine_structure, refusal_of
+from oncoseg_core.quality import Finding, examine_image, examine_structure, refusal_of
 from oncoseg_core.reading import format_of, read_image, read_masks, reader_settings
 from oncoseg_core.registry import Registry
 from oncoseg_core.volume import BoolArray, Segmentation, Volume
@@ -78,11 +78,13 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
     stored = read_image(registry, request.on, settings=image_settings)
     if mask_reader is not None:  # it looks for the same series
         mask_settings = {**image_settings, **mask_settings}
-    masks = _renamed(read_masks(registry, request.masks, stored, mask_settings), renamed, label=mask_reader is None)
+    structures = read_masks(registry, request.masks, stored, mask_settings)
+    masks = _renamed(structures.masks, renamed, label=mask_reader is None)
     masks = dict(zip(masks, resolve_overlaps(list(masks.values()), [{} for _ in masks], request.overlaps), strict=True))
     modality = request.modality or stored.modality
     volume = _calibrated(registry, stored, modality)
-    findings = [finding for name, mask in masks.items() for finding in examine_structure(name, mask)]
+    findings = [Finding("warning", "masks", note) for note in structures.notes]
+    findings += [finding for name, mask in masks.items() for finding in examine_structure(name, mask)]
     findings += examine_image(stored, volume, modality)
     refusal = refusal_of(findings) if request.strict else None
     if refusal is not None:

@@ -280,7 +280,7 @@ def export_segmentation(
     if len(belonging) > 1:
         for output, segmentation in belonging:
             found = read_masks(registry, stage.path(output.path), image, image_settings)
-            _require_same(found, output, segmentation)
+            _require_same(found.masks, output, segmentation)
     return written
 
 

@@ -274,6 +274,17 @@ class Finding(NamedTuple):
     ok: bool
 
 
+class Structures(NamedTuple):
+    """Masks bool ``(z, y, x)`` on their image's grid by the structures' names, in the file's order.
+
+    ``notes`` are what a user must know of how they were read (left out, renamed, off a slice, a threshold taken),
+    without a word about the patient.
+    """
+
+    masks: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+
 class Reader(Component):
     """Reads images, and perhaps structures, of one format that the core does not read itself."""
 
@@ -290,7 +301,7 @@ class Reader(Component):
                 in the message, with the setting that chooses one.
         """
 
-    def read_masks(self, path: Path, image: Volume) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def read_masks(self, path: Path, image: Volume) -> Structures:  # noqa: ARG002
         """Read structures: a bool mask ``(z, y, x)`` on the image's grid by the structure's name. Default: refuses.
 
         Raises:

@@ -13,10 +13,11 @@ import numpy as np
 from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, ImageReadError, UsageError
 from oncoseg_core.image_io import is_own_format, read_label, read_volume
-from oncoseg_core.interfaces import Reader
+from oncoseg_core.interfaces import Reader, Structures
+from oncoseg_core.privacy import shown
 from oncoseg_core.records import ReaderSpec
 from oncoseg_core.registry import Registry, load_factory
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.volume import Volume
 
 MASK_TOLERANCE_MM = 0.05
 """Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
@@ -30,7 +31,7 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
         ImageReadError: there is nothing there, or nobody recognises it.
     """
     if not path.exists():
-        raise ImageReadError(f"{path}: no such file or folder")
+        raise ImageReadError(f"{shown(path)}: no such file or folder")
     if not path.is_dir() and is_own_format(path):
         return None
     specs = registry.specs(ReaderSpec)
@@ -39,7 +40,7 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
             return spec
     readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
     raise ImageReadError(
-        f"{path}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
+        f"{shown(path)}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
         f"installed: {readers})"
     )
 
@@ -54,7 +55,7 @@ def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | Non
     spec = format_of(registry, path)
     if spec is None:
         if settings:
-            raise UsageError(f"{path}: images of this format have no settings ({', '.join(settings)})")
+            raise UsageError(f"{shown(path)}: images of this format have no settings ({', '.join(settings)})")
         return None
     reader: Reader = registry.build(ReaderSpec, spec.format, settings)
     return reader
@@ -111,9 +112,7 @@ def read_image(
     return volume if modality is None else replace(volume, modality=modality)
 
 
-def read_masks(
-    registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None
-) -> dict[str, BoolArray]:
+def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None) -> Structures:
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
     A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
@@ -128,5 +127,5 @@ def read_masks(
     label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
     if not values:
-        raise DataError(f"{path}: the label is empty: it holds no voxel but 0")
-    return {f"label {value}": label == value for value in values}
+        raise DataError(f"{shown(path)}: the label is empty: it holds no voxel but 0")
+    return Structures({f"label {value}": label == value for value in values})

@@ -125,7 +125,7 @@ def test_series_and_structures_come_back_as_they_were(archive, tmp_path):
     assert again.geometry.distance_mm(image.geometry) == 0
     for modality in ("RTSTRUCT", "SEG"):
         (file,) = by_modality[modality]
-        structures = read_masks(REGISTRY, file, again)
+        structures = read_masks(REGISTRY, file, again).masks
         assert structures.keys() == masks.keys()
         for name, mask in masks.items():
             np.testing.assert_array_equal(structures[name], mask, f"{name} of the {modality}")

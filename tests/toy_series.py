@@ -14,7 +14,7 @@ from pydantic import Field
 from oncoseg_core import ExporterSpec, ReaderSpec
 from oncoseg_core.errors import DataError, ImageReadError, StorageError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Exporter, ExportReport, Reader, Settings
+from oncoseg_core.interfaces import Exporter, ExportReport, Reader, Settings, Structures
 from oncoseg_core.registry import Component, Plugin
 from oncoseg_core.volume import Volume
 
@@ -43,7 +43,7 @@ class ToyReader(Reader):
         if image.source is None:
             raise DataError("the series is not known")
         with np.load(path) as file:
-            return {name: file[name] for name in file.files}
+            return Structures({name: file[name] for name in file.files})
 
 
 class ToySettings(Settings):

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Reader
+from oncoseg_core.interfaces import Reader, Structures
 from oncoseg_core.testing.rules import require, rule, show
 from oncoseg_core.volume import Volume
 
@@ -79,17 +79,18 @@ def _check_image(reader: Reader, path: Path, example: str) -> Volume:
 
 def _check_masks(reader: Reader, image: Volume, path: Path, *, there: bool) -> None:
     example = str(path)
-    with rule("read_masks gives a bool mask (z, y, x) on the image's grid by name, or refuses in one line", example):
+    with rule("read_masks gives bool masks (z, y, x) on the image's grid by name, or refuses in one line", example):
         try:
             found = reader.read_masks(path, image)
         except REFUSALS as error:
             require(not there, f"{type(error).__name__}: {error}")
             _require_one_line(error)
             return
-        require(len(found) > 0, "no structure, and no error")
-        wrong = [name for name, mask in found.items() if mask.dtype != bool or mask.shape != image.geometry.shape]
+        require(isinstance(found, Structures), f"{type(found).__name__}, expected Structures")
+        require(len(found.masks) > 0, "no structure, and no error")
+        wrong = [name for name, mask in found.masks.items() if mask.dtype != bool or mask.shape != image.geometry.shape]
         require(not wrong, f"{', '.join(wrong)}: not bool of shape {image.geometry.shape}")
-        require(all(isinstance(name, str) and name for name in found), f"names {sorted(map(str, found))}")
+        require(all(isinstance(name, str) and name for name in found.masks), f"names {sorted(map(str, found.masks))}")
     for other, how in _elsewhere(image):
         with rule("structures are refused for an image on another grid", f"{example}, the image {how}"):
             _refused(lambda other=other: reader.read_masks(path, other))  # type: ignore[misc]

@@ -12,10 +12,10 @@ import numpy as np
 
 from oncoseg_core.errors import DataError, ImageReadError, OncoSegError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Reader
+from oncoseg_core.interfaces import Reader, Structures
 from oncoseg_core.testing.broken.examples import BrokenExamples
 from oncoseg_core.testing.readers import check_reader
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.volume import Volume
 
 
 def check(broken: type[Reader]) -> None:
@@ -57,14 +57,13 @@ class Grid(Reader):
         except (KeyError, TypeError, ValueError) as error:
             raise self.damaged(path, error) from error
 
-    def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
+    def read_masks(self, path: Path, image: Volume) -> Structures:
         content = self.content(path)
         try:
             geometry = Geometry.from_parts(tuple(content["shape"]), origin=tuple(content["origin"]))
             self.require_on(geometry, image, path)
-            return {
-                name: np.array(values, dtype=bool).reshape(geometry.shape) for name, values in content["inside"].items()
-            }
+            inside = content["inside"].items()
+            return Structures({name: np.array(values, dtype=bool).reshape(geometry.shape) for name, values in inside})
         except (KeyError, TypeError, ValueError) as error:
             raise self.damaged(path, error) from error
 
@@ -136,16 +135,17 @@ class Dithering(Grid):
         return replace(volume, voxels=volume.voxels.astype(np.float32) + noise)
 
 
-@EXAMPLES.breaks("a bool mask (z, y, x) on the image's grid")
+@EXAMPLES.breaks("bool masks (z, y, x) on the image's grid")
 class Numbered(Grid):
-    def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
-        return {name: mask.astype(np.uint8) for name, mask in super().read_masks(path, image).items()}
+    def read_masks(self, path: Path, image: Volume) -> Structures:
+        masks = super().read_masks(path, image).masks
+        return Structures({name: mask.astype(np.uint8) for name, mask in masks.items()})
 
 
-@EXAMPLES.breaks("a bool mask (z, y, x) on the image's grid")
+@EXAMPLES.breaks("bool masks (z, y, x) on the image's grid")
 class Transposed(Grid):
-    def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
-        return {name: mask.T for name, mask in super().read_masks(path, image).items()}
+    def read_masks(self, path: Path, image: Volume) -> Structures:
+        return Structures({name: mask.T for name, mask in super().read_masks(path, image).masks.items()})
 
 
 @EXAMPLES.breaks("refused for an image on another grid")

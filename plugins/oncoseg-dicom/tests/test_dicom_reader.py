@@ -82,7 +82,7 @@ def exported(tmp_path) -> tuple[Volume, dict[str, np.ndarray], dict[str, Path]]:
 @pytest.mark.parametrize("kind", ["rtstruct", "seg"])
 def test_structures_of_either_kind(exported, kind):
     image, masks, files = exported
-    found = read_masks(REGISTRY, files[kind], image)
+    found = read_masks(REGISTRY, files[kind], image).masks
     assert list(found) == list(masks)
     for name, mask in masks.items():
         np.testing.assert_array_equal(found[name], mask)
@@ -91,12 +91,12 @@ def test_structures_of_either_kind(exported, kind):
 def test_structures_beside_their_images(exported):
     image, masks, files = exported
     files["rtstruct"].rename(image.source / "rs.dcm")
-    np.testing.assert_array_equal(read_masks(REGISTRY, image.source, image)["lung"], masks["lung"])
+    np.testing.assert_array_equal(read_masks(REGISTRY, image.source, image).masks["lung"], masks["lung"])
 
 
 def test_structures_through_pixel_centres_are_a_setting(exported):
     image, masks, files = exported
-    wider = read_masks(REGISTRY, files["rtstruct"], image, {"pixel_centre": True})["lung"]
+    wider = read_masks(REGISTRY, files["rtstruct"], image, {"pixel_centre": True}).masks["lung"]
     assert wider.sum() >= masks["lung"].sum()
 
 

@@ -358,7 +358,7 @@ def test_explicit_vr_files_are_read(file, series, tmp_path):
 def test_the_dicom_reader_gives_the_structures_of_an_image(series, tmp_path):
     write(series, {"ball": BALL, "hole": HOLE}, tmp_path / "structures.dcm")
     registry = load_plugins()
-    found = read_masks(registry, tmp_path / "structures.dcm", read_image(registry, series.source))
+    found = read_masks(registry, tmp_path / "structures.dcm", read_image(registry, series.source)).masks
     np.testing.assert_array_equal(found["hole"], HOLE)
 
 

@@ -134,7 +134,7 @@ def assert_read_beside_its_images(folder, masks):
     """Through the reader, from a folder that holds the images too: a SEG is never taken for one."""
     registry = load_plugins()
     image = read_image(registry, folder)
-    for name, mask in read_masks(registry, folder / "seg.dcm", image).items():
+    for name, mask in read_masks(registry, folder / "seg.dcm", image).masks.items():
         np.testing.assert_array_equal(mask, masks[name])
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core.errors import GeometryError
+from oncoseg_core.volume import BoolArray
 from oncoseg_dicom.series import EXPORT_TOLERANCE_MM, Series
-from oncoseg_dicom.structures import BoolArray
 
 
 class Placement(NamedTuple):

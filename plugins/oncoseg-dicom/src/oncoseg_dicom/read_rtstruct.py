@@ -9,6 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from oncoseg_core.errors import DataError, GeometryError
+from oncoseg_core.interfaces import Structures
 from oncoseg_core.volume import BoolArray
 from oncoseg_dicom.filling import draw, fill
 from oncoseg_dicom.overlaps import slices_with_overlaps
@@ -24,13 +25,6 @@ from oncoseg_dicom.structure_contours import (
     require_frame_of_reference,
     structures_in,
 )
-
-
-class Structures(NamedTuple):
-    """Masks bool ``(z, y, x)`` on the series' grid by the structure's name, and what was found worth telling."""
-
-    masks: dict[str, BoolArray]
-    notes: tuple[str, ...]
 
 
 class FilledStructure(NamedTuple):

@@ -17,9 +17,10 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SegmentationStorage
 
 from oncoseg_core.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core.interfaces import Structures
+from oncoseg_core.volume import BoolArray
 from oncoseg_dicom.frame_placement import Placement, placement
 from oncoseg_dicom.series import Series
-from oncoseg_dicom.structures import BoolArray, Structures
 
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 """The SOP class of label maps (PS3.4, B.5), which pydicom 3.0 does not name."""

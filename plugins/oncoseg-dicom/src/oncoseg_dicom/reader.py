@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from oncoseg_core.errors import DataError, ImageReadError
-from oncoseg_core.interfaces import Finding, Reader, Settings
+from oncoseg_core.interfaces import Finding, Reader, Settings, Structures
 from oncoseg_core.privacy import shown
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.volume import Volume
 from oncoseg_dicom.series import DicomFile, SeriesChoice, find_series, read_voxels
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class DicomReader(Reader):
         """
         return read_voxels(find_series(path, self.settings.series))
 
-    def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
+    def read_masks(self, path: Path, image: Volume) -> Structures:
         """The structures of an RTSTRUCT or SEG file, on the series that ``image`` was read from.
 
         Raises:
@@ -85,10 +85,10 @@ class DicomReader(Reader):
             if kind == RTSTRUCT:
                 from oncoseg_dicom.read_rtstruct import read_structures
 
-                return dict(read_structures(dataset, series, pixel_centre=self.settings.pixel_centre).masks)
+                return read_structures(dataset, series, pixel_centre=self.settings.pixel_centre)
             from oncoseg_dicom.read_seg import read_segments
 
-            return dict(read_segments(dataset, series).masks)
+            return read_segments(dataset, series)
 
     def examine(self, path: Path) -> list[Finding]:
         """How the slices of a series lie, from its headers: modality, place, gaps, tilt, frame of reference.

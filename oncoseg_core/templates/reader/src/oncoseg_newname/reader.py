@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from oncoseg_core.errors import GeometryError, ImageReadError
 from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Reader, Settings
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.interfaces import Reader, Settings, Structures
+from oncoseg_core.volume import Volume
 
 DAMAGED = (
     *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError),
@@ -47,7 +47,7 @@ class NewnameReader(Reader):
         voxels, geometry = _placed(arrays, "voxels", "iuf", path)
         return Volume(np.ascontiguousarray(voxels[np.newaxis]), geometry, self.settings.modality, path)
 
-    def read_masks(self, path: Path, image: Volume) -> dict[str, BoolArray]:
+    def read_masks(self, path: Path, image: Volume) -> Structures:
         """The structures.
 
         Raises:
@@ -63,7 +63,7 @@ class NewnameReader(Reader):
                 masks[name.removeprefix("mask ")] = mask != 0
         if not masks:
             raise ImageReadError(f"{path}: holds no array called 'mask NAME'; found {', '.join(arrays)}")
-        return masks
+        return Structures(masks)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -53,7 +53,9 @@ def read_by_plugins(case: Case, settings: GenericSettings) -> tuple[Volume, dict
     volume = replace(volume, channel_names=case.channel_names)
     found: dict[str, BoolArray] = {}
     for label in case.labels:
-        for name, mask in read_masks(registry(), label, volume, chosen if not is_own_format(label) else None).items():
+        structures = read_masks(registry(), label, volume, chosen if not is_own_format(label) else None)
+        volume = replace(volume, notes=(*volume.notes, *structures.notes))
+        for name, mask in structures.masks.items():
             if name in found:
                 raise DataError(f"{label}: structure {name!r} is in another file of case {case.case_id!r} too")
             found[name] = mask
