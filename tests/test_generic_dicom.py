@@ -179,6 +179,18 @@ def test_structures_without_their_images_are_refused_and_no_uid_is_told(tmp_path
     assert "113619" not in str(caught.value)
 
 
+def test_a_dose_is_no_image_and_damaged_structures_are_named(tmp_path):
+    write_patient(tmp_path, "MRN-1", masks_of("liver"), "seg")
+    write_patient(tmp_path / "dose", "MRN-1", {}, Modality="RTDOSE")
+    assert [case.modality for case in adapter(unlabelled=True).discover(tmp_path)] == ["ct"]
+    path = tmp_path / "structures" / "labels.dcm"
+    dataset = pydicom.dcmread(path)
+    del dataset.SegmentSequence[0].SegmentNumber
+    dataset.save_as(path)
+    with pytest.raises(ImageReadError, match="labels.dcm: its structures cannot be read: AttributeError"):
+        list(adapter().discover(tmp_path))
+
+
 def test_a_damaged_file_is_named(root):
     (root / "d" / "cut.dcm").write_bytes(b"no DICOM")
     with pytest.raises(ImageReadError, match="cut.dcm"):

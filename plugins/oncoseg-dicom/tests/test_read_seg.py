@@ -230,6 +230,9 @@ def damage(change):
     def unknown_segment(dataset):
         dataset.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
 
+    def too_many_segments(dataset):
+        dataset.SegmentSequence = [dataset.SegmentSequence[0]] * 5000
+
     def nan_place(dataset):
         position = dataset.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0]
         position["ImagePositionPatient"]._value = [float("nan"), 0.0, 0.0]
@@ -255,6 +258,7 @@ def damage(change):
         ("no_pixels", ImageReadError, "PixelData"),
         ("no_segments", ImageReadError, "SegmentSequence"),
         ("unknown_segment", ImageReadError, "holds segment 9, which it does not describe"),
+        ("too_many_segments", ImageReadError, "describes 5000 segments"),
         ("nan_place", ImageReadError, "frame 1 of the SEG has no valid place"),
         ("no_spacing", ImageReadError, "no orientation or no pixel spacing"),
         ("unknown_type", ImageReadError, "unknown type 'SURFACE'"),

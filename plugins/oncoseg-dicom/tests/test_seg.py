@@ -135,6 +135,17 @@ def test_what_images_do_not_tell_of_the_patient_is_left_empty(tmp_path):
     assert [str(dataset.get(keyword)) for keyword in ("PatientName", "PatientID", "StudyID")] == ["", "", ""]
 
 
+def test_rounded_cosines_stay_as_the_images_have_them(tmp_path):
+    """They are not of unit length, and 300 columns away that is 0.02 mm."""
+    orientation = [0.9063, 0.4226, 0, -0.4226, 0.9063, 0]
+    header = header_of(ImageOrientationPatient=orientation, PixelSpacing=[0.7, 0.7])
+    series = series_in_memory([(0, 0, z) for z in (0, 2)], orientation, (0.7, 0.7), (20, 300), header)
+    dataset = written(series, tmp_path / "seg.dcm", "liver")
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    assert [float(value) for value in shared.PlaneOrientationSequence[0].ImageOrientationPatient] == orientation
+    assert [float(value) for value in shared.PixelMeasuresSequence[0].PixelSpacing] == [0.7, 0.7]
+
+
 @pytest.mark.parametrize("keyword", ["FrameOfReferenceUID", "StudyInstanceUID", "SeriesInstanceUID"])
 def test_an_identifier_is_never_invented(keyword, tmp_path):
     series = series_of(header_of(**{keyword: ""}))

@@ -24,6 +24,9 @@ from oncoseg_dicom.structures import BoolArray, Structures
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 """The SOP class of label maps (PS3.4, B.5), which pydicom 3.0 does not name."""
 
+MOST_SEGMENTS = 4096
+"""That are read of one file: an atlas of the whole body has some hundreds, and each takes a mask."""
+
 THRESHOLD = 0.5
 """Of a fractional segmentation: a voxel of which at least half is the structure, or as likely as not, counts."""
 
@@ -98,6 +101,8 @@ class SegFrames:
 
     def _labels(self) -> dict[int, str]:
         labels: dict[int, str] = {}
+        if len(self._dataset.SegmentSequence) > MOST_SEGMENTS:
+            raise ImageReadError(f"the SEG describes {len(self._dataset.SegmentSequence)} segments: damaged, refused")
         for item in self._dataset.SegmentSequence:
             number = int(item.SegmentNumber)
             if number == 0:  # the background of a label map (PS3.3, C.8.20.2)

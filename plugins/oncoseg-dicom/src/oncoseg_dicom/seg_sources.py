@@ -13,8 +13,8 @@ from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
-from oncoseg_dicom.series import Plane, Series
-from oncoseg_dicom.values import text
+from oncoseg_dicom.series import Float64, Plane, Series
+from oncoseg_dicom.values import number, numbers, text
 
 _TO_COPY = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved"),
@@ -34,9 +34,8 @@ def planes_as_images(series: Series) -> list[Dataset]:
     are copied as they are in the end.
     """
     header = series.header
-    spacing = [float(np.linalg.norm(step)) for step in (series.row_step, series.column_step)]
-    cosines = [*(series.column_step / spacing[1]), *(series.row_step / spacing[0])]
-    thickness = header.get("SliceThickness") or format_number_as_ds(series.geometry.spacing[0])
+    spacing, cosines = _spacing_and_cosines(series)
+    thickness = number(header, "SliceThickness", "the series") or series.geometry.spacing[0]
     step = _even_step(series)
     images = []
     for index, plane in enumerate(series.planes):
@@ -52,15 +51,29 @@ def planes_as_images(series: Series) -> list[Dataset]:
         image.Rows, image.Columns = series.rows, series.columns
         image.ImagePositionPatient = [format_number_as_ds(float(value)) for value in plane.position]
         image.ImageOrientationPatient = [format_number_as_ds(float(value)) for value in cosines]
-        image.PixelSpacing = [format_number_as_ds(value) for value in spacing]
-        image.SliceThickness = thickness
+        image.PixelSpacing = [format_number_as_ds(float(value)) for value in spacing]
+        image.SliceThickness = format_number_as_ds(thickness)
         if step is not None:
             image.SpacingBetweenSlices = format_number_as_ds(step)
         for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if keyword in header:
-                image[keyword] = header[keyword]
+            if text(header, keyword):
+                setattr(image, keyword, header.get(keyword))
         images.append(image)
     return images
+
+
+def _spacing_and_cosines(series: Series) -> tuple[Float64, Float64]:
+    """``PixelSpacing`` and ``ImageOrientationPatient``: as the images have them, or for those of frames of unit length.
+
+    Cosines that were rounded are not of unit length; their product with the spacing is what places voxels.
+    """
+    steps = np.concatenate([series.column_step, series.row_step])
+    spacing = numbers(series.header, "PixelSpacing", 2, "the series")
+    cosines = numbers(series.header, "ImageOrientationPatient", 6, "the series")
+    if spacing is not None and cosines is not None and np.allclose(cosines * np.repeat(spacing[::-1], 3), steps):
+        return spacing, cosines
+    spacing = np.linalg.norm(steps.reshape(2, 3), axis=1)[::-1]
+    return spacing, steps / np.repeat(spacing[::-1], 3)
 
 
 def _even_step(series: Series) -> float | None:

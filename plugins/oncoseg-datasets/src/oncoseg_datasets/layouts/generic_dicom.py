@@ -25,6 +25,8 @@ _KEYWORDS = [
     *("StructureSetROISequence", "ROIContourSequence", "SegmentSequence"),
 ]
 _KINDS = {"RTSTRUCT": "rtstruct", "SEG": "seg"}
+_NO_IMAGES = {"RTDOSE", "RTIMAGE", "PR", "KO", "SR", "REG"}
+"""Modalities of objects that lie beside the images, some with pixels, and are none to segment."""
 
 
 @dataclass
@@ -51,8 +53,12 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
     if not series:
         raise DataError(f"{root}: holds no DICOM series of images")
     for path, header in objects:
-        for one in _series_of(header, path, series):
-            one.objects.setdefault(_KINDS[str(header.Modality)], []).append((path, _names(header)))
+        try:
+            drawn_on, drawn_there = _series_of(header, path, series), _names(header)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what a damaged sequence leads pydicom to
+            raise ImageReadError(f"{shown(path)}: its structures cannot be read: {type(error).__name__}") from error
+        for one in drawn_on:
+            one.objects.setdefault(_KINDS[str(header.Modality)], []).append((path, drawn_there))
     chosen = [(one, *_chosen(one, settings)) for one in series.values() if _wanted(one, settings)]
     names = sorted({name for _, _, drawn in chosen for name in drawn}, key=natural)
     own = {name: Target(name=name[:64], labels=frozenset({number})) for number, name in enumerate(names, start=1)}
@@ -77,9 +83,10 @@ def _found(root: Path) -> tuple[dict[str, _Series], list[tuple[Path, Any]]]:
             if path.suffix.lower() == ".dcm":
                 raise
             continue
-        if str(header.get("Modality", "")) in _KINDS:
+        modality = str(header.get("Modality", ""))
+        if modality in _KINDS:
             objects.append((path, header))
-        elif "Rows" in header and header.get("SeriesInstanceUID"):
+        elif modality not in _NO_IMAGES and "Rows" in header and header.get("SeriesInstanceUID"):
             one = series.setdefault(str(header.SeriesInstanceUID), _Series(header))
             one.files.append(path)
             one.instances.add(str(header.get("SOPInstanceUID", "")))

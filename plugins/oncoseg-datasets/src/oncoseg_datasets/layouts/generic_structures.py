@@ -85,5 +85,6 @@ def _image(case: Case) -> tuple[Volume, dict[str, Any]]:
     chosen: dict[str, Any] = {}
     if len(case.images) > 1:  # of a series, whose files may lie among those of others
         path = Path(os.path.commonpath([file.parent for file in case.images]))
-        chosen = {"series": str(read_header(case.images[0], ["SeriesInstanceUID"]).get("SeriesInstanceUID", ""))}
+        header = read_header(case.images[0], ["SeriesInstanceUID"])
+        chosen = {"series": f"uid:{header.get('SeriesInstanceUID', '')}"}
     return read_image(registry(), path, case.modality, chosen), chosen
