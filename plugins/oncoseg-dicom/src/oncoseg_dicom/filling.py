@@ -51,10 +51,12 @@ def fill(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
         crossings = y[sides] + (columns + 0.5 - x[sides]) * slope[sides]
         rows = np.clip(np.ceil(crossings - 0.5), 0, height).astype(np.int64)
         within = rows < height
-        np.bitwise_xor.at(flat, (base[sides] + rows * width + columns)[within], np.uint8(1))
+        # Counted modulo 256, which keeps odd from even; much faster than flipping a bit.
+        np.add.at(flat, (base[sides] + rows * width + columns)[within], np.uint8(1))
     for plane, (left, top), (right, bottom) in _boxes(points, lengths, planes, (width, height)):
         part = cells[plane, top:bottom, left:right]
         np.bitwise_xor.accumulate(part, axis=0, out=part)
+        part &= 1
 
 
 def draw(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
