@@ -60,6 +60,14 @@ def test_files_after_each_other_share_the_process():
     np.testing.assert_array_equal(first[0][0], second[0][0])
 
 
+def test_an_answer_that_nobody_reads_to_its_end_is_not_taken_for_the_next():
+    film, one = pydicom.dcmread(get_testdata_file("examples_ybr_color.dcm")), pydicom.dcmread(J2K)
+    with DecodingProcess() as process:
+        for _ in process.frames(film, film.file_meta.TransferSyntaxUID, "it"):
+            break
+        assert frames(process, one)[0][0].shape == one.pixel_array.shape
+
+
 def test_a_frame_that_takes_too_long(monkeypatch):
     monkeypatch.setattr(decoding, "SECONDS", 0.01)  # less than the process needs to start
     with DecodingProcess() as process, pytest.raises(ImageReadError, match="the decoder broke off"):

@@ -59,18 +59,26 @@ class DecodingProcess:
             "bytes": len(encoded),
         }
         self._send(json.dumps(request).encode() + b"\n" + encoded, name)
-        while True:
-            answer = json.loads(self._receive(None, name))
-            if "error" in answer:
-                raise ImageReadError(f"{name}: its pixels cannot be read: {printable(answer['error'])[:160]}")
-            if "end" in answer:
-                return
-            dtype, shape = np.dtype(answer["dtype"]), tuple(answer["shape"])
-            count = int(np.prod(shape)) * dtype.itemsize
-            if count > size:
-                raise ImageReadError(f"{name}: a frame decodes to {shape} pixels, more than its header declares")
-            values = np.frombuffer(self._receive(count, name), dtype).reshape(shape)
-            yield values, answer["properties"]
+        answered = False
+        try:
+            while True:
+                answer = json.loads(self._receive(None, name))
+                answered = "error" in answer or "end" in answer
+                if "error" in answer:
+                    raise ImageReadError(f"{name}: its pixels cannot be read: {printable(answer['error'])[:160]}")
+                if answered:
+                    return
+                yield self._frame(answer, size, name), answer["properties"]
+        finally:
+            if not answered:  # the rest of the answer would be taken for that to the next request
+                self.__exit__()
+
+    def _frame(self, answer: dict[str, Any], size: int, name: str) -> npt.NDArray[Any]:
+        dtype, shape = np.dtype(answer["dtype"]), tuple(answer["shape"])
+        count = int(np.prod(shape)) * dtype.itemsize
+        if count > size:
+            raise ImageReadError(f"{name}: a frame decodes to {shape} pixels, more than its header declares")
+        return np.frombuffer(self._receive(count, name), dtype).reshape(shape)
 
     def _send(self, request: bytes, name: str) -> None:
         if self._process is None:

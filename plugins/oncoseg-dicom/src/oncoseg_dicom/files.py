@@ -16,6 +16,7 @@ from oncoseg_core.errors import ImageReadError, OncoSegError
 from oncoseg_core.privacy import shown
 from oncoseg_dicom.limits import ARCHIVE_MEMBERS, FOLDER_FILES, BoundedStream, require_bounded_member
 from oncoseg_dicom.series import DicomFile
+from oncoseg_dicom.silence import quiet
 from oncoseg_dicom.values import printable
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
@@ -108,7 +109,7 @@ class FileOpener:
         """
         name = told(file, secrets)
         stream, size = self.open(file)
-        with stream:
+        with stream, quiet():
             try:
                 source: Any = stream
                 if pixels and file.member is not None:
