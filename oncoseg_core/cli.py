@@ -191,15 +191,13 @@ def doctor(
 ) -> None:
     """Look at versions, devices, plugins, weights and disk, or at a series. Exits 1 when something is wrong."""
     from oncoseg_core.doctor import examine, examine_image
-    from oncoseg_core.reading import reader_settings
 
     if series is None and image_set:
         raise UsageError("--image-set says how to read the image of --series; give that too")
     if series is None:
         findings = examine(installed())
     else:
-        settings = reader_settings(installed(), series, image_set or [], "--image-set")
-        findings = examine_image(installed(), series, settings)
+        findings = examine_image(installed(), series, image_set or [], "--image-set")
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from oncoseg_core.environment import library_versions, machine
 from oncoseg_core.errors import OncoSegError, UsageError
@@ -16,7 +15,7 @@ from oncoseg_core.image_io import read_volume
 from oncoseg_core.interfaces import Finding
 from oncoseg_core.paths import cache_directory
 from oncoseg_core.privacy import shown
-from oncoseg_core.reading import reader_for
+from oncoseg_core.reading import reader_for, reader_settings
 from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import Registry
 
@@ -55,19 +54,20 @@ def examine(registry: Registry) -> list[Finding]:
     return findings
 
 
-def examine_image(registry: Registry, path: Path, settings: Mapping[str, Any]) -> list[Finding]:
+def examine_image(registry: Registry, path: Path, texts: Sequence[str], option: str) -> list[Finding]:
     """Look at one image: how its slices lie, and what a person should know before trusting it.
 
     Args:
         registry: where readers are found.
         path: a series' folder or archive, or an image file.
-        settings: of the reader, such as which series to take.
+        texts: settings of its reader as ``KEY=VALUE``, such as which series to take.
+        option: the command's name for them.
 
     Raises:
         UsageError: a setting is wrong.
     """
     try:
-        reader = reader_for(registry, path, settings)
+        reader = reader_for(registry, path, reader_settings(registry, path, texts, option))
         if reader is not None:
             return reader.examine(path)
         image = read_volume(path, "unknown")
