@@ -26,3 +26,11 @@ def test_the_list_and_an_unknown_name():
 def test_the_readme_names_every_script():
     readme = (SCRIPTS.parent / "README.md").read_text()
     assert [path.name for path in SCRIPTS.glob("*.py") if f"`{path.name}`" not in readme] == []
+
+
+def test_the_page_of_results_is_drawn_from_the_files(monkeypatch):
+    docs = SCRIPTS.parents[1] / "docs"
+    monkeypatch.syspath_prepend(docs)
+    import benchmark_results
+
+    assert (docs / "benchmark-results.md").read_text() == benchmark_results.page(), "run docs/benchmark_results.py"
