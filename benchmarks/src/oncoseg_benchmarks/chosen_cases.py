@@ -62,7 +62,7 @@ class ChosenCases:
         return families
 
     def patient(self, case: Case) -> str:
-        """The patient, for statistics: one and the same in datasets that are said to share images, be it surely or not."""
+        """The patient, for statistics: the same in datasets that are said to share images, surely or not."""
         return f"{self._families[case.dataset]}/{case.patient_id}"
 
     @property
