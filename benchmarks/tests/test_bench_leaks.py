@@ -59,6 +59,13 @@ def test_marked_leaks_are_in_every_result(write_cases, adapter, with_adapter, be
     assert summary["weights"]["bright+adapter"]["adapter_sha256"]
 
 
+def test_a_test_between_models_leaves_out_what_one_was_trained_on(write_cases, adapter, config, bench):
+    root = write_cases("bench-a", [{"core": ()} for _ in range(4)])
+    models = [{"name": "bright"}, {"name": "bright", "adapter": str(adapter(root, "elsewhere")), "label": "adapted"}]
+    summary, _ = bench(config(root, models=models, normalizers={}, leakage="mark", prompts=["gt-box"]))
+    assert [each["n_patients"] for each in summary["comparisons"]] == [3]
+
+
 def test_a_declared_overlap_refuses_the_whole_dataset(write_cases, adapter, with_adapter, bench):
     root, other = write_cases("bench-a", [{"seed": 7}]), write_cases("other", [{}])
     path = with_adapter(root, adapter(other, "bench-b"))

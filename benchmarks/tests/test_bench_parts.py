@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from oncoseg_benchmarks.clicks import click, next_click
 from oncoseg_benchmarks.comparing import compare
+from oncoseg_benchmarks.empty_masks import score_all
 from oncoseg_benchmarks.groups import pooled, summarise
 from oncoseg_benchmarks.lesion_size import longest_diameter, size_class
 from oncoseg_benchmarks.results import read_table, write_table
@@ -16,7 +17,9 @@ from oncoseg_benchmarks.run_folder import slug
 from oncoseg_benchmarks.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.settings import Statistics, built_in_names, load_settings
 from oncoseg_core.errors import ConfigError, DataError
+from oncoseg_core.interfaces import Metric
 from oncoseg_core.prompts import Point
+from oncoseg_core.records import MetricSpec
 
 
 def disc(shape, row, column, radius):
@@ -53,6 +56,9 @@ def test_the_number_of_clicks_to_a_good_mask():
     found = click(lambda prompt: answers[len(prompt) - 1], reference, 5)
     assert found.clicks_needed == 2
     assert len(found.prompt) == 2
+    nearly = disc((40, 50), 20, 12, 7.6)
+    found = click(lambda prompt: [answers[0], nearly, nearly][len(prompt) - 1], reference, 3)
+    assert (found.clicks_needed, len(found.prompt)) == (2, 3)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 9), (6, 8)])
@@ -200,3 +206,35 @@ def test_file_names_are_safe_and_different(one, other):
     assert (slug(one) == slug(other)) == (one == other)
     assert "/" not in slug(one)
     assert slug(one) not in {"", ".", ".."}
+
+
+class Undefined(Metric):
+    def compute(self, prediction, reference, spacing):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "expected"),
+    [
+        (False, True, {"nsd": 0.0, "hd95": None, "volume": 0.5}),
+        (True, False, {"nsd": 0.0, "hd95": None, "volume": 0.5}),
+        (False, False, {"nsd": None, "hd95": None, "volume": 0.5}),
+        (True, True, {"nsd": None, "hd95": None, "volume": 0.5}),
+    ],
+)
+def test_empty_masks_are_scored_as_stated(found, wanted, expected):
+    class Half(Metric):
+        def compute(self, prediction, reference, spacing):
+            return 0.5
+
+    def spec(name, unit):
+        return MetricSpec(name=name, unit=unit, better="higher", factory="a:b", summary="a test")
+
+    metrics = {
+        "nsd": (spec("nsd", "1"), Undefined()),
+        "hd95": (spec("hd95", "mm"), Undefined()),
+        "volume": (spec("volume", "mL"), Half()),
+    }
+    prediction, reference = (np.full((2, 3, 4), value) for value in (found, wanted))
+    assert score_all(metrics, prediction, reference, (1.0, 1.0, 1.0), physical=True) == expected
+    assert set(score_all(metrics, prediction, reference, (1.0, 1.0, 1.0), physical=False).values()) == {None}

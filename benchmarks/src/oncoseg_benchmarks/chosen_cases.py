@@ -55,14 +55,14 @@ class ChosenCases:
         """Of each dataset, the first by name of those that are declared to hold its images, over however many steps."""
         families = {name: name for name in sorted(self.specs)}
         for name, spec in sorted(self.specs.items()):
-            for other in (overlap.dataset for overlap in spec.overlaps if overlap.certain):
+            for other in (overlap.dataset for overlap in spec.overlaps):
                 if other in families:
                     first, last = sorted((families[name], families[other]))
                     families = {each: first if family == last else family for each, family in families.items()}
         return families
 
     def patient(self, case: Case) -> str:
-        """The patient, for statistics: one and the same in datasets that are declared to hold the same images."""
+        """The patient, for statistics: the same in datasets that are said to share images, surely or not."""
         return f"{self._families[case.dataset]}/{case.patient_id}"
 
     @property

@@ -78,7 +78,7 @@ def compare_runs(
     for folder, (_, metrics) in zip((first, second), tables, strict=True):
         if metric not in metrics:
             raise UsageError(f"{folder}: has no scores {metric!r}{close_matches(metric, metrics)}")
-    rows = [[row for row in table if not row["absent"]] for table, _ in tables]
+    rows = [[row for row in table if not row["absent"] and row["leak"] != "certain"] for table, _ in tables]
     pairs = _models_to_pair(rows, models)
     found = compare([(rows[0], a, rows[1], b) for a, b in pairs], metric, method=method, seed=seed)
     if not found:

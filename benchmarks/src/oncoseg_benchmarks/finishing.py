@@ -45,7 +45,7 @@ def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequen
     settings = bench.settings
     models = [plan.label for plan, _ in bench.work() if not plan.is_reference]
     identity = bench.folder.identity()
-    present = [row for row in rows if not row["absent"]]
+    present = [row for row in rows if not row["absent"] and row["leak"] != "certain"]  # what is tested must be a test
     return {
         "name": settings.name,
         **identity,

@@ -17,7 +17,7 @@ from oncoseg_core.leakage import Leak, Scan, declared_leaks, refuse_leaks, seen_
 from oncoseg_core.records import Case, DatasetSpec
 from oncoseg_core.registry import Registry
 
-SETTING = "leakage=mark"
+SETTING = "leakage=mark"  # as an option: --set leakage=mark
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,12 @@ def find_leaks(
         seen[label] = trained_on
         trained_specs = [known[name] for name in trained_on.datasets if name in known]
         found[label] = declared_leaks(trained_specs, scored_specs)
-        refuse_leaks(found[label], allowed=allowed, setting=f"--set {SETTING}")
+        refuse_leaks(found[label], allowed=allowed, setting=SETTING)
     if seen:
         scans = _scans(chosen.cases, folder, rank, progress)
         for label, trained_on in seen.items():
             found[label] = sorted({*found[label], *seen_scans(trained_on, scans)})
-            refuse_leaks(found[label], allowed=allowed, setting=f"--set {SETTING}")
+            refuse_leaks(found[label], allowed=allowed, setting=SETTING)
     return Leakage(found, tuple(unknown))
 
 

@@ -27,7 +27,13 @@ NEIGHBOURS = DatasetSpec(
     licence="Apache-2.0 (tptbox 1.1.0)",
     url="https://pypi.org/project/tptbox/1.1.0/",
     citation="the wheel tptbox 1.1.0, sample CT with vertebrae 21 to 23",
-    overlaps=(Overlap(dataset="samples", certain=True, how="the same CT as its case spine-ct"),),
+    overlaps=(
+        Overlap(
+            dataset="samples",
+            certain=False,
+            how="its case spine-ct is the same CT; the voxels tell whether it was seen",
+        ),
+    ),
 )
 
 

@@ -69,12 +69,12 @@ def purpose(path: Path) -> str:
 
 
 def records() -> dict[str, dict[str, Any]]:
-    """What was recorded, by name, each with the ``script`` that its command ran."""
+    """What the scripts recorded, by name, each with the ``script`` that its command ran; no benchmark runs."""
     found = {}
     for path in sorted(RESULTS.glob("*.json")):
         one = json.loads(path.read_text("utf-8"))
-        (script,) = [Path(word).stem for word in one["command"].split() if word.endswith(".py")]
-        found[path.stem] = {**one, "script": script}
+        for script in (Path(word).stem for word in one["command"].split() if word.endswith(".py")):
+            found[path.stem] = {**one, "script": script}
     return found
 
 

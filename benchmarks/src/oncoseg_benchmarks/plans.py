@@ -24,8 +24,8 @@ from oncoseg_core.records import ModelSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.zoom import ZoomSettings
 
-CACHE_BYTES = 256 * 1024 * 1024
-"""Embeddings kept of a case: a slice is encoded once for all its prompts; a dozen slices of the largest model."""
+CACHE_BYTES = 512 * 1024 * 1024
+"""Embeddings kept of a case, so that a slice is encoded once for all its targets and prompts: 128 of LiteMedSAM's."""
 
 
 class SubjectPlan:

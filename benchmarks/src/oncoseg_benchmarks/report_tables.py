@@ -127,7 +127,8 @@ def comparison_table(summary: Mapping[str, Any]) -> str:
     test = summary["config"]["statistics"]["test"]
     words = (
         f"Paired {test} test, two-sided, by patients; effect: rank-biserial correlation, +1 where B is better "
-        "everywhere. Holm's correction is for all rows of this table."
+        "everywhere. Holm's correction is for all rows of this table. Cases that a model was certainly trained on are "
+        "left out."
     )
     return table(head, rows, text_columns=5) + f"<p><small>{text(words)}</small></p>"
 
