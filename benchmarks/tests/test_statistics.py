@@ -63,11 +63,12 @@ def test_cases_of_one_patient_are_no_independent_patients():
 
 
 def test_interval_of_few_or_equal_patients():
-    assert bootstrap_interval([0.1, 0.2, 0.3, 0.4], list("abcd")) is None
-    assert bootstrap_interval([0.5] * 6, list("abcdef")) == (0.5, 0.5)
-    assert bootstrap_interval([0.1, 0.5, 0.9, 0.4, 0.6], list("abcde")) == bootstrap_interval(
-        [0.1, 0.5, 0.9, 0.4, 0.6], list("abcde")
-    )
+    assert bootstrap_interval([0.1] * 8 + [0.2], list("abcdefghi")) is None
+    assert bootstrap_interval([0.5] * 10, list("abcdefghij")) == (0.5, 0.5)
+    scores = [0.1, 0.5, 0.9, 0.4, 0.6, 0.7, 0.2, 0.8, 0.5, 0.6]
+    low, high = bootstrap_interval(scores, list("abcdefghij"))
+    assert (low, high) == bootstrap_interval(scores, list("abcdefghij"))
+    assert low < np.mean(scores) < high
 
 
 @settings(deadline=None, max_examples=60)

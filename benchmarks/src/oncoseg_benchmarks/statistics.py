@@ -13,8 +13,8 @@ from oncoseg_core.errors import DataError
 
 Float64 = npt.NDArray[np.float64]
 
-LEAST_PATIENTS = 5
-"""With fewer patients a bootstrap interval is far too narrow, and none is given."""
+LEAST_PATIENTS = 10
+"""With fewer patients no interval is given: with seven, those of scores between 0 and 1 left that range."""
 
 
 DRAWN_TOGETHER = 1 << 20

@@ -36,7 +36,7 @@ def test_voxels_lie_where_the_affine_says(file: Path):
 
 def test_structures_are_masks_on_the_image(file: Path):
     reader = NewnameReader()
-    masks = reader.read_masks(file, reader.read(file))
+    masks = reader.read_masks(file, reader.read(file)).masks
     assert np.argwhere(masks["liver"]).tolist() == [[1, 2, 3]]
 
 
