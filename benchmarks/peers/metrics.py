@@ -51,14 +51,12 @@ def main() -> None:
 
     found = {}
     for name, axes in OBJECTS.items():
-        prediction, reference = ellipsoid(axes, (3.0, 5.0, -4.0)), ellipsoid(axes, (0.0, 0.0, 0.0))
-        tensors = one_hot(prediction), one_hot(reference)
-        # Each repeat sees another pair, or the kept distances of the last one would be found again.
-        pairs = [
-            (np.roll(prediction, shift, axis=2), np.roll(reference, shift, axis=2)) for shift in range(options.repeats)
-        ]
         seconds: dict[str, list[float]] = {"oncoseg": [], "monai": []}
-        for pair in pairs:
+        for repeat in range(options.repeats):
+            # Another pair each time: the distances of the last one are kept, wherever in the scan it lies.
+            smaller = tuple(half - repeat / 2 for half in axes)
+            pair = ellipsoid(smaller, (3.0, 5.0, -4.0)), ellipsoid(smaller, (0.0, 0.0, 0.0))
+            tensors = one_hot(pair[0]), one_hot(pair[1])
             took, values = timed(lambda pair=pair: ours(*pair))
             seconds["oncoseg"].append(took)
             took, theirs = timed(lambda tensors=tensors: monai(*tensors))
