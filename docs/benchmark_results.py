@@ -9,6 +9,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"
 METRICS = ("dice", "nsd", "hd95")
+RECORDS = ("bench_samples", "bench_samples_adapted")
 
 HEAD = """# Recorded benchmarks
 
@@ -19,7 +20,11 @@ read the tables.
 
 def page() -> str:
     """The whole page."""
-    record = json.loads((RESULTS / "bench_samples.json").read_text(encoding="utf-8"))
+    records = [json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in RECORDS]
+    return "\n".join([HEAD, *(part for record in records for part in _parts(record))]).rstrip() + "\n"
+
+
+def _parts(record: dict[str, Any]) -> list[str]:
     found, versions = record["found"], record["versions"]
     weights = ", ".join(f"{label} `{each['weights_sha256'][:12]}`" for label, each in found["weights"].items())
     machine = versions["machine"]
@@ -36,7 +41,7 @@ def page() -> str:
         "Mean ± standard deviation over the targets, 95 % interval of the mean by bootstrap over patients. "
         f"NSD at {tolerance} mm."
     )
-    parts = [HEAD, f"## {record['command']}\n", f"{made_with} {cost}\n", f"{what}\n"]
+    parts = [f"## {record['command']}\n", f"{made_with} {cost}\n", f"{what}\n"]
     for prompt, level in dict.fromkeys((group["prompt"], group["level"]) for group in found["groups"]):
         parts.append(f"### Prompts: {prompt}, {level} level\n")
         parts.append("| model | n | Dice | NSD | HD95, mm | missed | pooled Dice |\n|---|---|---|---|---|---|---|")
@@ -45,7 +50,9 @@ def page() -> str:
         parts.append("| dataset | case | target | slices asked | model | the box itself |\n|---|---|---|---|---|---|")
         parts += _targets([row for row in found["rows"] if (row["prompt"], row["level"]) == (prompt, level)])
         parts.append("")
-    return "\n".join(parts).rstrip() + "\n"
+    if any(row["leak"] for row in found["rows"]):
+        parts.append("† the adapter was trained on this case.\n")
+    return parts
 
 
 def _group(group: dict[str, Any]) -> str:
@@ -71,7 +78,7 @@ def _targets(rows: list[dict[str, Any]]) -> list[str]:
     for place, own in sorted(by_place.items()):
         (model,) = [row for label, row in own.items() if ":" not in label]
         lines.append(
-            f"| {' | '.join(place)} | {model['slices']} | {model['dice']:.3f} | {own['floor:box']['dice']:.3f} |"
+            f"| {' | '.join(place)} | {model['slices']} | {model['dice']:.3f}{'†' if model['leak'] else ''} | {own['floor:box']['dice']:.3f} |"
         )
     return lines
 

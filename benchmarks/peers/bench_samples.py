@@ -3,6 +3,9 @@
 docs/benchmark-results.md is drawn from the record (``python docs/benchmark_results.py``).
 
     python benchmarks/peers/bench_samples.py
+    python benchmarks/peers/bench_samples.py --adapter runs/quickstart/adapter
+
+With an adapter: one box per labelled slice, 2 pixels wide, and what the adapter was trained on is marked, not refused.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Any
 from oncoseg_benchmarks.recording import record
 
 KEPT = ("prompt", "level", "model", "n_rows", "n_missed", "pooled", "metrics")
-IN_ROWS = ("model", "dataset", "case", "target", "prompt", "level", "slices")
+IN_ROWS = ("model", "dataset", "case", "target", "prompt", "level", "slices", "leak")
 SCORES = ("dice", "nsd")
 
 
@@ -29,11 +32,21 @@ def main() -> None:
     """Run and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
+    parser.add_argument("--adapter", type=Path, help="score this adapter of LiteMedSAM")
     options = parser.parse_args()
+    name, told, more = "bench_samples", "oncoseg-bench samples", []
+    if options.adapter is not None:
+        models = json.dumps([{"name": "litemedsam", "adapter": str(options.adapter.resolve()), "label": "quickstart"}])
+        prompts = json.dumps([{"kind": "gt-box", "margin_px": 2}])
+        more = ["--set", f"models={models}", "--set", f"prompts={prompts}", "--set", "leakage=mark"]
+        name, told = (
+            "bench_samples_adapted",
+            "python benchmarks/peers/bench_samples.py --adapter runs/quickstart/adapter",
+        )
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         started = time.perf_counter()
-        command = [sys.executable, "-m", "oncoseg_benchmarks", "samples", "--output", str(run)]
+        command = [sys.executable, "-m", "oncoseg_benchmarks", "samples", "--output", str(run), *more]
         subprocess.run(command, check=True)
         seconds = time.perf_counter() - started
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -52,7 +65,7 @@ def main() -> None:
         "groups": [{key: each[key] for key in KEPT} for each in summary["groups"] if each["by"] == "all"],
         "rows": rows,
     }
-    sys.stdout.write(f"{record('bench_samples', 'oncoseg-bench samples', found)}\n")
+    sys.stdout.write(f"{record(name, told, found)}\n")
 
 
 def _row(row: dict[str, str]) -> dict[str, Any]:
