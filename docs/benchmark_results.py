@@ -50,7 +50,7 @@ def _parts(record: dict[str, Any]) -> list[str]:
         parts.append("| dataset | case | target | slices asked | model | the box itself |\n|---|---|---|---|---|---|")
         parts += _targets([row for row in found["rows"] if (row["prompt"], row["level"]) == (prompt, level)])
         parts.append("")
-    if any(row["leak"] for row in found["rows"]):
+    if any(row.get("leak") for row in found["rows"]):
         parts.append("† the adapter was trained on this case.\n")
     return parts
 
@@ -77,9 +77,9 @@ def _targets(rows: list[dict[str, Any]]) -> list[str]:
     lines = []
     for place, own in sorted(by_place.items()):
         (model,) = [row for label, row in own.items() if ":" not in label]
-        lines.append(
-            f"| {' | '.join(place)} | {model['slices']} | {model['dice']:.3f}{'†' if model['leak'] else ''} | {own['floor:box']['dice']:.3f} |"
-        )
+        seen = "†" if model.get("leak") else ""
+        cells = [*place, str(model["slices"]), f"{model['dice']:.3f}{seen}", f"{own['floor:box']['dice']:.3f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
