@@ -19,6 +19,7 @@ from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
 from oncoseg_core.image_io import ONE_FILE_SUFFIXES, is_own_format, write_segmentation
 from oncoseg_core.interfaces import ExportReport
+from oncoseg_core.label_exporters import numbers_of
 from oncoseg_core.reading import format_of, read_masks
 from oncoseg_core.records import ExporterSpec
 from oncoseg_core.registry import Registry
@@ -95,6 +96,8 @@ def parse_export_settings(texts: Sequence[str], outputs: Iterable[Output]) -> di
 def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse to write over what is read, twice to one place, or over a file that is there.
 
+    No file in a folder that is read is ever replaced: it may be a slice of the series.
+
     Raises:
         UsageError: saying which it is and what to do.
     """
@@ -103,6 +106,8 @@ def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bo
         real = path.resolve()
         if real in {other.resolve() for other in inputs}:
             raise UsageError(f"--output: {path} is the image itself, or another file that is read; give another name")
+        if real.exists() and any(other.is_dir() and real.is_relative_to(other.resolve()) for other in inputs):
+            raise UsageError(f"{path} is in the folder that is read, and may be one of its images; give another name")
         if real in taken:
             raise UsageError(f"{path} would be written twice; give each output a name of its own")
         taken.add(real)
@@ -265,7 +270,7 @@ def export_segmentation(
         try:
             if exporter is None:
                 write_segmentation(segmentation, staged)
-                report = ExportReport((staged,))
+                report = ExportReport((staged,), (numbers_of(segmentation),))
             else:
                 report = exporter.export(segmentation, staged)
         except OncoSegError as error:

@@ -90,6 +90,9 @@ def read_label(
         whole = np.rint(label)
         if not np.array_equal(whole, label):
             raise ImageReadError(f"{path}: a label holds whole numbers, found fractions or NaN (a probability map?)")
+        largest = float(np.abs(whole).max())  # as a float64, in which the limit is exact
+        if largest > np.iinfo(np.int32).max:
+            raise ImageReadError(f"{path}: a label holds numbers up to 2147483647, found {largest:g}")
         label = whole.astype(np.int32)
     return label
 

@@ -11,6 +11,12 @@ from oncoseg_core.interfaces import Exporter, ExportReport
 from oncoseg_core.volume import Segmentation
 
 
+def numbers_of(segmentation: Segmentation) -> str:
+    """Which number of a label image is which structure, for whoever reads the report."""
+    numbers = ", ".join(f"{number} is {name!r}" for number, name in enumerate(segmentation.masks, start=1))
+    return f"the label image's numbers: {numbers}"
+
+
 class _LabelExporter(Exporter):
     """Writes masks as the numbers 1, 2, … in their order."""
 
@@ -28,8 +34,7 @@ class _LabelExporter(Exporter):
         if not destination.name.lower().endswith(self.suffixes):
             raise UsageError(f"{destination}: expected a name that ends with {' or '.join(self.suffixes)}")
         write_segmentation(segmentation, destination)
-        numbers = ", ".join(f"{number} is {name!r}" for number, name in enumerate(segmentation.masks, start=1))
-        return ExportReport((destination,), (f"the label image's numbers: {numbers}",))
+        return ExportReport((destination,), (numbers_of(segmentation),))
 
 
 class NiftiExporter(_LabelExporter):

@@ -24,6 +24,10 @@ MASK_TOLERANCE_MM = 0.05
 millimetre, and other programs round them again."""
 
 
+MOST_VALUES = 1024
+"""Structures of a label image: an atlas of the whole body has some hundreds, and each takes a mask."""
+
+
 def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
     """The record of the reader that recognises what a path holds; None for the formats that the core reads itself.
 
@@ -126,6 +130,11 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
         return reader.read_masks(path, image)
     label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
+    if len(values) > MOST_VALUES:
+        raise DataError(
+            f"{shown(path)}: holds {len(values)} different values, and a label image at most {MOST_VALUES}: "
+            "is it an image?"
+        )
     if not values:
         raise DataError(f"{shown(path)}: the label is empty: it holds no voxel but 0")
     return Structures({f"label {value}": label == value for value in values})

@@ -150,7 +150,9 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
         stage.write(places.manifest, manifest)
         stage.commit()
     if refusal is not None:
-        raise QualityError(f"nothing was exported: {refusal}; {places.manifest} tells all")
+        old = [output.path.name for output in places.outputs if output.path.exists()]
+        stale = f"; from an earlier run there is still {', '.join(old)}" if old else ""
+        raise QualityError(f"nothing was exported: {refusal}{stale}; {places.manifest} tells all")
     told: dict[str, Any] = json.loads(manifest)
     return told
 

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from toy_series import components, write_series
 
 from oncoseg_core.convert import ConvertRequest, convert_file
-from oncoseg_core.errors import OncoSegError
+from oncoseg_core.errors import DataError, OncoSegError
 from oncoseg_core.image_io import read_volume
 from oncoseg_core.reading import read_image
 from oncoseg_core.registry import Registry
@@ -79,6 +79,20 @@ def test_a_label_image_becomes_structures_and_back(registry, series, label, tmp_
     assert "1.2.840" not in json.dumps(told)
     convert_file(registry, ConvertRequest(out, series, [str(back)]))
     assert np.array_equal(read_volume(back, "label").voxels[0], np.where(values() == 3, 2, values()))
+
+
+def test_an_image_in_the_place_of_a_mask_is_refused(registry, tmp_path):
+    """Each of its values would become a mask of its own."""
+    voxels = np.arange(4 * 20 * 20, dtype=np.int16).reshape(4, 20, 20)
+    series = write_series(tmp_path / "scan", voxels.astype(np.float32))
+    geometry = read_image(registry, series).geometry
+    scan = sitk.GetImageFromArray(voxels)
+    scan.SetSpacing(geometry.spacing[::-1])
+    scan.SetOrigin(geometry.origin)
+    scan.SetDirection(geometry.direction.ravel().tolist())
+    sitk.WriteImage(scan, tmp_path / "scan.nrrd")
+    with pytest.raises(DataError, match="holds 1599 different values, and a label image at most 1024: is it an image"):
+        convert_file(registry, ConvertRequest(tmp_path / "scan.nrrd", series, [f"contours={tmp_path}/a.toy"]))
 
 
 @pytest.mark.parametrize(

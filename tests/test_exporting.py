@@ -203,3 +203,19 @@ def test_nothing_is_replaced_unasked(tmp_path):
         require_free([tmp_path / "a.nrrd", tmp_path / "." / "a.nrrd"], [image], overwrite=True)
     with pytest.raises(UsageError, match="is a folder; give a file name"):
         require_free([tmp_path], [image], overwrite=True)
+
+
+def test_no_file_of_a_folder_that_is_read_is_ever_replaced(tmp_path):
+    """``--overwrite`` with an output named like a slice would destroy the slice."""
+    folder = tmp_path / "CT"
+    folder.mkdir()
+    (folder / "image0003.dcm").touch()
+    with pytest.raises(UsageError, match="image0003.dcm is in the folder that is read, and may be one of its images"):
+        require_free([tmp_path / "x" / ".." / "CT" / "image0003.dcm"], [folder], overwrite=True)
+    require_free([folder / "rs.dcm", tmp_path / "image0003.dcm"], [folder], overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["mask.nii", "mask.nii.gz", "mask.mha"])
+def test_every_label_image_comes_with_its_numbers(registry, series, tmp_path, name):
+    (written,) = export(registry, series, str(tmp_path / name), names=("two",))
+    assert written.notes == ("the label image's numbers: 1 is 'two'",)

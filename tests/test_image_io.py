@@ -164,6 +164,10 @@ def test_a_label_with_fractions_is_refused_and_whole_floats_are_taken(tmp_path, 
         label[0, 0, 0] = bad
         with pytest.raises(ImageReadError, match="a label holds whole numbers, found fractions or NaN"):
             read_label(write(tmp_path / "bad.nii.gz", label), volume)
+    for bad, told in ((np.inf, "inf"), (2.0**31, "2.14748e.09")):
+        label[0, 0, 0] = bad
+        with pytest.raises(ImageReadError, match=f"a label holds numbers up to 2147483647, found {told}"):
+            read_label(write(tmp_path / "bad.nii.gz", label), volume)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])

@@ -161,11 +161,13 @@ def _structure(name: str, segmentation: Segmentation, settings: RTStructSettings
     try:
         _printable(written)
     except ValueError as error:
-        raise DataError(f"the name {error}; the setting names= says what to write instead") from None
+        raise DataError(
+            f"the name {error}; rename it (--target, --names), or the setting names= says what to write instead"
+        ) from None
     if len(written) > LONG_STRING:
         raise DataError(
-            f"the name {written!r} has {len(written)} characters, and DICOM has room for {LONG_STRING}; the setting "
-            "names= says what to write instead"
+            f"the name {written!r} has {len(written)} characters, and DICOM has room for {LONG_STRING}; rename it "
+            "(--target, --names), or the setting names= says what to write instead"
         )
     said = []
     if written != name:

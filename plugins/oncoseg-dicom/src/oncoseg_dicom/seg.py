@@ -153,7 +153,8 @@ def _label(name: str, settings: SegSettings) -> str:
     if not label or label != label.strip() or "\\" in label or not label.isprintable() or len(label) > LONG_STRING:
         raise DataError(
             f"{label!r} ({len(label)} characters) cannot be a label: DICOM has room for {LONG_STRING} printable "
-            "characters, without backslash or blanks around them; the setting names= says what to write instead"
+            "characters, without backslash or blanks around them; rename it (--target, --names), or the "
+            "setting names= says what to write instead"
         )
     return label
 
