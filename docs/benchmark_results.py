@@ -51,7 +51,9 @@ def _parts(record: dict[str, Any]) -> list[str]:
         parts += _targets([row for row in found["rows"] if (row["prompt"], row["level"]) == (prompt, level)])
         parts.append("")
     if any(row.get("leak") for row in found["rows"]):
-        parts.append("† the adapter was trained on this case, or on a dataset that is declared to share images with its own.\n")
+        parts.append(
+            "† the adapter was trained on this case, or on a dataset that is declared to share images with its own.\n"
+        )
     return parts
 
 
