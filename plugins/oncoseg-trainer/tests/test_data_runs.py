@@ -17,6 +17,7 @@ from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.checkpoint_folder import CheckpointFolder
 from oncoseg_trainer.jsonl import read_metrics
+from oncoseg_trainer.loading import _tells_of_a_death
 from oncoseg_trainer.processes import Processes
 from oncoseg_trainer.run import Run, train
 from oncoseg_trainer.run_directory import CHECKPOINTS
@@ -223,6 +224,20 @@ def test_a_worker_that_dies_is_told(mixed, tmp_path):
 
     with pytest.raises(RunError, match=r"a data worker died \(number 0 by SIGKILL, as the system does when memory"):
         execute(built, tmp_path / "run", should_stop=kill)
+
+
+def test_a_death_that_torch_tells_of_while_it_is_being_looked_for_counts():
+    """The connection breaks first; torch's handler of SIGCHLD then raises in whatever is being done."""
+
+    class Dying:
+        def join(self, timeout):
+            raise RuntimeError("DataLoader worker (pid 31394) is killed by signal: Killed.")
+
+        def is_alive(self):
+            return True  # as far as Python knows by then
+
+    assert _tells_of_a_death(ConnectionResetError(104, "reset"), [Dying()])
+    assert not _tells_of_a_death(ValueError("something else"), [Dying()])
 
 
 def pair(toy, toy_config, first, second, **changes):

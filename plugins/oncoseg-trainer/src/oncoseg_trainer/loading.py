@@ -218,12 +218,21 @@ def _require_sendable(maker: SampleMaker) -> None:
 
 def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
     """Whether an error is the death of a worker: torch's own word, or a broken connection to one that is gone."""
-    torchs_word = isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
+    torchs_word = _is_torchs_word(error)
     if not torchs_word and not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
         return False
     for worker in workers:
-        worker.join(timeout=1 / len(workers))  # it may be about to go
+        try:
+            worker.join(timeout=1 / len(workers))  # it may be about to go
+        except RuntimeError as word:  # torch speaks up in a signal handler, wherever the program is just then
+            if not _is_torchs_word(word):
+                raise
+            torchs_word = True
     return torchs_word or not all(worker.is_alive() for worker in workers)
+
+
+def _is_torchs_word(error: BaseException | None) -> bool:
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
 def _dead(workers: Sequence[BaseProcess]) -> str:
