@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oncoseg_core.errors import GeometryError
 from oncoseg_core.geometry import Geometry
 from oncoseg_core.volume import Volume
 
@@ -123,6 +122,3 @@ def read_voxels(series: Series) -> Volume:
     from oncoseg_dicom.pixels import read
 
     return read(series)
-
-
-__all__ = ["DicomFile", "GeometryError", "Plane", "Series", "find_series", "read_voxels"]
