@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -64,11 +64,45 @@ def test_cases_of_one_patient_are_no_independent_patients():
 
 def test_interval_of_few_or_equal_patients():
     assert bootstrap_interval([0.1] * 8 + [0.2], list("abcdefghi")) is None
-    assert bootstrap_interval([0.5] * 10, list("abcdefghij")) == (0.5, 0.5)
     scores = [0.1, 0.5, 0.9, 0.4, 0.6, 0.7, 0.2, 0.8, 0.5, 0.6]
     low, high = bootstrap_interval(scores, list("abcdefghij"))
     assert (low, high) == bootstrap_interval(scores, list("abcdefghij"))
     assert low < np.mean(scores) < high
+
+
+def test_nearly_equal_scores_have_no_interval():
+    """Found in simulation: 28 recalls of 1 and 2 of 0 gave 0.88 to 0.95, which held the truth in 44 of 100 studies."""
+    names = [str(n) for n in range(30)]
+    assert bootstrap_interval([0.1] * 30, names) is None
+    assert bootstrap_interval([1.0] * 28 + [0.0] * 2, names) is None
+    low, high = bootstrap_interval([1.0] * 22 + [0.0] * 8, names)
+    assert low < 22 / 30 < high
+
+
+def test_an_interval_stays_where_the_scores_are():
+    """Found in simulation: a Dice of 1.09 in every fourth study of ten patients, one of whom was missed."""
+    low, high = bootstrap_interval([0.0, *np.linspace(0.85, 0.95, 9)], list("abcdefghij"))
+    assert 0.0 <= low < 0.8
+    assert high <= 0.95
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 14)), min_size=40, max_size=60))
+def test_the_interval_is_that_of_drawing_patients_one_by_one(cases):
+    """The sums of draws by their definition: the same draws, patient by patient."""
+    scores, owners = (np.array(column) for column in zip(*cases, strict=True))
+    patients, owner = np.unique(owners, return_inverse=True)
+    found = bootstrap_interval(scores, [f"{o:02}" for o in owners], draws=100, seed=5)
+    assume(found is not None and scores.std() > 1e-3)
+    sums, counts = np.bincount(owner, scores), np.bincount(owner)
+    error = lambda s, n: np.sqrt(len(s) / (len(s) - 1) * ((s - s.sum() / n.sum() * n) ** 2).sum()) / n.sum()  # noqa: E731
+    rng, moved = np.random.default_rng(5), []
+    for drawn in rng.integers(0, len(patients), (100, len(patients))):
+        own = sums[drawn], counts[drawn]
+        moved.append((own[0].sum() / own[1].sum() - scores.mean()) / error(*own))
+    low, high = np.quantile(moved, (0.025, 0.975), method="inverted_cdf")
+    ends = scores.mean() - high * error(sums, counts), scores.mean() - low * error(sums, counts)
+    assert found == pytest.approx(np.clip(ends, (sums / counts).min(), (sums / counts).max()), rel=1e-6, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=60)

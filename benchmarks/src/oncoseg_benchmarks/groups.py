@@ -57,8 +57,8 @@ def strata(rows: Sequence[Row], column: str) -> list[str]:
 def summarise(rows: Sequence[Row], metric: str, settings: Statistics, seed: int) -> dict[str, Any]:
     """One metric over the rows of one subject: n, mean, std, median, quartiles, and the interval of the mean.
 
-    The bootstrap draws patients, not rows; of a few patients there is no interval. ``undefined`` counts the rows
-    without a score.
+    The bootstrap draws patients, not rows, and the same ones for every metric; of a few patients, or of nearly equal
+    scores, there is no interval. ``undefined`` counts the rows without a score.
 
     Raises:
         ValueError: the rows are of several subjects, prompts or levels: nobody may average those.
@@ -77,7 +77,7 @@ def summarise(rows: Sequence[Row], metric: str, settings: Statistics, seed: int)
             [patient for _, patient in defined],
             level=settings.level,
             draws=settings.draws,
-            seed=derived_seed(seed, "bootstrap", metric),
+            seed=derived_seed(seed, "bootstrap"),
         )
         found["low"], found["high"] = interval or (None, None)
     return found
