@@ -100,9 +100,9 @@ def bootstrap_interval(
     if error <= ROUNDING * np.abs(scores).max():
         return None
     parts = np.stack([off, counts, off * off, off * counts, counts * counts])
-    moved, number, squares, products, weights = _sums_of_draws(parts, draws, seed)
+    moved, number, squares, products, sizes = _sums_of_draws(parts, draws, seed)
     moved /= number
-    squares += moved * (moved * weights - 2 * products)
+    squares += moved * (moved * sizes - 2 * products)
     errors = np.sqrt(patients / (patients - 1) * np.maximum(squares, 0)) / number
     alike = errors <= ROUNDING * error
     studentised = np.where(alike, np.copysign(np.inf, moved), moved / np.where(alike, 1, errors))
