@@ -24,7 +24,8 @@ Method = Literal["wilcoxon", "permutation"]
 class Comparison:
     """Two subjects on one kind of prompt, level and dataset: patients paired, and what the test says.
 
-    ``difference`` is the median over the patients (of their means) of B minus A, ``means`` are over the paired rows.
+    ``difference`` is the median over the patients (of their means) of B minus A, ``means`` are over the paired rows,
+    ``effect_size`` is 1 where B is higher everywhere, which for a distance is worse.
     ``adjusted`` is the p value after Holm's correction for all comparisons that were made together; both are None with
     fewer than two patients.
     """

@@ -124,11 +124,12 @@ def comparison_table(summary: Mapping[str, Any]) -> str:
         )
         for each in summary["comparisons"]
     ]
-    test = summary["config"]["statistics"]["test"]
+    settings = summary["config"]["statistics"]
+    better = summary["metric_records"][settings["metric"]]["better"]
     words = (
-        f"Paired {test} test, two-sided, by patients; effect: rank-biserial correlation, +1 where B is better "
-        "everywhere. Holm's correction is for all rows of this table. Cases that a model was certainly trained on are "
-        "left out."
+        f"Paired {settings['test']} test, two-sided, by patients; effect: rank-biserial correlation, +1 where the score "
+        f"of B is higher everywhere, and {better} is better. Holm's correction is for all rows of this table. Cases "
+        "that a model was certainly trained on are left out."
     )
     return table(head, rows, text_columns=5) + f"<p><small>{text(words)}</small></p>"
 

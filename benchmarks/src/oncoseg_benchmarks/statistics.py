@@ -40,7 +40,7 @@ class PairedTest(NamedTuple):
     """Whether the scores of two models on the same cases differ.
 
     ``n`` are patients (the mean of a patient's cases counts once). ``effect_size`` is the matched-pairs rank-biserial
-    correlation, from -1 (the second is better everywhere, if more is better) to 1 (the first): Kerby 2014.
+    correlation, from -1 (the second is higher everywhere) to 1 (the first): Kerby 2014.
     """
 
     method: str
