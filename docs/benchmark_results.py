@@ -59,7 +59,7 @@ def _parts(record: dict[str, Any]) -> list[str]:
 
 def _group(group: dict[str, Any]) -> str:
     patients = group["metrics"]["dice"]["n_patients"]
-    cells = [group["model"], f"{group['n_rows']} ({patients} patients)"]
+    cells = [group["model"] + (" †" if group.get("leak") else ""), f"{group['n_rows']} ({patients} patients)"]
     cells += [_score(group["metrics"][metric]) for metric in METRICS]
     cells += [str(group["n_missed"]), f"{group['pooled']['dice']:.3f}"]
     return f"| {' | '.join(cells)} |"

@@ -23,7 +23,7 @@ from typing import Any
 
 from oncoseg_benchmarks.recording import record
 
-KEPT = ("prompt", "level", "model", "n_rows", "n_missed", "pooled", "metrics")
+KEPT = ("prompt", "level", "leak", "model", "n_rows", "n_missed", "pooled", "metrics")
 IN_ROWS = ("model", "dataset", "case", "target", "prompt", "level", "slices", "leak")
 SCORES = ("dice", "nsd")
 

@@ -59,6 +59,20 @@ def test_marked_leaks_are_in_every_result(write_cases, adapter, with_adapter, be
     assert summary["weights"]["bright+adapter"]["adapter_sha256"]
 
 
+def test_what_was_trained_on_is_in_no_mean_with_the_rest(write_cases, adapter, config, bench, tmp_path):
+    """Also of the other models, so that rows of one table are of the same cases."""
+    root = write_cases("bench-a", [{} for _ in range(3)])
+    models = [{"name": "bright"}, {"name": "bright", "adapter": str(adapter(root, "elsewhere")), "label": "adapted"}]
+    summary, _ = bench(config(root, models=models, normalizers={}, leakage="mark", prompts=["gt-box"]))
+    whole = [group for group in summary["groups"] if group["by"] == "all"]
+    found = {(group["model"], group["leak"]): (group["n_patients"], group["n_leaks"]) for group in whole}
+    for model in ("bright", "adapted", "floor:box"):
+        assert found[model, None] == (2, 0)
+        assert found[model, "certain"] == (1, 2 * (model == "adapted"))  # two targets of the case
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.index("adapted</td>") < page.index("was trained on: no test") < page.index("adapted †</td>")
+
+
 def test_a_test_between_models_leaves_out_what_one_was_trained_on(write_cases, adapter, config, bench):
     root = write_cases("bench-a", [{"core": ()} for _ in range(4)])
     models = [{"name": "bright"}, {"name": "bright", "adapter": str(adapter(root, "elsewhere")), "label": "adapted"}]

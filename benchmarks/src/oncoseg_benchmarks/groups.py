@@ -1,9 +1,13 @@
-"""Groups of rows whose scores may be averaged: of one subject, one kind of prompt and one level, never of several."""
+"""Groups of rows whose scores may be averaged: of one subject, one kind of prompt and one level, never of several.
+
+What a model was trained on, or may have been, stands apart too, for all subjects alike.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,9 @@ from oncoseg_benchmarks.rows import BOUNDS, Row
 from oncoseg_benchmarks.settings import Statistics
 from oncoseg_benchmarks.statistics import bootstrap_interval, describe
 from oncoseg_core.randomness import derived_seed
+
+MARKS = ("certain", "suspected", "unknown")
+"""Of cases that a model was trained on, the worst first: those, those that it may have been, and nobody can say."""
 
 STRATA = ("dataset", "target", "category", "size", "modality")
 """Columns by which rows are also grouped."""
@@ -42,6 +49,18 @@ def of_section(rows: Sequence[Row], section: Section, *, absent: bool = False) -
         for row in rows
         if (row["prompt"], row["level"]) == (section.prompt, section.level) and bool(row["absent"]) == absent
     ]
+
+
+def marks(rows: Sequence[Row]) -> dict[tuple[str, str], str | None]:
+    """By dataset and case, the worst of ``MARKS`` that the rows of any model have; None where none has one.
+
+    It holds for all rows of the case, so that every table is of the same cases for each model.
+    """
+    found: dict[tuple[str, str], str | None] = {}
+    for row in rows:
+        place = row["dataset"], row["case"]
+        found[place] = min(filter(None, (found.get(place), row["leak"])), key=MARKS.index, default=None)
+    return found
 
 
 def subjects(rows: Sequence[Row]) -> list[str]:
@@ -104,18 +123,21 @@ def false_positives(rows: Sequence[Row]) -> tuple[int, int] | None:
 def all_groups(
     rows: Sequence[Row], metrics: Sequence[str], settings: Statistics, seed: int
 ) -> Iterator[Mapping[str, Any]]:
-    """Every subject in every section, over all rows and in each stratum, as plain values for the summary."""
-    for section in sections(rows):
-        for absent in (False, True):
-            own = of_section(rows, section, absent=absent)
-            for model in subjects(own):
-                mine = [row for row in own if row["model"] == model]
-                where = {"prompt": section.prompt, "level": section.level, "model": model, "absent": absent}
-                yield {**where, "by": "all", "value": "all", **_figures(mine, metrics, settings, seed)}
-                for column in STRATA:
-                    for value in strata(mine, column):
-                        part = [row for row in mine if row[column] == value]
-                        yield {**where, "by": column, "value": value, **_figures(part, metrics, settings, seed)}
+    """Every subject in every section, over all rows and in each stratum, as plain values for the summary.
+
+    ``leak`` is the mark that all cases of a group have (:func:`marks`), None for a test.
+    """
+    marked = marks(rows)
+    for section, absent, leak in product(sections(rows), (False, True), (None, *MARKS)):
+        own = [row for row in of_section(rows, section, absent=absent) if marked[row["dataset"], row["case"]] == leak]
+        for model in subjects(own):
+            mine = [row for row in own if row["model"] == model]
+            where = {"prompt": section.prompt, "level": section.level, "model": model, "absent": absent, "leak": leak}
+            yield {**where, "by": "all", "value": "all", **_figures(mine, metrics, settings, seed)}
+            for column in STRATA:
+                for value in strata(mine, column):
+                    part = [row for row in mine if row[column] == value]
+                    yield {**where, "by": column, "value": value, **_figures(part, metrics, settings, seed)}
 
 
 def _figures(rows: Sequence[Row], metrics: Sequence[str], settings: Statistics, seed: int) -> dict[str, Any]:
@@ -123,6 +145,7 @@ def _figures(rows: Sequence[Row], metrics: Sequence[str], settings: Statistics, 
     clicks = [row["noc_90"] for row in rows if row["noc_90"] is not None]
     return {
         "n_rows": len(rows),
+        "n_patients": len({row["patient"] for row in rows}),
         "n_missed": sum(row["predicted_voxels"] == 0 < row["reference_voxels"] for row in rows),
         "n_leaks": sum(row["leak"] is not None for row in rows),
         "pooled": pooled(rows),

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from oncoseg_benchmarks.groups import Section, of_section, sections, strata, subjects
+from oncoseg_benchmarks.groups import MARKS, Section, marks, of_section, sections, strata, subjects
 from oncoseg_benchmarks.overlays import draw_rows, extreme_rows
 from oncoseg_benchmarks.page import as_json, document, figure, folded, note, text
 from oncoseg_benchmarks.plots import bland_altman, box_plot
@@ -32,6 +32,11 @@ MAY_COMPARE = (
     "volume): a Dice of 0.90 for prompted slices and one of 0.70 for a volume found without help are different "
     "quantities, and no average is taken over both."
 )
+LEAKS = {
+    "certain": "Cases that a model (†) was trained on: no test of it",
+    "suspected": "Cases that a model (†) may have been trained on",
+    "unknown": "Cases scored with a model (†) that does not tell what it was trained on",
+}
 CAUTION = (
     "Research software: no clinical clearance. Prompts made from the reference say where the object is; such scores do "
     "not measure finding it. What the base weights were trained on is not known here: public scans may be among it."
@@ -58,11 +63,13 @@ def _parts(
     yield note(CAUTION)
     for warning in warnings(summary):
         yield note(warning, "warning")
+    marked = marks(rows)
     for section in sections(rows):
-        yield from _section(bench, summary, of_section(rows, section), section, metric)
-        absent = [group for group in _groups(summary, section) if group["absent"]]
-        if absent:
-            yield "<h3>Concepts that are in no image</h3>" + score_table(absent, [], summary)
+        yield f"<h2>Prompts: {text(section.title)}</h2>"
+        for leak in (None, *MARKS):
+            own = [row for row in of_section(rows, section) if marked[row["dataset"], row["case"]] == leak]
+            groups = [group for group in _groups(summary, section) if group["leak"] == leak]
+            yield from _section(bench, summary, own, groups, metric, LEAKS.get(leak))
     yield published_table(summary)
     if summary["comparisons"]:
         yield f"<h2>Are the models different? ({text(metric)})</h2>" + comparison_table(summary)
@@ -123,20 +130,34 @@ def _groups(summary: Mapping[str, Any], section: Section) -> list[Mapping[str, A
 
 
 def _section(
-    bench: Bench, summary: Mapping[str, Any], rows: Sequence[Row], section: Section, metric: str
+    bench: Bench,
+    summary: Mapping[str, Any],
+    rows: Sequence[Row],
+    groups: Sequence[Mapping[str, Any]],
+    metric: str,
+    title: str | None,
 ) -> Iterator[str]:
-    if not rows:
-        return
-    groups = [group for group in _groups(summary, section) if not group["absent"]]
-    yield f"<h2>Prompts: {text(section.title)}</h2>"
-    yield score_table([group for group in groups if group["by"] == "all"], list(bench.metrics), summary)
+    """Of cases that are all as much of a test as each other: tables, plots, and what was found that is in no image."""
+    yield f"<h3>{text(title)}</h3>" if title and groups else ""
+    present = [group for group in groups if not group["absent"]]
+    if present:
+        yield score_table([group for group in present if group["by"] == "all"], list(bench.metrics), summary)
+        yield from _plots(rows, title_of(metric, summary), metric)
+        divided = strata_tables(present, list(bench.metrics), summary)
+        yield folded("By dataset, target, category, size and modality", divided)
+    absent = [group for group in groups if group["absent"] and group["by"] == "target"]
+    if absent:
+        yield "<h3>Concepts that are in no image</h3>" + score_table(absent, [], summary)
+
+
+def _plots(rows: Sequence[Row], title: str, metric: str) -> Iterator[str]:
     models = [model for model in subjects(rows) if model != "floor:nothing"]
     by_target: dict[str, dict[str, list[float]]] = {target: defaultdict(list) for target in strata(rows, "target")}
     for row in rows:
         if row[metric] is not None:
             by_target[row["target"]][row["model"]].append(row[metric])
     if len(by_target) <= 12:
-        picture = box_plot(by_target, title_of(metric, summary), models)
+        picture = box_plot(by_target, title, models)
         yield figure(
             f"{metric} by target", picture, f"{metric} of each target: a point per case, and boxes of three or more."
         )
@@ -144,7 +165,6 @@ def _section(
     if volumes:
         words = "Volumes of each case's target: the mean difference, and 1.96 standard deviations around it (dashed)."
         yield figure("Bland-Altman plot of volumes", bland_altman(volumes), words)
-    yield folded("By dataset, target, category, size and modality", strata_tables(groups, list(bench.metrics), summary))
 
 
 def _volumes(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:

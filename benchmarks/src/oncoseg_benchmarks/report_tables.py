@@ -28,21 +28,18 @@ def score_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str], sum
     """Subjects by metrics: mean ± standard deviation, interval, median and quartiles, and how many are undefined."""
     clicks = any(group["noc_90"] is not None for group in groups)
     errors = any(group["false_positive_slices"] is not None for group in groups)
-    head = ["model", "n", *(title_of(metric, summary) for metric in metrics), "missed"]
-    head += ["pooled Dice", "pooled IoU"] if metrics else ["concept"]
+    head = ["model", "n", *(title_of(metric, summary) for metric in metrics)]
+    head += ["missed", "pooled Dice", "pooled IoU"] if metrics else ["concept"]
     head += (["NoC@90"] if clicks else []) + (["found on empty slices"] if errors else [])
     return table(head, [(_cells(group, metrics, clicks=clicks, errors=errors), _is_bound(group)) for group in groups])
 
 
 def _cells(group: Mapping[str, Any], metrics: Sequence[str], *, clicks: bool, errors: bool) -> list[str]:
-    patients = max((found["n_patients"] for found in group["metrics"].values()), default=0)
-    number = str(group["n_rows"]) + (
-        f"<br><small>{patients} patient{'s' * (patients != 1)}</small>" if patients else ""
-    )
-    marked = text(group["model"]) + (f" † {group['n_leaks']}" if group["n_leaks"] else "")
-    cells = [marked, number, *(score_cell(group["metrics"][metric]) for metric in metrics), str(group["n_missed"])]
+    patients = group["n_patients"]
+    number = f"{group['n_rows']}<br><small>{patients} patient{'s' * (patients != 1)}</small>"
+    cells = [_marked(group), number, *(score_cell(group["metrics"][metric]) for metric in metrics)]
     if metrics:
-        cells += [_number(group["pooled"]["dice"]), _number(group["pooled"]["iou"])]
+        cells += [str(group["n_missed"]), _number(group["pooled"]["dice"]), _number(group["pooled"]["iou"])]
     else:
         cells.append(text(group["value"]))
     if clicks:
@@ -53,6 +50,10 @@ def _cells(group: Mapping[str, Any], metrics: Sequence[str], *, clicks: bool, er
             "–" if found is None else f"{found['found']} of {found['asked']} ({found['found'] / found['asked']:.0%})"
         )
     return cells
+
+
+def _marked(group: Mapping[str, Any]) -> str:
+    return text(group["model"]) + (" †" if group["n_leaks"] else "")
 
 
 def score_cell(found: Mapping[str, Any]) -> str:
@@ -83,7 +84,7 @@ def strata_tables(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str], s
             (
                 [
                     text(group["value"]),
-                    text(group["model"]),
+                    _marked(group),
                     str(group["n_rows"]),
                     *(score_cell(group["metrics"][metric]) for metric in metrics),
                 ],
@@ -127,9 +128,9 @@ def comparison_table(summary: Mapping[str, Any]) -> str:
     settings = summary["config"]["statistics"]
     better = summary["metric_records"][settings["metric"]]["better"]
     words = (
-        f"Paired {settings['test']} test, two-sided, by patients; effect: rank-biserial correlation, +1 where the score "
-        f"of B is higher everywhere, and {better} is better. Holm's correction is for all rows of this table. Cases "
-        "that a model was certainly trained on are left out."
+        f"Paired {settings['test']} test, two-sided, by patients; effect: rank-biserial correlation, +1 where the "
+        f"score of B is higher everywhere, and {better} is better. Holm's correction is for all rows of this table. "
+        "Cases that a model was certainly trained on are left out."
     )
     return table(head, rows, text_columns=5) + f"<p><small>{text(words)}</small></p>"
 

@@ -14,18 +14,26 @@ from oncoseg_benchmarks.comparing import Comparison
 SHOWN_METRICS = 3
 """Columns of a narrow terminal; the report has all."""
 
+SEEN = {
+    None: "",
+    "certain": ": cases that a model was trained on",
+    "suspected": ": cases that a model may have been trained on",
+    "unknown": ": unknown whether trained on",
+}
+
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     """One table per kind of prompt and level, then failures, and where the rest is."""
     console = Console(highlight=False)
     metrics = list(summary["metric_records"])[:SHOWN_METRICS]
     groups = [group for group in summary["groups"] if group["by"] == "all" and not group["absent"]]
-    for prompt, level in dict.fromkeys((group["prompt"], group["level"]) for group in groups):
-        table = Table(title=f"{prompt}, {level} level")
+    for key in dict.fromkeys((group["prompt"], group["level"], group["leak"]) for group in groups):
+        prompt, level, leak = key
+        table = Table(title=f"{prompt}, {level} level{SEEN[leak]}")
         for title in ("model", "n", *(_title(metric, summary) for metric in metrics)):
             table.add_column(title, no_wrap=True)
         for group in groups:
-            if (group["prompt"], group["level"]) == (prompt, level):
+            if (group["prompt"], group["level"], group["leak"]) == key:
                 cells = (_cell(group["metrics"][metric]) for metric in metrics)
                 table.add_row(group["model"], str(group["n_rows"]), *cells)
         console.print(table)
