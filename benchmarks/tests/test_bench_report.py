@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from oncoseg_benchmarks.overlays import extreme_rows
 from oncoseg_benchmarks.report_tables import comparison_table
 
 
@@ -29,3 +30,33 @@ def test_concepts_in_no_image_are_listed_by_concept_with_all_patients(config, wr
     table = page.partition("Concepts that are in no image")[2].partition("</table>")[0]
     rows = re.findall('<tr><td class="text">bright</td><td>(.*?)</td><td>(.*?)</td>', table)
     assert rows == [("2<br><small>2 patients</small>", concept) for concept in ("screwdriver", "tumours")]
+
+
+def row(case, dice, **changes):
+    facts = {"dataset": "d", "case": case, "target": "t", "dice": dice, "hd95": None, "leak": None}
+    return {**facts, "predicted_voxels": 5, "reference_voxels": 5, **changes}
+
+
+def test_the_worst_and_the_best():
+    rows = [row("a", 0.5), row("b", 0.9), row("c", None), row("d", 0.1), row("e", 0.7)]
+    found = [(what, each["case"]) for what, each in extreme_rows(rows, "dice", "higher", 1)]
+    assert found == [("worst", "d"), ("best", "b")]
+    found = [(what, each["case"]) for what, each in extreme_rows(rows, "dice", "lower", 3)]
+    assert found == [("worst", "b"), ("worst", "e"), ("worst", "a"), ("best", "d")]
+
+
+def test_what_was_missed_is_worse_than_any_distance():
+    rows = [row("a", 1, hd95=30.0), row("b", 0, predicted_voxels=0), row("c", 1, hd95=2.0)]
+    found = [(what, each["case"]) for what, each in extreme_rows(rows, "hd95", "lower", 1)]
+    assert found == [("worst", "b"), ("best", "c")]
+
+
+def test_worst_and_best_are_of_one_kind_of_prompt(config, write_cases, bench, tmp_path):
+    """They were of all kinds together: the worst were those followed through a volume, the best had a box a slice."""
+    root = write_cases("bench-a", [{"core": ()}, {"core": ()}])
+    bench(config(root, pictures=1))
+    page = (tmp_path / "run" / "report.html").read_text()
+    for level in ("slice", "volume"):
+        shown = page.partition(f"<h2>Worst and best of bright: gt-box, {level} level</h2>")[2].partition("<h2>")[0]
+        assert re.findall(r"tumour \((worst|best): dice", shown) == ["worst", "best"]
+        assert shown.count(f"gt-box, {level} level; slice 2 of 0 to 6") == 2

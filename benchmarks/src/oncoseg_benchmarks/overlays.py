@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from oncoseg_benchmarks.case_scoring import mask_key
+from oncoseg_benchmarks.chosen_cases import Scored
 from oncoseg_benchmarks.plots import png
 from oncoseg_benchmarks.rows import Row
 from oncoseg_benchmarks.running import Bench
@@ -18,7 +21,7 @@ from oncoseg_benchmarks.saved_masks import load_masks, unpack
 from oncoseg_core.errors import OncoSegError
 from oncoseg_core.geometry import PlaneView
 from oncoseg_core.normalization import Normalization
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.volume import BoolArray
 
 REFERENCE, PREDICTION, PROMPT = "#35c46a", "#ff9f1c", "#ffffff"
 """Told apart with red-green blindness too: the lines also differ in style."""
@@ -33,64 +36,80 @@ class Picture(NamedTuple):
 
 
 def extreme_rows(rows: Sequence[Row], metric: str, better: str, number: int) -> list[tuple[str, Row]]:
-    """The worst and the best rows of a model, each target of a case once: ``(worst or best, row)``."""
-    scored = [row for row in rows if row[metric] is not None and not row["absent"]]
-    ordered = sorted(scored, key=lambda row: (row[metric] if better == "higher" else -row[metric], row["prompt"]))
-    found: list[tuple[str, Row]] = []
-    seen: set[tuple[str, str, str]] = set()
-    for what, line in (("worst", ordered), ("best", ordered[::-1])):
-        taken = 0
-        for row in line:
-            place = (row["dataset"], row["case"], row["target"])
-            if taken < number and place not in seen:
-                seen.add(place)
-                found.append((what, row))
-                taken += 1
-    return found
+    """The worst and the best rows of a model in one section, none twice: ``(worst or best, row)``.
+
+    Where nothing was found and the score is for that undefined (a distance), nothing is worse.
+    """
+
+    def goodness(row: Row) -> tuple[float, str, str, str]:
+        value = -np.inf if row[metric] is None else row[metric] if better == "higher" else -row[metric]
+        return value, row["dataset"], row["case"], row["target"]
+
+    scored = [row for row in rows if row[metric] is not None or row["predicted_voxels"] == 0 < row["reference_voxels"]]
+    ordered = sorted(scored, key=goodness)
+    worst = ordered[:number]
+    best = ordered[len(worst) :][::-1][:number]
+    return [*(("worst", row) for row in worst), *(("best", row) for row in best)]
 
 
-def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> Iterator[Picture]:
-    """Draw rows of a finished run; a case that cannot be read any more is left out."""
+def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> dict[int, Picture]:
+    """Draw rows of a finished run, by their number in ``chosen``; a case that cannot be read any more is left out.
+
+    Each case is read once, however many pictures are made of it, and one at a time is in memory.
+    """
     cases = {(each.case.dataset, each.case.case_id): each for each in bench.chosen.cases}
-    for what, row in chosen:
-        scored = cases[row["dataset"], row["case"]]
+    by_case: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, (_, row) in enumerate(chosen):
+        by_case[row["dataset"], row["case"]].append(number)
+    drawn = {}
+    for place, numbers in by_case.items():
         try:
-            volume, _ = scored.adapter.load(scored.case)
-            references, _ = load_masks(bench.folder.references_path(row["dataset"], row["case"]))
-            masks, _ = load_masks(bench.folder.masks_path(row["model"], row["dataset"], row["case"]))
-            reference = unpack(references[row["target"]])
-            prediction = unpack(masks[mask_key(row["target"], row["prompt"], row["level"])])
-            yield _draw(bench, what, row, metric, volume, reference, prediction)
-        except (OncoSegError, OSError, KeyError):
+            shown = _Shown(bench, cases[place])
+        except (OncoSegError, OSError):
             continue
+        for number in numbers:
+            with suppress(OncoSegError, KeyError):
+                drawn[number] = _draw(bench, *chosen[number], metric, shown)
+    return drawn
 
 
-def _draw(
-    bench: Bench, what: str, row: Row, metric: str, volume: Volume, reference: BoolArray, prediction: BoolArray
-) -> Picture:
+class _Shown:
+    """A case's image as the modality's normalizer gives it, in [0, 1]; the first channel."""
+
+    def __init__(self, bench: Bench, scored: Scored) -> None:
+        self.volume, _ = scored.adapter.load(scored.case)
+        self._normalization = Normalization(bench.registry, self.volume.modality, bench.settings.normalizers)
+        self._calibrated = self._normalization.calibrated(self.volume)
+        self._stats = self._normalization.fit(self._calibrated)
+
+    def slice(self, index: int) -> npt.NDArray[np.float32]:
+        """One slice ``(y, x)``."""
+        voxels = self._calibrated.voxels[:, index]
+        return np.asarray(self._normalization.normalizer.apply(voxels, self._stats)[0])
+
+
+def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> Picture:
+    references, _ = load_masks(bench.folder.references_path(row["dataset"], row["case"]))
+    masks, _ = load_masks(bench.folder.masks_path(row["model"], row["dataset"], row["case"]))
+    reference = unpack(references[row["target"]])
+    prediction = unpack(masks[mask_key(row["target"], row["prompt"], row["level"])])
     index = int((reference if reference.any() else prediction).sum(axis=(1, 2)).argmax())
-    geometry = volume.geometry
+    geometry = shown.volume.geometry
     view = geometry.view
     spacing = view.spacing(*geometry.spacing[1:])
-    image = np.asarray(view.apply(_shown(bench, volume, index)))
-    masks = [np.asarray(view.apply(mask[index])) for mask in (reference, prediction)]
-    title = f"{row['model']}, {row['case']}: {row['target']} ({what}: {metric} {row[metric]:.3f})"
+    image = np.asarray(view.apply(shown.slice(index)))
+    upright = [np.asarray(view.apply(mask[index])) for mask in (reference, prediction)]
+    score = "missed" if row[metric] is None else f"{metric} {row[metric]:.3f}"
+    title = f"{row['model']}, {row['case']}: {row['target']} ({what}: {score})"
     size = "" if row["diameter_mm"] is None else f" Longest diameter {row['diameter_mm']:.0f} mm."
+    leak = "" if row["leak"] is None else f" Trained on: {row['leak']}."
     caption = (
         f"{row['dataset']}/{row['case']}, {row['modality']}, {row['prompt']}, {row['level']} level; slice {index} of "
-        f"{geometry.shape[0]}, the one with the largest reference area; pixel {spacing[1]:.2f} x {spacing[0]:.2f} mm."
-        f"{size} The score is that of the whole case."
+        f"0 to {geometry.shape[0] - 1}, the one with the largest reference area; pixel {spacing[1]:.2f} x "
+        f"{spacing[0]:.2f} mm.{size} The score is that of the whole case.{leak}"
     )
     prompt = [_upright(hint, view, geometry.shape[1], geometry.shape[2]) for hint in row.get("shown_prompt", ())]
-    return Picture(title, draw_overlay(image, masks[0], masks[1], prompt, spacing, title), caption)
-
-
-def _shown(bench: Bench, volume: Volume, index: int) -> npt.NDArray[np.float32]:
-    """The slice as the modality's normalizer gives it, in [0, 1]; the first channel."""
-    normalization = Normalization(bench.registry, volume.modality, bench.settings.normalizers)
-    calibrated = normalization.calibrated(volume)
-    stats = normalization.fit(calibrated)
-    return np.asarray(normalization.normalizer.apply(calibrated.voxels[:, index], stats)[0])
+    return Picture(title, draw_overlay(image, *upright, prompt, spacing, title), caption)
 
 
 def draw_overlay(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby, product
 from typing import Any
 
 from oncoseg_benchmarks.groups import MARKS, Section, marks, of_section, sections, strata, subjects
@@ -179,9 +180,12 @@ def _volumes(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
 
 def _pictures(bench: Bench, rows: Sequence[Row], metric: str) -> Iterator[str]:
     better = bench.metrics[metric][0].better
-    for model in [label for label in subjects(rows) if not label.startswith(BOUNDS)]:
-        own = [row for row in rows if row["model"] == model]
-        chosen = extreme_rows(own, metric, better, bench.settings.pictures)
-        drawn = [figure(*picture) for picture in draw_rows(bench, chosen, metric)]
-        if drawn:
-            yield f"<h2>Worst and best of {text(model)}</h2>" + "".join(drawn)
+    chosen, titles = [], []
+    for section, model in product(sections(rows), subjects(rows)):
+        own = [row for row in of_section(rows, section) if row["model"] == model and not model.startswith(BOUNDS)]
+        extremes = extreme_rows(own, metric, better, bench.settings.pictures)
+        chosen += extremes
+        titles += [f"Worst and best of {model}: {section.title}"] * len(extremes)
+    drawn = draw_rows(bench, chosen, metric)
+    for title, numbers in groupby(sorted(drawn), key=titles.__getitem__):
+        yield f"<h2>{text(title)}</h2>" + "".join(figure(*drawn[number]) for number in numbers)
