@@ -5,6 +5,8 @@ import re
 import pytest
 
 from oncoseg_benchmarks.overlays import extreme_rows
+from oncoseg_benchmarks.plots import bland_altman
+from oncoseg_benchmarks.report import _volumes
 from oncoseg_benchmarks.report_tables import comparison_table
 
 
@@ -30,6 +32,15 @@ def test_concepts_in_no_image_are_listed_by_concept_with_all_patients(config, wr
     table = page.partition("Concepts that are in no image")[2].partition("</table>")[0]
     rows = re.findall('<tr><td class="text">bright</td><td>(.*?)</td><td>(.*?)</td>', table)
     assert rows == [("2<br><small>2 patients</small>", concept) for concept in ("screwdriver", "tumours")]
+
+
+def test_the_volumes_of_all_models_are_plotted_in_the_order_of_the_other_plots():
+    """There were four, in the order of the rows, and the rest was left out silently."""
+    models = ("floor:box", "e", "d", "c", "b", "a")
+    rows = [row("x", 1, model=model, voxel_mm3=2000.0, predicted_voxels=3) for model in models]
+    volumes = _volumes([*rows, row("in pixels", 1, model="a", voxel_mm3=None)])
+    assert list(volumes.items()) == [(model, [(6.0, 10.0)]) for model in "abcde"]
+    assert bland_altman(volumes).startswith(b"\x89PNG")
 
 
 def row(case, dice, **changes):

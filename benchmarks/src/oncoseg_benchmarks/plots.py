@@ -15,6 +15,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREYS = ("#5b626a", "#9aa1a9", "#c5cad0")
 MARKERS = {"floor": "s", "ceiling": "^"}
 
+PANELS_ACROSS = 3
+
 
 def box_plot(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str, models: Sequence[str]) -> bytes:
     """Scores of each target, one box per model, each case as a point beside.
@@ -58,23 +60,31 @@ def bland_altman(volumes: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
 
     The lines are the mean difference and 1.96 standard deviations around it (Bland and Altman, Lancet 1986).
     """
-    figure = Figure(figsize=(4.6 * len(volumes), 4.0), dpi=100, layout="constrained")
-    panels = np.atleast_1d(figure.subplots(1, len(volumes), sharex=True, sharey=True))
-    for number, (axes, (model, pairs)) in enumerate(zip(panels, volumes.items(), strict=True)):
+    across = min(len(volumes), PANELS_ACROSS)
+    down = -(-len(volumes) // across)
+    figure = Figure(figsize=(4.6 * across, 4.2 * down), dpi=100, layout="constrained")
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(volumes) :]:
+        axes.set_axis_off()
+    for number, (axes, (model, pairs)) in enumerate(zip(panels.flat, volumes.items(), strict=False)):
         predicted, reference = np.array(pairs, dtype=float).T
         middle, difference = (predicted + reference) / 2, predicted - reference
+        found = f"{difference.mean():+.3g}"
         axes.plot(middle, difference, "o", ms=5, alpha=0.7, color=_colour(model, number))
         axes.axhline(0, color="#c5cad0", lw=0.8)
         axes.axhline(difference.mean(), color="#1b1f24", lw=1.2)
         if difference.size > 1:
-            for sign in (-1, 1):
-                limit = difference.mean() + sign * 1.96 * difference.std(ddof=1)
+            limits = [difference.mean() + sign * 1.96 * difference.std(ddof=1) for sign in (-1, 1)]
+            found += " ({:+.3g} to {:+.3g})".format(*limits)
+            for limit in limits:
                 axes.axhline(limit, color="#1b1f24", lw=1, ls="--")
         axes.set_xscale("log" if middle.min() > 0 and middle.max() > 20 * middle.min() else "linear")
-        axes.set_title(f"{model} (n = {difference.size})", fontsize=11)
+        axes.set_title(f"{model} (n = {difference.size})\n{found} mL", fontsize=11)
         axes.set_xlabel("mean of both volumes, mL")
+        axes.tick_params(labelbottom=True)  # also where the panel below is none
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("predicted - reference, mL")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("predicted - reference, mL")
     return png(figure)
 
 

@@ -164,18 +164,23 @@ def _plots(rows: Sequence[Row], title: str, metric: str) -> Iterator[str]:
         )
     volumes = _volumes(rows)
     if volumes:
-        words = "Volumes of each case's target: the mean difference, and 1.96 standard deviations around it (dashed)."
+        words = (
+            "Volumes of each case's target, predicted minus reference: the mean (line, and above each panel) and the "
+            "limits of agreement, 1.96 standard deviations around it (dashed, and in brackets)."
+        )
         yield figure("Bland-Altman plot of volumes", bland_altman(volumes), words)
 
 
 def _volumes(rows: Sequence[Row]) -> dict[str, list[tuple[float, float]]]:
-    """``(predicted, reference)`` in mL of each model's rows; of at most four models."""
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    """``(predicted, reference)`` in mL of each model's rows, where the image tells millimetres."""
+    found: dict[str, list[tuple[float, float]]] = {
+        model: [] for model in subjects(rows) if not model.startswith(BOUNDS)
+    }
     for row in rows:
-        if row["voxel_mm3"] is not None and not row["model"].startswith(BOUNDS):
+        if row["voxel_mm3"] is not None and row["model"] in found:
             ml = row["voxel_mm3"] / 1000
             found[row["model"]].append((row["predicted_voxels"] * ml, row["reference_voxels"] * ml))
-    return dict(list(found.items())[:4])
+    return {model: pairs for model, pairs in found.items() if pairs}
 
 
 def _pictures(bench: Bench, rows: Sequence[Row], metric: str) -> Iterator[str]:

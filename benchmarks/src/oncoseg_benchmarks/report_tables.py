@@ -28,8 +28,8 @@ def score_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str], sum
     """Subjects by metrics: mean ± standard deviation, interval, median and quartiles, and how many are undefined."""
     clicks = any(group["noc_90"] is not None for group in groups)
     errors = any(group["false_positive_slices"] is not None for group in groups)
-    head = ["model", "n", *(title_of(metric, summary) for metric in metrics)]
-    head += ["missed", "pooled Dice", "pooled IoU"] if metrics else ["concept"]
+    titles = (title_of(metric, summary) for metric in metrics)
+    head = ["model", "n", *(["missed", *titles, "pooled Dice", "pooled IoU"] if metrics else ["concept"])]
     head += (["NoC@90"] if clicks else []) + (["found on empty slices"] if errors else [])
     return table(head, [(_cells(group, metrics, clicks=clicks, errors=errors), _is_bound(group)) for group in groups])
 
@@ -37,9 +37,10 @@ def score_table(groups: Sequence[Mapping[str, Any]], metrics: Sequence[str], sum
 def _cells(group: Mapping[str, Any], metrics: Sequence[str], *, clicks: bool, errors: bool) -> list[str]:
     patients = group["n_patients"]
     number = f"{group['n_rows']}<br><small>{patients} patient{'s' * (patients != 1)}</small>"
-    cells = [_marked(group), number, *(score_cell(group["metrics"][metric]) for metric in metrics)]
+    cells = [_marked(group), number]
     if metrics:
-        cells += [str(group["n_missed"]), _number(group["pooled"]["dice"]), _number(group["pooled"]["iou"])]
+        cells += [str(group["n_missed"]), *(score_cell(group["metrics"][metric]) for metric in metrics)]
+        cells += [_number(group["pooled"]["dice"]), _number(group["pooled"]["iou"])]
     else:
         cells.append(text(group["value"]))
     if clicks:
