@@ -123,6 +123,13 @@ def test_permutation_test_of_few_patients_is_exact():
     assert found.effect_size == 1.0
 
 
+@pytest.mark.parametrize("method", ["wilcoxon", "permutation"])
+def test_models_that_differ_on_one_patient_only(method):
+    """The permutation test broke on it, and with it the table of the run."""
+    found = paired_test([0.1, 0.2, 0.3], [0.1, 0.2, 0.9], ["a", "b", "c"], method=method)
+    assert (found.n, found.p, found.effect_size) == (3, 1.0, -1.0)
+
+
 def test_a_patient_counts_once():
     found = paired_test([1.0, 1.0, 1.0, 0.2], [0.0, 0.0, 0.0, 0.4], ["a", "a", "a", "b"])
     assert found.n == 2

@@ -179,6 +179,8 @@ def paired_test(
 
 
 def _permutation(differences: Float64, draws: int, seed: int) -> float:
+    if len(differences) == 1:  # both flips are as extreme; scipy refuses it
+        return 1.0
     found = stats.permutation_test(
         (differences,),
         lambda sample, axis: np.mean(sample, axis=axis),
