@@ -1,5 +1,7 @@
 """Statistics against closed forms, scipy, and simulation."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -114,6 +116,27 @@ def test_wilcoxon_is_scipys_and_effect_size_counts_ranks(differences):
     plus, minus = ranks[np.array(differences) > 0].sum(), ranks[np.array(differences) < 0].sum()
     assert found.effect_size == pytest.approx((plus - minus) / (plus + minus))
     assert found.median_difference == np.median(differences)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.integers(-4, 4), min_size=2, max_size=11))
+def test_wilcoxon_is_exact_with_ties_and_without_change(differences):
+    """All signs are tried."""
+    moved = np.array([value for value in differences if value])
+    assume(moved.size)
+    ranks = stats.rankdata(np.abs(moved))
+    signs = np.array(list(product((-1, 1), repeat=len(moved))))
+    as_extreme = np.abs(signs @ ranks) >= abs(np.sign(moved) @ ranks)
+    found = paired_test(differences, np.zeros(len(differences)), [str(n) for n in range(len(differences))])
+    assert found.p == pytest.approx(as_extreme.mean())
+
+
+def test_tied_differences_of_many_patients_are_no_false_alarm():
+    """All ranks are equal, so that it is a test of signs, and its p 0.077; scipy approximates here, and says 0.046."""
+    differences = [0.25] * 12 + [-0.25] * 4
+    found = paired_test(differences, np.zeros(16), [f"{n:02}" for n in range(16)])
+    assert found.p == pytest.approx(stats.binomtest(4, 16).pvalue)
+    assert stats.wilcoxon(differences).pvalue < 0.05 < found.p
 
 
 def test_permutation_test_of_few_patients_is_exact():

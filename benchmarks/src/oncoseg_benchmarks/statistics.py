@@ -18,6 +18,9 @@ LEAST_PATIENTS = 10
 """With fewer patients no interval is given: with seven, those of scores between 0 and 1 left that range."""
 
 
+EXACT_PATIENTS = 200
+"""Up to so many, Wilcoxon's test counts all ways (some milliseconds); beyond, the normal approximation is as good."""
+
 DRAWN_TOGETHER = 1 << 18
 """Patients drawn at a time, over all draws: arrays of 2 MB stay in the cache."""
 
@@ -149,7 +152,7 @@ def paired_test(
 ) -> PairedTest:
     """Test whether two models' scores on the same cases differ, two-sided, patient by patient.
 
-    ``wilcoxon``: signed ranks, exact for few patients without ties. ``permutation``: the mean difference with its signs
+    ``wilcoxon``: signed ranks, exact up to ``EXACT_PATIENTS``. ``permutation``: the mean difference with its signs
     flipped at random, all flips where there are no more than ``draws``.
 
     Args:
@@ -174,8 +177,28 @@ def paired_test(
         return PairedTest(method, len(differences), median, 0.0, 1.0)
     ranks = stats.rankdata(np.abs(moved))
     effect = float(ranks @ np.sign(moved) / ranks.sum())
-    p = float(stats.wilcoxon(moved).pvalue) if method == "wilcoxon" else _permutation(moved, draws, seed)
+    p = _signed_ranks(moved, ranks) if method == "wilcoxon" else _permutation(moved, draws, seed)
     return PairedTest(method, len(differences), median, effect, p)
+
+
+def _signed_ranks(differences: Float64, ranks: Float64) -> float:
+    """Wilcoxon's p value: of all ways to give the ranks signs, the share that is as extreme, counted rank by rank.
+
+    With ties too, where scipy approximates from 14 patients on: of discrete scores, such as lesion recall, it called up
+    to one in nine comparisons significant that are not.
+    """
+    if len(differences) > EXACT_PATIENTS:
+        return float(stats.wilcoxon(differences).pvalue)
+    halves = np.rint(2 * ranks).astype(np.int64)  # tied ranks end in one half
+    total = int(halves.sum())
+    shares = np.zeros(total + 1)  # of the ways, by the sum of the positive ranks
+    shares[0] = 1.0
+    for half in halves:
+        shares[half:] = (shares[half:] + shares[: total + 1 - half]) / 2
+        shares[:half] /= 2
+    off = np.abs(2 * np.arange(total + 1) - total)
+    found = abs(2 * int(halves[differences > 0].sum()) - total)
+    return min(1.0, float(shares[off >= found].sum()))
 
 
 def _permutation(differences: Float64, draws: int, seed: int) -> float:
