@@ -8,12 +8,11 @@
 
 An undefined score is ``None``: it is in no mean, and every table has the number of cases in which a score is defined.
 Errors on empty references are counted besides: in how many of the slices asked about that are empty something is found.
-Sizes in millimetres are undefined where the image tells none, and so is what a metric answers with no number (NaN).
+Sizes in millimetres are undefined where the image tells none.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from oncoseg_core.interfaces import Metric
@@ -46,5 +45,5 @@ def score_all(
         value = metric.compute(prediction, reference, spacing)
         if value is None and found != wanted and name in ZERO_WHERE_ONE_IS_EMPTY:
             value = 0.0
-        scores[name] = None if value is None or not math.isfinite(value) else float(value)
+        scores[name] = None if value is None else float(value)
     return scores
