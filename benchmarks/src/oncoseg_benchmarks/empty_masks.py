@@ -22,6 +22,10 @@ from oncoseg_core.volume import BoolArray
 ZERO_WHERE_ONE_IS_EMPTY = ("nsd",)
 """Scores of surfaces: where one mask has none, no part of the other agrees with it."""
 
+VOLUMES = ("ml", "cc", "l", "cm3", "mm3")
+LENGTHS = ("mm", "cm", "mm2", "cm2")
+"""Units, in small letters, that an image without a size in millimetres has not; plugins write mL and ml."""
+
 IN_MILLIMETRES = ("nsd",)
 """Scores without a unit that depend on millimetres all the same, by a tolerance."""
 
@@ -38,8 +42,9 @@ def score_all(
     found, wanted = bool(prediction.any()), bool(reference.any())
     scores: dict[str, float | None] = {}
     for name, (spec, metric) in metrics.items():
-        in_mm = spec.unit in {"mm", "mL"} or name in IN_MILLIMETRES
-        if (in_mm and not physical) or not (found or wanted or spec.unit == "mL"):
+        unit = spec.unit.lower()
+        in_mm = unit in VOLUMES or unit in LENGTHS or name in IN_MILLIMETRES
+        if (in_mm and not physical) or not (found or wanted or unit in VOLUMES):
             scores[name] = None
             continue
         value = metric.compute(prediction, reference, spacing)
