@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
@@ -33,19 +34,22 @@ class Met(NamedTuple):
 
 
 class Lesions(NamedTuple):
-    """Those of the reference, and those of the prediction."""
+    """Those of the reference, those of the prediction, and the volume of a voxel in mm3."""
 
     reference: Met
     prediction: Met
+    voxel_mm3: float
 
 
-def count_lesions(pair: Pair, settings: LesionSettings) -> Lesions:
+def count_lesions(pair: Pair, spacing: tuple[float, float, float], settings: LesionSettings) -> Lesions:
     """The lesions of both masks. Each is judged by itself: one prediction may meet several lesions, and the reverse."""
     block = cropped(pair)
+    voxel_mm3 = float(np.prod(spacing))
     if block is None:
         none = Met(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool))
-        return Lesions(none, none)
-    return Lesions(_met(block.reference, block.prediction, settings), _met(block.prediction, block.reference, settings))
+        return Lesions(none, none, voxel_mm3)
+    prediction, reference = block
+    return Lesions(_met(reference, prediction, settings), _met(prediction, reference, settings), voxel_mm3)
 
 
 def _met(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], settings: LesionSettings) -> Met:
@@ -56,100 +60,79 @@ def _met(mask: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], settings: Le
     return Met(sizes, shared > settings.least_overlap * sizes)
 
 
-class LesionRecall(Metric):
-    """Share of the reference's lesions that the prediction meets."""
+class LesionScore(Metric):
+    """A score from which lesions of either mask the other one meets."""
 
     Settings = LesionSettings
 
     def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - lesions are counted
+        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
     ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where the reference has no lesion.
+        """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm.
 
         Raises:
             DataError: they are not bool, or differ in shape.
         """
-        lesions = count_lesions(require_pair(prediction, reference), self.settings)
-        return float(lesions.reference.met.mean()) if lesions.reference.met.size else None
+        return self._score(count_lesions(require_pair(prediction, reference), spacing, self.settings))
+
+    @abstractmethod
+    def _score(self, lesions: Lesions) -> float | None:
+        """The score; None where it is not defined."""
 
 
-class LesionPrecision(Metric):
-    """Share of the predicted lesions that meet the reference."""
+class LesionRecall(LesionScore):
+    """Share of the reference's lesions that the prediction meets; None where there is none."""
 
-    Settings = LesionSettings
-
-    def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - lesions are counted
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where nothing is predicted.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        lesions = count_lesions(require_pair(prediction, reference), self.settings)
-        return float(lesions.prediction.met.mean()) if lesions.prediction.met.size else None
+    def _score(self, lesions: Lesions) -> float | None:
+        return _share(lesions.reference)
 
 
-class LesionF1(Metric):
-    """Harmonic mean of lesion recall and precision: 0 where one of the masks is empty, or no lesion is met."""
+class LesionPrecision(LesionScore):
+    """Share of the predicted lesions that meet the reference; None where nothing is predicted."""
 
-    Settings = LesionSettings
+    def _score(self, lesions: Lesions) -> float | None:
+        return _share(lesions.prediction)
 
-    def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - lesions are counted
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where both are empty.
 
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        lesions = count_lesions(require_pair(prediction, reference), self.settings)
-        if not lesions.reference.met.size and not lesions.prediction.met.size:
+class LesionF1(LesionScore):
+    """Harmonic mean of lesion recall and precision.
+
+    None where both masks are empty; 0 where one is, or no lesion is met.
+    """
+
+    def _score(self, lesions: Lesions) -> float | None:
+        recall, precision = _share(lesions.reference), _share(lesions.prediction)
+        if recall is None and precision is None:
             return None
-        if not lesions.reference.met.any() or not lesions.prediction.met.any():
+        if not recall or not precision:
             return 0.0
-        recall, precision = float(lesions.reference.met.mean()), float(lesions.prediction.met.mean())
         return 2 * recall * precision / (recall + precision)
 
 
-class FalseNegativeVolume(Metric):
-    """Volume of the reference's lesions that the prediction does not meet at all, in mL (autoPET challenge)."""
+class FalseNegativeVolume(LesionScore):
+    """Volume of the reference's lesions that the prediction does not meet at all, in mL (autoPET challenge).
 
-    Settings = LesionSettings
+    0 where the reference is empty.
+    """
 
-    def compute(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; 0 where the reference is empty.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        lesions = count_lesions(require_pair(prediction, reference), self.settings).reference
-        return float(lesions.sizes[~lesions.met].sum()) * float(np.prod(spacing)) / 1000
+    def _score(self, lesions: Lesions) -> float | None:
+        return _not_met(lesions.reference) * lesions.voxel_mm3 / 1000
 
 
-class FalsePositiveVolume(Metric):
-    """Volume of the predicted lesions that do not meet the reference at all, in mL (autoPET challenge)."""
+class FalsePositiveVolume(LesionScore):
+    """Volume of the predicted lesions that do not meet the reference at all, in mL (autoPET challenge).
 
-    Settings = LesionSettings
+    0 where nothing is predicted.
+    """
 
-    def compute(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; 0 where nothing is predicted.
+    def _score(self, lesions: Lesions) -> float | None:
+        return _not_met(lesions.prediction) * lesions.voxel_mm3 / 1000
 
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        lesions = count_lesions(require_pair(prediction, reference), self.settings).prediction
-        return float(lesions.sizes[~lesions.met].sum()) * float(np.prod(spacing)) / 1000
+
+def _share(of: Met) -> float | None:
+    return float(of.met.mean()) if of.met.size else None
+
+
+def _not_met(of: Met) -> float:
+    """Voxels."""
+    return float(of.sizes[~of.met].sum())

@@ -1,5 +1,8 @@
 """Scores of how far two masks overlap, from exact voxel counts."""
 
+from __future__ import annotations
+
+from abc import abstractmethod
 from typing import NamedTuple
 
 import numpy as np
@@ -9,14 +12,15 @@ from oncoseg_metrics.pairs import require_pair
 
 
 class Overlap(NamedTuple):
-    """Voxel counts of two masks and of what they share."""
+    """Voxels of two masks and of what they share, and the volume of one, in mm3."""
 
     prediction: int
     reference: int
     both: int
+    voxel_mm3: float
 
 
-def count_overlap(prediction: np.ndarray, reference: np.ndarray) -> Overlap:
+def count_overlap(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]) -> Overlap:
     """Count the voxels of two bool masks of one shape, exactly for any size; needs memory for one more mask.
 
     Raises:
@@ -27,93 +31,66 @@ def count_overlap(prediction: np.ndarray, reference: np.ndarray) -> Overlap:
         int(np.count_nonzero(prediction)),
         int(np.count_nonzero(reference)),
         int(np.count_nonzero(prediction & reference)),
+        float(np.prod(spacing)),
     )
 
 
-class Dice(Metric):
-    """Dice coefficient ``2 |A and B| / (|A| + |B|)``, from 0 to 1 (Dice, Ecology 1945)."""
-
-    def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - voxels of one grid are all alike
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where both are empty, 0 where one is.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        counts = count_overlap(prediction, reference)
-        total = counts.prediction + counts.reference
-        return 2 * counts.both / total if total else None
-
-
-class IoU(Metric):
-    """Intersection over union ``|A and B| / |A or B|``, from 0 to 1 (Jaccard, 1901)."""
-
-    def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - voxels of one grid are all alike
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where both are empty, 0 where one is.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        counts = count_overlap(prediction, reference)
-        either = counts.prediction + counts.reference - counts.both
-        return counts.both / either if either else None
-
-
-class Sensitivity(Metric):
-    """Share of the reference that was found, ``|A and B| / |B|`` (recall), voxel by voxel."""
-
-    def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - voxels of one grid are all alike
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where the reference is empty.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        counts = count_overlap(prediction, reference)
-        return counts.both / counts.reference if counts.reference else None
-
-
-class Precision(Metric):
-    """Share of the prediction that is right, ``|A and B| / |A|``, voxel by voxel."""
-
-    def compute(
-        self,
-        prediction: np.ndarray,
-        reference: np.ndarray,
-        spacing: tuple[float, float, float],  # noqa: ARG002 - voxels of one grid are all alike
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where the prediction is empty.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        counts = count_overlap(prediction, reference)
-        return counts.both / counts.prediction if counts.prediction else None
-
-
-class VolumeDifference(Metric):
-    """How far the two volumes are apart, ``||A| - |B||`` in mL, wherever they lie."""
+class OverlapScore(Metric):
+    """A score that voxel counts are enough for."""
 
     def compute(
         self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
     ) -> float | None:
-        """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm; 0 where both are empty.
+        """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm.
 
         Raises:
             DataError: they are not bool, or differ in shape.
         """
-        counts = count_overlap(prediction, reference)
-        return abs(counts.prediction - counts.reference) * float(np.prod(spacing)) / 1000
+        return self._score(count_overlap(prediction, reference, spacing))
+
+    @abstractmethod
+    def _score(self, counts: Overlap) -> float | None:
+        """The score; None where it is not defined."""
+
+
+class Dice(OverlapScore):
+    """Dice coefficient ``2 |A and B| / (|A| + |B|)``, from 0 to 1 (Dice, Ecology 1945).
+
+    None where both masks are empty, 0 where one is.
+    """
+
+    def _score(self, counts: Overlap) -> float | None:
+        total = counts.prediction + counts.reference
+        return 2 * counts.both / total if total else None
+
+
+class IoU(OverlapScore):
+    """Intersection over union ``|A and B| / |A or B|``, from 0 to 1 (Jaccard, 1901).
+
+    None where both masks are empty, 0 where one is.
+    """
+
+    def _score(self, counts: Overlap) -> float | None:
+        either = counts.prediction + counts.reference - counts.both
+        return counts.both / either if either else None
+
+
+class Sensitivity(OverlapScore):
+    """Share of the reference that was found, ``|A and B| / |B|`` (recall), voxel by voxel; None where it is empty."""
+
+    def _score(self, counts: Overlap) -> float | None:
+        return counts.both / counts.reference if counts.reference else None
+
+
+class Precision(OverlapScore):
+    """Share of the prediction that is right, ``|A and B| / |A|``, voxel by voxel; None where it is empty."""
+
+    def _score(self, counts: Overlap) -> float | None:
+        return counts.both / counts.prediction if counts.prediction else None
+
+
+class VolumeDifference(OverlapScore):
+    """How far the two volumes are apart, ``||A| - |B||`` in mL, wherever they lie; 0 where both masks are empty."""
+
+    def _score(self, counts: Overlap) -> float | None:
+        return abs(counts.prediction - counts.reference) * counts.voxel_mm3 / 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated
 
 import numpy as np
@@ -9,7 +10,26 @@ from pydantic import Field
 
 from oncoseg_core.interfaces import Metric, Settings
 from oncoseg_metrics.pairs import require_pair
-from oncoseg_metrics.surfaces import Surface, surface_distances
+from oncoseg_metrics.surfaces import Surface, SurfaceDistances, surface_distances
+
+
+class SurfaceScore(Metric):
+    """A score from the distances of two surfaces to each other."""
+
+    def compute(
+        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
+    ) -> float | None:
+        """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm; None where both are empty.
+
+        Raises:
+            DataError: they are not bool, or differ in shape.
+        """
+        found = surface_distances(require_pair(prediction, reference), spacing)
+        return None if found is None else self._score(found)
+
+    @abstractmethod
+    def _score(self, surfaces: SurfaceDistances) -> float | None:
+        """The score, where one mask holds something or both do; None where it is not defined."""
 
 
 class NSDSettings(Settings):
@@ -22,24 +42,17 @@ class NSDSettings(Settings):
     tolerance_mm: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
 
 
-class NSD(Metric):
-    """Normalised surface Dice: share of both surfaces that lies within a tolerance of the other (Nikolov et al.)."""
+class NSD(SurfaceScore):
+    """Normalised surface Dice: share of both surfaces that lies within a tolerance of the other (Nikolov et al.).
+
+    0 where one mask is empty.
+    """
 
     Settings = NSDSettings
 
-    def compute(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where both are empty, 0 where one is.
-
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        found = surface_distances(require_pair(prediction, reference), spacing)
-        if found is None:
-            return None
-        near = sum(float(side.areas[side.distances <= self.settings.tolerance_mm].sum()) for side in found)
-        return near / sum(float(side.areas.sum()) for side in found)
+    def _score(self, surfaces: SurfaceDistances) -> float | None:
+        near = sum(float(side.areas[side.distances <= self.settings.tolerance_mm].sum()) for side in surfaces)
+        return near / _area(surfaces)
 
 
 class HausdorffSettings(Settings):
@@ -48,41 +61,34 @@ class HausdorffSettings(Settings):
     percent: Annotated[float, Field(gt=0, le=100)] = 95
 
 
-class Hausdorff(Metric):
-    """Robust Hausdorff distance: the larger of both surfaces' percentiles of distance to the other, in mm (HD95)."""
+class Hausdorff(SurfaceScore):
+    """Robust Hausdorff distance: the larger of both surfaces' percentiles of distance to the other, in mm (HD95).
+
+    None where one mask is empty: nothing has a distance to nothing.
+    """
 
     Settings = HausdorffSettings
 
-    def compute(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where one or both are empty: nothing has a distance to nothing.
+    def _score(self, surfaces: SurfaceDistances) -> float | None:
+        return max(_percentile(side, self.settings.percent) for side in surfaces) if _both(surfaces) else None
 
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        found = surface_distances(require_pair(prediction, reference), spacing)
-        if found is None or not (len(found.prediction.areas) and len(found.reference.areas)):
+
+class ASSD(SurfaceScore):
+    """Average symmetric surface distance: the mean over both surfaces, by area, in mm; None where one mask is empty."""
+
+    def _score(self, surfaces: SurfaceDistances) -> float | None:
+        if not _both(surfaces):
             return None
-        return max(_percentile(side, self.settings.percent) for side in found)
+        return sum(float(side.distances @ side.areas) for side in surfaces) / _area(surfaces)
 
 
-class ASSD(Metric):
-    """Average symmetric surface distance: the mean over both surfaces, by area, in mm."""
+def _both(surfaces: SurfaceDistances) -> bool:
+    """Whether there are two surfaces."""
+    return all(len(side.areas) for side in surfaces)
 
-    def compute(
-        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
-    ) -> float | None:
-        """Score bool masks ``(z, y, x)``; None where one or both are empty.
 
-        Raises:
-            DataError: they are not bool, or differ in shape.
-        """
-        found = surface_distances(require_pair(prediction, reference), spacing)
-        if found is None or not (len(found.prediction.areas) and len(found.reference.areas)):
-            return None
-        total = sum(float(side.distances @ side.areas) for side in found)
-        return total / sum(float(side.areas.sum()) for side in found)
+def _area(surfaces: SurfaceDistances) -> float:
+    return sum(float(side.areas.sum()) for side in surfaces)
 
 
 def _percentile(side: Surface, percent: float) -> float:
