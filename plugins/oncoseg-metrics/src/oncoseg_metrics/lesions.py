@@ -71,7 +71,7 @@ class LesionScore(Metric):
         """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm.
 
         Raises:
-            DataError: they are not bool, or differ in shape.
+            DataError: they are not bool, not ``(z, y, x)``, or differ in shape.
         """
         return self._score(count_lesions(require_pair(prediction, reference), spacing, self.settings))
 

@@ -24,7 +24,7 @@ def count_overlap(prediction: np.ndarray, reference: np.ndarray, spacing: tuple[
     """Count the voxels of two bool masks of one shape, exactly for any size; needs memory for one more mask.
 
     Raises:
-        DataError: they are not bool, or differ in shape.
+        DataError: they are not bool, not ``(z, y, x)``, or differ in shape.
     """
     require_pair(prediction, reference)
     return Overlap(
@@ -44,7 +44,7 @@ class OverlapScore(Metric):
         """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm.
 
         Raises:
-            DataError: they are not bool, or differ in shape.
+            DataError: they are not bool, not ``(z, y, x)``, or differ in shape.
         """
         return self._score(count_overlap(prediction, reference, spacing))
 

@@ -20,7 +20,7 @@ def require_pair(prediction: np.ndarray, reference: np.ndarray) -> Pair:
     """The two as they are, once it is sure that they can be compared.
 
     Raises:
-        DataError: they are not bool, or differ in shape.
+        DataError: they are not bool, not ``(z, y, x)``, or differ in shape.
     """
     for name, mask in (("prediction", prediction), ("reference", reference)):
         if mask.dtype != bool:
@@ -30,6 +30,8 @@ def require_pair(prediction: np.ndarray, reference: np.ndarray) -> Pair:
             f"the prediction is {prediction.shape} and the reference {reference.shape}; "
             "expected one shape (z, y, x), so bring the prediction back to the image's own grid first"
         )
+    if prediction.ndim != 3:
+        raise DataError(f"the masks are {prediction.shape}, expected (z, y, x); a single slice has z = 1")
     return Pair(prediction, reference)
 
 

@@ -22,7 +22,7 @@ class SurfaceScore(Metric):
         """Score bool masks ``(z, y, x)`` on a grid of that spacing in mm; None where both are empty.
 
         Raises:
-            DataError: they are not bool, or differ in shape.
+            DataError: they are not bool, not ``(z, y, x)``, or differ in shape.
         """
         found = surface_distances(require_pair(prediction, reference), spacing)
         return None if found is None else self._score(found)
