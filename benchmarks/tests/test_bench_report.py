@@ -7,7 +7,7 @@ import pytest
 from oncoseg_benchmarks.overlays import extreme_rows
 from oncoseg_benchmarks.plots import bland_altman
 from oncoseg_benchmarks.report import _volumes
-from oncoseg_benchmarks.report_tables import comparison_table
+from oncoseg_benchmarks.report_tables import comparison_table, ranking_table
 
 
 @pytest.mark.parametrize(("better", "words"), [("higher", "and higher is better"), ("lower", "and lower is better")])
@@ -41,6 +41,14 @@ def test_the_volumes_of_all_models_are_plotted_in_the_order_of_the_other_plots()
     volumes = _volumes([*rows, row("in pixels", 1, model="a", voxel_mm3=None)])
     assert list(volumes.items()) == [(model, [(6.0, 10.0)]) for model in "abcde"]
     assert bland_altman(volumes).startswith(b"\x89PNG")
+
+
+def test_a_ranking_tells_of_how_many_patients_it_is():
+    """Of one patient, a ranking is always the same: 100 % looked as sure as with a hundred."""
+    one = {"prompt": "text", "level": "slice", "n_rows": 3, "n_patients": 1, "models": ["a"], "shares": [[1.0]]}
+    told = ranking_table({"ranking": [one]})
+    assert "n = 3, 1 patients" in told
+    assert "of a few patients they say little" in told
 
 
 def row(case, dice, **changes):

@@ -126,6 +126,7 @@ def _rankings(rows: Sequence[Row], settings: BenchSettings, better: str) -> list
                 "level": section.level,
                 "metric": metric,
                 "n_rows": len(shared),
+                "n_patients": len({patients[place] for place in shared}),
                 "models": models,
                 "shares": np.asarray(shares).tolist(),
             }

@@ -145,10 +145,10 @@ def ranking_table(summary: Mapping[str, Any]) -> str:
             ([text(model), *(f"{share:.0%}" for share in shares)], False)
             for model, shares in zip(each["models"], each["shares"], strict=True)
         ]
-        parts.append(
-            f"<h4>{text(each['prompt'])}, {text(each['level'])} level, n = {each['n_rows']}</h4>{table(head, rows)}"
-        )
-    return "".join(parts)
+        number = f"n = {each['n_rows']}, {each['n_patients']} patients"
+        parts.append(f"<h4>{text(each['prompt'])}, {text(each['level'])} level, {number}</h4>{table(head, rows)}")
+    words = "Shares of bootstrap draws of the patients, by the mean score: of a few patients they say little."
+    return "".join(parts) + f"<p><small>{text(words)}</small></p>"
 
 
 def published_table(summary: Mapping[str, Any]) -> str:
