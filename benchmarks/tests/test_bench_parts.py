@@ -238,19 +238,3 @@ def test_empty_masks_are_scored_as_stated(found, wanted, expected):
     prediction, reference = (np.full((2, 3, 4), value) for value in (found, wanted))
     assert score_all(metrics, prediction, reference, (1.0, 1.0, 1.0), physical=True) == expected
     assert set(score_all(metrics, prediction, reference, (1.0, 1.0, 1.0), physical=False).values()) == {None}
-
-
-@pytest.mark.parametrize("unit", ["mL", "ml", "cm3", "mm", "cm"])
-def test_no_unit_of_size_is_scored_where_an_image_tells_no_millimetres(unit):
-    """The documentation's own plugin has ml; it was scored as if pixels were a millimetre."""
-
-    class Half(Metric):
-        def compute(self, prediction, reference, spacing):
-            return 0.5
-
-    spec = MetricSpec(name="other", unit=unit, better="lower", factory="a:b", summary="a test")
-    mask = np.ones((1, 2, 2), bool)
-    score = lambda mask, physical: score_all({"other": (spec, Half())}, mask, mask, (1, 1, 1), physical=physical)  # noqa: E731
-    assert score(mask, False) == {"other": None}
-    assert score(mask, True) == {"other": 0.5}
-    assert score(~mask, True) == {"other": None if unit in ("mm", "cm") else 0.5}
