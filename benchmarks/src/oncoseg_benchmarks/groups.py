@@ -17,8 +17,12 @@ from oncoseg_benchmarks.settings import Statistics
 from oncoseg_benchmarks.statistics import bootstrap_interval, describe
 from oncoseg_core.randomness import derived_seed
 
-MARKS = ("certain", "suspected", "unknown")
-"""Of cases that a model was trained on, the worst first: those, those that it may have been, and nobody can say."""
+MARKS = {
+    "certain": "cases that a model (†) was trained on: no test of it",
+    "suspected": "cases that a model (†) may have been trained on",
+    "unknown": "cases scored with a model (†) that does not tell what it was trained on",
+}
+"""The worst first, with what tables of such cases are called."""
 
 STRATA = ("dataset", "target", "category", "size", "modality")
 """Columns by which rows are also grouped."""
@@ -56,10 +60,11 @@ def marks(rows: Sequence[Row]) -> dict[tuple[str, str], str | None]:
 
     It holds for all rows of the case, so that every table is of the same cases for each model.
     """
+    worst = list(MARKS)
     found: dict[tuple[str, str], str | None] = {}
     for row in rows:
         place = row["dataset"], row["case"]
-        found[place] = min(filter(None, (found.get(place), row["leak"])), key=MARKS.index, default=None)
+        found[place] = min(filter(None, (found.get(place), row["leak"])), key=worst.index, default=None)
     return found
 
 

@@ -33,11 +33,6 @@ MAY_COMPARE = (
     "volume): a Dice of 0.90 for prompted slices and one of 0.70 for a volume found without help are different "
     "quantities, and no average is taken over both."
 )
-LEAKS = {
-    "certain": "Cases that a model (†) was trained on: no test of it",
-    "suspected": "Cases that a model (†) may have been trained on",
-    "unknown": "Cases scored with a model (†) that does not tell what it was trained on",
-}
 CAUTION = (
     "Research software: no clinical clearance. Prompts made from the reference say where the object is; such scores do "
     "not measure finding it. What the base weights were trained on is not known here: public scans may be among it."
@@ -70,7 +65,7 @@ def _parts(
         for leak in (None, *MARKS):
             own = [row for row in of_section(rows, section) if marked[row["dataset"], row["case"]] == leak]
             groups = [group for group in _groups(summary, section) if group["leak"] == leak]
-            yield from _section(bench, summary, own, groups, metric, LEAKS.get(leak))
+            yield from _section(bench, summary, own, groups, metric, MARKS.get(leak or ""))
     yield published_table(summary)
     if summary["comparisons"]:
         yield f"<h2>Are the models different? ({text(metric)})</h2>" + comparison_table(summary)
@@ -139,7 +134,7 @@ def _section(
     title: str | None,
 ) -> Iterator[str]:
     """Of cases that are all as much of a test as each other: tables, plots, and what was found that is in no image."""
-    yield f"<h3>{text(title)}</h3>" if title and groups else ""
+    yield f"<h3>{text(title[0].upper() + title[1:])}</h3>" if title and groups else ""
     present = [group for group in groups if not group["absent"]]
     if present:
         yield score_table([group for group in present if group["by"] == "all"], list(bench.metrics), summary)

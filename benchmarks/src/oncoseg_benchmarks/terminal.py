@@ -10,16 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from oncoseg_benchmarks.comparing import Comparison
+from oncoseg_benchmarks.groups import MARKS
 
 SHOWN_METRICS = 3
 """Columns of a narrow terminal; the report has all."""
-
-SEEN = {
-    None: "",
-    "certain": ": cases that a model was trained on",
-    "suspected": ": cases that a model may have been trained on",
-    "unknown": ": unknown whether trained on",
-}
 
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
@@ -29,13 +23,13 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     groups = [group for group in summary["groups"] if group["by"] == "all" and not group["absent"]]
     for key in dict.fromkeys((group["prompt"], group["level"], group["leak"]) for group in groups):
         prompt, level, leak = key
-        table = Table(title=f"{prompt}, {level} level{SEEN[leak]}")
+        table = Table(title=f"{prompt}, {level} level" + (f": {MARKS[leak]}" if leak else ""))
         for title in ("model", "n", *(_title(metric, summary) for metric in metrics)):
             table.add_column(title, no_wrap=True)
         for group in groups:
             if (group["prompt"], group["level"], group["leak"]) == key:
                 cells = (_cell(group["metrics"][metric]) for metric in metrics)
-                table.add_row(group["model"], str(group["n_rows"]), *cells)
+                table.add_row(group["model"] + " †" * bool(group["n_leaks"]), str(group["n_rows"]), *cells)
         console.print(table)
     for failure in summary["failures"]:
         where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
