@@ -105,7 +105,7 @@ def test_the_report_keeps_kinds_of_prompt_apart_and_shows_the_cases(config, writ
     assert [page.count(f"<h2>Prompts: {title}</h2>") for title in titles] == [1, 1, 1]
     assert "What may be compared" in page
     assert "Published scores" in page
-    assert "nsd (tolerance mm 1)" in page
+    assert "nsd (tolerance 1 mm)" in page
     assert "malignant" in page
     assert "Concepts that are in no image" in page
     assert page.count("<figure>") >= 6

@@ -90,7 +90,8 @@ def what_was_done(summary: Mapping[str, Any]) -> str:
     return (
         f"{', '.join(summary['models'])} on {datasets}: {summary['n_rows']:,} scores of {summary['n_cases']:,} cases. "
         "What is averaged are scores of one target of one case; the spread is that between them, the interval is for "
-        "the mean, by bootstrap over patients; with few patients none is given. Undefined scores are in no mean."
+        "the mean, by bootstrap over patients; of few patients, or of nearly equal scores, none is given. Undefined "
+        "scores are in no mean."
     )
 
 

@@ -20,7 +20,10 @@ def title_of(metric: str, summary: Mapping[str, Any]) -> str:
     """A metric with its unit and its settings: an NSD without its tolerance says nothing."""
     unit = summary["metric_records"][metric]["unit"]
     values = summary["config"]["metrics"][metric]
-    told = [*([] if unit == "1" else [unit]), *(f"{key.replace('_', ' ')} {value}" for key, value in values.items())]
+    told = [] if unit == "1" else [unit]
+    for key, value in values.items():
+        words, in_mm, _ = key.partition("_mm")
+        told.append(f"{words.replace('_', ' ')} {value}" + " mm" * bool(in_mm))
     return f"{metric} ({', '.join(told)})" if told else metric
 
 
