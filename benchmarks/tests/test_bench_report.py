@@ -1,13 +1,16 @@
 """What the report says of the numbers that it shows."""
 
 import re
+import shutil
 
 import pytest
 
+from oncoseg_benchmarks.comparing import compare_runs
 from oncoseg_benchmarks.overlays import extreme_rows
 from oncoseg_benchmarks.plots import bland_altman
 from oncoseg_benchmarks.report import _volumes
 from oncoseg_benchmarks.report_tables import comparison_table, ranking_table
+from oncoseg_benchmarks.results import read_table, write_table
 
 
 @pytest.mark.parametrize(("better", "words"), [("higher", "and higher is better"), ("lower", "and lower is better")])
@@ -79,3 +82,22 @@ def test_worst_and_best_are_of_one_kind_of_prompt(config, write_cases, bench, tm
         shown = page.partition(f"<h2>Worst and best of bright: gt-box, {level} level</h2>")[2].partition("<h2>")[0]
         assert re.findall(r"tumour \((worst|best): dice", shown) == ["worst", "best"]
         assert shown.count(f"gt-box, {level} level; slice 2 of 0 to 6") == 2
+
+
+def test_comparing_runs_tells_what_was_or_may_have_been_trained_on(config, write_cases, bench, tmp_path):
+    """Cases left out, and cases that nobody is sure of, were compared without a word."""
+    root = write_cases("bench-a", [{"core": ()} for _ in range(3)])
+    bench(config(root, prompts=["gt-box"]))
+    before, after = tmp_path / "run", tmp_path / "after"
+    shutil.copytree(before, after)
+    rows, metrics = read_table(after / "results.csv")
+    for each in rows:
+        if each["model"] == "bright":
+            each["leak"] = "certain" if each["case"] == "bench-a-0" else "suspected"
+    write_table(after / "results.csv", rows, metrics)
+    (found,), notes = compare_runs(before, after, "dice", (None, None), method="wilcoxon", seed=0)
+    assert found.n_rows == 2
+    assert notes == [
+        "1 scores of B are left out: a model was trained on their cases",
+        "2 scores of B may be of cases that a model was trained on",
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -85,7 +85,7 @@ def compare_runs(
     if not found:
         raise DataError(f"{first} and {second} have no case, target, prompt and level in common that both scored")
     identities = [RunFolder(folder).identity() for folder in (first, second)]
-    notes = []
+    notes = [note for side, (table, _) in zip("AB", tables, strict=True) for note in _leak_notes(side, table)]
     if identities[0]["splits"] != identities[1]["splits"]:
         notes.append("the two runs have different splits: only the cases that both scored are compared")
     if identities[0]["config"]["seed"] != identities[1]["config"]["seed"]:
@@ -93,6 +93,17 @@ def compare_runs(
     if identities[0]["config"]["metrics"][metric] != identities[1]["config"]["metrics"][metric]:
         raise DataError(f"{metric} was computed with other settings in {second} than in {first}")
     return found, notes
+
+
+def _leak_notes(side: str, rows: Sequence[Row]) -> list[str]:
+    """What of a run is no test, or may be none."""
+    told = {
+        "certain": "are left out: a model was trained on their cases",
+        "suspected": "may be of cases that a model was trained on",
+        "unknown": "are of a model that does not tell what it was trained on",
+    }
+    numbers = Counter(row["leak"] for row in rows if not row["absent"])
+    return [f"{numbers[mark]} scores of {side} {words}" for mark, words in told.items() if numbers[mark]]
 
 
 def _models_to_pair(rows: Sequence[Sequence[Row]], wanted: tuple[str | None, str | None]) -> list[tuple[str, str]]:
