@@ -86,6 +86,9 @@ def test_an_interval_stays_where_the_scores_are():
     low, high = bootstrap_interval([0.0, *np.linspace(0.85, 0.95, 9)], list("abcdefghij"))
     assert 0.0 <= low < 0.8
     assert high <= 0.95
+    low, high = bootstrap_interval([1.0, *np.linspace(0.05, 0.15, 9)], list("abcdefghij"))
+    assert low >= 0.05
+    assert 0.2 < high <= 1.0
 
 
 @settings(deadline=None, max_examples=30)
@@ -186,6 +189,14 @@ def test_ranking_stability():
     assert shares[2].tolist() == [1.0, 0.0, 0.0]
     assert 0 < shares[0][2] < 1
     assert ranking_stability([[1.0, 2.0], [1.0, 2.0]], ["a", "b"]).tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_equal_models_stay_equal_among_many():
+    """Sums of one draw differ by rounding between the first and the last row of a product of matrices."""
+    scores = np.random.default_rng(0).beta(6, 2, (13, 11))
+    scores[-1] = scores[0]
+    shares = ranking_stability(scores, [f"{n:02}" for n in range(11)], draws=333)
+    assert shares[0].tolist() == shares[-1].tolist()
 
 
 @pytest.mark.parametrize("call", [
