@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from oncoseg_core.geometry import Geometry
     from oncoseg_core.volume import Segmentation, Volume
 
 Stats: TypeAlias = Mapping[str, tuple[float, ...]]
@@ -330,6 +331,13 @@ class ExportReport(NamedTuple):
 
 class Exporter(Component):
     """Writes a segmentation in one format, reads it back, and compares before saying done."""
+
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Refuse early: structures of these names on this grid are to be segmented and written, later.
+
+        Raises:
+            OncoSegError: the format cannot hold them; the message says what to do.
+        """
 
     @abstractmethod
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
