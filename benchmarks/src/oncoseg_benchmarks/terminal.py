@@ -18,7 +18,7 @@ SHOWN_METRICS = 3
 
 SHOWN_SKIPS = 5
 
-COUNTED = "n: one for each target of each case; mean ± standard deviation over these. Tables are not to be compared."
+COUNTED = "n: one for each target of each case; mean ± standard deviation over these."
 
 
 def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
@@ -35,7 +35,8 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
                 cells = (_cell(group["metrics"][metric]) for metric in metrics)
                 table.add_row(group["model"], str(group["n_rows"]), *cells)
         console.print(table)
-    console.print(COUNTED, markup=False, soft_wrap=True)
+    several = len({(group["prompt"], group["level"]) for group in groups}) > 1
+    console.print(COUNTED + " Tables are not to be compared." * several, markup=False, soft_wrap=True)
     for line in _not_scored(summary["skipped"]):
         console.print(line, markup=False, soft_wrap=True)
     for failure in summary["failures"]:
