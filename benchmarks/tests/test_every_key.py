@@ -324,3 +324,10 @@ def test_each_key_changes_how_a_run_ends(data, outcome):
         else:
             assert after[0] == "refused", f"{key} is not refused"
             assert probe.refused in after[1], f"{key}: {after}"
+
+
+def test_the_report_says_which_side_of_which_split(data, outcome, tmp_path):
+    _, page = outcome({}, "page")
+    assert "bench-a (3 cases, all labelled, without a split)" in page
+    _, page = outcome(OFFICIAL, "page")
+    assert re.search(r"bench-a \(1 case, side test of its official split [0-9a-f]{12}\)", page)
