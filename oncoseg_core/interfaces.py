@@ -136,7 +136,11 @@ class DatasetAdapter(Component):
         Raises:
             DataError: this dataset has to be obtained by hand (default).
         """
-        raise DataError("this dataset cannot be downloaded for you: set data.root to the folder that holds it")
+        which = "this dataset" if self.spec is None else f"dataset {self.spec.name!r}"
+        raise DataError(
+            f"{which} cannot be downloaded for you: give the folder that holds it, as data.root in a "
+            "training, as root of the dataset or below data_root in a benchmark"
+        )
 
 
 class PromptGenerator(Component):
