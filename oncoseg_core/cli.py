@@ -165,7 +165,7 @@ def show_component(
 def new_plugin(
     name: Annotated[str, typer.Argument(help="The component's name, as users will write it, such as thermography.")],
     kind: Annotated[
-        str, typer.Option(metavar="modality|dataset|prompt|loss|reader|exporter|model", help="What it adds.")
+        str, typer.Option(metavar="KIND", help="modality, dataset, prompt, loss, metric, reader, exporter or model.")
     ],
     dest: Annotated[Path, typer.Option(help="The folder in which oncoseg-NAME/ is made.")] = Path(),
 ) -> None:

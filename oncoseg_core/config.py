@@ -99,7 +99,8 @@ def apply_overrides(
                 level[key] = {}
             below = level[key]
             if not isinstance(below, dict):
-                raise ConfigError(f"{option} {override}: {key!r} holds {below!r}, not keys and values")
+                whole = "; a list is set as a whole" if isinstance(below, list) else ""
+                raise ConfigError(f"{option} {override}: {key!r} holds {below!r}, not keys and values{whole}")
             level = below
         level[keys[-1]] = value
     return result
@@ -128,7 +129,15 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
 
 def explain(model: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with values given for ``model``, in one line; the nearest known key where one is unknown."""
-    return "; ".join(_explain_one(model, dict(problem)) for problem in error.errors(include_url=False))
+    problems = error.errors(include_url=False)
+    # Of a list with a wrong entry pydantic also says that it is too short: it counts the right ones.
+    told = [
+        each
+        for each in problems
+        if each["type"] != "too_short"
+        or all(other is each or other["loc"][: len(each["loc"])] != each["loc"] for other in problems)
+    ]
+    return "; ".join(_explain_one(model, dict(problem)) for problem in told)
 
 
 def _explain_one(model: type[BaseModel], problem: dict[str, Any]) -> str:

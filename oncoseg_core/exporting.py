@@ -17,7 +17,8 @@ import numpy as np
 from oncoseg_core.atomic import atomic_write, explain
 from oncoseg_core.config import apply_overrides
 from oncoseg_core.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
-from oncoseg_core.image_io import ONE_FILE_SUFFIXES, is_own_format, write_segmentation
+from oncoseg_core.geometry import Geometry
+from oncoseg_core.image_io import ONE_FILE_SUFFIXES, is_own_format, require_even, write_segmentation
 from oncoseg_core.interfaces import ExportReport
 from oncoseg_core.label_exporters import numbers_of
 from oncoseg_core.reading import format_of, read_masks
@@ -242,6 +243,21 @@ def prepare_exporters(
             settings = {"source": source, **source_settings, **settings}
         built.append(registry.build(ExporterSpec, output.spec.format, settings))
     return built
+
+
+def require_writable(
+    outputs: Sequence[Output], exporters: Sequence[Any], names: Sequence[str], geometry: Geometry
+) -> None:
+    """Ask each output whether it can hold structures of these names on this grid, before a model has worked for it.
+
+    Raises:
+        OncoSegError: one of them cannot.
+    """
+    for output, exporter in zip(outputs, exporters, strict=True):
+        if exporter is None:
+            require_even(geometry, output.path)
+        else:
+            exporter.check(names, geometry)
 
 
 def export_segmentation(

@@ -140,6 +140,19 @@ def require_finite(volume: Volume, channels: Sequence[int]) -> None:
         )
 
 
+def require_even(geometry: Geometry, path: Path | str) -> None:
+    """Refuse a grid that no label image can say.
+
+    Raises:
+        GeometryError: the slices are unevenly spaced or sheared.
+    """
+    if geometry.irregularity is not None:
+        raise GeometryError(
+            f"cannot write {path}: {geometry.irregularity}, which this format cannot say; export it in the format of "
+            "its image (DICOM SEG or RTSTRUCT), or resample the image to an even grid first"
+        )
+
+
 def write_segmentation(segmentation: Segmentation, path: Path) -> None:
     """Write masks as one label image (1, 2, … in the order of the masks) on the segmentation's own grid.
 
@@ -161,11 +174,7 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         label[mask] = value
     image = sitk.GetImageFromArray(label)
     geometry = segmentation.geometry
-    if geometry.irregularity is not None:
-        raise GeometryError(
-            f"cannot write {path}: {geometry.irregularity}, which this format cannot say; export it in the format of "
-            "its image (DICOM SEG or RTSTRUCT), or resample the image to an even grid first"
-        )
+    require_even(geometry, path)
     image.SetSpacing(geometry.spacing[::-1])
     image.SetOrigin(geometry.origin)
     image.SetDirection(geometry.direction.ravel().tolist())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from oncoseg_core.geometry import Geometry
     from oncoseg_core.volume import Segmentation, Volume
 
 Stats: TypeAlias = Mapping[str, tuple[float, ...]]
@@ -135,7 +136,11 @@ class DatasetAdapter(Component):
         Raises:
             DataError: this dataset has to be obtained by hand (default).
         """
-        raise DataError("this dataset cannot be downloaded for you: set data.root to the folder that holds it")
+        which = "this dataset" if self.spec is None else f"dataset {self.spec.name!r}"
+        raise DataError(
+            f"{which} cannot be downloaded for you: give the folder that holds it, as data.root in a "
+            "training, as root of the dataset or below data_root in a benchmark"
+        )
 
 
 class PromptGenerator(Component):
@@ -330,6 +335,13 @@ class ExportReport(NamedTuple):
 
 class Exporter(Component):
     """Writes a segmentation in one format, reads it back, and compares before saying done."""
+
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Refuse early: structures of these names on this grid are to be segmented and written, later.
+
+        Raises:
+            OncoSegError: the format cannot hold them; the message says what to do.
+        """
 
     @abstractmethod
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from oncoseg_core.errors import UsageError
-from oncoseg_core.image_io import write_segmentation
+from oncoseg_core.geometry import Geometry
+from oncoseg_core.image_io import require_even, write_segmentation
 from oncoseg_core.interfaces import Exporter, ExportReport
 from oncoseg_core.volume import Segmentation
 
@@ -21,6 +23,15 @@ class _LabelExporter(Exporter):
     """Writes masks as the numbers 1, 2, … in their order."""
 
     suffixes: ClassVar[tuple[str, ...]]
+
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Whether the grid is one that a label image can say; any names will do, since they are not written.
+
+        Raises:
+            GeometryError: it is not.
+        """
+        del names
+        require_even(geometry, f"a mask in {self.suffixes[-1].removeprefix('.')}")
 
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
         """Write one label image, read it back and compare; the report says which number is which structure.

@@ -29,6 +29,7 @@ KINDS: dict[str, type[ComponentSpec]] = {
     "dataset": records.DatasetSpec,
     "prompt": records.PromptGeneratorSpec,
     "loss": records.LossSpec,
+    "metric": records.MetricSpec,
     "reader": records.ReaderSpec,
     "exporter": records.ExporterSpec,
     "model": records.ModelSpec,

@@ -19,6 +19,8 @@ MOST_PARTS = 3
 MISSING_SLICE = 1.5
 """Slices further apart than that many usual distances have a slice missing between them."""
 
+_LISTED = 5
+
 HOUNSFIELD = (-3072.0, 32767.0)
 """What scanners store: padding down to -3072, metal as far as 16 bits hold."""
 
@@ -46,7 +48,7 @@ def examine_image(stored: Volume, volume: Volume, modality: str) -> list[Finding
         volume: the same calibrated.
         modality: what the values are taken for.
     """
-    gaps = [] if stored.notes else _gaps(stored.geometry)  # a reader that tells anything tells of gaps
+    gaps = _gaps(stored.geometry)
     irregular = stored.geometry.irregularity
     told = [*stored.notes, *([] if irregular is None else [irregular]), *gaps, *_of_headers(stored)]
     told += [] if modality == "unknown" else _of_values(volume, modality)
@@ -76,11 +78,14 @@ def _gaps(geometry: Geometry) -> Iterator[str]:
         return
     gaps = np.abs(np.diff(geometry.slice_origins @ geometry.normal))
     usual = float(np.median(gaps))
-    for index in np.flatnonzero(gaps > MISSING_SLICE * usual):
+    wide = np.flatnonzero(gaps > MISSING_SLICE * usual)
+    for index in wide[:_LISTED]:
         yield (
             f"slices {index} and {index + 1} lie {gaps[index]:.4g} mm apart, others {usual:.4g} mm: "
             "a slice is missing between them"
         )
+    if len(wide) > _LISTED:
+        yield f"so it is at {len(wide) - _LISTED} more places"
 
 
 def _of_headers(volume: Volume) -> Iterator[str]:

@@ -24,6 +24,7 @@ from oncoseg_core.exporting import (
     parse_output,
     prepare_exporters,
     require_free,
+    require_writable,
     staging,
 )
 from oncoseg_core.interfaces import Progress
@@ -106,6 +107,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     nameless = stored if reader is None else replace(stored, source=None)
     modality, how = modality_of(registry, request, nameless)
     placed = placed_structures(request, nameless)
+    require_writable(places.outputs, places.exporters, [structure.name for structure in placed], stored.geometry)
     with clock.phase("model"):
         preprocessor = Preprocessor(registry, modality, spec, path_settings(request, adapter, modality))
         model = build_model(registry, request, adapter).to(device)
@@ -153,8 +155,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
         old = [output.path.name for output in places.outputs if output.path.exists()]
         stale = f"; from an earlier run there is still {', '.join(old)}" if old else ""
         raise QualityError(f"nothing was exported: {refusal}{stale}; {places.manifest} tells all")
-    told: dict[str, Any] = json.loads(manifest)
-    return told
+    return dict(json.loads(manifest))
 
 
 def _places(registry: Registry, request: SegmentRequest, image_settings: dict[str, Any], *, series: bool) -> _Places:

@@ -39,6 +39,7 @@ class Config(Settings):
     optimizer: Optimizer = Optimizer()
     other: Optimizer | Window | None = None
     steps: tuple[Step, ...] = ()
+    few: tuple[Step, ...] = Field(default=(Step(name="one"),), min_length=1)
     tags: list[str] = Field(default_factory=list)
 
     @field_validator("tags")
@@ -62,7 +63,7 @@ def problem(values):
     ("values", "message"),
     [
         ({"epoch": 2}, "unknown key 'epoch'; did you mean 'epochs'?"),
-        ({"zzz": 2}, "unknown key 'zzz'; known: device, epochs, optimizer, other, steps, tags"),
+        ({"zzz": 2}, "unknown key 'zzz'; known: device, epochs, few, optimizer, other, steps, tags"),
         ({"optimizer": {"learning_rat": 1}}, "unknown key 'optimizer.learning_rat'; did you mean 'learning_rate'?"),
         (
             {"steps": [{"name": "a"}, {"name": "b", "windows": {"lung": {"hihg": 3}}}]},
@@ -78,6 +79,8 @@ def problem(values):
             {"steps": [{"name": "a", "windows": {"lung": {"low": 2}}}]},
             "steps.0.windows.lung = {'low': 2}: HU: low must be below high",
         ),
+        ({"few": [{"name": "a", "nam": 1}]}, "unknown key 'few.0.nam'; did you mean 'name'?"),
+        ({"few": []}, "few = []: tuple should have at least 1 item after validation, not 0"),
         ({True: 2}, "key True is not text; put it in quotes"),
         (
             {"epoch": 2, "device": "gpu"},
@@ -208,6 +211,7 @@ def test_overrides_are_applied_in_order_to_a_copy(overrides, values):
         ("=3", "--set =3: expected KEY=VALUE, such as --set training.epochs=2"),
         ("a..b=3", "--set a..b=3: expected KEY=VALUE, such as --set training.epochs=2"),
         ("a.b.c=3", "--set a.b.c=3: 'b' holds 1, not keys and values"),
+        ("c.0=3", "--set c.0=3: 'c' holds [1], not keys and values; a list is set as a whole"),
         ("a.b=[1", "--set a.b=[1: not valid YAML, line 1: "),
         ("a={x: 1, x: 2}", "--set a={x: 1, x: 2}: line 1: key 'x' is given twice; keep one"),
         ("a.b=2024-13-45", "--set a.b=2024-13-45: not valid YAML: month must be in 1..12"),
@@ -215,6 +219,6 @@ def test_overrides_are_applied_in_order_to_a_copy(overrides, values):
 )
 def test_an_override_that_cannot_be_applied_is_refused(override, message):
     with pytest.raises(ConfigError) as caught:
-        apply_overrides({"a": {"b": 1}}, [override])
+        apply_overrides({"a": {"b": 1}, "c": [1]}, [override])
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)

@@ -53,3 +53,12 @@ def test_more_structures_than_a_byte_counts(tmp_path):
     label, drawn = segmentation(count=300)
     REGISTRY.build(ExporterSpec, "nrrd").export(drawn, tmp_path / "mask.nrrd")
     np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "mask.nrrd")), label)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_uneven_slices_are_refused_before_there_is_a_mask(format_):
+    exporter = REGISTRY.build(ExporterSpec, format_)
+    exporter.check(["a"], Geometry.from_parts((3, 4, 5), (3.0, 1.0, 1.0)))
+    uneven = Geometry.from_slices((4, 5), (1, 0, 0), (0, 1, 0), [(0, 0, z) for z in (0.0, 2.0, 5.0)])
+    with pytest.raises(GeometryError, match="not evenly spaced, which this format cannot say"):
+        exporter.check(["a"], uneven)

@@ -26,7 +26,7 @@ from oncoseg_core.registry import load_plugins
 
 ROOT = Path(__file__).parents[1]
 
-NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "reader": "arrays", "exporter": "layers", "model": "tiny-64"}  # fmt: skip
+NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "metric": "off-centre", "reader": "arrays", "exporter": "layers", "model": "tiny-64"}  # fmt: skip
 REGISTRY = load_plugins()
 
 
@@ -70,7 +70,7 @@ def test_it_passes_its_own_tests_where_it_is_installed(kind, packages, environme
 
 
 def test_the_kit_checks_what_is_installed(environment, angiograms, tmp_path):
-    without_torch = ("modality", "dataset", "prompt", "reader", "exporter")
+    without_torch = ("modality", "dataset", "prompt", "metric", "reader", "exporter")
     chosen = [part for kind in without_torch for part in ("--oncoseg", f"oncoseg-{NAMES[kind]}")]
     data = f"{NAMES['dataset']}={angiograms}"
     arguments = ("-m", "pytest", "-p", "no:cacheprovider", *chosen, "--oncoseg-data", data)
@@ -96,6 +96,7 @@ def test_a_run_with_all_of_them_then_they_are_gone(environment, angiograms, tmp_
         "model": {"name": NAMES["model"]},
         "lora": {"rank": 4, "alpha": 8, "dropout": 0.0},
         "loss": {"name": NAMES["loss"]},
+        "metrics": ["dice", NAMES["metric"]],
         "prompts": {kind: {"name": NAMES["prompt"], "settings": {"margin_px": [1, 1]}} for kind in ("train", "score")},
         "training": {"epochs": 1, "learning_rate": 0.01, "device": "cpu", "score_every_epoch": False},
     }
@@ -105,7 +106,7 @@ def test_a_run_with_all_of_them_then_they_are_gone(environment, angiograms, tmp_
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["training"]["n_samples"] >= 3
     assert summary["adapted"]["cases"][0]["modality"] == NAMES["modality"]
-    used = {f"oncoseg-{NAMES[kind]}" for kind in ("modality", "dataset", "prompt", "loss", "model")}
+    used = {f"oncoseg-{NAMES[kind]}" for kind in ("modality", "dataset", "prompt", "loss", "metric", "model")}
     assert used <= summary["versions"]["plugins"].keys()
     losses = [
         row["tversky"]

@@ -41,6 +41,11 @@ def test_what_the_reader_found_is_told_and_the_grid_looked_at():
         "slices 2 and 3 lie 10 mm apart, others 5 mm: a slice is missing between them",
     ]
     assert of_image(replace(ct(), geometry=uneven(0, 5, 9, 14))) == ["its slices are not evenly spaced"]
+    noted = of_image(replace(missing, notes=("something else",)))
+    assert noted == ["something else", *of_image(missing)]  # a note is no reason to keep silent about a gap
+    heights = [height + 10 * (height // 15) for height in range(0, 150, 5)]
+    many = replace(ct(), voxels=np.resize(ct().voxels, (1, 30, 10, 10)), geometry=uneven(*heights))
+    assert of_image(many)[-1] == "so it is at 4 more places"
 
 
 def test_another_modality_than_the_file_says():

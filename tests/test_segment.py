@@ -498,6 +498,31 @@ def test_settings_of_the_image_reach_reader_and_exporter(registry, series, tmp_p
         segment_file(registry, ask(series, asked, out, export_settings=["contours.broken=true"], overwrite=True))
 
 
+@pytest.fixture
+def no_model(monkeypatch):
+    """Building a model is a failure of the test."""
+
+    def build(*_):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr("oncoseg_core.segment.build_model", build)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_what_a_format_cannot_hold_is_refused_before_the_model_works(registry, series, image, tmp_path):
+    asked = structures(tmp_path, {**A, "name": "a name of more than twenty characters"})
+    with pytest.raises(OncoSegError, match="'a name of more than twenty characters' is too long a name"):
+        segment_file(registry, ask(series, asked, f"contours={tmp_path}/out/a.toy"))
+    uneven = toy_series.write_series(
+        tmp_path / "uneven",
+        read_volume(image, "unit").voxels[0],
+        origins=[[-20.0, -30.0, 100.0 + 2.5 * index + (index > 4)] for index in range(8)],
+    )
+    with pytest.raises(OncoSegError, match=r"cannot write .*not evenly spaced, which this format cannot say"):
+        segment_file(registry, ask(uneven, structures(tmp_path, A), f"{tmp_path}/out/b.nrrd"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_manifest(registry, image, tmp_path):
     asked = structures(tmp_path, A)
     output = tmp_path / "out" / "mask.nrrd"

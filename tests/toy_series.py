@@ -54,9 +54,17 @@ class ToySettings(Settings):
 
 
 class ToyExporter(Exporter):
-    """With ``broken`` it fails after writing; with ``lose`` so many voxels of the first mask are lost."""
+    """With ``broken`` it fails after writing; with ``lose`` so many voxels of the first mask are lost.
+
+    It has room for names of 20 characters, which only :meth:`check` looks at.
+    """
 
     Settings = ToySettings
+
+    def check(self, names, geometry):
+        assert geometry.shape
+        if too_long := [name for name in names if len(name) > 20]:
+            raise DataError(f"{too_long[0]!r} is too long a name")
 
     def export(self, segmentation, destination):
         masks = {name: mask.copy() for name, mask in segmentation.masks.items()}

@@ -43,7 +43,36 @@ def test_scripts_are_listed_with_what_they_measure():
         [sys.executable, "-m", "oncoseg_benchmarks.peers"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(peers.scripts())
-    assert any("normalizers" in line and "MONAI" in line for line in listed)
+    assert any("normalizers" in line and "MONAI" in line and "[normalizers.json]" in line for line in listed)
+
+
+def test_the_time_that_it_took_is_told(capsys, monkeypatch):
+    records = peers.records()
+    records["metrics"] |= {"seconds": 90}
+    monkeypatch.setattr(peers, "records", lambda: records)
+    monkeypatch.setattr("sys.argv", ["peers"])
+    peers.main()
+    assert " 1.5 min  Dice, IoU" in capsys.readouterr().out
+    assert f"{records['metrics']['date']} in 1.5 min, " in peers.page()
+
+
+@pytest.mark.parametrize("arguments", [["run", "metric"], ["metrics"]])
+def test_an_unknown_name_is_wrong_usage(arguments, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["peers", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        peers.main()
+    assert ended.value.code == 2
+    assert "metric" in capsys.readouterr().err
+
+
+def test_without_a_checkout_nothing_is_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(peers, "SCRIPTS", tmp_path / "peers")
+    monkeypatch.setattr(peers, "PAGE", tmp_path / "docs" / "measurements.md")
+    monkeypatch.setattr("sys.argv", ["peers", "page"])
+    with pytest.raises(SystemExit):
+        peers.main()
+    assert "pip install -e ./benchmarks" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_script_runs_with_its_own_options():

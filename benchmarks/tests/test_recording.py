@@ -13,6 +13,7 @@ def test_a_record_holds_command_versions_and_machine(tmp_path):
     assert content["command"] == "python speed.py"
     assert content["found"]["ratio"] == {"median": 2.0, "min": 1.0, "max": 3.0, "n": 3}
     assert content["versions"]["plugins"]["oncoseg-trainer"] == "0.1.0"
+    assert content["seconds"] >= 0
     assert content["versions"]["machine"]["cores"] >= 1
     assert [entry.name for entry in tmp_path.iterdir()] == ["speed.json"]
 

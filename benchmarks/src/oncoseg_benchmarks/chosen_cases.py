@@ -13,10 +13,11 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from oncoseg_benchmarks.settings import BenchSettings, DatasetChoice
-from oncoseg_core.errors import DataError, PluginError, close_matches
+from oncoseg_core.errors import ConfigError, DataError, PluginError, close_matches
 from oncoseg_core.interfaces import DatasetAdapter, Progress
+from oncoseg_core.path_settings import parts_of
 from oncoseg_core.randomness import derived_seed
-from oncoseg_core.records import Annotation, Case, DatasetSpec
+from oncoseg_core.records import Annotation, Case, DatasetSpec, NormalizerSpec
 from oncoseg_core.registry import Registry
 from oncoseg_core.splits import FrozenSplit, split_cases
 
@@ -86,6 +87,8 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
         (choice, registry.get(DatasetSpec, choice.name), registry.build(DatasetSpec, choice.name, choice.settings))
         for choice in settings.datasets
     ]
+    for modality, values in settings.normalizers.items():  # wrong ones are told before a folder is begun
+        registry.prepare(NormalizerSpec, modality, values)
     chosen = ChosenCases([], {spec.name: spec for _, spec, _ in found}, {})
     for choice, spec, adapter in found:
         root = choice.root
@@ -100,9 +103,29 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
         cases = _discovered(adapter, spec, root)
         chosen.cases.extend(_choose(choice, cases, adapter, settings.seed, chosen))
     if not chosen.cases:
-        told = "; ".join(f"{skip.dataset}: {skip.reason}" for skip in chosen.skips[:3])
-        raise DataError(f"no case is left to be scored ({told or 'the datasets hold none'})")
+        told = "; ".join(f"{skip.dataset}: {skip.what}, {skip.reason}" for skip in chosen.skips[:3])
+        raise DataError(
+            f"no case is left to be scored ({told or 'the datasets hold none'}); give folders as data_root or root; "
+            "see with `oncoseg datasets check NAME ROOT` what is found in one"
+        )
+    _require_known_modalities(settings, {scored.case.modality for scored in chosen.cases})
     return chosen
+
+
+def _require_known_modalities(settings: BenchSettings, modalities: set[str]) -> None:
+    """Refuse settings of a modality that no case has: nothing would read them.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    parts = {part for modality in modalities for part in parts_of(modality)}
+    for section, given, known in (
+        ("normalizers", settings.normalizers, parts),
+        ("channels", settings.channels, modalities),
+    ):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")
 
 
 def _discovered(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> list[Case]:

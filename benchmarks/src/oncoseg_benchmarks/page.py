@@ -13,6 +13,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;paddin
 table{border-collapse:collapse;margin:.6rem 0 1.4rem;font-size:14px}
 th,td{padding:.3rem .7rem;border-bottom:1px solid #d0d7de;text-align:right;vertical-align:top}
 td{white-space:nowrap}td small{color:#57606a}th.text,td.text{text-align:left}td.long{white-space:normal}
+.wide th:first-child,.wide td:first-child{position:sticky;left:0;background:#fff}
 tr.bound{color:#57606a;font-style:italic}img{max-width:100%;height:auto}.wide{overflow-x:auto}
 figure{margin:1rem 0}figcaption{color:#57606a;font-size:14px}summary{cursor:pointer}
 pre{background:#f6f8fa;padding:1rem;overflow:auto;font-size:13px}

@@ -1,6 +1,6 @@
 """The measurements of ``benchmarks/peers``: listed, run, and drawn to a page of the documentation from their records.
 
-    python -m oncoseg_benchmarks.peers                 # what there is, and when it was recorded
+    python -m oncoseg_benchmarks.peers                 # what there is, when it was recorded, in what time, [where to]
     python -m oncoseg_benchmarks.peers run metrics     # run one, as its own help says
     python -m oncoseg_benchmarks.peers page            # docs/measurements.md from benchmarks/results
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from oncoseg_benchmarks.recording import RESULTS
 from oncoseg_core.atomic import atomic_write
+from oncoseg_core.errors import close_matches
 
 SCRIPTS = RESULTS.parent / "peers"
 PAGE = RESULTS.parents[1] / "docs" / "measurements.md"
@@ -36,22 +37,34 @@ each, rather than seconds. What has no record is listed at the end.
 
 def main() -> None:
     """List, run or draw."""
-    parser = argparse.ArgumentParser(prog="python -m oncoseg_benchmarks.peers", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m oncoseg_benchmarks.peers",
+        description=__doc__.partition("\n")[0],
+        epilog="Without arguments: every script, when it was recorded, in what time, what it measures, [its records].",
+    )
     actions = parser.add_subparsers(dest="action", metavar="run NAME | page")
     run = actions.add_parser("run", help="run one, with options of its own")
-    run.add_argument("name", choices=sorted(scripts()), metavar="NAME")
+    run.add_argument("name", metavar="NAME")
     run.add_argument("options", nargs=argparse.REMAINDER)
     actions.add_parser("page", help=f"write {PAGE.name} from the records")
     chosen = parser.parse_args()
+    if not SCRIPTS.is_dir():
+        parser.error(f"{SCRIPTS}: no such folder; the scripts are in a checkout: pip install -e ./benchmarks there")
     if chosen.action == "run":
+        if chosen.name not in scripts():
+            parser.error(f"no script {chosen.name!r}{close_matches(chosen.name, scripts())}")
         sys.exit(subprocess.run([sys.executable, scripts()[chosen.name], *chosen.options], check=False).returncode)
     if chosen.action == "page":
         atomic_write(PAGE, page())
         return
     found = records()
     for name, path in scripts().items():
-        dates = sorted(one["date"] for one in found.values() if one["script"] == name)
-        sys.stdout.write(f"{name:22} {dates[-1] if dates else 'not recorded':12}  {purpose(path)}\n")
+        own = {title: one for title, one in found.items() if one["script"] == name}
+        date = max((one["date"] for one in own.values()), default="not recorded")
+        took = max((one["seconds"] for one in own.values() if "seconds" in one), default=None)
+        written = f" [{', '.join(f'{title}.json' for title in own)}]" if own else ""
+        minutes = "" if took is None else f"{took / 60:.1f} min"
+        sys.stdout.write(f"{name:20} {date:12} {minutes:>7}  {purpose(path)}{written}\n")
 
 
 def scripts() -> dict[str, Path]:
@@ -87,7 +100,7 @@ def page() -> str:
         versions = ", ".join(f"{library} {libraries[library]}" for library in LIBRARIES if library in libraries)
         parts.append(
             f"\n## {name}\n\n{purpose(known[one['script']])}\n\n"
-            f"`{one['command']}`, {one['date']}, {machine['processor']} with {machine['cores']} cores, "
+            f"`{one['command']}`, {one['date']}{_took(one)}, {machine['processor']} with {machine['cores']} cores, "
             f"{machine['system']}; {versions}.\n\n| what | found |\n|---|---|\n"
         )
         parts += [f"| {what} | {value} |\n" for what, value in lines(one["found"])]
@@ -96,6 +109,11 @@ def page() -> str:
         parts.append("\n## Not recorded\n\n")
         parts += [f"- `{name}`: {purpose(known[name])}\n" for name in missing]
     return "".join(parts)
+
+
+def _took(one: Mapping[str, Any]) -> str:
+    """In which time; the older records do not say it."""
+    return f" in {one['seconds'] / 60:.1f} min" if "seconds" in one else ""
 
 
 def lines(found: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:

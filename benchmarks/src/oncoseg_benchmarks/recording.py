@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,9 @@ from typing import Any
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.environment import describe
 from oncoseg_core.registry import load_plugins
+
+STARTED = time.monotonic()
+"""When this module was imported, at the top of the script."""
 
 RESULTS = Path(__file__).parents[2] / "results"
 """``benchmarks/results`` of the checkout (the package is run from one, installed as editable)."""
@@ -23,7 +27,7 @@ def spread(values: Sequence[float]) -> dict[str, float | int]:
 
 
 def record(name: str, command: str, found: Mapping[str, Any], folder: Path = RESULTS) -> Path:
-    """Write ``<name>.json``: the findings with the command, the date, versions and machine.
+    """Write ``<name>.json``: the findings with the command, the date, how long it took, versions and machine.
 
     Args:
         name: of the measurement, also the file's.
@@ -39,6 +43,7 @@ def record(name: str, command: str, found: Mapping[str, Any], folder: Path = RES
         "name": name,
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
+        "seconds": round(time.monotonic() - STARTED),
         "found": dict(found),
         "versions": describe(load_plugins()),
     }

@@ -83,7 +83,7 @@ def _parts(
 def what_was_done(summary: Mapping[str, Any]) -> str:
     """One sentence: models, cases, datasets and sides."""
     datasets = ", ".join(
-        f"{each['name']} ({each['n_cases']} cases, side {each['side']})"
+        f"{each['name']} ({each['n_cases']} case{'s' * (each['n_cases'] != 1)}, {_which(each, summary['splits'])})"
         for each in summary["datasets"]
         if each["n_cases"]
     )
@@ -93,6 +93,13 @@ def what_was_done(summary: Mapping[str, Any]) -> str:
         "the mean, by bootstrap over patients; of few patients, or of nearly equal scores, none is given. Undefined "
         "scores are in no mean."
     )
+
+
+def _which(dataset: Mapping[str, Any], splits: Mapping[str, str]) -> str:
+    """Of a dataset, the side that was scored; without one nothing is held out."""
+    if dataset["side"] == "all":
+        return "all labelled, without a split"
+    return f"side {dataset['side']} of its {dataset['split']} split {splits[dataset['name']][:12]}"
 
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:

@@ -75,6 +75,15 @@ class DatasetChoice(Settings):
     optional: bool = False
     reference: PublishedScore | None = None
 
+    @model_validator(mode="after")
+    def _split_has_a_side(self) -> DatasetChoice:
+        if self.side == "all" and "split" in self.model_fields_set:
+            raise ValueError(
+                f"dataset {self.name!r} has a split but no side, and all its cases would be scored; add side: test, or "
+                "leave out the split"
+            )
+        return self
+
 
 class Grid(Settings):
     """The sides, in pixels, of a model's square input and of the logits that it answers with."""
@@ -159,7 +168,10 @@ class BenchSettings(Settings):
                         f"{what} {name!r}; keep one" + (", or give it a label" if "models" in what else "")
                     )
         if self.statistics.metric not in self.metrics:
-            raise ValueError(f"statistics.metric {self.statistics.metric!r} is not among the metrics")
+            raise ValueError(
+                f"models are compared by statistics.metric, {self.statistics.metric!r}, which is not among the metrics "
+                f"({', '.join(self.metrics)}): add it, or set statistics.metric to one of them"
+            )
         return self
 
     @property
@@ -190,4 +202,4 @@ def load_settings(config: str, overrides: list[str]) -> BenchSettings:
     else:
         near = close_matches(config, built_in_names())
         raise ConfigError(f"{config}: no such file, and no built-in benchmark of that name{near}")
-    return validate(BenchSettings, apply_overrides(read_yaml(path), overrides), where)
+    return validate(BenchSettings, apply_overrides(read_yaml(path), overrides, example="seed=1"), where)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import DataError, GeometryError, StorageError, UsageError, close_matches
+from oncoseg_core.geometry import Geometry
 from oncoseg_core.interfaces import Exporter, ExportReport, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
@@ -82,6 +83,16 @@ class RTStructExporter(Exporter):
 
     Settings = RTStructSettings
 
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Whether the names can be written and the settings speak of no others; any grid of a series will do.
+
+        Raises:
+            DataError: a name does not fit, or two would be the same.
+            UsageError: a setting speaks of a target that is not there.
+        """
+        del geometry
+        _written_names(names, self.settings)
+
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
         """Write an RT Structure Set.
 
@@ -103,11 +114,10 @@ def write_structures(
     if not series.physical:
         raise GeometryError("the images do not tell where in the body they lie: contours cannot be placed on them")
     series.require_grid(segmentation.geometry, "the segmentation")
+    names = _written_names(segmentation.masks, settings)
     masks, notes = _worth_writing(segmentation, settings)
-    structures = [_structure(name, segmentation, settings) for name in masks]
-    written = dict(zip((structure.name for structure in structures), masks.values(), strict=True))
-    if len(written) < len(structures):
-        raise DataError("two structures would have one name; the setting names= says what to write instead")
+    structures = [_structure(name, names[name], segmentation, settings) for name in masks]
+    written = {names[name]: mask for name, mask in masks.items()}
     notes += [f"{name!r} is written as {settings.names[name]!r}" for name in masks if name in settings.names]
     if len(said_of(segmentation.provenance)) > SHORT_TEXT:
         notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
@@ -138,11 +148,31 @@ class _Boxed(NamedTuple):
     extent: Extent
 
 
-def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tuple[dict[str, _Boxed], list[str]]:
+def _written_names(names: Iterable[str], settings: RTStructSettings) -> dict[str, str]:
+    """What is written for each name; see :meth:`RTStructExporter.check`."""
+    names = list(names)
     for name in (*settings.names, *settings.types):
-        if name not in segmentation.masks:
-            near = close_matches(name, segmentation.masks)
-            raise UsageError(f"the settings speak of {name!r}, which is no target{near}")
+        if name not in names:
+            raise UsageError(f"the settings speak of {name!r}, which is no target{close_matches(name, names)}")
+    written = {name: settings.names.get(name, name) for name in names}
+    for name in written.values():
+        try:
+            _printable(name)
+        except ValueError as error:
+            raise DataError(
+                f"the name {error}; rename it (--target, --names), or the setting names= says what to write instead"
+            ) from None
+        if len(name) > LONG_STRING:
+            raise DataError(
+                f"the name {name!r} has {len(name)} characters, and DICOM has room for {LONG_STRING}; rename it "
+                "(--target, --names), or the setting names= says what to write instead"
+            )
+    if len(set(written.values())) < len(written):
+        raise DataError("two structures would have one name; the setting names= says what to write instead")
+    return written
+
+
+def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tuple[dict[str, _Boxed], list[str]]:
     extents = {name: extent_of(mask) for name, mask in segmentation.masks.items()}
     masks = {name: _Boxed(segmentation.masks[name], extent) for name, extent in extents.items() if extent is not None}
     empty = [name for name in extents if name not in masks]
@@ -156,19 +186,7 @@ def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tu
     return masks, [f"{name!r} is left out: its mask is empty" for name in empty]
 
 
-def _structure(name: str, segmentation: Segmentation, settings: RTStructSettings) -> Structure:
-    written = settings.names.get(name, name)
-    try:
-        _printable(written)
-    except ValueError as error:
-        raise DataError(
-            f"the name {error}; rename it (--target, --names), or the setting names= says what to write instead"
-        ) from None
-    if len(written) > LONG_STRING:
-        raise DataError(
-            f"the name {written!r} has {len(written)} characters, and DICOM has room for {LONG_STRING}; rename it "
-            "(--target, --names), or the setting names= says what to write instead"
-        )
+def _structure(name: str, written: str, segmentation: Segmentation, settings: RTStructSettings) -> Structure:
     said = []
     if written != name:
         said.append(f"named {name}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +26,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from oncoseg_core.atomic import atomic_path
 from oncoseg_core.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
+from oncoseg_core.geometry import Geometry
 from oncoseg_core.interfaces import Exporter, ExportReport, Settings
 from oncoseg_core.privacy import shown
 from oncoseg_core.volume import BoolArray, Segmentation
@@ -82,6 +83,16 @@ class SegExporter(Exporter):
 
     Settings = SegSettings
 
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Whether the names can be written and the settings speak of no others; any grid of a series will do.
+
+        Raises:
+            DataError: a name does not fit, or two would be the same.
+            UsageError: a setting speaks of a target that is not there.
+        """
+        del geometry
+        _labels(names, self.settings)
+
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
         """Write one SEG file; it is read back and compared voxel by voxel before it counts.
 
@@ -127,24 +138,30 @@ class _Segment(NamedTuple):
 def _to_write(segmentation: Segmentation, settings: SegSettings) -> tuple[list[_Segment], list[str]]:
     """The masks that hold something, and what is told of the others and of names."""
     masks = segmentation.masks
-    for name in (*settings.names, *settings.codes, *settings.categories):
-        if name not in masks:
-            raise UsageError(f"the settings speak of {name!r}, which is no target{close_matches(name, masks)}")
+    labels = _labels(masks, settings)
     empty = [name for name, mask in masks.items() if not mask.any()]
     if empty and settings.empty == "error":
         raise DataError(f"the mask of {', '.join(map(repr, empty))} is empty: leave it out with the setting empty=omit")
     segments = [
-        _Segment(_label(name, settings), mask, _codes(name, settings))
-        for name, mask in masks.items()
-        if name not in empty
+        _Segment(labels[name], mask, _codes(name, settings)) for name, mask in masks.items() if name not in empty
     ]
     if not segments:
         raise DataError("there is no mask that is not empty: nothing to write")
-    if len({segment.label for segment in segments}) < len(segments):
-        raise DataError("two structures would have one name; the setting names= says what to write instead")
     notes = [f"{name!r} is left out: its mask is empty" for name in empty]
     notes += [f"{name!r} is written as {written!r}" for name, written in settings.names.items() if name not in empty]
     return segments, notes
+
+
+def _labels(names: Iterable[str], settings: SegSettings) -> dict[str, str]:
+    """The label of each name; see :meth:`SegExporter.check`."""
+    names = list(names)
+    for name in (*settings.names, *settings.codes, *settings.categories):
+        if name not in names:
+            raise UsageError(f"the settings speak of {name!r}, which is no target{close_matches(name, names)}")
+    labels = {name: _label(name, settings) for name in names}
+    if len(set(labels.values())) < len(labels):
+        raise DataError("two structures would have one name; the setting names= says what to write instead")
+    return labels
 
 
 def _label(name: str, settings: SegSettings) -> str:

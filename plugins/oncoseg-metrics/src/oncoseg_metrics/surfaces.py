@@ -16,13 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 from surface_distance import lookup_tables
 
+from oncoseg_metrics.corners import surface_corners
+from oncoseg_metrics.nearest import nearest_distances
 from oncoseg_metrics.pairs import Pair, cropped
-
-LEAF = 64
-"""Points in a leaf of the search tree: with fewer, surfaces some voxels apart took two times longer."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -66,41 +64,11 @@ _last: dict[bytes, SurfaceDistances] = {}
 
 def _measure(block: Pair, spacing: tuple[float, float, float], *, flat: bool) -> SurfaceDistances:
     if flat:
-        block, sides = Pair(block.prediction[0], block.reference[0]), spacing[1:]
-        areas = lookup_tables.create_table_neighbour_code_to_contour_length(sides)
+        areas = lookup_tables.create_table_neighbour_code_to_contour_length(spacing[1:])
     else:
-        sides = spacing
-        areas = lookup_tables.create_table_neighbour_code_to_surface_area(sides)
-    corners, codes = zip(*(_corners(mask) for mask in block), strict=True)
-    prediction, reference = (areas[code] for code in codes)
+        areas = lookup_tables.create_table_neighbour_code_to_surface_area(spacing)
+    one, other = (surface_corners(mask, flat=flat) for mask in block)
     return SurfaceDistances(
-        Surface(_nearest(corners[0], corners[1], sides), prediction),
-        Surface(_nearest(corners[1], corners[0], sides), reference),
+        Surface(nearest_distances(one.places, other.places, spacing), areas[one.codes]),
+        Surface(nearest_distances(other.places, one.places, spacing), areas[other.codes]),
     )
-
-
-def _corners(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.uint8]]:
-    """Corners ``(n, axes)`` with inside and outside around them, and which of the voxels around are inside.
-
-    A corner's code has a bit for each of the 4 or 8 voxels around it, the highest for the one before it on every axis,
-    which is the order of the library's tables.
-    """
-    codes: npt.NDArray[np.uint8] = np.pad(mask, 1).view(np.uint8)
-    for axis in reversed(range(mask.ndim)):  # pairs along x, then of those along y, then of those along z
-        before, after = (codes[(slice(None),) * axis + (part,)] for part in (slice(None, -1), slice(1, None)))
-        codes = (before << np.uint8(2 ** (mask.ndim - 1 - axis))) | after
-    full = 2 ** (2**mask.ndim) - 1
-    places = np.flatnonzero(codes - np.uint8(1) < full - 1)  # 0 wraps around to 255: neither none nor all
-    return np.column_stack(np.unravel_index(places, codes.shape)), codes.ravel()[places]
-
-
-def _nearest(corners: npt.NDArray[np.intp], others: npt.NDArray[np.intp], spacing: tuple[float, ...]) -> Float64:
-    """The distance of each corner to the nearest of the others, in mm."""
-    if not len(others):
-        return np.full(len(corners), np.inf)
-    if not len(corners):
-        return np.zeros(0)
-    sides = np.asarray(spacing)
-    _, nearest = cKDTree(others * sides, leafsize=LEAF).query(corners * sides, workers=-1)
-    # From whole steps, so that a distance of just the tolerance is not above it by rounding.
-    return np.asarray(np.sqrt((((corners - others[nearest]) * sides) ** 2).sum(axis=1)))

@@ -1,0 +1,1 @@
+"""The metric newname for OncoSeg."""
