@@ -12,9 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oncoseg_benchmarks.case_scoring import Task
+from oncoseg_benchmarks.case_scoring import score_case as score_case_by_prompts
 from oncoseg_benchmarks.results import read_table
 from oncoseg_benchmarks.run_folder import RunFolder
-from oncoseg_benchmarks.running import shard
+from oncoseg_benchmarks.running import prepare, shard
+from oncoseg_benchmarks.settings import load_settings
 from oncoseg_benchmarks.verifying import verify
 from oncoseg_core.errors import ConfigError, DataError, RunError
 from oncoseg_core.interfaces import Metric
@@ -259,3 +262,32 @@ def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, b
     rows, _ = read_table(tmp_path / "run" / "results.csv")
     assert {row["dataset"] for row in rows} == {"bench-a", "bench-b"}
     assert {row["patient"] for row in rows} == {"bench-a/p0"}
+
+
+def test_a_first_prompt_is_one_that_encodes_and_a_next_one_is_not(config, write_cases, bright):
+    """Following encodes slices that nobody asked about yet, and a small cache lets go of slices that were."""
+    case = {"slices": (1, 2, 3, 4, 5), "core": (1, 2, 3)}
+    settings = load_settings(str(config(write_cases("bench-a", [case]), references={"floors": False})), [])
+    prepared = prepare(settings, load_plugins(), resume=False, progress=lambda *_: None)
+    plan, policies = next(iter(prepared.work()))
+    scored = prepared.chosen.cases[0]
+    volume, masks = scored.adapter.load(scored.case)
+    tasks = [Task(target, masks[target.name]) for target in scored.case.targets]
+    for kept in (100, 1):
+        subject = plan.build(["ct"])
+        subject.cache.max_bytes = kept * 16 * 16 * 4
+        session, encoded, expected = subject.open(volume), [], {True: 0, False: 0}
+        encode, ask = subject.predictor.model.encode_image, session.ask
+        subject.predictor.model.encode_image = lambda pixels: encoded.append(1) or encode(pixels)  # noqa: B023
+
+        def asked(*arguments):
+            before = len(encoded)  # noqa: B023
+            answer = ask(*arguments)  # noqa: B023
+            expected[len(encoded) > before] += 1  # noqa: B023
+            return answer
+
+        session.ask = asked
+        subject.open = lambda _: session  # noqa: B023
+        score_case_by_prompts(subject, scored.case, volume, tasks, policies, {}, 0)
+        assert {True: len(session.first), False: len(session.following)} == expected
+        assert sum(expected.values()) == 5 + 3 + 2

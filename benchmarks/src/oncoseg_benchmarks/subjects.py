@@ -23,7 +23,6 @@ from oncoseg_core.preprocess import logits_to_slice, mask_to_model
 from oncoseg_core.prompts import Box, Prompt
 from oncoseg_core.propagate import PropagationSettings, propagate
 from oncoseg_core.volume import BoolArray, Volume
-from oncoseg_core.zoom import Window
 
 
 class Session(Protocol):
@@ -69,7 +68,7 @@ class ModelSubject:
     def open(self, volume: Volume) -> ModelSession:
         """Let go of the embeddings of the case before, and fit the normalizer."""
         self.cache.clear()
-        return ModelSession(self.predictor, self.predictor.fit(volume), self.propagation)
+        return ModelSession(self.predictor, self.cache, self.predictor.fit(volume), self.propagation)
 
 
 @dataclass(eq=False)
@@ -77,15 +76,15 @@ class ModelSession:
     """A model on one volume, with a stop watch."""
 
     predictor: Predictor
+    cache: EmbeddingCache
     fitted: FittedVolume
     propagation: PropagationSettings
     first: list[float] = field(default_factory=list)
     following: list[float] = field(default_factory=list)
-    _encoded: set[tuple[int, Window | None]] = field(default_factory=set)
     _last: tuple[int, Prompt] | None = None
 
     def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
-        """One answer; of a slice encoded before, only the decoding takes time."""
+        """One answer; of a slice whose embedding is kept, only the decoding takes time."""
         del reference
         return self._timed(index, prompt)
 
@@ -95,7 +94,7 @@ class ModelSession:
         return propagate(self.predictor, self.fitted, index, prompt, self.propagation).mask
 
     def latency(self) -> dict[str, float | None]:
-        """The medians; where no slice was asked twice, one is, for the figure alone."""
+        """The medians; where no embedding was met again, the last slice is asked once more, for the figure alone."""
         if self._last is not None and not self.following:
             self._timed(*self._last)
         return {
@@ -104,11 +103,11 @@ class ModelSession:
         }
 
     def _timed(self, index: int, prompt: Prompt) -> BoolArray:
-        place = (index, self.predictor.window(self.fitted, prompt))
-        started = time.perf_counter()
+        misses, started = self.cache.misses, time.perf_counter()
         (result,) = self.predictor.predict_slice(self.fitted, index, [prompt])
-        (self.following if place in self._encoded else self.first).append(time.perf_counter() - started)
-        self._encoded.add(place)
+        seconds = time.perf_counter() - started
+        # Not by which slices were asked about: following an object encodes others, and the cache lets go of some.
+        (self.first if self.cache.misses > misses else self.following).append(seconds)
         self._last = (index, prompt)
         return result.mask
 
