@@ -92,3 +92,50 @@ def test_an_unseen_case_passes_and_another_modality_is_not_scored(write_cases, a
     (folder / "oncoseg.json").write_text(json.dumps({**manifest, "paths": {"mri": manifest["paths"]["ct"]}}))
     summary, _ = bench(with_adapter(root, folder), f"output={tmp_path / 'mri'}")
     assert "the adapter was trained on mri, not on 'ct'" in [skip["reason"] for skip in summary["skipped"]]
+
+
+def test_an_overlap_with_a_dataset_whose_plugin_is_gone_is_still_a_leak(write_cases, adapter, with_adapter, bench):
+    root, other = write_cases("bench-b", [{"seed": 7}]), write_cases("other", [{}])
+    folder = adapter(other, "bench-gone")
+    with pytest.raises(DataError, match="declared of a dataset that is not installed"):
+        bench(with_adapter(root, folder, datasets=[{"name": "bench-b", "root": str(root)}]))
+
+
+def test_an_image_that_was_changed_after_a_refused_run_is_compared_anew(write_cases, adapter, with_adapter, bench):
+    root = write_cases("bench-a", [{}, {"seed": 7}])
+    folder = adapter(root, "elsewhere")
+    with pytest.raises(DataError, match="bench-a-0 is the adapter's training"):
+        bench(with_adapter(root, folder))
+    seen, unseen = (root / f"bench-a-{number}.nrrd" for number in (0, 1))
+    first, second = seen.read_bytes(), unseen.read_bytes()
+    seen.write_bytes(second)
+    unseen.write_bytes(first)
+    with pytest.raises(DataError, match="bench-a-1 is the adapter's training"):
+        bench(with_adapter(root, folder))
+
+
+def test_a_case_that_could_be_read_only_later_is_compared_before_it_is_scored(
+    write_cases, adapter, with_adapter, bench, tmp_path, monkeypatch
+):
+    from oncoseg_benchmarks import running
+
+    root = write_cases("bench-a", [{}, {"seed": 7}])
+    path = with_adapter(root, adapter(root, "elsewhere"))
+    seen = root / "bench-a-0.nrrd"
+    content = seen.read_bytes()
+    seen.write_bytes(b"not yet copied")
+    run = running._score
+
+    def mended(*arguments):  # the file is whole when its turn comes
+        seen.write_bytes(content)
+        run(*arguments)
+
+    monkeypatch.setattr(running, "_score", mended)
+    summary, outcome = bench(path)
+    assert outcome.failed == 1
+    assert "could not be read when the cases were compared" in summary["failures"][0]["reason"]
+    assert summary["failures"][0]["model"] == "bright+adapter"
+    assert "bright+adapter,bench-a,bench-a-0" not in (tmp_path / "run" / "results.csv").read_text()
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="bench-a-0 is the adapter's training"):
+        bench(path, resume=True)

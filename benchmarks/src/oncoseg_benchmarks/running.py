@@ -196,6 +196,7 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
     else:
         try:
             volume, tasks = loaded.content
+            bench.leakage.require_compared(subject.label, case, volume)
             skipped = _not_there(tasks, policies)
             result = score_case(subject, case, volume, tasks, policies, bench.metrics, bench.settings.seed)
         except Exception as error:  # noqa: BLE001 - one failing case must not end the run
