@@ -112,6 +112,22 @@ def test_masks_are_read_back_from_a_file_and_damage_is_told(tmp_path):
         unpack((place, bits[:-1]))
 
 
+def test_no_bit_that_was_lost_breaks_the_reading_of_masks(tmp_path):
+    path, mask = tmp_path / "case.npz", disc((20, 20), 9, 9, 4)[None]
+    save_masks(path, {"a": pack(mask)}, (5.0, 0.7, 0.8))
+    content = bytearray(path.read_bytes())
+    told = 0
+    for place in range(len(content)):
+        content[place] ^= 0b1001
+        path.write_bytes(content)
+        try:
+            assert np.array_equal(unpack(load_masks(path)[0]["a"]), mask)
+        except (DataError, KeyError):
+            told += 1
+        content[place] ^= 0b1001
+    assert told > len(content) / 2
+
+
 def row(**changes):
     values = dict.fromkeys(DESCRIPTION)
     values |= {

@@ -17,6 +17,7 @@ from oncoseg_benchmarks.case_scoring import score_case as score_case_by_prompts
 from oncoseg_benchmarks.results import read_table
 from oncoseg_benchmarks.run_folder import RunFolder
 from oncoseg_benchmarks.running import prepare, shard
+from oncoseg_benchmarks.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.settings import load_settings
 from oncoseg_benchmarks.verifying import verify
 from oncoseg_core.errors import ConfigError, DataError, RunError
@@ -207,21 +208,84 @@ def test_clicks_count_to_a_good_mask(config, write_cases, bench, tmp_path):
     assert by_model["bright"]["dice"] > 0.5
 
 
-def test_verify_computes_the_same_again_and_finds_what_was_changed(config, write_cases, bench, bright, tmp_path):
-    bench(config(write_cases("bench-a", [{}, {}])))
+@pytest.fixture
+def verified(config, write_cases, bench, tmp_path):
+    """A finished run, and a function that gives what verifying finds in it."""
+    bench(config(write_cases("bench-a", [{"category": "malignant"}, {}])))
     registry, run = load_plugins(), tmp_path / "run"
     found = verify(run, registry, lambda *_: None)
     assert found.rows > 0
     assert found.mismatches == []
+    return run, lambda: verify(run, registry, lambda *_: None).mismatches
+
+
+def change_table(run, change):
     path = run / "results.csv"
     lines = list(csv.reader(path.read_text().splitlines()))
-    column = lines[0].index("dice")
-    lines[1][column] = repr(float(lines[1][column]) - 0.001)
+    change(lines)
     path.write_text("\n".join(",".join(line) for line in lines) + "\n")
-    (mismatch,) = verify(run, registry, lambda *_: None).mismatches
+
+
+def test_verify_finds_a_score_that_was_changed_and_the_averages_that_are_not_its(verified):
+    run, again = verified
+
+    def change(lines):
+        column = lines[0].index("dice")
+        lines[1][column] = repr(float(lines[1][column]) - 0.001)
+
+    change_table(run, change)
+    mismatch, *averages = again()
     assert mismatch.problem.startswith("dice is")
-    next((run / "masks" / "bright").rglob("*.npz")).write_bytes(b"damaged")
-    assert len(verify(run, registry, lambda *_: None).mismatches) > 1
+    assert averages
+    assert all(each.row.startswith("summary.json") for each in averages)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda lines: lines.pop(3), "is not in the table"),
+        (lambda lines: lines.append(lines[3]), "is in the table 2 times"),
+        (lambda lines: lines.append([*lines[3][:2], "another", *lines[3][3:]]), "was never scored"),
+    ],
+)
+def test_verify_finds_a_row_that_is_missing_or_added(change, problem, verified):
+    run, again = verified
+    change_table(run, change)
+    assert problem in [each.problem for each in again()]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("patient", "somebody"), ("category", "benign"), ("leak", "certain"), ("slices", "9")]
+)
+def test_verify_finds_a_description_that_was_changed(column, value, verified):
+    run, again = verified
+    change_table(run, lambda lines: lines[1].__setitem__(lines[0].index(column), value))
+    mismatch = again()[0]
+    assert mismatch.problem.startswith(f"{column} was ")
+    assert mismatch.problem.endswith(f"the table says {value}")
+
+
+def test_verify_finds_an_average_that_was_changed(verified):
+    run, again = verified
+    summary = json.loads((run / "summary.json").read_text())
+    summary["groups"][0]["metrics"]["dice"]["mean"] += 0.001
+    (run / "summary.json").write_text(json.dumps(summary))
+    (mismatch,) = again()
+    assert mismatch.problem.startswith("metrics.dice.mean is ")
+
+
+def test_verify_tells_of_masks_that_were_changed_or_are_damaged(verified):
+    run, again = verified
+    path = next((run / "masks" / "bright").rglob("*.npz"))
+    masks, spacing = load_masks(path)
+    key = next(iter(masks))
+    mask = unpack(masks[key])
+    mask[0, 0, 0] = not mask[0, 0, 0]
+    save_masks(path, {**masks, key: pack(mask)}, spacing)
+    (mismatch,) = again()
+    assert mismatch.problem == "the saved prediction is not the one that was scored"
+    path.unlink()
+    assert len(again()) > 1
 
 
 def test_a_limit_takes_the_same_cases_each_time(config, write_cases, bench, tmp_path):
