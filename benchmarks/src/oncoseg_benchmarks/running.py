@@ -166,6 +166,8 @@ def run(bench: Bench, progress: Progress) -> Outcome:
 
 
 def _built(bench: Bench, plan: SubjectPlan) -> Subject:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # the model before it is gone
     subject = plan.build(sorted({scored.case.modality for scored in bench.chosen.cases}))
     if isinstance(subject, ModelSubject):
         bench.folder.claim_weights(plan.label, subject.version)
