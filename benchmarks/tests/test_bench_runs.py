@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from oncoseg_benchmarks.case_scoring import Task
 from oncoseg_benchmarks.case_scoring import score_case as score_case_by_prompts
@@ -308,15 +309,54 @@ def test_a_side_of_an_official_split_is_scored_alone(config, write_cases, bench)
         bench(config(root, datasets=datasets, output="elsewhere"))
 
 
-def test_a_metric_that_raises_is_a_failure_of_its_rows_alone(config, write_cases, bench, monkeypatch):
+@pytest.mark.parametrize(("value", "reason"), [(None, "ZeroDivisionError"), (float("inf"), "metric 'dice' is inf")])
+def test_a_metric_that_fails_is_a_failure_of_its_rows_alone(value, reason, config, write_cases, bench, monkeypatch):
     from oncoseg_metrics.overlap import Dice
 
     path = config(write_cases("bench-a", [{}]))
     assert issubclass(Dice, Metric)
-    monkeypatch.setattr(Dice, "compute", lambda *_: 1 / 0)
+    compute = Dice.compute
+
+    def fails(self, prediction, reference, spacing):
+        if reference.sum() > 300:  # the tumour, not its core
+            return value or 1 / 0
+        return compute(self, prediction, reference, spacing)
+
+    monkeypatch.setattr(Dice, "compute", fails)
     summary, outcome = bench(path)
     assert outcome.failed > 0
-    assert "ZeroDivisionError" in summary["failures"][0]["reason"]
+    assert {failure["target"] for failure in summary["failures"]} == {"tumour"}
+    assert reason in summary["failures"][0]["reason"]
+    assert summary["n_rows"] == 2 * 4  # of the core, by the model, two floors and the ceiling
+
+
+def test_an_answer_that_is_no_number_is_a_failure_and_not_an_empty_mask(
+    config, write_cases, bench, bright, monkeypatch
+):
+    from oncoseg_bright_model import Bright
+
+    decode = Bright.decode
+    monkeypatch.setattr(
+        Bright, "decode", lambda self, *given: decode(self, *given)._replace(logits=torch.full((1, 16, 16), torch.nan))
+    )
+    summary, outcome = bench(config(write_cases("bench-a", [{}])))
+    assert outcome.failed == 1
+    assert "NaN" in summary["failures"][0]["reason"]
+
+
+@pytest.mark.parametrize(("local", "expected"), [(None, 0), ("1", 1), ("5", 1)])
+def test_each_process_of_a_machine_takes_a_device_of_its_own(local, expected, monkeypatch):
+    from oncoseg_benchmarks import plans
+
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_RANK", local)
+    assert plans._own_device("auto") == chosen[0] == torch.device("cuda", expected)
+    assert plans._own_device("cpu") == torch.device("cpu")
 
 
 def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, bench, tmp_path):

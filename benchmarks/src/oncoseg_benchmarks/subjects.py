@@ -17,6 +17,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.policies import Policy
 from oncoseg_benchmarks.settings import Grid
+from oncoseg_core.errors import PluginError
 from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.predictor import EmbeddingCache, FittedVolume, Predictor
 from oncoseg_core.preprocess import logits_to_slice, mask_to_model
@@ -109,6 +110,8 @@ class ModelSession:
         # Not by which slices were asked about: following an object encodes others, and the cache lets go of some.
         (self.first if self.cache.misses > misses else self.following).append(seconds)
         self._last = (index, prompt)
+        if np.isnan(result.logits).any():  # NaN > 0 is False: it would be scored as an empty mask
+            raise PluginError(f"the model's answer on slice {index} is not a number (NaN)")
         return result.mask
 
 
