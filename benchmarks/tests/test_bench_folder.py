@@ -80,16 +80,30 @@ def test_what_was_scored_with_other_versions_is_told(tmp_path):
     assert RunFolder(tmp_path).environments() == [HERE, THERE]
 
 
-def test_torchrun_needs_no_resume_for_an_empty_folder(config, write_cases, bench, tmp_path):
-    path = config(write_cases("bench-a", [{}, {}, {}]), prompts=["gt-box"])
-    bench(path, f"output={tmp_path / 'alone'}")
+def torchrun(path, **environment):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launch, "-m", "oncoseg_benchmarks", str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    return subprocess.run(
+        [*launch, "-m", "oncoseg_benchmarks", str(path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def test_torchrun_needs_no_resume_for_an_empty_folder_and_a_failing_case_does_not_end_it(
+    config, write_cases, bench, tmp_path
+):
+    root = write_cases("bench-a", [{}, {}, {}])
+    for number in (0, 2):  # those of the first process
+        (root / f"bench-a-{number}.nrrd").write_bytes(b"no image")
+    path = config(root, prompts=["gt-box"])
+    bench(path, f"output={tmp_path / 'alone'}")
+    done = torchrun(path, BRIGHT_SECONDS="1.5")  # the second process is not done when the first is
+    assert "This process is done; " in done.stdout
+    assert "failed: bright bench-a bench-a-0" in done.stdout, done.stderr
+    assert done.returncode == 1
     assert (tmp_path / "run" / "results.csv").read_bytes() == (tmp_path / "alone" / "results.csv").read_bytes()
-    again = subprocess.run(command, capture_output=True, text=True, env=environment)
+    again = torchrun(path)
     assert again.returncode == 1
     assert "holds a run already; go on with --resume" in again.stderr
 
