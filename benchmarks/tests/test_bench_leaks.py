@@ -19,11 +19,11 @@ from oncoseg_core.registry import load_plugins
 def adapter(tmp_path, bright):
     """Write an adapter that has seen the first case of a dataset, as one of the named dataset."""
 
-    def write(root, dataset, *, tells=True):
+    def write(root, dataset, *, tells=True, scans=1):
         registry = load_plugins()
         reader = registry.build(DatasetSpec, "bench-a", {})
         volume, _ = reader.load(next(iter(reader.discover(root))))
-        seen = TrainedOn((dataset,), frozenset({content_hash(volume.voxels, volume.geometry)}))
+        seen = TrainedOn((dataset,), frozenset([content_hash(volume.voxels, volume.geometry)][:scans]))
         model = adapt(registry.build(ModelSpec, "bright", {}), LoraSettings())
         folder = tmp_path / "adapter"
         paths = {"ct": PathSettings(normalizers={"ct": {"window": [-200, 300]}})}
@@ -73,9 +73,10 @@ def test_a_declared_overlap_refuses_the_whole_dataset(write_cases, adapter, with
         bench(path)
 
 
-def test_an_adapter_that_does_not_tell_is_refused(write_cases, adapter, with_adapter, bench, tmp_path):
+@pytest.mark.parametrize("says", [{"tells": False}, {"scans": 0}])
+def test_an_adapter_that_does_not_tell_is_refused(says, write_cases, adapter, with_adapter, bench, tmp_path):
     root = write_cases("bench-a", [{}])
-    folder = adapter(root, "elsewhere", tells=False)
+    folder = adapter(root, "elsewhere", **says)
     with pytest.raises(DataError, match="does not tell what it was trained on"):
         bench(with_adapter(root, folder))
     summary, _ = bench(with_adapter(root, folder, leakage="mark"), f"output={tmp_path / 'marked'}")

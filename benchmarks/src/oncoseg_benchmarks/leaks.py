@@ -94,7 +94,7 @@ def find_leaks(
     unknown, seen, scans = [], {}, []
     for label, adapter in adapters.items():
         trained_on = read_trained_on(adapter)
-        if trained_on is None:
+        if trained_on is None or not trained_on.hashes:  # trained on no scan is as good as telling nothing
             if not allowed:
                 raise DataError(
                     f"{adapter}: the adapter does not tell what it was trained on, so that nobody can say whether what "
