@@ -20,6 +20,7 @@ from oncoseg_benchmarks.run_folder import RunFolder
 from oncoseg_benchmarks.running import prepare, shard
 from oncoseg_benchmarks.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.settings import load_settings
+from oncoseg_benchmarks.subjects import ZoomCeiling
 from oncoseg_benchmarks.verifying import verify
 from oncoseg_core.errors import ConfigError, DataError, RunError
 from oncoseg_core.interfaces import Metric
@@ -29,6 +30,7 @@ from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.records import DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_core.scoring import score_case
+from oncoseg_core.zoom import ZoomSettings, box_around, window_for
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
 
@@ -88,6 +90,33 @@ def test_floors_and_ceiling_stand_beside_the_model(config, write_cases, bench, t
     assert {row["hd95"] for row in nothing} == {None}
     volume = [row for row in rows if row["model"] == "floor:box" and row["level"] == "volume"]
     assert all(row["predicted_voxels"] < row["reference_voxels"] for row in volume if row["target"] == "tumour")
+
+
+@pytest.mark.parametrize("level", ["slice", "volume"])
+def test_a_model_that_zooms_has_a_ceiling_of_its_own_windows(level, config, write_cases, bench, bright, tmp_path):
+    root = write_cases("bench-a", [{}, {}])
+    zoom = {"when": "always", "context": 1.2}
+    models = [{"name": "bright", "zoom": zoom}, {"name": "bright"}]
+    bench(config(root, models=models, prompts=[{"kind": "gt-box", "level": level}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    dice = {(row["model"], row["case"]): row["dice"] for row in rows if row["target"] == "core"}
+    for case in ("bench-a-0", "bench-a-1"):
+        whole, windows = dice["ceiling:logits-16@32", case], dice["ceiling:bright+zoom", case]
+        assert whole < windows
+        assert dice["bright+zoom", case] <= windows + 0.05
+    # The windows are those of the predictor: what it is shown of a slice is the whole of the ceiling's answer.
+    settings = ZoomSettings(**zoom)
+    registry = load_plugins()
+    adapter = registry.build(DatasetSpec, "bench-a", {})
+    case = next(iter(adapter.discover(root)))
+    volume, masks = adapter.load(case)
+    reference = masks["tumour"][2]
+    prompt = (box_around(reference),)
+    window = window_for(prompt, volume.geometry, registry.get(ModelSpec, "bright"), settings)
+    session = ZoomCeiling("m", registry.get(ModelSpec, "bright"), settings).open(volume)
+    found = session.ask(2, prompt, np.ones_like(reference))
+    rows_, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    assert (rows_[0], columns[0], len(rows_), len(columns)) == (window.y0, window.x0, window.height, window.width)
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_table(config, write_cases, bench, bright, tmp_path):

@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 
 from oncoseg_benchmarks.policies import Policy
 from oncoseg_benchmarks.settings import BenchSettings, Grid, ModelChoice
-from oncoseg_benchmarks.subjects import BoxFloor, LogitsCeiling, ModelSubject, NothingFloor, Subject
+from oncoseg_benchmarks.subjects import BoxFloor, LogitsCeiling, ModelSubject, NothingFloor, Subject, ZoomCeiling
 from oncoseg_core.adapter_manifest import MANIFEST_FILE, AdapterManifest, read_manifest
 from oncoseg_core.adapter_store import adapter_folder
 from oncoseg_core.config import validate
@@ -88,7 +89,7 @@ class ModelPlan(SubjectPlan):
         self.spec = registry.get(ModelSpec, choice.name)
         self._settings, self._registry = settings, registry
         self._prepared = registry.prepare(ModelSpec, choice.name, choice.settings)
-        self._zoom = None if choice.zoom is None else validate(ZoomSettings, choice.zoom, f"zoom of {self.label}")
+        self.zoom = None if choice.zoom is None else validate(ZoomSettings, choice.zoom, f"zoom of {self.label}")
         self._propagation = validate(PropagationSettings, settings.propagation, "propagation")
         self._device = _own_device(settings.device)
         self.manifest: AdapterManifest | None = None
@@ -139,7 +140,7 @@ class ModelPlan(SubjectPlan):
             cache,
             self._device,
             self._settings.precision,
-            self._zoom,
+            self.zoom,
         )
         return ModelSubject(self.label, predictor, cache, self._propagation, version)
 
@@ -168,5 +169,8 @@ def plan_subjects(settings: BenchSettings, registry: Registry) -> list[SubjectPl
     grids = list(settings.references.grids)
     if settings.references.ceilings:
         grids += [Grid(input=model.spec.input_size, logits=model.spec.logits_size) for model in models]
-    plans += [ReferencePlan(lambda grid=grid: LogitsCeiling(grid)) for grid in dict.fromkeys(grids)]  # type: ignore[misc]
+    plans += [ReferencePlan(partial(LogitsCeiling, grid)) for grid in dict.fromkeys(grids)]
+    if settings.references.ceilings:
+        zooming = [(model, model.zoom) for model in models if model.zoom is not None]
+        plans += [ReferencePlan(partial(ZoomCeiling, model.label, model.spec, zoom)) for model, zoom in zooming]
     return plans

@@ -88,7 +88,7 @@ class References(Settings):
     """What stands in the table besides the models.
 
     ``floors``: one that returns the box it was given, and one that finds nothing. ``ceilings``: the reference mask
-    brought to each model's logits and back; ``grids`` are further sizes for that.
+    brought to each model's logits and back, and for a model that zooms in its windows too; ``grids`` are further sizes.
     """
 
     floors: bool = True

@@ -2,13 +2,15 @@
 
 ``floor:box`` answers with the box that it was given, ``floor:nothing`` with nothing: a model that does not beat them
 adds nothing to the prompt. ``ceiling:logits-N`` answers with the reference itself, brought to logits of N x N and back
-on the predictor's own path: about the best mask that a model with such logits can give.
+on the predictor's own path: about the best mask that a model with such logits can give. A model that zooms has one of
+its own.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,7 +25,9 @@ from oncoseg_core.predictor import EmbeddingCache, FittedVolume, Predictor
 from oncoseg_core.preprocess import logits_to_slice, mask_to_model
 from oncoseg_core.prompts import Box, Prompt
 from oncoseg_core.propagate import PropagationSettings, propagate
+from oncoseg_core.records import ModelSpec
 from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.zoom import Window, ZoomSettings, box_around, window_for
 
 
 class Session(Protocol):
@@ -206,30 +210,60 @@ class LogitsCeiling:
         return _CeilingSession(SliceGrid.of(volume.geometry, self.grid.input), self.grid.logits)
 
 
+class ZoomCeiling:
+    """The same for a model that zooms: in the window that it is shown for the same prompt; by the model's label."""
+
+    def __init__(self, label: str, spec: ModelSpec, zoom: ZoomSettings) -> None:
+        self.label = f"ceiling:{label}"
+        self._spec, self._zoom = spec, zoom
+
+    def refusal(self, policy: Policy) -> str | None:
+        """It takes anything."""
+        del policy
+        return None
+
+    def open(self, volume: Volume) -> Session:
+        """For the volume's own slices."""
+        return _CeilingSession(
+            SliceGrid.of(volume.geometry, self._spec.input_size),
+            self._spec.logits_size,
+            lambda prompt: window_for(prompt, volume.geometry, self._spec, self._zoom),
+        )
+
+
 @dataclass(frozen=True)
 class _CeilingSession:
     grid: SliceGrid
     logits: int
+    window: Callable[[Prompt], Window | None] = lambda _: None
 
     def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
         """There and back."""
-        del index, prompt
-        covered = mask_to_model(reference, self.grid)
-        if self.logits != self.grid.size:
-            size = (self.logits, self.logits)
-            covered = F.interpolate(
-                covered[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
-            )[0, 0]
-        return np.asarray(logits_to_slice(covered - 0.5, self.grid) > 0, dtype=bool)
+        del index
+        window = self.window(prompt)
+        if window is None:
+            return self._there_and_back(reference, self.grid)
+        part = self._there_and_back(np.ascontiguousarray(window.cut(reference)), window.grid(self.grid))
+        return window.paste(part, reference.shape, outside=False)
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
-        """Each slice by itself."""
-        del answer
+        """Each slice by itself, as if prompted with its own box."""
+        del prompt
         mask: BoolArray = np.zeros(reference.shape, dtype=bool)
         for at in np.flatnonzero(reference.any(axis=(1, 2))):
-            mask[at] = self.ask(index, prompt, reference[at])
+            own = (box_around(reference[at]),)
+            mask[at] = answer if at == index else self.ask(index, own, reference[at])
         return mask
 
     def latency(self) -> dict[str, float | None]:
         """Nothing worth telling."""
         return {}
+
+    def _there_and_back(self, reference: BoolArray, grid: SliceGrid) -> BoolArray:
+        covered = mask_to_model(reference, grid)
+        if self.logits != grid.size:
+            size = (self.logits, self.logits)
+            covered = F.interpolate(
+                covered[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
+            )[0, 0]
+        return np.asarray(logits_to_slice(covered - 0.5, grid) > 0, dtype=bool)
