@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,20 @@ def test_of_two_runs_that_begin_in_the_same_moment_one_is_refused(tmp_path, monk
     with pytest.raises(RunError, match="another configuration"):
         begin(tmp_path, "1-of-2")
     assert RunFolder(tmp_path).identity()["config"] == "other"
+
+
+def test_a_sibling_may_begin_while_the_folder_is_looked_at(tmp_path, monkeypatch):
+    iterdir = Path.iterdir
+
+    def meanwhile(folder):
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+        begin(tmp_path, "0-of-2")
+        (tmp_path / "units").mkdir()
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", meanwhile)
+    begin(tmp_path, "1-of-2")
+    assert len(list((tmp_path / "processes").iterdir())) == 2
 
 
 def test_what_a_kill_or_a_sibling_left_behind_is_in_nobodys_way(tmp_path):

@@ -119,7 +119,7 @@ def _scans(cases: Sequence[Scored], folder: Path, rank: int, progress: Progress)
     scans = []
     start = rank * len(cases) // 7 % max(1, len(cases))
     for done, (case, adapter, _) in enumerate([*cases[start:], *cases[:start]], start=1):
-        path = folder / f"{_files_hash(case)}.txt"
+        path = folder / f"{_files_hash(case, adapter)}.txt"
         try:
             found: str | None = path.read_text(encoding="ascii").strip()
         except OSError:
@@ -132,14 +132,16 @@ def _scans(cases: Sequence[Scored], folder: Path, rank: int, progress: Progress)
     return scans
 
 
-def _files_hash(case: Case) -> str:
-    """What changes when a case's image files do: their paths, sizes and times."""
+def _files_hash(case: Case, adapter: DatasetAdapter) -> str:
+    """What changes when a case's image files do (their paths, sizes and times), or what the adapter makes of them."""
     files = []
-    for path in case.images:
-        with contextlib.suppress(OSError):
-            found = path.stat()
-            files.append([str(path.absolute()), found.st_size, found.st_mtime_ns])
-    return hashlib.sha256(json.dumps([case.dataset, case.case_id, files]).encode()).hexdigest()[:32]
+    for image in case.images:
+        for path in sorted(image.rglob("*")) if image.is_dir() else [image]:
+            with contextlib.suppress(OSError):
+                found = path.stat()
+                files.append([str(path.absolute()), found.st_size, found.st_mtime_ns])
+    told = [case.dataset, case.case_id, str(adapter.settings), files]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]
 
 
 def _hash(case: Case, adapter: DatasetAdapter) -> str | None:

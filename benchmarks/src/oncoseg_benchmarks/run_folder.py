@@ -73,10 +73,12 @@ class RunFolder:
         Raises:
             RunError: the folder holds a run and ``resume`` was not asked for, or another run, or something else.
         """
-        begun = (self.path / RUN_FILE).exists()  # asked first: whoever writes it is among the processes before
+        record = self.path / RUN_FILE
+        begun = record.exists()  # asked first: whoever writes it is among the processes before
         if not begun and self.path.is_dir():
             ours = {HASHES, PROCESSES}
-            if any(entry.name not in ours and not entry.name.startswith(".partial-") for entry in self.path.iterdir()):
+            foreign = [one for one in self.path.iterdir() if one.name not in ours and one.name[:9] != ".partial-"]
+            if foreign and not record.exists():  # it may have been written meanwhile
                 raise RunError(f"{self.path}: holds something that is no benchmark run; choose another --output")
         others = {path.stem for path in (self.path / PROCESSES).glob("*.json")}
         again = process in others or any(_processes(other) != _processes(process) for other in others)
