@@ -295,6 +295,13 @@ def test_verify_finds_a_description_that_was_changed(column, value, verified):
     assert mismatch.problem.endswith(f"the table says {value}")
 
 
+def test_verify_refuses_a_table_of_other_metrics(verified):
+    run, again = verified
+    change_table(run, lambda lines: lines[0].__setitem__(lines[0].index("hd95"), "hd96"))
+    with pytest.raises(DataError, match="hd96.*but the run's are"):
+        again()
+
+
 def test_verify_finds_an_average_that_was_changed(verified):
     run, again = verified
     summary = json.loads((run / "summary.json").read_text())

@@ -18,7 +18,7 @@ from oncoseg_benchmarks.case_scoring import mask_key
 from oncoseg_benchmarks.empty_masks import score_all
 from oncoseg_benchmarks.groups import all_groups
 from oncoseg_benchmarks.results import read_table
-from oncoseg_benchmarks.rows import KEY, Row, as_text, from_text
+from oncoseg_benchmarks.rows import DESCRIPTION, KEY, Row, as_text, from_text
 from oncoseg_benchmarks.run_folder import RESULTS_FILE, SUMMARY_FILE, RunFolder
 from oncoseg_benchmarks.saved_masks import Packed, digest, load_masks, unpack
 from oncoseg_benchmarks.settings import Statistics
@@ -53,11 +53,15 @@ def verify(path: Path, registry: Registry, progress: Progress) -> Verification:
     Needs neither the model nor the dataset. Voxel spacing is that of the references' files.
 
     Raises:
-        RunError, DataError: the folder is no finished run.
+        RunError, DataError: the folder is no finished run, or its table has other metrics than the run.
     """
     folder = RunFolder(path)
     config = folder.identity()["config"]
     rows, names = read_table(path / RESULTS_FILE)
+    if set(names) != set(config["metrics"]):
+        raise DataError(
+            f"{path / RESULTS_FILE}: has the metrics {', '.join(names)}, but the run's are {', '.join(config['metrics'])}"
+        )
     metrics = {
         name: (registry.get(MetricSpec, name), registry.build(MetricSpec, name, config["metrics"][name]))
         for name in names
@@ -90,7 +94,7 @@ def _table_problems(rows: Sequence[Row], folder: RunFolder, metrics: Sequence[st
     """Where the table is not what was written down of the cases; scores are left to the masks."""
     written = {_named(row): row for unit in folder.all_units() for row in unit["rows"]}
     told = Counter(map(_named, rows))
-    for name in written.keys() - told.keys():
+    for name in sorted(written.keys() - told.keys()):
         yield Mismatch(name, "is not in the table")
     for name, times in told.items():
         if name not in written:
@@ -99,7 +103,7 @@ def _table_problems(rows: Sequence[Row], folder: RunFolder, metrics: Sequence[st
             yield Mismatch(name, f"is in the table {times} times")
     for row in rows:
         before = written.get(_named(row), row)
-        for column in row.keys() - set(metrics):
+        for column in DESCRIPTION:
             value = from_text(column, as_text(before.get(column)), metrics)
             if value != row[column]:
                 yield Mismatch(_named(row), f"{column} was {_shown(value)}, the table says {_shown(row[column])}")
