@@ -59,9 +59,8 @@ def verify(path: Path, registry: Registry, progress: Progress) -> Verification:
     config = folder.identity()["config"]
     rows, names = read_table(path / RESULTS_FILE)
     if set(names) != set(config["metrics"]):
-        raise DataError(
-            f"{path / RESULTS_FILE}: has the metrics {', '.join(names)}, but the run's are {', '.join(config['metrics'])}"
-        )
+        wanted = ", ".join(config["metrics"])
+        raise DataError(f"{path / RESULTS_FILE}: has the metrics {', '.join(names)}, but the run's are {wanted}")
     metrics = {
         name: (registry.get(MetricSpec, name), registry.build(MetricSpec, name, config["metrics"][name]))
         for name in names
