@@ -217,7 +217,10 @@ def test_prompts_that_a_model_does_not_take_are_skipped_with_the_reason(config, 
 def test_words_are_asked_for_everywhere_and_errors_on_empty_slices_counted(config, write_cases, bench, tmp_path):
     root = write_cases("bench-a", [{"slices": (2, 3), "core": ()}, {"slices": (), "core": ()}])
     prompts = ["none", {"kind": "text", "absent": ["screwdriver"]}]
-    bench(config(root, prompts=prompts, datasets=[{"name": "bench-a", "root": str(root), "targets": ["tumour"]}]))
+    datasets = [{"name": "bench-a", "root": str(root), "targets": ["tumour"]}]
+    summary, _ = bench(config(root, prompts=[*prompts, "gt-box"], datasets=datasets))
+    skipped = [skip for skip in summary["skipped"] if skip["model"] == "bright"]
+    assert [(skip["what"], skip["reason"][-8:]) for skip in skipped] == [("bench-a-1 tumour", "(gt-box)")]
     rows, _ = read_table(tmp_path / "run" / "results.csv")
     found = {(r["case"], r["target"], r["prompt"]): r for r in rows if r["model"] == "bright"}
     everywhere = found["bench-a-0", "tumour", "none"]

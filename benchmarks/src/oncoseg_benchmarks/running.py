@@ -254,13 +254,11 @@ def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: S
 
 
 def _not_there(tasks: Sequence[Task], policies: Sequence[Policy]) -> list[dict[str, str]]:
-    """Targets that are empty in a case, where every prompt would have to point at them."""
-    if not all(policy.points_at_object for policy in policies):
-        return []
-    reason = "not in this case: there is nothing to point at"
-    return [
-        {"target": task.target.name, "reason": reason} for task in tasks if not (task.absent or task.reference.any())
-    ]
+    """Targets that are empty in a case, and which prompts were not made of them: those that point at the object."""
+    pointing = ", ".join(dict.fromkeys(policy.provenance for policy in policies if policy.points_at_object))
+    reason = f"not in this case: there is nothing to point at ({pointing})"
+    empty = [task.target.name for task in tasks if not (task.absent or task.reference.any())]
+    return [{"target": name, "reason": reason} for name in empty] if pointing else []
 
 
 def _peak_device_mb() -> int | None:
