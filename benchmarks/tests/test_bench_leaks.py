@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from oncoseg_benchmarks.results import read_table
 from oncoseg_core.adapters import save_adapter
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.errors import DataError
@@ -140,3 +141,17 @@ def test_a_case_that_could_be_read_only_later_is_compared_before_it_is_scored(
     monkeypatch.undo()
     with pytest.raises(DataError, match="bench-a-0 is the adapter's training"):
         bench(path, resume=True)
+
+
+@pytest.mark.parametrize(("side", "expected"), [("validation", "suspected"), ("all", "suspected"), ("test", None)])
+def test_what_chose_among_the_epochs_is_marked(side, expected, write_cases, adapter, with_adapter, bench, tmp_path):
+    root = write_cases("bench-a", [{"split": "validation", "seed": 7}, {"split": "test", "seed": 8}])
+    folder = adapter(write_cases("other", [{}]), "elsewhere")
+    manifest = json.loads((folder / "oncoseg.json").read_text())
+    used = {"dataset": "bench-a", "side": "validation", "used_for": "validation", "n_cases": 1, "n_patients": 1}
+    splits = {"sha256": "0" * 64, "how": "official", "sides": [used]}
+    (folder / "oncoseg.json").write_text(json.dumps({**manifest, "splits": splits}))
+    bench(with_adapter(root, folder, datasets=[{"name": "bench-a", "root": str(root), "side": side}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    assert {row["leak"] for row in rows if row["model"] == "bright+adapter"} == {expected}
+    assert {row["leak"] for row in rows if row["model"].startswith("floor")} == {None}

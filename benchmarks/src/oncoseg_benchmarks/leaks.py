@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oncoseg_benchmarks.chosen_cases import ChosenCases, Scored
-from oncoseg_core.adapter_manifest import read_trained_on
+from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.atomic import atomic_write
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.errors import DataError
@@ -71,8 +71,8 @@ def find_leaks(
 ) -> Leakage:
     """Compare what each adapter was trained on with what is scored.
 
-    Declared overlaps of datasets first; then the content of every case, which is read once for it. A case that cannot
-    be read is no leak: it will fail when it is scored, and say so.
+    Declared overlaps of datasets first, and what chose among the epochs; then the content of every case, which is read
+    once for it. A case that cannot be read is no leak: it will fail when it is scored, and say so.
 
     Args:
         adapters: folders by the label of their model.
@@ -104,7 +104,7 @@ def find_leaks(
             continue
         seen[label] = trained_on
         trained_specs = [known.get(name, name) for name in trained_on.datasets]
-        found[label] = declared_leaks(trained_specs, scored_specs)
+        found[label] = [*declared_leaks(trained_specs, scored_specs), *_validated_on(adapter, chosen.cases)]
         refuse_leaks(found[label], allowed=allowed, setting=SETTING)
     if seen:
         scans = _scans(chosen.cases, folder, rank, progress)
@@ -112,6 +112,17 @@ def find_leaks(
             found[label] = sorted({*found[label], *seen_scans(trained_on, scans)})
             refuse_leaks(found[label], allowed=allowed, setting=SETTING)
     return Leakage(found, tuple(unknown), {(scan.dataset, scan.case_id): scan.content_hash for scan in scans})
+
+
+def _validated_on(adapter: Path, cases: Sequence[Scored]) -> list[Leak]:
+    """Datasets scored on the side, or on all sides, by which its training chose among the epochs."""
+    splits = read_manifest(adapter).splits
+    scored = {(each.case.dataset, each.side) for each in cases}
+    return [
+        Leak("the adapter's validation", side.dataset, "its training chose among the epochs by it", certain=False)
+        for side in (splits.sides if splits is not None else ())
+        if side.used_for == "validation" and scored & {(side.dataset, "all"), (side.dataset, side.side)}
+    ]
 
 
 def _scans(cases: Sequence[Scored], folder: Path, rank: int, progress: Progress) -> list[Scan]:
