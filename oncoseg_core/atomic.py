@@ -46,6 +46,40 @@ def atomic_write(target: Path, content: bytes | str) -> None:
         temporary.write_bytes(data)
 
 
+def atomic_create(target: Path, content: bytes | str) -> bool:
+    """Write ``content`` to ``target`` only where nothing is, whole or not at all; of several who try at once, one can.
+
+    Returns:
+        Whether it was written; False where ``target`` is there already.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = target.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            target.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError:  # a disk without hard links: there, two who try in the same moment may both succeed
+            if target.exists():
+                return False
+            temporary.replace(target)
+    except OSError as error:
+        raise StorageError(explain(error, target)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    _sync_folder(target.parent)
+    return True
+
+
 def explain(error: OSError, target: Path) -> str:
     """Say in one line why ``target`` could not be written and what to do."""
     advice = {

@@ -73,15 +73,19 @@ class TrainedOn:
         return cls(tuple(datasets), frozenset(lines))
 
 
-def declared_leaks(trained: Iterable[DatasetSpec], scored: Iterable[DatasetSpec]) -> list[Leak]:
-    """Overlaps between datasets trained on and others scored, declared by either record."""
+def declared_leaks(trained: Iterable[DatasetSpec | str], scored: Iterable[DatasetSpec]) -> list[Leak]:
+    """Overlaps between datasets trained on and others scored, declared by either record.
+
+    A dataset trained on whose plugin is not installed here is given by its name: the other's record may know it.
+    """
     scored = list(scored)
     leaks = []
     for one in trained:
+        name, own = (one, ()) if isinstance(one, str) else (one.name, one.overlaps)
         for other in scored:
-            for overlaps, partner in ((one.overlaps, other.name), (other.overlaps, one.name)):
-                found = [overlap for overlap in overlaps if overlap.dataset == partner and one.name != other.name]
-                leaks += [Leak(one.name, other.name, overlap.how, overlap.certain) for overlap in found]
+            for overlaps, partner in ((own, other.name), (other.overlaps, name)):
+                found = [overlap for overlap in overlaps if overlap.dataset == partner and name != other.name]
+                leaks += [Leak(name, other.name, overlap.how, overlap.certain) for overlap in found]
     return sorted(set(leaks))
 
 

@@ -28,10 +28,14 @@ OUTSIDE = -10.0
 
 
 class EmbeddingCache:
-    """The most recently used image embeddings, up to ``max_bytes``, by content hash and weights hash."""
+    """The most recently used image embeddings, up to ``max_bytes``, by content hash and weights hash.
+
+    ``misses`` counts how often an embedding was asked for that was not there.
+    """
 
     def __init__(self, max_bytes: int = 512 * 1024 * 1024) -> None:
         self.max_bytes = max_bytes
+        self.misses = 0
         self._entries: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._bytes = 0
 
@@ -39,6 +43,7 @@ class EmbeddingCache:
         """The embedding under that key, or None."""
         entry = self._entries.get(key)
         if entry is None:
+            self.misses += 1
             return None
         self._entries.move_to_end(key)
         return entry[0]

@@ -55,6 +55,7 @@ def test_declared_overlaps_count_from_either_side_and_not_within_a_dataset():
     assert declared_leaks([liver, other], [lits, other]) == expected
     assert declared_leaks([lits], [liver]) == [Leak("lits", "msd-liver", "same scans", True)]
     assert declared_leaks([liver], [other]) == []
+    assert declared_leaks(["lits"], [liver, other]) == [Leak("lits", "msd-liver", "same scans", True)]
 
 
 def test_certain_leaks_are_refused_unless_allowed_and_suspected_ones_are_not():

@@ -46,7 +46,9 @@ def dataset(name, overlaps=()):
 @hookimpl
 def oncoseg_datasets():
     yield dataset("bench-a", (Overlap(dataset="bench-b", certain=True, how="declared in the test"),))
-    yield dataset("bench-b")
+    yield dataset("bench-b", (Overlap(
+        dataset="bench-gone", certain=True, how="declared of a dataset that is not installed"
+    ),))
 """
 
 DATA = '''

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from oncoseg_benchmarks.results import read_table
 from oncoseg_core.adapters import save_adapter
 from oncoseg_core.content_hash import content_hash
 from oncoseg_core.errors import DataError
@@ -19,11 +20,11 @@ from oncoseg_core.registry import load_plugins
 def adapter(tmp_path, bright):
     """Write an adapter that has seen the first case of a dataset, as one of the named dataset."""
 
-    def write(root, dataset, *, tells=True):
+    def write(root, dataset, *, tells=True, scans=1):
         registry = load_plugins()
         reader = registry.build(DatasetSpec, "bench-a", {})
         volume, _ = reader.load(next(iter(reader.discover(root))))
-        seen = TrainedOn((dataset,), frozenset({content_hash(volume.voxels, volume.geometry)}))
+        seen = TrainedOn((dataset,), frozenset([content_hash(volume.voxels, volume.geometry)][:scans]))
         model = adapt(registry.build(ModelSpec, "bright", {}), LoraSettings())
         folder = tmp_path / "adapter"
         paths = {"ct": PathSettings(normalizers={"ct": {"window": [-200, 300]}})}
@@ -87,9 +88,10 @@ def test_a_declared_overlap_refuses_the_whole_dataset(write_cases, adapter, with
         bench(path)
 
 
-def test_an_adapter_that_does_not_tell_is_refused(write_cases, adapter, with_adapter, bench, tmp_path):
+@pytest.mark.parametrize("says", [{"tells": False}, {"scans": 0}])
+def test_an_adapter_that_does_not_tell_is_refused(says, write_cases, adapter, with_adapter, bench, tmp_path):
     root = write_cases("bench-a", [{}])
-    folder = adapter(root, "elsewhere", tells=False)
+    folder = adapter(root, "elsewhere", **says)
     with pytest.raises(DataError, match="does not tell what it was trained on"):
         bench(with_adapter(root, folder))
     summary, _ = bench(with_adapter(root, folder, leakage="mark"), f"output={tmp_path / 'marked'}")
@@ -106,3 +108,64 @@ def test_an_unseen_case_passes_and_another_modality_is_not_scored(write_cases, a
     (folder / "oncoseg.json").write_text(json.dumps({**manifest, "paths": {"mri": manifest["paths"]["ct"]}}))
     summary, _ = bench(with_adapter(root, folder), f"output={tmp_path / 'mri'}")
     assert "the adapter was trained on mri, not on 'ct'" in [skip["reason"] for skip in summary["skipped"]]
+
+
+def test_an_overlap_with_a_dataset_whose_plugin_is_gone_is_still_a_leak(write_cases, adapter, with_adapter, bench):
+    root, other = write_cases("bench-b", [{"seed": 7}]), write_cases("other", [{}])
+    folder = adapter(other, "bench-gone")
+    with pytest.raises(DataError, match="declared of a dataset that is not installed"):
+        bench(with_adapter(root, folder, datasets=[{"name": "bench-b", "root": str(root)}]))
+
+
+def test_an_image_that_was_changed_after_a_refused_run_is_compared_anew(write_cases, adapter, with_adapter, bench):
+    root = write_cases("bench-a", [{}, {"seed": 7}])
+    folder = adapter(root, "elsewhere")
+    with pytest.raises(DataError, match="bench-a-0 is the adapter's training"):
+        bench(with_adapter(root, folder))
+    seen, unseen = (root / f"bench-a-{number}.nrrd" for number in (0, 1))
+    first, second = seen.read_bytes(), unseen.read_bytes()
+    seen.write_bytes(second)
+    unseen.write_bytes(first)
+    with pytest.raises(DataError, match="bench-a-1 is the adapter's training"):
+        bench(with_adapter(root, folder))
+
+
+def test_a_case_that_could_be_read_only_later_is_compared_before_it_is_scored(
+    write_cases, adapter, with_adapter, bench, tmp_path, monkeypatch
+):
+    from oncoseg_benchmarks import running
+
+    root = write_cases("bench-a", [{}, {"seed": 7}])
+    path = with_adapter(root, adapter(root, "elsewhere"))
+    seen = root / "bench-a-0.nrrd"
+    content = seen.read_bytes()
+    seen.write_bytes(b"not yet copied")
+    run = running._score
+
+    def mended(*arguments):  # the file is whole when its turn comes
+        seen.write_bytes(content)
+        run(*arguments)
+
+    monkeypatch.setattr(running, "_score", mended)
+    summary, outcome = bench(path)
+    assert outcome.failed == 1
+    assert "could not be read when the cases were compared" in summary["failures"][0]["reason"]
+    assert summary["failures"][0]["model"] == "bright+adapter"
+    assert "bright+adapter,bench-a,bench-a-0" not in (tmp_path / "run" / "results.csv").read_text()
+    monkeypatch.undo()
+    with pytest.raises(DataError, match="bench-a-0 is the adapter's training"):
+        bench(path, resume=True)
+
+
+@pytest.mark.parametrize(("side", "expected"), [("validation", "suspected"), ("all", "suspected"), ("test", None)])
+def test_what_chose_among_the_epochs_is_marked(side, expected, write_cases, adapter, with_adapter, bench, tmp_path):
+    root = write_cases("bench-a", [{"split": "validation", "seed": 7}, {"split": "test", "seed": 8}])
+    folder = adapter(write_cases("other", [{}]), "elsewhere")
+    manifest = json.loads((folder / "oncoseg.json").read_text())
+    used = {"dataset": "bench-a", "side": "validation", "used_for": "validation", "n_cases": 1, "n_patients": 1}
+    splits = {"sha256": "0" * 64, "how": "official", "sides": [used]}
+    (folder / "oncoseg.json").write_text(json.dumps({**manifest, "splits": splits}))
+    bench(with_adapter(root, folder, datasets=[{"name": "bench-a", "root": str(root), "side": side}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    assert {row["leak"] for row in rows if row["model"] == "bright+adapter"} == {expected}
+    assert {row["leak"] for row in rows if row["model"].startswith("floor")} == {None}

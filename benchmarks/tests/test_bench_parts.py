@@ -112,6 +112,22 @@ def test_masks_are_read_back_from_a_file_and_damage_is_told(tmp_path):
         unpack((place, bits[:-1]))
 
 
+def test_no_bit_that_was_lost_breaks_the_reading_of_masks(tmp_path):
+    path, mask = tmp_path / "case.npz", disc((20, 20), 9, 9, 4)[None]
+    save_masks(path, {"a": pack(mask)}, (5.0, 0.7, 0.8))
+    content = bytearray(path.read_bytes())
+    told = 0
+    for place in range(len(content)):
+        content[place] ^= 0b1001
+        path.write_bytes(content)
+        try:
+            assert np.array_equal(unpack(load_masks(path)[0]["a"]), mask)
+        except (DataError, KeyError):
+            told += 1
+        content[place] ^= 0b1001
+    assert told > len(content) / 2
+
+
 def row(**changes):
     values = dict.fromkeys(DESCRIPTION)
     values |= {
@@ -238,3 +254,32 @@ def test_empty_masks_are_scored_as_stated(found, wanted, expected):
     prediction, reference = (np.full((2, 3, 4), value) for value in (found, wanted))
     assert score_all(metrics, prediction, reference, (1.0, 1.0, 1.0), physical=True) == expected
     assert set(score_all(metrics, prediction, reference, (1.0, 1.0, 1.0), physical=False).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "provenance", "kinds", "points"),
+    [
+        ("none", "none", ("text",), False),
+        ("text", "text", ("text",), False),
+        ("gt-box", "gt-box", ("box",), True),
+        ("{kind: gt-box, margin_px: 2}", "gt-box+2px", ("box",), True),
+        ("{kind: gt-box-jittered, margin_px: [0, 2.5]}", "gt-box-jittered(0..2.5px)", ("box",), True),
+        ("point", "point(center)", ("point",), True),
+        ("{kind: clicks, n: 3}", "clicks(3)", ("point",), True),
+    ],
+)
+def test_a_kind_of_prompt_says_where_it_comes_from(prompt, provenance, kinds, points, config):
+    (policy,) = load_settings(str(config("anywhere")), [f"prompts=[{prompt}]"]).prompts
+    assert (policy.provenance, policy.kinds, policy.points_at_object) == (provenance, kinds, points)
+
+
+def test_a_metric_may_not_hide_a_column(config):
+    with pytest.raises(ConfigError, match="metric 'size' has the name of another column"):
+        load_settings(str(config("anywhere")), ["metrics={dice: {}, size: {}}"])
+
+
+def test_a_deaf_model_is_clicked_on_every_part_of_an_object_in_many():
+    reference = np.zeros((9, 60), bool)
+    reference[4, ::3] = True
+    found = click(lambda _: np.zeros_like(reference), reference, 20)
+    assert len(found.prompt) == len(set(found.prompt)) == 20

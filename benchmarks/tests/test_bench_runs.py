@@ -11,10 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from oncoseg_benchmarks.case_scoring import Task
+from oncoseg_benchmarks.case_scoring import score_case as score_case_by_prompts
 from oncoseg_benchmarks.results import read_table
 from oncoseg_benchmarks.run_folder import RunFolder
-from oncoseg_benchmarks.running import shard
+from oncoseg_benchmarks.running import prepare, shard
+from oncoseg_benchmarks.saved_masks import load_masks, pack, save_masks, unpack
+from oncoseg_benchmarks.settings import load_settings
+from oncoseg_benchmarks.subjects import ZoomCeiling
 from oncoseg_benchmarks.verifying import verify
 from oncoseg_core.errors import ConfigError, DataError, RunError
 from oncoseg_core.interfaces import Metric
@@ -24,6 +30,7 @@ from oncoseg_core.preprocess import Preprocessor
 from oncoseg_core.records import DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
 from oncoseg_core.registry import load_plugins
 from oncoseg_core.scoring import score_case
+from oncoseg_core.zoom import ZoomSettings, box_around, window_for
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
 
@@ -83,6 +90,33 @@ def test_floors_and_ceiling_stand_beside_the_model(config, write_cases, bench, t
     assert {row["hd95"] for row in nothing} == {None}
     volume = [row for row in rows if row["model"] == "floor:box" and row["level"] == "volume"]
     assert all(row["predicted_voxels"] < row["reference_voxels"] for row in volume if row["target"] == "tumour")
+
+
+@pytest.mark.parametrize("level", ["slice", "volume"])
+def test_a_model_that_zooms_has_a_ceiling_of_its_own_windows(level, config, write_cases, bench, bright, tmp_path):
+    root = write_cases("bench-a", [{}, {}])
+    zoom = {"when": "always", "context": 1.2}
+    models = [{"name": "bright", "zoom": zoom}, {"name": "bright"}]
+    bench(config(root, models=models, prompts=[{"kind": "gt-box", "level": level}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    dice = {(row["model"], row["case"]): row["dice"] for row in rows if row["target"] == "core"}
+    for case in ("bench-a-0", "bench-a-1"):
+        whole, windows = dice["ceiling:logits-16@32", case], dice["ceiling:bright+zoom", case]
+        assert whole < windows
+        assert dice["bright+zoom", case] <= windows + 0.05
+    # The windows are those of the predictor: what it is shown of a slice is the whole of the ceiling's answer.
+    settings = ZoomSettings(**zoom)
+    registry = load_plugins()
+    adapter = registry.build(DatasetSpec, "bench-a", {})
+    case = next(iter(adapter.discover(root)))
+    volume, masks = adapter.load(case)
+    reference = masks["tumour"][2]
+    prompt = (box_around(reference),)
+    window = window_for(prompt, volume.geometry, registry.get(ModelSpec, "bright"), settings)
+    session = ZoomCeiling("m", registry.get(ModelSpec, "bright"), settings).open(volume)
+    found = session.ask(2, prompt, np.ones_like(reference))
+    rows_, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
+    assert (rows_[0], columns[0], len(rows_), len(columns)) == (window.y0, window.x0, window.height, window.width)
 
 
 def test_a_run_that_is_killed_goes_on_to_the_same_table(config, write_cases, bench, bright, tmp_path):
@@ -183,7 +217,10 @@ def test_prompts_that_a_model_does_not_take_are_skipped_with_the_reason(config, 
 def test_words_are_asked_for_everywhere_and_errors_on_empty_slices_counted(config, write_cases, bench, tmp_path):
     root = write_cases("bench-a", [{"slices": (2, 3), "core": ()}, {"slices": (), "core": ()}])
     prompts = ["none", {"kind": "text", "absent": ["screwdriver"]}]
-    bench(config(root, prompts=prompts, datasets=[{"name": "bench-a", "root": str(root), "targets": ["tumour"]}]))
+    datasets = [{"name": "bench-a", "root": str(root), "targets": ["tumour"]}]
+    summary, _ = bench(config(root, prompts=[*prompts, "gt-box"], datasets=datasets))
+    skipped = [skip for skip in summary["skipped"] if skip["model"] == "bright"]
+    assert [(skip["what"], skip["reason"][-8:]) for skip in skipped] == [("bench-a-1 tumour", "(gt-box)")]
     rows, _ = read_table(tmp_path / "run" / "results.csv")
     found = {(r["case"], r["target"], r["prompt"]): r for r in rows if r["model"] == "bright"}
     everywhere = found["bench-a-0", "tumour", "none"]
@@ -204,21 +241,91 @@ def test_clicks_count_to_a_good_mask(config, write_cases, bench, tmp_path):
     assert by_model["bright"]["dice"] > 0.5
 
 
-def test_verify_computes_the_same_again_and_finds_what_was_changed(config, write_cases, bench, bright, tmp_path):
-    bench(config(write_cases("bench-a", [{}, {}])))
+@pytest.fixture
+def verified(config, write_cases, bench, tmp_path):
+    """A finished run, and a function that gives what verifying finds in it."""
+    bench(config(write_cases("bench-a", [{"category": "malignant"}, {}])))
     registry, run = load_plugins(), tmp_path / "run"
     found = verify(run, registry, lambda *_: None)
     assert found.rows > 0
     assert found.mismatches == []
+    return run, lambda: verify(run, registry, lambda *_: None).mismatches
+
+
+def change_table(run, change):
     path = run / "results.csv"
     lines = list(csv.reader(path.read_text().splitlines()))
-    column = lines[0].index("dice")
-    lines[1][column] = repr(float(lines[1][column]) - 0.001)
+    change(lines)
     path.write_text("\n".join(",".join(line) for line in lines) + "\n")
-    (mismatch,) = verify(run, registry, lambda *_: None).mismatches
+
+
+def test_verify_finds_a_score_that_was_changed_and_the_averages_that_are_not_its(verified):
+    run, again = verified
+
+    def change(lines):
+        column = lines[0].index("dice")
+        lines[1][column] = repr(float(lines[1][column]) - 0.001)
+
+    change_table(run, change)
+    mismatch, *averages = again()
     assert mismatch.problem.startswith("dice is")
-    next((run / "masks" / "bright").rglob("*.npz")).write_bytes(b"damaged")
-    assert len(verify(run, registry, lambda *_: None).mismatches) > 1
+    assert averages
+    assert all(each.row.startswith("summary.json") for each in averages)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda lines: lines.pop(3), "is not in the table"),
+        (lambda lines: lines.append(lines[3]), "is in the table 2 times"),
+        (lambda lines: lines.append([*lines[3][:2], "another", *lines[3][3:]]), "was never scored"),
+    ],
+)
+def test_verify_finds_a_row_that_is_missing_or_added(change, problem, verified):
+    run, again = verified
+    change_table(run, change)
+    assert problem in [each.problem for each in again()]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("patient", "somebody"), ("category", "benign"), ("leak", "certain"), ("slices", "9")]
+)
+def test_verify_finds_a_description_that_was_changed(column, value, verified):
+    run, again = verified
+    change_table(run, lambda lines: lines[1].__setitem__(lines[0].index(column), value))
+    mismatch = again()[0]
+    assert mismatch.problem.startswith(f"{column} was ")
+    assert mismatch.problem.endswith(f"the table says {value}")
+
+
+def test_verify_refuses_a_table_of_other_metrics(verified):
+    run, again = verified
+    change_table(run, lambda lines: lines[0].__setitem__(lines[0].index("hd95"), "hd96"))
+    with pytest.raises(DataError, match="hd96.*but the run's are"):
+        again()
+
+
+def test_verify_finds_an_average_that_was_changed(verified):
+    run, again = verified
+    summary = json.loads((run / "summary.json").read_text())
+    summary["groups"][0]["metrics"]["dice"]["mean"] += 0.001
+    (run / "summary.json").write_text(json.dumps(summary))
+    (mismatch,) = again()
+    assert mismatch.problem.startswith("metrics.dice.mean is ")
+
+
+def test_verify_tells_of_masks_that_were_changed_or_are_damaged(verified):
+    run, again = verified
+    path = next((run / "masks" / "bright").rglob("*.npz"))
+    masks, spacing = load_masks(path)
+    key = next(iter(masks))
+    mask = unpack(masks[key])
+    mask[0, 0, 0] = not mask[0, 0, 0]
+    save_masks(path, {**masks, key: pack(mask)}, spacing)
+    (mismatch,) = again()
+    assert mismatch.problem == "the saved prediction is not the one that was scored"
+    path.unlink()
+    assert len(again()) > 1
 
 
 def test_a_limit_takes_the_same_cases_each_time(config, write_cases, bench, tmp_path):
@@ -241,15 +348,54 @@ def test_a_side_of_an_official_split_is_scored_alone(config, write_cases, bench)
         bench(config(root, datasets=datasets, output="elsewhere"))
 
 
-def test_a_metric_that_raises_is_a_failure_of_its_rows_alone(config, write_cases, bench, monkeypatch):
+@pytest.mark.parametrize(("value", "reason"), [(None, "ZeroDivisionError"), (float("inf"), "metric 'dice' is inf")])
+def test_a_metric_that_fails_is_a_failure_of_its_rows_alone(value, reason, config, write_cases, bench, monkeypatch):
     from oncoseg_metrics.overlap import Dice
 
     path = config(write_cases("bench-a", [{}]))
     assert issubclass(Dice, Metric)
-    monkeypatch.setattr(Dice, "compute", lambda *_: 1 / 0)
+    compute = Dice.compute
+
+    def fails(self, prediction, reference, spacing):
+        if reference.sum() > 300:  # the tumour, not its core
+            return value or 1 / 0
+        return compute(self, prediction, reference, spacing)
+
+    monkeypatch.setattr(Dice, "compute", fails)
     summary, outcome = bench(path)
     assert outcome.failed > 0
-    assert "ZeroDivisionError" in summary["failures"][0]["reason"]
+    assert {failure["target"] for failure in summary["failures"]} == {"tumour"}
+    assert reason in summary["failures"][0]["reason"]
+    assert summary["n_rows"] == 2 * 4  # of the core, by the model, two floors and the ceiling
+
+
+def test_an_answer_that_is_no_number_is_a_failure_and_not_an_empty_mask(
+    config, write_cases, bench, bright, monkeypatch
+):
+    from oncoseg_bright_model import Bright
+
+    decode = Bright.decode
+    monkeypatch.setattr(
+        Bright, "decode", lambda self, *given: decode(self, *given)._replace(logits=torch.full((1, 16, 16), torch.nan))
+    )
+    summary, outcome = bench(config(write_cases("bench-a", [{}])))
+    assert outcome.failed == 1
+    assert "NaN" in summary["failures"][0]["reason"]
+
+
+@pytest.mark.parametrize(("local", "expected"), [(None, 0), ("1", 1), ("5", 1)])
+def test_each_process_of_a_machine_takes_a_device_of_its_own(local, expected, monkeypatch):
+    from oncoseg_benchmarks import plans
+
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if local is not None:
+        monkeypatch.setenv("LOCAL_RANK", local)
+    assert plans._own_device("auto") == chosen[0] == torch.device("cuda", expected)
+    assert plans._own_device("cpu") == torch.device("cpu")
 
 
 def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, bench, tmp_path):
@@ -259,3 +405,32 @@ def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, b
     rows, _ = read_table(tmp_path / "run" / "results.csv")
     assert {row["dataset"] for row in rows} == {"bench-a", "bench-b"}
     assert {row["patient"] for row in rows} == {"bench-a/p0"}
+
+
+def test_a_first_prompt_is_one_that_encodes_and_a_next_one_is_not(config, write_cases, bright):
+    """Following encodes slices that nobody asked about yet, and a small cache lets go of slices that were."""
+    case = {"slices": (1, 2, 3, 4, 5), "core": (1, 2, 3)}
+    settings = load_settings(str(config(write_cases("bench-a", [case]), references={"floors": False})), [])
+    prepared = prepare(settings, load_plugins(), resume=False, progress=lambda *_: None)
+    plan, policies = next(iter(prepared.work()))
+    scored = prepared.chosen.cases[0]
+    volume, masks = scored.adapter.load(scored.case)
+    tasks = [Task(target, masks[target.name]) for target in scored.case.targets]
+    for kept in (100, 1):
+        subject = plan.build(["ct"])
+        subject.cache.max_bytes = kept * 16 * 16 * 4
+        session, encoded, expected = subject.open(volume), [], {True: 0, False: 0}
+        encode, ask = subject.predictor.model.encode_image, session.ask
+        subject.predictor.model.encode_image = lambda pixels: encoded.append(1) or encode(pixels)  # noqa: B023
+
+        def asked(*arguments):
+            before = len(encoded)  # noqa: B023
+            answer = ask(*arguments)  # noqa: B023
+            expected[len(encoded) > before] += 1  # noqa: B023
+            return answer
+
+        session.ask = asked
+        subject.open = lambda _: session  # noqa: B023
+        score_case_by_prompts(subject, scored.case, volume, tasks, policies, {}, 0)
+        assert {True: len(session.first), False: len(session.following)} == expected
+        assert sum(expected.values()) == 5 + 3 + 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,10 +85,10 @@ def score_case(
         result.references[key] = pack(task.reference)
         facts = _facts(case, volume, task, result.references[key])
         for attempt in attempts:
-            attempt.finish()
+            scores = attempt.score(metrics, volume)
             where = {"prompt": attempt.policy.provenance, "level": attempt.policy.level}
-            if attempt.failure is not None:
-                result.failures.append({"target": key, **where, "reason": attempt.failure})
+            if scores is None:
+                result.failures.append({"target": key, **where, "reason": str(attempt.failure)})
                 continue
             packed = pack(attempt.mask)
             result.masks[mask_key(key, **where)] = packed
@@ -100,9 +101,7 @@ def score_case(
                     "predicted_voxels": int(np.count_nonzero(attempt.mask)),
                     "common_voxels": int(np.count_nonzero(attempt.mask & task.reference)),
                     "prediction_sha256": digest(packed),
-                    **score_all(
-                        metrics, attempt.mask, task.reference, volume.geometry.spacing, physical=volume.physical
-                    ),
+                    **scores,
                 }
             )
     result.latency = session.latency()
@@ -180,10 +179,23 @@ class _Attempt:
     def _follows(self) -> bool:
         return self.policy.level == "volume" and not self.policy.asks_every_slice and bool(self._task.reference.any())
 
-    def finish(self) -> None:
-        """Refuse a mask that is none."""
-        if self.failure is None and (self.mask.dtype != bool or self.mask.shape != self._task.reference.shape):
+    def score(self, metrics: Mapping[str, tuple[MetricSpec, Metric]], volume: Volume) -> dict[str, float | None] | None:
+        """Every metric of the mask; None where asking or a metric failed, or the mask is none."""
+        reference = self._task.reference
+        if self.failure is None and (self.mask.dtype != bool or self.mask.shape != reference.shape):
             self.failure = f"the answer is {self.mask.dtype} of shape {self.mask.shape}, not a mask on the image's grid"
+        if self.failure is not None:
+            return None
+        try:
+            scores = score_all(metrics, self.mask, reference, volume.geometry.spacing, physical=volume.physical)
+        except Exception as error:  # noqa: BLE001 - one metric that fails must not take the other prompts' rows
+            self.failure = one_line(error)
+            return None
+        for name, value in scores.items():
+            if value is not None and not math.isfinite(value):
+                self.failure = f"metric {name!r} is {value}, expected a finite number or None"
+                return None
+        return scores
 
     def counts(self) -> dict[str, Any]:
         """Slices asked about, errors on those that are empty, clicks, and the prompt on the largest slice."""

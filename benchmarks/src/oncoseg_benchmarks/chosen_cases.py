@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
 
     Raises:
         UnknownComponentError, ConfigError: a dataset is unknown, or its settings are wrong.
+        PluginError: an adapter made two cases of one name, or a case of another dataset.
         DataError: a folder is not its dataset, a target is in no case, or nothing is left to score.
     """
     found = [
@@ -130,10 +132,27 @@ def _require_known_modalities(settings: BenchSettings, modalities: set[str]) -> 
 
 def _discovered(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> list[Case]:
     try:
-        return sorted(adapter.discover(root), key=lambda case: case.case_id)
+        cases = sorted(adapter.discover(root), key=lambda case: case.case_id)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise PluginError(f"dataset {spec.name!r} made a wrong case: {first['loc']}: {first['msg']}") from error
+    for case, following in itertools.zip_longest(cases, cases[1:]):
+        if case.dataset != spec.name:
+            raise PluginError(f"dataset {spec.name!r} made a case of {case.dataset!r}: {case.case_id!r}")
+        if following is not None and following.case_id == case.case_id:
+            raise PluginError(
+                f"dataset {spec.name!r} made two cases {case.case_id!r} in {root}: rows would be mixed up"
+            )
+        for name in (case.case_id, case.patient_id, *(target.name for target in case.targets)):
+            if not (name and name.isprintable()):
+                raise DataError(
+                    f"dataset {spec.name!r} in {root}: case {case.case_id!r} has the name {name!r}, empty or with "
+                    "characters that a table cannot hold; rename its files"
+                )
+        names = [target.name for target in case.targets]
+        if len(set(names)) < len(names):
+            raise PluginError(f"dataset {spec.name!r}: case {case.case_id!r} names a target twice ({', '.join(names)})")
+    return cases
 
 
 def _choose(

@@ -66,7 +66,9 @@ def next_click(mask: BoolArray, reference: BoolArray, clicked: Sequence[Point]) 
     for positive, wrong in ((True, reference & ~mask), (False, mask & ~reference)):
         labels, number = ndimage.label(wrong, structure=_EIGHT)
         sizes = np.bincount(labels.ravel(), minlength=number + 1)
-        errors += [(-int(sizes[one]), len(errors), labels == one, positive) for one in _largest_first(sizes)]
+        errors += [
+            (-int(sizes[one]), len(errors), labels == one, positive) for one in _largest_first(sizes, len(clicked) + 1)
+        ]
     for _, _, region, positive in sorted(errors, key=lambda error: error[0]):
         place = _innermost(region, used)
         if place is not None:
@@ -79,8 +81,8 @@ def dice(mask: BoolArray, reference: BoolArray) -> float:
     return float(2 * np.count_nonzero(mask & reference) / (np.count_nonzero(mask) + np.count_nonzero(reference)))
 
 
-def _largest_first(sizes: npt.NDArray[np.intp], most: int = 8) -> list[int]:
-    """The numbers of the few largest regions: no more are ever looked at."""
+def _largest_first(sizes: npt.NDArray[np.intp], most: int) -> list[int]:
+    """The numbers of the largest regions: one more than were clicked on always has a pixel left."""
     order = np.argsort(-sizes[1:], kind="stable")[:most] + 1
     return [int(one) for one in order]
 

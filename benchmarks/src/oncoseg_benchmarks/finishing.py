@@ -49,6 +49,7 @@ def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequen
     return {
         "name": settings.name,
         **identity,
+        "environments": bench.folder.environments(),
         "weights": {label: bench.folder.weights(label) for label in models},
         "datasets": [
             {

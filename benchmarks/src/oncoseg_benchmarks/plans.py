@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from oncoseg_benchmarks.policies import Policy
 from oncoseg_benchmarks.settings import BenchSettings, Grid, ModelChoice
-from oncoseg_benchmarks.subjects import BoxFloor, LogitsCeiling, ModelSubject, NothingFloor, Subject
+from oncoseg_benchmarks.subjects import BoxFloor, LogitsCeiling, ModelSubject, NothingFloor, Subject, ZoomCeiling
 from oncoseg_core.adapter_manifest import MANIFEST_FILE, AdapterManifest, read_manifest
 from oncoseg_core.adapter_store import adapter_folder
 from oncoseg_core.config import validate
@@ -28,25 +33,25 @@ CACHE_BYTES = 512 * 1024 * 1024
 """Embeddings kept of a case, so that a slice is encoded once for all its targets and prompts: 128 of LiteMedSAM's."""
 
 
-class SubjectPlan:
+class SubjectPlan(ABC):
     """A subject to be: its label, what it refuses, and how to build it."""
 
     label: str
     is_reference = True
     adapter: Path | None = None
 
+    @abstractmethod
     def refusal(self, policy: Policy) -> str | None:
         """Why it takes no prompts of that policy; None where it does."""
-        raise NotImplementedError
 
     def refuses_modality(self, modality: str) -> str | None:
         """Why it takes no images of that modality; None where it does."""
         del modality
         return None
 
+    @abstractmethod
     def build(self, modalities: list[str]) -> Subject:
         """Load it."""
-        raise NotImplementedError
 
 
 @dataclass(eq=False)
@@ -84,9 +89,9 @@ class ModelPlan(SubjectPlan):
         self.spec = registry.get(ModelSpec, choice.name)
         self._settings, self._registry = settings, registry
         self._prepared = registry.prepare(ModelSpec, choice.name, choice.settings)
-        self._zoom = None if choice.zoom is None else validate(ZoomSettings, choice.zoom, f"zoom of {self.label}")
+        self.zoom = None if choice.zoom is None else validate(ZoomSettings, choice.zoom, f"zoom of {self.label}")
         self._propagation = validate(PropagationSettings, settings.propagation, "propagation")
-        self._device = choose_device(settings.device)
+        self._device = _own_device(settings.device)
         self.manifest: AdapterManifest | None = None
         if choice.adapter is not None:
             self.adapter = adapter_folder(choice.adapter)
@@ -135,7 +140,7 @@ class ModelPlan(SubjectPlan):
             cache,
             self._device,
             self._settings.precision,
-            self._zoom,
+            self.zoom,
         )
         return ModelSubject(self.label, predictor, cache, self._propagation, version)
 
@@ -143,6 +148,16 @@ class ModelPlan(SubjectPlan):
         if self.manifest is not None:
             return self.manifest.paths[modality]
         return PathSettings(normalizers=self._settings.normalizers, channels=self._settings.channels.get(modality))
+
+
+def _own_device(asked: str) -> torch.device:
+    """That of this process: of a machine's several, the one that ``torchrun`` counts out for it (``LOCAL_RANK``)."""
+    device = choose_device(asked)
+    if device.type != "cuda":
+        return device
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    torch.cuda.set_device(own)
+    return own
 
 
 def plan_subjects(settings: BenchSettings, registry: Registry) -> list[SubjectPlan]:
@@ -154,5 +169,8 @@ def plan_subjects(settings: BenchSettings, registry: Registry) -> list[SubjectPl
     grids = list(settings.references.grids)
     if settings.references.ceilings:
         grids += [Grid(input=model.spec.input_size, logits=model.spec.logits_size) for model in models]
-    plans += [ReferencePlan(lambda grid=grid: LogitsCeiling(grid)) for grid in dict.fromkeys(grids)]  # type: ignore[misc]
+    plans += [ReferencePlan(partial(LogitsCeiling, grid)) for grid in dict.fromkeys(grids)]
+    if settings.references.ceilings:
+        zooming = [(model, model.zoom) for model in models if model.zoom is not None]
+        plans += [ReferencePlan(partial(ZoomCeiling, model.label, model.spec, zoom)) for model, zoom in zooming]
     return plans

@@ -46,11 +46,9 @@ class Policy:
         self.level = settings.level
         self.kinds = settings.kinds
         self.points_at_object = settings.points_at_object
-        self._generator: PromptGenerator | None = None
         self._clicks = settings.n if isinstance(settings, Clicks) else 0
-        if not self._clicks:
-            name, values = settings.generator
-            self._generator = registry.build(PromptGeneratorSpec, name, values)
+        made_by = settings.generator
+        self._generator: PromptGenerator | None = made_by and registry.build(PromptGeneratorSpec, *made_by)
 
     @property
     def asks_every_slice(self) -> bool:

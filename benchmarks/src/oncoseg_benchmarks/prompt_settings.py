@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from abc import ABC, abstractmethod
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat, field_validator
 
@@ -12,85 +13,57 @@ from oncoseg_core.prompts import PromptKind
 Level: TypeAlias = Literal["slice", "volume"]
 """``slice``: one prompt on each labelled slice, voxels pooled to the case; ``volume``: nobody says which slices."""
 
+Generator: TypeAlias = tuple[str, dict[str, Any]]
+"""The name of a registered prompt generator, and its settings."""
 
-class _Policy(Settings):
-    """``level``: prompts on every labelled slice, or one on the slice where the object is largest, then followed."""
 
+class _Policy(Settings, ABC):
+    """``level``: prompts on every labelled slice, or one on the slice where the object is largest, then followed.
+
+    ``kinds`` are what the model has to take; ``points_at_object`` is whether the prompts are made from the reference,
+    so that the object has to be there.
+    """
+
+    kind: str
     level: Level = "slice"
+    kinds: ClassVar[tuple[PromptKind, ...]]
+    points_at_object: ClassVar[bool] = True
 
     @property
     def provenance(self) -> str:
         """Where the prompts come from, as every row says it: scores that differ in it are never averaged."""
-        raise NotImplementedError
+        return self.kind
 
     @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """What the model has to take."""
-        raise NotImplementedError
+    @abstractmethod
+    def generator(self) -> Generator | None:
+        """What makes the prompts; None for clicks, which depend on the answers."""
+
+
+class _Word(_Policy):
+    """The target's name."""
+
+    kinds = ("text",)
+    points_at_object = False
 
     @property
-    def generator(self) -> tuple[str, dict[str, Any]]:
-        """The registered prompt generator and its settings."""
-        raise NotImplementedError
-
-    @property
-    def points_at_object(self) -> bool:
-        """Whether the prompts are made from the reference, so that the object has to be there."""
-        return True
+    def generator(self) -> Generator:
+        """The name, never a synonym."""
+        return "text", {}
 
 
-class NoPrompt(_Policy):
+class NoPrompt(_Word):
     """Nobody points at anything or says where to look: the dataset's word for the target, on every slice."""
 
     kind: Literal["none"]
     level: Literal["volume"] = "volume"
 
-    @property
-    def provenance(self) -> str:
-        """How a row says it."""
-        return "none"
 
-    @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """The word is a text."""
-        return ("text",)
-
-    @property
-    def generator(self) -> tuple[str, dict[str, Any]]:
-        """The target's name."""
-        return "text", {}
-
-    @property
-    def points_at_object(self) -> bool:
-        """Never."""
-        return False
-
-
-class Text(_Policy):
+class Text(_Word):
     """The target's name; ``absent`` are concepts, in none of the images, that are asked for as well."""
 
     kind: Literal["text"]
     absent: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
-
-    @property
-    def provenance(self) -> str:
-        """How a row says it."""
-        return "text"
-
-    @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """A text."""
-        return ("text",)
-
-    @property
-    def generator(self) -> tuple[str, dict[str, Any]]:
-        """The target's name."""
-        return "text", {}
-
-    @property
-    def points_at_object(self) -> bool:
-        """It does not."""
-        return False
 
 
 class GroundTruthBox(_Policy):
@@ -98,19 +71,15 @@ class GroundTruthBox(_Policy):
 
     kind: Literal["gt-box"]
     margin_px: Annotated[FiniteFloat, Field(ge=0)] = 0.0
+    kinds = ("box",)
 
     @property
     def provenance(self) -> str:
-        """How a row says it."""
-        return "gt-box" + (f"+{self.margin_px:g}px" if self.margin_px else "")
+        """With the margin, where there is one."""
+        return self.kind + (f"+{self.margin_px:g}px" if self.margin_px else "")
 
     @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """A box."""
-        return ("box",)
-
-    @property
-    def generator(self) -> tuple[str, dict[str, Any]]:
+    def generator(self) -> Generator:
         """A fixed margin."""
         return "box", {"margin_px": [self.margin_px, self.margin_px]}
 
@@ -120,6 +89,7 @@ class JitteredBox(_Policy):
 
     kind: Literal["gt-box-jittered"]
     margin_px: tuple[FiniteFloat, FiniteFloat] = (0.0, 5.0)
+    kinds = ("box",)
 
     @field_validator("margin_px")
     @classmethod
@@ -130,16 +100,11 @@ class JitteredBox(_Policy):
 
     @property
     def provenance(self) -> str:
-        """How a row says it."""
-        return f"gt-box-jittered({self.margin_px[0]:g}..{self.margin_px[1]:g}px)"
+        """With the range."""
+        return f"{self.kind}({self.margin_px[0]:g}..{self.margin_px[1]:g}px)"
 
     @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """A box."""
-        return ("box",)
-
-    @property
-    def generator(self) -> tuple[str, dict[str, Any]]:
+    def generator(self) -> Generator:
         """Drawn for each side."""
         return "box", {"margin_px": list(self.margin_px)}
 
@@ -149,19 +114,15 @@ class OnePoint(_Policy):
 
     kind: Literal["point"]
     where: Literal["center", "random"] = "center"
+    kinds = ("point",)
 
     @property
     def provenance(self) -> str:
-        """How a row says it."""
-        return f"point({self.where})"
+        """With the place."""
+        return f"{self.kind}({self.where})"
 
     @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """A point."""
-        return ("point",)
-
-    @property
-    def generator(self) -> tuple[str, dict[str, Any]]:
+    def generator(self) -> Generator:
         """A point."""
         return "point", {"where": self.where}
 
@@ -171,16 +132,16 @@ class Clicks(_Policy):
 
     kind: Literal["clicks"]
     n: Annotated[int, Field(ge=1, le=50)] = 5
+    kinds = ("point",)
 
     @property
     def provenance(self) -> str:
-        """How a row says it."""
-        return f"clicks({self.n})"
+        """With their number."""
+        return f"{self.kind}({self.n})"
 
     @property
-    def kinds(self) -> tuple[PromptKind, ...]:
-        """Points."""
-        return ("point",)
+    def generator(self) -> None:
+        """Each click depends on the answer to those before."""
 
 
 PromptPolicy: TypeAlias = Annotated[

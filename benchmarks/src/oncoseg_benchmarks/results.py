@@ -23,7 +23,8 @@ TIMING = (
     "peak_device_mb",
 )
 """Columns of ``timing.csv``: the median first prompt on a slice (with its encoding) and the median next one, the whole
-case with reading and metrics, and the most memory that the process had held until then."""
+case with reading and metrics, and the most memory that the process had held until then (on its device: since the model
+was loaded)."""
 
 
 def write_table(path: Path, rows: Iterable[Row], metrics: Sequence[str]) -> None:

@@ -43,7 +43,7 @@ DESCRIPTION = (
 """The columns besides the metrics: ``slices`` were asked about; ``absent`` marks a concept that is in no image.
 
 ``noc_90`` is the mean number of clicks to a Dice of 0.9 on a slice. ``leak`` is ``certain`` or ``suspected`` where the
-case, or its dataset, may have been trained on.
+case, or its dataset, may have been trained on, and ``unknown`` where the adapter does not tell.
 """
 
 WHOLE = frozenset(

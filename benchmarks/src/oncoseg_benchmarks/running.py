@@ -18,6 +18,7 @@ from oncoseg_benchmarks.leaks import Leakage, find_leaks
 from oncoseg_benchmarks.plans import ModelPlan, SubjectPlan, plan_subjects
 from oncoseg_benchmarks.policies import Policy, build_policies
 from oncoseg_benchmarks.provenance import commit
+from oncoseg_benchmarks.resuming import is_done
 from oncoseg_benchmarks.run_folder import HASHES, RunFolder
 from oncoseg_benchmarks.saved_masks import save_masks
 from oncoseg_benchmarks.settings import BenchSettings
@@ -92,7 +93,7 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
         OncoSegError: a component is unknown, a setting wrong, something would be scored that was trained on, or the
             folder holds another run.
     """
-    rank, _ = shard()
+    rank, world = shard()
     policies = build_policies(settings.prompts, registry)
     metrics = {
         name: (registry.get(MetricSpec, name), registry.build(MetricSpec, name, values))
@@ -111,30 +112,29 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
         for plan, policy, reason in refused
         if reason is not None
     ]
-    folder = RunFolder(settings.output)
+    folder, process = RunFolder(settings.output), f"{rank}-of-{world}"
+    environment = {"versions": describe(registry), "commit": commit()}
+    identity = {
+        "config": settings.model_dump(mode="json", exclude={"output"}),
+        "cases_sha256": chosen.sha256,
+        "splits": {name: split.sha256 for name, split in chosen.splits.items()},
+        "models": {model.label: model.identity() for model in models},
+        "metrics": sorted(metrics),
+        **environment,
+    }
+    folder.check(identity, process, resume=resume)  # before cases are read for leaks, which may take long
     adapters = {model.label: model.adapter for model in models if model.adapter is not None}
     leakage = find_leaks(
         adapters, chosen, registry, folder.path / HASHES, rank, progress, allowed=settings.leakage == "mark"
     )
-    folder.claim(
-        {
-            "config": settings.model_dump(mode="json", exclude={"output"}),
-            "cases_sha256": chosen.sha256,
-            "splits": {name: split.sha256 for name, split in chosen.splits.items()},
-            "models": {model.label: model.identity() for model in models},
-            "metrics": sorted(metrics),
-            "versions": describe(registry),
-            "commit": commit(),
-        },
-        resume=resume,
-    )
+    folder.claim(identity, environment, process, resume=resume)
     return Bench(settings, registry, folder, chosen, plans, asked, metrics, leakage, [*chosen.skips, *told])
 
 
 def run(bench: Bench, progress: Progress) -> Outcome:
     """Score the cases of this process that are not done, and count what is done by all.
 
-    A case that failed before is tried again.
+    A case that failed before is tried again, and one whose masks on disk are not those that were scored.
 
     Raises:
         RunError: the weights are not those that the run began with.
@@ -150,21 +150,24 @@ def run(bench: Bench, progress: Progress) -> Outcome:
         for done, scored in enumerate(own, start=1):
             loaded = None
             for plan, policies in group:
-                path = bench.folder.unit_path(plan.label, scored.case.dataset, scored.case.case_id)
-                known = bench.folder.read_unit(path)
-                if known is not None and not known["failures"]:
+                known = bench.folder.unit(plan.label, scored.case.dataset, scored.case.case_id)
+                if is_done(bench.folder, known):
                     continue
                 if plan.label not in subjects:
                     subjects[plan.label] = _built(bench, plan)
                 loaded = loaded or _Loaded(scored, bench.settings.absent)
                 _score(bench, plan, subjects[plan.label], policies, loaded)
             progress("floors and ceilings" if group is references else group[0][0].label, done, len(own))
-    units = list(bench.units())
-    failed = sum(unit is not None and bool(unit["failures"]) for unit in units)
-    return Outcome(bench.folder, failed, units.count(None))
+    failed = missing = 0
+    for unit in bench.units():  # one at a time: they hold all rows
+        missing += unit is None
+        failed += unit is not None and bool(unit["failures"])
+    return Outcome(bench.folder, failed, missing)
 
 
 def _built(bench: Bench, plan: SubjectPlan) -> Subject:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()  # the model before it is gone
     subject = plan.build(sorted({scored.case.modality for scored in bench.chosen.cases}))
     if isinstance(subject, ModelSubject):
         bench.folder.claim_weights(plan.label, subject.version)
@@ -182,7 +185,7 @@ class _Loaded:
     def content(self) -> tuple[Volume, list[Task]]:
         """Its image, and the targets to be scored."""
         volume, masks = self.scored.adapter.load(self.scored.case)
-        return volume, _tasks(self.scored.case, masks, self._absent)
+        return volume, _tasks(self.scored.case, volume, masks, self._absent)
 
 
 def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Policy], loaded: _Loaded) -> None:
@@ -196,6 +199,7 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
     else:
         try:
             volume, tasks = loaded.content
+            bench.leakage.require_compared(subject.label, case, volume)
             skipped = _not_there(tasks, policies)
             result = score_case(subject, case, volume, tasks, policies, bench.metrics, bench.settings.seed)
         except Exception as error:  # noqa: BLE001 - one failing case must not end the run
@@ -208,7 +212,6 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
         save_masks(folder.references_path(case.dataset, case.case_id), result.references, result.spacing)
         save_masks(folder.masks_path(subject.label, case.dataset, case.case_id), result.masks, result.spacing)
     folder.write_unit(
-        folder.unit_path(subject.label, case.dataset, case.case_id),
         {
             "model": subject.label,
             "dataset": case.dataset,
@@ -224,20 +227,26 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
     )
 
 
-def _tasks(case: Case, masks: Mapping[str, BoolArray], absent: Sequence[str]) -> list[Task]:
+def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: Sequence[str]) -> list[Task]:
     """The targets annotated in a case, and the concepts that are in no image, with an empty reference.
 
     Raises:
-        DataError: a target has no mask, or one of them is also named as absent.
+        DataError: a target has no mask, or one that is none on the image's grid, or is also named as absent.
     """
+    shape = volume.geometry.shape
     tasks = []
     for target in case.targets:
         if target.name not in masks:
             raise DataError(f"case {case.case_id!r}: the adapter gave no mask of its target {target.name!r}")
+        mask = masks[target.name]
+        if mask.dtype != bool or mask.shape != shape:
+            raise DataError(
+                f"case {case.case_id!r}: the adapter's mask of {target.name!r} is {mask.dtype} of shape {mask.shape}, "
+                f"expected bool {shape}"
+            )
         if target.name in absent:
             raise DataError(f"case {case.case_id!r} is annotated with {target.name!r}, which the prompts call absent")
-        tasks.append(Task(target, masks[target.name]))
-    shape = next(iter(masks.values())).shape
+        tasks.append(Task(target, mask))
     nothing = frozenset({1})  # a target has a label; this one is in no image
     return tasks + [
         Task(Target(name=name, labels=nothing), np.zeros(shape, dtype=bool), absent=True) for name in absent
@@ -245,13 +254,11 @@ def _tasks(case: Case, masks: Mapping[str, BoolArray], absent: Sequence[str]) ->
 
 
 def _not_there(tasks: Sequence[Task], policies: Sequence[Policy]) -> list[dict[str, str]]:
-    """Targets that are empty in a case, where every prompt would have to point at them."""
-    if not all(policy.points_at_object for policy in policies):
-        return []
-    reason = "not in this case: there is nothing to point at"
-    return [
-        {"target": task.target.name, "reason": reason} for task in tasks if not (task.absent or task.reference.any())
-    ]
+    """Targets that are empty in a case, and which prompts were not made of them: those that point at the object."""
+    pointing = ", ".join(dict.fromkeys(policy.provenance for policy in policies if policy.points_at_object))
+    reason = f"not in this case: there is nothing to point at ({pointing})"
+    empty = [task.target.name for task in tasks if not (task.absent or task.reference.any())]
+    return [{"target": name, "reason": reason} for name in empty] if pointing else []
 
 
 def _peak_device_mb() -> int | None:

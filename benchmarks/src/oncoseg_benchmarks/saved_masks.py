@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from oncoseg_core.volume import BoolArray
 
 Packed = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
 """The shape, and the first and last index along each axis (nine numbers); and the bits of that box."""
+
+_DAMAGED = (OSError, EOFError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What reading a ``.npz`` raises where bits of it were lost."""
 
 
 def pack(mask: BoolArray) -> Packed:
@@ -82,5 +86,5 @@ def load_masks(path: Path) -> tuple[dict[str, Packed], tuple[float, float, float
             names = [name[:-1] for name in arrays.files if name.endswith("#")]
             z, y, x = (float(value) for value in arrays["spacing"])
             return {name: (arrays[f"{name}#"], arrays[f"{name}@"]) for name in names}, (z, y, x)
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path}: masks cannot be read ({error}); score the case again") from error

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from oncoseg_benchmarks.prompt_settings import PromptPolicy, Text
+from oncoseg_benchmarks.rows import DESCRIPTION
 from oncoseg_core.channels import ChannelChoice
 from oncoseg_core.config import apply_overrides, read_yaml, validate
 from oncoseg_core.errors import ConfigError, close_matches
@@ -96,7 +97,7 @@ class References(Settings):
     """What stands in the table besides the models.
 
     ``floors``: one that returns the box it was given, and one that finds nothing. ``ceilings``: the reference mask
-    brought to each model's logits and back; ``grids`` are further sizes for that.
+    brought to each model's logits and back, and for a model that zooms in its windows too; ``grids`` are further sizes.
     """
 
     floors: bool = True
@@ -167,6 +168,9 @@ class BenchSettings(Settings):
                     raise ValueError(
                         f"{what} {name!r}; keep one" + (", or give it a label" if "models" in what else "")
                     )
+        for name in self.metrics:
+            if name in DESCRIPTION:
+                raise ValueError(f"metric {name!r} has the name of another column of the table")
         if self.statistics.metric not in self.metrics:
             raise ValueError(
                 f"models are compared by statistics.metric, {self.statistics.metric!r}, which is not among the metrics "

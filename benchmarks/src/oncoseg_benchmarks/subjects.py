@@ -2,13 +2,15 @@
 
 ``floor:box`` answers with the box that it was given, ``floor:nothing`` with nothing: a model that does not beat them
 adds nothing to the prompt. ``ceiling:logits-N`` answers with the reference itself, brought to logits of N x N and back
-on the predictor's own path: about the best mask that a model with such logits can give.
+on the predictor's own path: about the best mask that a model with such logits can give. A model that zooms has one of
+its own.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,13 +19,15 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.policies import Policy
 from oncoseg_benchmarks.settings import Grid
+from oncoseg_core.errors import PluginError
 from oncoseg_core.geometry import SliceGrid
 from oncoseg_core.predictor import EmbeddingCache, FittedVolume, Predictor
 from oncoseg_core.preprocess import logits_to_slice, mask_to_model
 from oncoseg_core.prompts import Box, Prompt
 from oncoseg_core.propagate import PropagationSettings, propagate
+from oncoseg_core.records import ModelSpec
 from oncoseg_core.volume import BoolArray, Volume
-from oncoseg_core.zoom import Window
+from oncoseg_core.zoom import Window, ZoomSettings, box_around, window_for
 
 
 class Session(Protocol):
@@ -69,7 +73,7 @@ class ModelSubject:
     def open(self, volume: Volume) -> ModelSession:
         """Let go of the embeddings of the case before, and fit the normalizer."""
         self.cache.clear()
-        return ModelSession(self.predictor, self.predictor.fit(volume), self.propagation)
+        return ModelSession(self.predictor, self.cache, self.predictor.fit(volume), self.propagation)
 
 
 @dataclass(eq=False)
@@ -77,15 +81,15 @@ class ModelSession:
     """A model on one volume, with a stop watch."""
 
     predictor: Predictor
+    cache: EmbeddingCache
     fitted: FittedVolume
     propagation: PropagationSettings
     first: list[float] = field(default_factory=list)
     following: list[float] = field(default_factory=list)
-    _encoded: set[tuple[int, Window | None]] = field(default_factory=set)
     _last: tuple[int, Prompt] | None = None
 
     def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
-        """One answer; of a slice encoded before, only the decoding takes time."""
+        """One answer; of a slice whose embedding is kept, only the decoding takes time."""
         del reference
         return self._timed(index, prompt)
 
@@ -95,7 +99,7 @@ class ModelSession:
         return propagate(self.predictor, self.fitted, index, prompt, self.propagation).mask
 
     def latency(self) -> dict[str, float | None]:
-        """The medians; where no slice was asked twice, one is, for the figure alone."""
+        """The medians; where no embedding was met again, the last slice is asked once more, for the figure alone."""
         if self._last is not None and not self.following:
             self._timed(*self._last)
         return {
@@ -104,12 +108,14 @@ class ModelSession:
         }
 
     def _timed(self, index: int, prompt: Prompt) -> BoolArray:
-        place = (index, self.predictor.window(self.fitted, prompt))
-        started = time.perf_counter()
+        misses, started = self.cache.misses, time.perf_counter()
         (result,) = self.predictor.predict_slice(self.fitted, index, [prompt])
-        (self.following if place in self._encoded else self.first).append(time.perf_counter() - started)
-        self._encoded.add(place)
+        seconds = time.perf_counter() - started
+        # Not by which slices were asked about: following an object encodes others, and the cache lets go of some.
+        (self.first if self.cache.misses > misses else self.following).append(seconds)
         self._last = (index, prompt)
+        if np.isnan(result.logits).any():  # NaN > 0 is False: it would be scored as an empty mask
+            raise PluginError(f"the model's answer on slice {index} is not a number (NaN)")
         return result.mask
 
 
@@ -204,30 +210,60 @@ class LogitsCeiling:
         return _CeilingSession(SliceGrid.of(volume.geometry, self.grid.input), self.grid.logits)
 
 
+class ZoomCeiling:
+    """The same for a model that zooms: in the window that it is shown for the same prompt; by the model's label."""
+
+    def __init__(self, label: str, spec: ModelSpec, zoom: ZoomSettings) -> None:
+        self.label = f"ceiling:{label}"
+        self._spec, self._zoom = spec, zoom
+
+    def refusal(self, policy: Policy) -> str | None:
+        """It takes anything."""
+        del policy
+        return None
+
+    def open(self, volume: Volume) -> Session:
+        """For the volume's own slices."""
+        return _CeilingSession(
+            SliceGrid.of(volume.geometry, self._spec.input_size),
+            self._spec.logits_size,
+            lambda prompt: window_for(prompt, volume.geometry, self._spec, self._zoom),
+        )
+
+
 @dataclass(frozen=True)
 class _CeilingSession:
     grid: SliceGrid
     logits: int
+    window: Callable[[Prompt], Window | None] = lambda _: None
 
     def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
         """There and back."""
-        del index, prompt
-        covered = mask_to_model(reference, self.grid)
-        if self.logits != self.grid.size:
-            size = (self.logits, self.logits)
-            covered = F.interpolate(
-                covered[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
-            )[0, 0]
-        return np.asarray(logits_to_slice(covered - 0.5, self.grid) > 0, dtype=bool)
+        del index
+        window = self.window(prompt)
+        if window is None:
+            return self._there_and_back(reference, self.grid)
+        part = self._there_and_back(np.ascontiguousarray(window.cut(reference)), window.grid(self.grid))
+        return window.paste(part, reference.shape, outside=False)
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
-        """Each slice by itself."""
-        del answer
+        """Each slice by itself, as if prompted with its own box."""
+        del prompt
         mask: BoolArray = np.zeros(reference.shape, dtype=bool)
         for at in np.flatnonzero(reference.any(axis=(1, 2))):
-            mask[at] = self.ask(index, prompt, reference[at])
+            own = (box_around(reference[at]),)
+            mask[at] = answer if at == index else self.ask(index, own, reference[at])
         return mask
 
     def latency(self) -> dict[str, float | None]:
         """Nothing worth telling."""
         return {}
+
+    def _there_and_back(self, reference: BoolArray, grid: SliceGrid) -> BoolArray:
+        covered = mask_to_model(reference, grid)
+        if self.logits != grid.size:
+            size = (self.logits, self.logits)
+            covered = F.interpolate(
+                covered[None, None], size=size, mode="bilinear", align_corners=False, antialias=True
+            )[0, 0]
+        return np.asarray(logits_to_slice(covered - 0.5, grid) > 0, dtype=bool)
