@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from oncoseg_core.errors import OncoSegError
 
@@ -55,3 +56,11 @@ def test_what_is_not_scored_is_told_on_the_terminal(config, write_cases, tmp_pat
     )
     assert "bright-boxes bench-a bench-a-0 core and 1 more: not in this case: there is nothing to point at" in targets
     assert lines[-1] == f"Results: {tmp_path / 'run'}, to be read: {tmp_path / 'run' / 'report.html'}"
+
+
+def test_the_configuration_that_a_run_wrote_down_is_one(config, write_cases, bench, tmp_path):
+    """Whoever takes it out of ``summary.json`` to run it again has everything in it that was left to a default."""
+    summary, _ = bench(config(write_cases("bench-a", [{}])))
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump({**summary["config"], "output": str(tmp_path / "again")}))
+    assert bench(again)[0]["groups"] == summary["groups"]

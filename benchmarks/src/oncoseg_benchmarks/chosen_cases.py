@@ -172,13 +172,13 @@ def _choose(
             raise DataError(f"dataset {name!r}: target {wanted!r} is in no case{close_matches(wanted, known)}")
     sides = dict.fromkeys((case.case_id for case in strict), "all")
     if choice.side != "all":
-        split = chosen.splits[name] = split_cases(strict, choice.split)
+        split = chosen.splits[name] = split_cases(strict, choice.chosen_split)
         sides = {case.case_id: split.side_of(case) for case in strict}
         strict = [case for case in strict if sides[case.case_id] == choice.side]
         if not strict:
             raise DataError(
-                f"dataset {name!r}: no labelled case is on the side {choice.side!r} of its {choice.split.how} split; "
-                "take side: all, or make a split (split: {how: made})"
+                f"dataset {name!r}: no labelled case is on the side {choice.side!r} of its {choice.chosen_split.how} "
+                "split; take side: all, or make a split (split: {how: made})"
             )
     kept = [
         case.model_copy(

@@ -55,7 +55,7 @@ def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequen
             {
                 "name": choice.name,
                 "side": choice.side,
-                "split": None if choice.side == "all" else choice.split.how,
+                "split": None if choice.side == "all" else choice.chosen_split.how,
                 "n_cases": sum(each.case.dataset == choice.name for each in bench.chosen.cases),
                 "published": None if choice.reference is None else choice.reference.model_dump(),
             }

@@ -61,16 +61,16 @@ class DatasetChoice(Settings):
     """Which labelled cases of a dataset are scored.
 
     ``root`` is its folder; without it and without a ``data_root`` the dataset is fetched, where that can be done.
-    ``side`` is that of the ``split``; ``all`` takes every labelled case. ``targets`` chooses among the dataset's; all
-    when empty. ``limit`` takes that many cases, chosen by the seed. ``optional`` leaves the dataset out, and tells so,
-    where its folder is not there. ``reference`` is somebody else's score on it.
+    ``side`` is that of the ``split``, by default the official one; ``all`` takes every labelled case. ``targets``
+    chooses among the dataset's; all when empty. ``limit`` takes that many cases, chosen by the seed. ``optional``
+    leaves the dataset out, and tells so, where its folder is not there. ``reference`` is somebody else's score on it.
     """
 
     name: Name
     root: Path | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     side: Literal["all", "train", "validation", "test"] = "all"
-    split: SplitSettings = OfficialSplit()
+    split: SplitSettings | None = None
     targets: tuple[str, ...] = ()
     limit: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
@@ -78,12 +78,17 @@ class DatasetChoice(Settings):
 
     @model_validator(mode="after")
     def _split_has_a_side(self) -> DatasetChoice:
-        if self.side == "all" and "split" in self.model_fields_set:
+        if self.side == "all" and self.split is not None:
             raise ValueError(
                 f"dataset {self.name!r} has a split but no side, and all its cases would be scored; add side: test, or "
                 "leave out the split"
             )
         return self
+
+    @property
+    def chosen_split(self) -> SplitSettings:
+        """The one that ``side`` is of."""
+        return self.split or OfficialSplit()
 
 
 class Grid(Settings):
