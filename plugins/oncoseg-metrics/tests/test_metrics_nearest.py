@@ -34,7 +34,7 @@ def test_the_nearest_of_all(pair, sides, slab, lines, sparse):
         patch.setattr(nearest, "SLAB", slab)
         patch.setattr(nearest, "LINES", lines)
         patch.setattr(nearest, "SPARSE", sparse)
-        found = nearest_distances(own, others, sides)
+        found = nearest_distances(own, others, pair[0].shape, sides)
     if not len(others):
         assert np.isinf(found).all()
     elif len(own):
@@ -52,14 +52,16 @@ def test_large_surfaces_in_several_threads(shift, monkeypatch):
     own, others = (surface_corners(each, flat=False).places for each in (mask, np.roll(mask, shift, (0, 1, 2))))
     sides = np.array((3.0, 0.75, 0.8))
     tree, _ = cKDTree(others * sides).query(own * sides)
-    np.testing.assert_allclose(nearest_distances(own, others, (3.0, 0.75, 0.8)), tree, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        nearest_distances(own, others, (71, 91, 81), (3.0, 0.75, 0.8)), tree, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_rows_too_long_for_small_numbers():
     """A row of 20,000 corners: more steps than 16 bits hold twice."""
     own, others = np.array([[0, 0, 0]] * 200), np.array([[0, 19_999, 0]])
     assert nearest._steps_along_y(others, (1, 20_000, 1))[0, 0, 0] == 19_999
-    np.testing.assert_array_equal(nearest_distances(own, others, (1.0, 0.5, 1.0)), 9999.5)
+    np.testing.assert_array_equal(nearest_distances(own, others, (1, 20_000, 1), (1.0, 0.5, 1.0)), 9999.5)
 
 
 @settings(deadline=None, max_examples=60)

@@ -30,22 +30,23 @@ Places = npt.NDArray[np.intp]
 Sides = tuple[float, float, float]
 
 
-def nearest_distances(corners: Places, others: Places, sides: Sides) -> Float64:
+def nearest_distances(corners: Places, others: Places, shape: tuple[int, int, int], sides: Sides) -> Float64:
     """The distance of each corner to the nearest of the others, in mm; infinite where there are none.
 
-    Both are ``(n, 3)``, (z, y, x), in the order of their grid, whose ``sides`` are in mm.
+    Both are ``(n, 3)``, (z, y, x), in the order of their grid, which has that shape; its ``sides`` are in mm.
     """
     if not (len(corners) and len(others)):
         return np.full(len(corners), np.inf)
-    low = np.minimum(corners.min(axis=0), others.min(axis=0))
-    shape = np.maximum(corners.max(axis=0), others.max(axis=0)) + 1 - low
-    corners, others = corners - low, others - low
     lines = _lines(shape, sides)
-    slabs = for_each(
-        lambda start: _in_slab(corners, others, start, shape, lines, sides),
-        range(0, int(shape[0]), SLAB),
-        int(np.prod(shape)),
-    )
+    planes = [np.ascontiguousarray(places[:, 0]) for places in (corners, others)]  # searched for each slab
+
+    def work(start: int) -> Float64:
+        own = corners[slice(*np.searchsorted(planes[0], (start, start + SLAB)))]
+        reach = start - lines.z.max(), start + SLAB + lines.z.max()
+        near = others[slice(*np.searchsorted(planes[1], reach))]
+        return _in_slab(own, near, start, shape, lines, sides)
+
+    slabs = for_each(work, range(0, shape[0], SLAB), math.prod(shape))
     squares = np.concatenate(slabs)
     far = np.flatnonzero(np.isinf(squares))
     if far.size:
@@ -69,9 +70,9 @@ class _Lines(NamedTuple):
     reach: float
 
 
-def _lines(shape: npt.NDArray[np.intp], sides: Sides) -> _Lines:
+def _lines(shape: tuple[int, int, int], sides: Sides) -> _Lines:
     reach = LINES * sides[0] * sides[2] / math.pi
-    most = [min(int(math.sqrt(reach) / side), int(size) - 1) for side, size in zip(sides, shape, strict=True)]
+    most = [min(int(math.sqrt(reach) / side), size - 1) for side, size in zip(sides, shape, strict=True)]
     z, x = (steps.ravel() for steps in np.mgrid[-most[0] : most[0] + 1, -most[2] : most[2] + 1])
     squared = (z * sides[0]) ** 2 + (x * sides[2]) ** 2
     order = np.argsort(squared, kind="stable")
@@ -80,19 +81,16 @@ def _lines(shape: npt.NDArray[np.intp], sides: Sides) -> _Lines:
 
 
 def _in_slab(
-    corners: Places, others: Places, start: int, shape: npt.NDArray[np.intp], lines: _Lines, sides: Sides
+    own: Places, others: Places, start: int, shape: tuple[int, int, int], lines: _Lines, sides: Sides
 ) -> Float64:
-    """Squared distances of the corners in a slab; infinite where the lines do not tell."""
-    first, last = np.searchsorted(corners[:, 0], (start, start + SLAB))
-    own = corners[first:last]
+    """Squared distances of the corners in a slab to the others in it and within its reach; infinite where unknown."""
     best = np.full(len(own), np.inf)
-    margin = lines.z.max(), lines.x.max()
-    grid = SLAB + 2 * int(margin[0]), int(shape[1]), int(shape[2]) + 2 * int(margin[1])
+    margin = int(lines.z.max()), int(lines.x.max())
+    grid = SLAB + 2 * margin[0], shape[1], shape[2] + 2 * margin[1]
     if math.prod(grid) > SPARSE * len(own):
         return best
     offset = margin[0] - start, 0, margin[1]
-    first, last = np.searchsorted(others[:, 0], (start - margin[0], start + SLAB + margin[0]))
-    steps = _steps_along_y(others[first:last] + offset, grid)
+    steps = _steps_along_y(others + offset, grid)
     nothing = _nothing(grid)
     at = np.ravel_multi_index(tuple((own + offset).T), grid)
     beside = (lines.z * grid[1]) * grid[2] + lines.x

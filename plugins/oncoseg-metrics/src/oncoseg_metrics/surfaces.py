@@ -68,7 +68,9 @@ def _measure(block: Pair, spacing: tuple[float, float, float], *, flat: bool) ->
     else:
         areas = lookup_tables.create_table_neighbour_code_to_surface_area(spacing)
     one, other = (surface_corners(mask, flat=flat) for mask in block)
+    z, y, x = block.prediction.shape
+    grid = (1 if flat else z + 1), y + 1, x + 1
     return SurfaceDistances(
-        Surface(nearest_distances(one.places, other.places, spacing), areas[one.codes]),
-        Surface(nearest_distances(other.places, one.places, spacing), areas[other.codes]),
+        Surface(nearest_distances(one.places, other.places, grid, spacing), areas[one.codes]),
+        Surface(nearest_distances(other.places, one.places, grid, spacing), areas[other.codes]),
     )
