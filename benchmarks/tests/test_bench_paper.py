@@ -67,6 +67,12 @@ def test_the_datasets_that_are_there_are_scored_and_the_paper_stands_beside(arch
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Onco-Seg preprint, version 7, Table 7" in page
     assert "malignant" in page
+    published = page[page.index("Published scores") : page.index("enter no mean, test or ranking")]
+    assert [published.count(f">{name}<") > 1 for name in ("busi", "kvasir-seg", "msd-pancreas", "lits")] == [
+        True, True, True, False,
+    ]  # fmt: skip
+    assert ">gt-box, volume level<" in published
+    assert "floor:box" not in published
 
 
 def test_every_dataset_is_known_and_has_its_published_score():

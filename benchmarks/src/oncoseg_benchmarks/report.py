@@ -119,6 +119,8 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
         f"{model} does not tell what it was trained on: nobody can say whether its scores are a test."
         for model in summary["adapters_that_do_not_tell"]
     ]
+    if len(summary["environments"]) > 1:
+        told.append(f"Scored with {len(summary['environments'])} sets of versions or machines: see summary.json.")
     if summary["failures"]:
         told.append(f"{len(summary['failures'])} scorings failed and are in no table; they are listed below.")
     return told

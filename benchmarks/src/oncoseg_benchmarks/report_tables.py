@@ -155,28 +155,47 @@ def ranking_table(summary: Mapping[str, Any]) -> str:
 
 
 def published_table(summary: Mapping[str, Any]) -> str:
-    """What others published on these datasets; empty where the configuration names nothing."""
-    published = [each for each in summary["datasets"] if each["published"]]
-    if not published:
-        return ""
-    rows = [
-        (
-            [
-                text(each["name"]),
-                text(each["published"]["source"]),
-                text(each["published"]["how"]),
-                _number(each["published"]["dice"]),
-                _number(each["published"]["iou"]),
-            ],
-            False,
+    """What others published on the datasets scored, and this run's models below it; empty where nothing is named."""
+    rows = []
+    for dataset in summary["datasets"]:
+        if not (dataset["published"] and dataset["n_cases"]):
+            continue
+        told = dataset["published"]
+        rows.append(
+            (
+                [
+                    text(dataset["name"]),
+                    text(told["source"]),
+                    text(told["how"]),
+                    "–",
+                    _number(told["dice"]),
+                    _number(told["iou"]),
+                ],
+                True,
+            )
         )
-        for each in published
-    ]
+        own = [group for group in summary["groups"] if (group["by"], group["value"]) == ("dataset", dataset["name"])]
+        rows += [
+            (
+                [
+                    text(dataset["name"]),
+                    _marked(group),
+                    text(f"{group['prompt']}, {group['level']} level"),
+                    str(group["n_rows"]),
+                    *(_number(group["metrics"].get(metric, {}).get("mean")) for metric in ("dice", "iou")),
+                ],
+                False,
+            )
+            for group in own
+            if not (group["absent"] or _is_bound(group))
+        ]
+    if not rows:
+        return ""
     words = (
-        "Published elsewhere, for orientation: with other splits, prompts or metrics than here, as far as the source "
-        "tells. They enter no mean, test or ranking."
+        "Published elsewhere (grey), for orientation: with other cases, prompts or metrics than here, as far as the "
+        "source tells. They enter no mean, test or ranking."
     )
-    head = ["dataset", "source", "how", "Dice", "IoU"]
+    head = ["dataset", "whose", "how", "n", "mean Dice", "mean IoU"]
     return f"<h2>Published scores</h2>{table(head, rows, text_columns=3)}<p><small>{text(words)}</small></p>"
 
 
