@@ -1,5 +1,6 @@
 """Cross-task transfer: what passes from one adapter to the next task, and what does not."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -11,7 +12,7 @@ from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
 from oncoseg_core.adapters import load_adapter
 from oncoseg_core.errors import ConfigError, DataError, RunError, WeightsError
 from oncoseg_core.leakage import Scan
-from oncoseg_core.records import ModelSpec
+from oncoseg_core.records import DatasetSpec, ModelSpec, Overlap
 from oncoseg_core.registry import load_plugins
 from oncoseg_trainer.processes import Processes
 from oncoseg_trainer.run import Run, train
@@ -89,6 +90,14 @@ def test_a_declared_overlap_with_an_ancestor_is_refused(tasks, toy, toy_config, 
     config = toy_config(data, training=SHORT, start_from=str(adapter))
     with pytest.raises(DataError, match=r"toy-c is toy-a \(declared in the test\)"):
         run(config)
+    without = load_plugins()  # the ancestor's dataset is not installed here, and the other one declares it
+    others = [one for one in without.components if one.spec.component_name not in {"toy-a", "toy-c"}]
+    component = without.component(DatasetSpec, "toy-c")
+    declared = (Overlap(dataset="toy-a", certain=True, how="declared by the other"),)
+    spec = component.spec.model_copy(update={"overlaps": declared})
+    without.components = [*others, dataclasses.replace(component, spec=spec)]
+    with pytest.raises(DataError, match=r"toy-c is toy-a \(declared by the other\)"):
+        train(load_settings(str(config), []), without)
 
 
 def test_a_case_that_will_be_scored_elsewhere_is_not_trained_on(tasks):

@@ -70,9 +70,7 @@ def read_data(
     scored = [each for each in chosen.datasets if each.scored]
     watched = [each for each in chosen.datasets if each.validation]
     scored_specs, watched_specs = ([each.dataset.spec for each in side] for side in (scored, watched))
-    trained_specs = list(
-        {spec.name: spec for spec in (*ancestry.specs, *(each.dataset.spec for each in trained))}.values()
-    )
+    trained_specs = [*ancestry.datasets, *(each.dataset.spec for each in trained)]
     leaks = declared_leaks(trained_specs, [*scored_specs, *watched_specs])
     leaks += _validated_on(declared_leaks([spec for spec in watched_specs if spec not in trained_specs], scored_specs))
     refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)

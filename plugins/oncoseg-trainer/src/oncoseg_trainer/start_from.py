@@ -42,6 +42,13 @@ class Ancestry:
     specs: tuple[DatasetSpec, ...] = ()
     paths: Mapping[str, PathSettings] | None = None
 
+    @property
+    def datasets(self) -> list[DatasetSpec | str]:
+        """What it was trained on; by name where that dataset is not installed, for others may declare an overlap."""
+        names = () if self.trained_on is None else self.trained_on.datasets
+        known = {spec.name for spec in self.specs}
+        return [*self.specs, *(name for name in names if name not in known)]
+
     def joined(self, own: TrainedOn) -> TrainedOn | None:
         """What will have been seen when ``own`` is too; None where an ancestor does not tell."""
         if self.folder is None:
