@@ -11,6 +11,7 @@ the objects: the library fills two distance maps, and its code for empty masks d
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from typing import NamedTuple
 
@@ -53,7 +54,8 @@ def surface_distances(pair: Pair, spacing: tuple[float, float, float]) -> Surfac
         digest.update(np.packbits(mask).tobytes())
     key = digest.digest()
     if key not in _last:
-        found = _measure(block, spacing, flat=flat)
+        z, y, x = map(float, spacing)  # whatever kind of numbers in whatever kind of sequence
+        found = _measure(block, (z, y, x), flat=flat)
         _last.clear()
         _last[key] = found
     return _last[key]
@@ -62,11 +64,16 @@ def surface_distances(pair: Pair, spacing: tuple[float, float, float]) -> Surfac
 _last: dict[bytes, SurfaceDistances] = {}
 
 
-def _measure(block: Pair, spacing: tuple[float, float, float], *, flat: bool) -> SurfaceDistances:
+@functools.lru_cache(maxsize=16)
+def _areas_of_codes(spacing: tuple[float, float, float], *, flat: bool) -> Float64:
+    """The surface at a corner, in mm2, by its code; of a slice the length of the contour there, in mm."""
     if flat:
-        areas = lookup_tables.create_table_neighbour_code_to_contour_length(spacing[1:])
-    else:
-        areas = lookup_tables.create_table_neighbour_code_to_surface_area(spacing)
+        return np.asarray(lookup_tables.create_table_neighbour_code_to_contour_length(spacing[1:]))
+    return np.asarray(lookup_tables.create_table_neighbour_code_to_surface_area(spacing))
+
+
+def _measure(block: Pair, spacing: tuple[float, float, float], *, flat: bool) -> SurfaceDistances:
+    areas = _areas_of_codes(spacing, flat=flat)
     one, other = (surface_corners(mask, flat=flat) for mask in block)
     z, y, x = block.prediction.shape
     grid = (1 if flat else z + 1), y + 1, x + 1
