@@ -31,7 +31,8 @@ INTRODUCTION = """# What was measured
 
 Drawn from the records in `benchmarks/results/` by `python -m oncoseg_benchmarks.peers page`; no number on this page was
 typed. Each record also holds all versions. Times of a shared machine are noisy: read ratios, which come from one run
-each, rather than seconds. What has no record is listed at the end.
+each, rather than seconds. What has no record is listed at the end. Scores of models are on
+[a page of their own](benchmark-results.md).
 """
 
 
@@ -96,6 +97,8 @@ def page() -> str:
     parts = [INTRODUCTION]
     known = scripts()
     for name, one in records().items():
+        if "rows" in one["found"]:  # scores of a benchmark, thousands of them
+            continue
         machine, libraries = one["versions"]["machine"], one["versions"]["libraries"]
         versions = ", ".join(f"{library} {libraries[library]}" for library in LIBRARIES if library in libraries)
         parts.append(
