@@ -8,7 +8,7 @@ import pytest
 from oncoseg_benchmarks.comparing import compare_runs
 from oncoseg_benchmarks.overlays import extreme_rows
 from oncoseg_benchmarks.plots import bland_altman
-from oncoseg_benchmarks.report import _volumes
+from oncoseg_benchmarks.report import MOST_BOXES, _plots, _volumes, warnings
 from oncoseg_benchmarks.report_tables import comparison_table, ranking_table
 from oncoseg_benchmarks.results import read_table, write_table
 
@@ -52,6 +52,31 @@ def test_a_ranking_tells_of_how_many_patients_it_is():
     told = ranking_table({"ranking": [one]})
     assert "n = 3, 1 patients" in told
     assert "of a few patients they say little" in told
+
+
+def test_sides_and_versions_that_are_mixed_are_told():
+    summary = {
+        "weights": {},
+        "leaks": {},
+        "adapters_that_do_not_tell": [],
+        "failures": [],
+        "environments": [{"commit": "a"}],
+        "datasets": [{"side": "test", "n_cases": 3}, {"side": "all", "n_cases": 0}],
+    }
+    assert warnings(summary) == []
+    summary["datasets"][1]["n_cases"] = 1
+    summary["environments"].append({"commit": "b"})
+    first, second = warnings(summary)
+    assert "different sides (all, test)" in first
+    assert "2 sets of versions" in second
+
+
+def test_a_box_plot_that_is_left_out_is_told_of():
+    facts = {"model": "a", "voxel_mm3": None, "dice": 0.5}
+    rows = [{**facts, "target": f"t{number}"} for number in range(MOST_BOXES + 1)]
+    assert "<img" in "".join(_plots(rows[:-1], "dice", "dice"))
+    (told,) = _plots(rows, "dice", "dice")
+    assert "No box plot of 13 targets" in told
 
 
 def row(case, dice, **changes):

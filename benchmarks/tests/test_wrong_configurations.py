@@ -17,6 +17,10 @@ from oncoseg_core.errors import OncoSegError
         ({"normalizers": {"ctt": {}}}, "unknown normalizer 'ctt'; did you mean 'ct'"),
         ({"normalizers": {"mri": {}}}, "normalizers.mri: no case here is of that modality; known: ct"),
         ({"normalizers": {"ct": {"windows": [0, 1]}}}, "settings of normalizer 'ct': unknown key 'windows'"),
+        (
+            {"prompts": [{"kind": "text", "absent": ["screwdriver", "tumour"]}]},
+            "prompts: 'tumour' is called absent, and dataset 'bench-a' has the target 'tumour'; a concept is absent",
+        ),
         ({"channels": {"mri": [0]}}, "channels.mri: no case here is of that modality; known: ct"),
     ],
 )

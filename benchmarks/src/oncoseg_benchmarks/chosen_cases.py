@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from oncoseg_core.errors import ConfigError, DataError, PluginError, close_match
 from oncoseg_core.interfaces import DatasetAdapter, Progress
 from oncoseg_core.path_settings import parts_of
 from oncoseg_core.randomness import derived_seed
-from oncoseg_core.records import Annotation, Case, DatasetSpec, NormalizerSpec
+from oncoseg_core.records import Annotation, Case, DatasetSpec, NormalizerSpec, Target
 from oncoseg_core.registry import Registry
 from oncoseg_core.splits import FrozenSplit, split_cases
 
@@ -91,6 +91,8 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
     ]
     for modality, values in settings.normalizers.items():  # wrong ones are told before a folder is begun
         registry.prepare(NormalizerSpec, modality, values)
+    for _, spec, _ in found:
+        _require_absent(settings.absent, spec.name, spec.targets)
     chosen = ChosenCases([], {spec.name: spec for _, spec, _ in found}, {})
     for choice, spec, adapter in found:
         root = choice.root
@@ -103,6 +105,8 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
         if root is None:
             root = adapter.fetch(progress)
         cases = _discovered(adapter, spec, root)
+        for case in cases:  # some datasets know their targets only by the files
+            _require_absent(settings.absent, spec.name, case.targets)
         chosen.cases.extend(_choose(choice, cases, adapter, settings.seed, chosen))
     if not chosen.cases:
         told = "; ".join(f"{skip.dataset}: {skip.what}, {skip.reason}" for skip in chosen.skips[:3])
@@ -112,6 +116,21 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
         )
     _require_known_modalities(settings, {scored.case.modality for scored in chosen.cases})
     return chosen
+
+
+def _require_absent(absent: Collection[str], dataset: str, targets: Iterable[Target]) -> None:
+    """Refuse to call absent what a dataset's images show.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    for target in targets:
+        for word in (target.name, *target.synonyms):
+            if word in absent:
+                raise ConfigError(
+                    f"prompts: {word!r} is called absent, and dataset {dataset!r} has the target {target.name!r}; a "
+                    "concept is absent only where no image shows it"
+                )
 
 
 def _require_known_modalities(settings: BenchSettings, modalities: set[str]) -> None:

@@ -33,6 +33,9 @@ MAY_COMPARE = (
     "volume): a Dice of 0.90 for prompted slices and one of 0.70 for a volume found without help are different "
     "quantities, and no average is taken over both."
 )
+MOST_BOXES = 12
+"""Targets in a box plot that can still be read."""
+
 CAUTION = (
     "Research software: no clinical clearance. Prompts made from the reference say where the object is; such scores do "
     "not measure finding it. What the base weights were trained on is not known here: public scans may be among it."
@@ -119,6 +122,11 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
         f"{model} does not tell what it was trained on: nobody can say whether its scores are a test."
         for model in summary["adapters_that_do_not_tell"]
     ]
+    used = sorted({each["side"] for each in summary["datasets"] if each["n_cases"]})
+    if len(used) > 1:
+        told.append(
+            f"The datasets were scored on different sides ({', '.join(used)}): the rows over all of them mix these."
+        )
     if len(summary["environments"]) > 1:
         told.append(f"Scored with {len(summary['environments'])} sets of versions or machines: see summary.json.")
     if summary["failures"]:
@@ -162,7 +170,9 @@ def _plots(rows: Sequence[Row], title: str, metric: str) -> Iterator[str]:
     for row in rows:
         if row[metric] is not None:
             by_target[row["target"]][row["model"]].append(row[metric])
-    if len(by_target) <= 12:
+    if len(by_target) > MOST_BOXES:
+        yield note(f"No box plot of {len(by_target)} targets; the tables below have them.")
+    else:
         picture = box_plot(by_target, title, models)
         yield figure(
             f"{metric} by target", picture, f"{metric} of each target: a point per case, and boxes of three or more."

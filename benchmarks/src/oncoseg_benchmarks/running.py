@@ -231,7 +231,7 @@ def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: S
     """The targets annotated in a case, and the concepts that are in no image, with an empty reference.
 
     Raises:
-        DataError: a target has no mask, or one that is none on the image's grid, or is also named as absent.
+        DataError: a target has no mask, or one that is none on the image's grid.
     """
     shape = volume.geometry.shape
     tasks = []
@@ -244,8 +244,6 @@ def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: S
                 f"case {case.case_id!r}: the adapter's mask of {target.name!r} is {mask.dtype} of shape {mask.shape}, "
                 f"expected bool {shape}"
             )
-        if target.name in absent:
-            raise DataError(f"case {case.case_id!r} is annotated with {target.name!r}, which the prompts call absent")
         tasks.append(Task(target, mask))
     nothing = frozenset({1})  # a target has a label; this one is in no image
     return tasks + [
