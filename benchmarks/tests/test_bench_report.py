@@ -3,10 +3,11 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from oncoseg_benchmarks.comparing import compare_runs
-from oncoseg_benchmarks.overlays import extreme_rows
+from oncoseg_benchmarks.overlays import extreme_rows, slice_to_show
 from oncoseg_benchmarks.plots import bland_altman
 from oncoseg_benchmarks.report import MOST_BOXES, _plots, _volumes, warnings
 from oncoseg_benchmarks.report_tables import comparison_table, ranking_table
@@ -52,6 +53,17 @@ def test_a_ranking_tells_of_how_many_patients_it_is():
     told = ranking_table({"ranking": [one]})
     assert "n = 3, 1 patients" in told
     assert "of a few patients they say little" in told
+
+
+def test_a_picture_of_a_followed_object_shows_where_it_went_wrong():
+    """It showed the slice of the prompt, where most was right."""
+    reference, prediction = np.zeros((5, 8, 8), bool), np.zeros((5, 8, 8), bool)
+    reference[1, 1:7, 1:7] = reference[2, 2:4, 2:4] = True
+    prediction[1, 1:7, 1:6] = prediction[4, 0:4, 0:4] = True
+    assert slice_to_show(reference, prediction, "volume") == (1, 4)
+    assert slice_to_show(reference, prediction, "slice") == (1, 1)
+    assert slice_to_show(reference, reference, "volume") == (1, 1)
+    assert slice_to_show(np.zeros_like(reference), prediction, "slice") == (1, 1)
 
 
 def test_sides_and_versions_that_are_mixed_are_told():

@@ -93,23 +93,36 @@ def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> Pict
     masks, _ = load_masks(bench.folder.masks_path(row["model"], row["dataset"], row["case"]))
     reference = unpack(references[row["target"]])
     prediction = unpack(masks[mask_key(row["target"], row["prompt"], row["level"])])
-    index = int((reference if reference.any() else prediction).sum(axis=(1, 2)).argmax())
+    largest, index = slice_to_show(reference, prediction, row["level"])
     geometry = shown.volume.geometry
     view = geometry.view
     spacing = view.spacing(*geometry.spacing[1:])
     image = np.asarray(view.apply(shown.slice(index)))
-    upright = [np.asarray(view.apply(mask[index])) for mask in (reference, prediction)]
+    true, found = (np.asarray(view.apply(mask[index])) for mask in (reference, prediction))
     score = "missed" if row[metric] is None else f"{metric} {row[metric]:.3f}"
     title = f"{row['model']}, {row['case']}: {row['target']} ({what}: {score})"
     size = "" if row["diameter_mm"] is None else f" Longest diameter {row['diameter_mm']:.0f} mm."
     leak = "" if row["leak"] is None else f" Trained on: {row['leak']}."
+    most = "the largest area" if index == largest else "most wrong pixels"
     caption = (
         f"{row['dataset']}/{row['case']}, {row['modality']}, {row['prompt']}, {row['level']} level; slice {index} of "
-        f"0 to {geometry.shape[0] - 1}, the one with the largest reference area; pixel {spacing[1]:.2f} x "
+        f"0 to {geometry.shape[0] - 1}, the one with {most}; pixel {spacing[1]:.2f} x "
         f"{spacing[0]:.2f} mm.{size} The score is that of the whole case.{leak}"
     )
-    prompt = [_upright(hint, view, geometry.shape[1], geometry.shape[2]) for hint in row.get("shown_prompt", ())]
-    return Picture(title, draw_overlay(image, *upright, prompt, spacing, title), caption)
+    hints = row.get("shown_prompt", ()) if index == largest else ()  # it was made on that slice
+    prompt = [_upright(hint, view, geometry.shape[1], geometry.shape[2]) for hint in hints]
+    return Picture(title, draw_overlay(image, true, found, prompt, spacing, title), caption)
+
+
+def slice_to_show(reference: BoolArray, prediction: BoolArray, level: str) -> tuple[int, int]:
+    """The slice with the largest area, of the prediction where the reference is empty, and the one to show.
+
+    Where an object was followed through a volume, what goes wrong does so away from the prompt: there the slice with
+    most wrong pixels is shown.
+    """
+    largest = int((reference if reference.any() else prediction).sum(axis=(1, 2)).argmax())
+    wrong = (reference ^ prediction).sum(axis=(1, 2))
+    return largest, int(wrong.argmax()) if level == "volume" and wrong.any() else largest
 
 
 def draw_overlay(
