@@ -97,7 +97,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     known = scripts()
     for name, one in records().items():
-        if "rows" in one["found"]:  # scores of a benchmark, thousands of them
+        if isinstance(one["found"].get("rows"), list):  # scores of a benchmark, thousands of them
             continue
         machine, libraries = one["versions"]["machine"], one["versions"]["libraries"]
         versions = ", ".join(f"{library} {libraries[library]}" for library in LIBRARIES if library in libraries)
