@@ -54,6 +54,17 @@ def test_the_interval_holds_the_truth_in_95_of_100_studies():
     assert coverage(dice_of_patients, 6 / 8, 1000) == pytest.approx(0.95, abs=0.02)
 
 
+@pytest.mark.parametrize(("patients", "share"), [(10, 0.82), (30, 0.93)])
+def test_intervals_cannot_know_failures_that_no_patient_had(patients, share):
+    """What the docs warn of: where one patient in ten fails altogether, intervals of few patients are too narrow."""
+
+    def rarely_failing(rng):
+        failed = rng.random(patients) < 0.1
+        return np.where(failed, 0.0, rng.beta(12, 2, patients)), [str(number) for number in range(patients)]
+
+    assert coverage(rarely_failing, 0.9 * 12 / 14, 1000) == pytest.approx(share, abs=0.03)
+
+
 def test_cases_of_one_patient_are_no_independent_patients():
     """The same interval without clusters is too narrow: the check above would notice."""
 

@@ -72,8 +72,8 @@ def bootstrap_interval(
     where the patients' own scores do: the mean of no draw lies outside of them.
 
     Of 1,000 simulated studies, 94 to 96 % of the 95 % intervals hold the truth where scores spread as Dice does. Where
-    one patient in ten fails altogether, 83 % (10 patients), 86 (15), 92 (30) and 94 (100) do, and of distances with a
-    long tail (log-normal) 88, 90, 91 and 93: what a study did not meet is in no draw.
+    one patient in ten fails altogether, about 82 % (10 patients) and 93 % (30) do (both are tested), and of distances
+    with a long tail still fewer than 95: what a study did not meet is in no draw.
 
     None with fewer than ``LEAST_PATIENTS`` patients; and where so many draws are of equal scores (nearly all patients
     have the same one, as in lesion recall) that an end would be one of those: they have no error to be measured by.
