@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from oncoseg_benchmarks.groups import MARKS
+from oncoseg_benchmarks.statistics.groups import MARKS
 
 DOCS = Path(__file__).parent
 RESULTS = DOCS.parent / "benchmarks" / "results"

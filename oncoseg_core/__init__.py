@@ -3,8 +3,8 @@
 The names below are what a plugin's light ``plugin.py`` needs; importing them loads no heavy library.
 """
 
-from oncoseg_core.hookspecs import hookimpl
-from oncoseg_core.records import (
+from oncoseg_core.contract.hookspecs import hookimpl
+from oncoseg_core.contract.records import (
     Case,
     CommandSpec,
     DatasetSpec,

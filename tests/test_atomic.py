@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.atomic import atomic_create, atomic_path, atomic_write, explain
-from oncoseg_core.errors import StorageError
+from oncoseg_core.contract.errors import StorageError
+from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, explain
 
 
 def in_another_process(program, target):
@@ -78,7 +78,7 @@ def test_a_kill_in_the_middle_leaves_the_target_as_it_was(tmp_path):
         """
         import os, signal, sys
         from pathlib import Path
-        from oncoseg_core.atomic import atomic_path
+        from oncoseg_core.system.atomic import atomic_path
         with atomic_path(Path(sys.argv[1])) as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -99,8 +99,8 @@ def test_a_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_p
         """
         import resource, signal, sys
         from pathlib import Path
-        from oncoseg_core.atomic import atomic_write
-        from oncoseg_core.errors import StorageError
+        from oncoseg_core.system.atomic import atomic_write
+        from oncoseg_core.contract.errors import StorageError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from oncoseg_core import NormalizerSpec
-from oncoseg_core.channels import choose_channels
-from oncoseg_core.errors import DataError
-from oncoseg_core.interfaces import Normalizer
-from oncoseg_core.mixed import ChannelwiseNormalizer
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core.path.channels import choose_channels
+from oncoseg_core.path.channelwise import ChannelwiseNormalizer
 
 MR = NormalizerSpec(
     modality="mr",

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.image_io import read_volume
-from oncoseg_core.interfaces import Progress
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.contract.interfaces import Progress
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.imaging.formats import read_volume
+from oncoseg_core.plugins.registry import load_plugins
 
 HEAVY = ("torch", "monai", "SimpleITK", "pydicom", "timm", "peft", "matplotlib", "scipy", "huggingface_hub")
 
 
-def oncoseg(*arguments, program="oncoseg_core.cli", environment=(), **options):
+def oncoseg(*arguments, program="oncoseg_core.cli.app", environment=(), **options):
     code = f"from {program} import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -53,14 +53,14 @@ def samples():
     "code",
     [
         "import oncoseg_core",
-        "from oncoseg_core.registry import load_plugins; load_plugins()",
-        "import sys; sys.argv=['oncoseg','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
-        "import sys; sys.argv=['oncoseg','plugins']; from oncoseg_core.cli import app; app(standalone_mode=False)",
+        "from oncoseg_core.plugins.registry import load_plugins; load_plugins()",
+        "import sys; sys.argv=['oncoseg','--help']; from oncoseg_core.cli.app import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['oncoseg','plugins']; from oncoseg_core.cli.app import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
         "import sys; sys.argv=['x','chain','--help']; from oncoseg_trainer.cli import app; app(standalone_mode=False)",
-        "import sys; sys.argv=['x','segment','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
-        "import sys; sys.argv=['x','adapters','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
-        "import sys; sys.argv=['x','train','--help']; from oncoseg_core.cli import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','segment','--help']; from oncoseg_core.cli.app import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','adapters','--help']; from oncoseg_core.cli.app import app; app(standalone_mode=False)",
+        "import sys; sys.argv=['x','train','--help']; from oncoseg_core.cli.app import app; app(standalone_mode=False)",
     ],
 )
 def test_light_things_load_nothing_heavy(code):
@@ -201,10 +201,10 @@ def test_segment_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, co
 def test_a_pulled_adapter_is_used_by_its_alias_and_one_for_other_weights_refused(samples, tmp_path):
     """The adapter is one that changes nothing, so the mask is that of the model without it."""
     program = (
-        "import sys; from pathlib import Path; from oncoseg_core.adapter_store import Origin;"
-        "from oncoseg_core.adapters import save_adapter; from oncoseg_core.lora import adapt;"
-        "from oncoseg_core.path_settings import PathSettings; from oncoseg_core.records import ModelSpec;"
-        "from oncoseg_core.registry import load_plugins;"
+        "import sys; from pathlib import Path; from oncoseg_core.lora.pulled import Origin;"
+        "from oncoseg_core.lora.store import save_adapter; from oncoseg_core.lora.inject import adapt;"
+        "from oncoseg_core.path.settings import PathSettings; from oncoseg_core.contract.records import ModelSpec;"
+        "from oncoseg_core.plugins.registry import load_plugins;"
         "origin = Origin(repository='lab/lungs', subfolder='liver', revision='0' * 40, alias='liver');"
         "model = adapt(load_plugins().build(ModelSpec, 'litemedsam'));"
         "save_adapter(model, origin.folder, versions={}, paths={'ct': PathSettings()});"
@@ -247,7 +247,7 @@ def test_without_arguments_there_is_help():
 
 def test_an_interrupt_is_one_line(samples, tmp_path):
     child = subprocess.Popen(
-        [sys.executable, "-c", "from oncoseg_core.cli import main; main()", "segment",
+        [sys.executable, "-c", "from oncoseg_core.cli.app import main; main()", "segment",
          str(samples / "lung1_image.nrrd"), *BOX, "--slice", "1"],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
@@ -260,7 +260,7 @@ def test_an_interrupt_is_one_line(samples, tmp_path):
 
 def test_a_warning_is_one_line_without_the_place_in_the_code():
     program = (
-        "import typer, warnings; from oncoseg_core.command_line import run_app; app = typer.Typer();"
+        "import typer, warnings; from oncoseg_core.cli.command_line import run_app; app = typer.Typer();"
         "app.command()(lambda: warnings.warn('the weights\\nare random')); run_app(app)"
     )
     plain, debug = (
@@ -346,7 +346,7 @@ def test_bad_cases_are_refused_by_name(tmp_path, change, parts, spoilt):
     (info / "entry_points.txt").write_text("[oncoseg]\noncoseg-bad = oncoseg_bad\n")
     (site / "oncoseg_bad.py").write_text(
         "from oncoseg_core import Case, DatasetSpec, Target, hookimpl\n"
-        "from oncoseg_core.interfaces import DatasetAdapter\n"
+        "from oncoseg_core.contract.interfaces import DatasetAdapter\n"
         "T = (Target(name='lung tumour', labels={1}),)\n"
         "class Adapter(DatasetAdapter):\n"
         "    def discover(self, root):\n"

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core import hookspecs, interfaces, testing
-from oncoseg_core.hookspecs import HOOK_RECORDS
-from oncoseg_core.new_plugin import KINDS
-from oncoseg_core.records import Case, LoraSpec, Overlap, Target
-from oncoseg_core.registry import BEHAVIOURS, load_plugins
+import oncoseg_testing as testing
+from oncoseg_core.contract import hookspecs, interfaces
+from oncoseg_core.contract.hookspecs import HOOK_RECORDS
+from oncoseg_core.contract.records import Case, LoraSpec, Overlap, Target
+from oncoseg_core.plugins.registry import BEHAVIOURS, load_plugins
+from oncoseg_testing.new_plugin import KINDS
 
 DOCS = Path(__file__).parents[1] / "docs"
 SIGNATURES = re.findall(r"^def (oncoseg_\w+)(.*:)", Path(hookspecs.__file__).read_text(), re.MULTILINE)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import DatasetSpec, ExporterSpec, LossSpec, ModelSpec
-from oncoseg_core.registry import load_factory, load_plugins
-from oncoseg_core.testing import check_component
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.records import DatasetSpec, ExporterSpec, LossSpec, ModelSpec
+from oncoseg_core.plugins.registry import load_factory, load_plugins
+from oncoseg_testing import check_component
 
 REGISTRY = load_plugins()
 MODALITIES = ("ct", "mammography")

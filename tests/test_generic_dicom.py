@@ -8,14 +8,14 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.errors import ConfigError, DataError, ImageReadError, MissingDependencyError
-from oncoseg_core.records import Case, DatasetSpec, ExporterSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.testing import check_dataset
-from oncoseg_core.volume import Segmentation
-from oncoseg_datasets.layouts import generic_structures
-from oncoseg_dicom.series import find_series
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError, MissingDependencyError
+from oncoseg_core.contract.records import Case, DatasetSpec, ExporterSpec
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_datasets.layouts.generic import structures as generic_structures
+from oncoseg_dicom.series.series import find_series
+from oncoseg_dicom.series.write_series import write_series
+from oncoseg_testing import check_dataset
 
 REGISTRY = load_plugins()
 SPEC = REGISTRY.get(DatasetSpec, "generic")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.errors import (
+from oncoseg_core.contract.errors import (
     ConfigError,
     MissingDependencyError,
     PluginConflictError,
@@ -22,8 +22,8 @@ from oncoseg_core.errors import (
     UnknownComponentError,
     UsageError,
 )
-from oncoseg_core.hookspecs import HOOK_RECORDS
-from oncoseg_core.records import (
+from oncoseg_core.contract.hookspecs import HOOK_RECORDS
+from oncoseg_core.contract.records import (
     CommandSpec,
     DatasetSpec,
     ExporterSpec,
@@ -35,7 +35,7 @@ from oncoseg_core.records import (
     ReaderSpec,
     TrackerSpec,
 )
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.plugins.registry import load_plugins
 
 NORMALIZER = """
 from oncoseg_core import NormalizerSpec, hookimpl
@@ -46,7 +46,7 @@ def oncoseg_normalizers():
 """
 
 BEHAVIOUR = """
-from oncoseg_core.interfaces import Normalizer, Settings
+from oncoseg_core.contract.interfaces import Normalizer, Settings
 
 class HalfSettings(Settings):
     factor: float = 0.5
@@ -461,7 +461,7 @@ FACTORIES = {
     ),
     "exit at import": ("raise SystemExit(3)", "oncoseg_behind:Half", PluginError, "SystemExit: 3"),
     "our own error at import": (
-        "from oncoseg_core.errors import ConfigError\nraise ConfigError('set it')",
+        "from oncoseg_core.contract.errors import ConfigError\nraise ConfigError('set it')",
         "oncoseg_behind:Half",
         ConfigError,
         "set it",
@@ -470,16 +470,16 @@ FACTORIES = {
         "def Half(settings):\n    return None",
         "oncoseg_behind:Half",
         PluginError,
-        "its factory 'oncoseg_behind:Half' is not a class derived from oncoseg_core.interfaces.Normalizer",
+        "its factory 'oncoseg_behind:Half' is not a class derived from oncoseg_core.contract.interfaces.Normalizer",
     ),
     "class of another kind": (
-        "from oncoseg_core.interfaces import Metric as Half",
+        "from oncoseg_core.contract.interfaces import Metric as Half",
         "oncoseg_behind:Half",
         PluginError,
-        "is not a class derived from oncoseg_core.interfaces.Normalizer",
+        "is not a class derived from oncoseg_core.contract.interfaces.Normalizer",
     ),
     "method left out": (
-        "from oncoseg_core.interfaces import Normalizer\nclass Half(Normalizer):\n    def fit(self, voxels):\n        return {}",
+        "from oncoseg_core.contract.interfaces import Normalizer\nclass Half(Normalizer):\n    def fit(self, voxels):\n        return {}",
         "oncoseg_behind:Half",
         PluginError,
         "its class Half does not define apply",
@@ -615,7 +615,7 @@ def test_loading_the_installed_plugins_loads_nothing_heavy():
         import json, sys
         import oncoseg_core
         after_import = sorted(sys.modules)
-        from oncoseg_core.registry import load_plugins
+        from oncoseg_core.plugins.registry import load_plugins
         registry = load_plugins({})
         registry.require_sound()
         print(json.dumps([after_import, sorted(sys.modules), [p.name for p in registry.plugins]]))
@@ -650,8 +650,8 @@ def test_a_plugin_cannot_take_the_name_of_a_core_command(site):
 
 
 def test_the_core_commands_are_all_reserved():
-    from oncoseg_core.cli import app
-    from oncoseg_core.hookspecs import CORE_COMMANDS
+    from oncoseg_core.cli.app import app
+    from oncoseg_core.contract.hookspecs import CORE_COMMANDS
 
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert commands | {group.name for group in app.registered_groups} == CORE_COMMANDS

@@ -12,16 +12,16 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.errors import PromptError
-from oncoseg_core.geometry import Geometry, SliceGrid
-from oncoseg_core.interfaces import Decoded, Instances, Normalizer, PromptableModel
-from oncoseg_core.lora import adapt
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.predictor import EmbeddingCache, Predictor, slice_results
-from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.prompts import Box, Point
-from oncoseg_core.registry import Component, Plugin, Registry
-from oncoseg_core.volume import Volume
+from oncoseg_core.contract.errors import PromptError
+from oncoseg_core.contract.geometry import Geometry, SliceGrid
+from oncoseg_core.contract.interfaces import Decoded, Instances, Normalizer, PromptableModel
+from oncoseg_core.contract.prompts import Box, Point
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.inference.predictor import EmbeddingCache, Predictor, slice_results
+from oncoseg_core.lora.inject import adapt
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.plugins.registry import Component, Plugin, Registry
 
 SPEC = ModelSpec(
     name="threshold", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,

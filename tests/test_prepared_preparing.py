@@ -16,20 +16,27 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.content_hash import content_hash
-from oncoseg_core.errors import ConfigError, DataError, ImageReadError, RunError, StorageError, UnknownComponentError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.normalization import Normalization
-from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.prepared import PreparedStore, one_case, packed
-from oncoseg_core.prepared.index import INDEX
-from oncoseg_core.prepared.one_case import Job
-from oncoseg_core.prepared.preparing import prepare_dataset
-from oncoseg_core.prepared.sources import source_states
-from oncoseg_core.preprocess import Preprocessor, mask_to_model
-from oncoseg_core.records import Case, DatasetSpec, LoraSpec, ModelSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.volume import Volume
+from oncoseg_core.contract.errors import (
+    ConfigError,
+    DataError,
+    ImageReadError,
+    RunError,
+    StorageError,
+    UnknownComponentError,
+)
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.records import Case, DatasetSpec, LoraSpec, ModelSpec
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.data.prepared import PreparedStore, one_case, packed
+from oncoseg_core.data.prepared.index import INDEX
+from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_core.data.prepared.sources import source_states
+from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.path.normalization import Normalization
+from oncoseg_core.path.preprocess import Preprocessor, mask_to_model
+from oncoseg_core.path.settings import PathSettings
+from oncoseg_core.plugins.registry import load_plugins
 
 PLUGIN = """
 from oncoseg_core import DatasetSpec, Target, hookimpl
@@ -48,8 +55,8 @@ import os
 import time
 
 from oncoseg_core import Case
-from oncoseg_core.errors import DataError
-from oncoseg_core.interfaces import DatasetAdapter, Settings
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.interfaces import DatasetAdapter, Settings
 from toyset.plugin import TOY
 
 class ToySettings(Settings):
@@ -378,10 +385,10 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_finished_cases_are_kept
 MAIN = """
 import sys
 from pathlib import Path
-from oncoseg_core.errors import OncoSegError
-from oncoseg_core.prepared.one_case import Job
-from oncoseg_core.prepared.preparing import prepare_dataset
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_core.plugins.registry import load_plugins
 
 if __name__ == "__main__":
     if len(sys.argv) > 4:

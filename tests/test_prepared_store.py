@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.prepared import PreparedStore, packed
-from oncoseg_core.prepared.case_file import CaseFile, write_case_file
-from oncoseg_core.prepared.index import INDEX, Row, case_path, write_index
-from oncoseg_core.prepared.levels import few_levels
-from oncoseg_core.prepared.store import PreparedVoxels
-from oncoseg_core.records import Case, Target
-from oncoseg_core.volume import Volume
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.records import Case, Target
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.data.prepared import PreparedStore, packed
+from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
+from oncoseg_core.data.prepared.index import INDEX, Row, case_path, write_index
+from oncoseg_core.data.prepared.levels import few_levels
+from oncoseg_core.data.prepared.store import PreparedVoxels
 
 DTYPES = ["bool", "u1", "i1", "<i2", ">i2", "u2", "i4", ">u4", "i8", "u8", "f2", "f4", ">f4", "f8"]
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 40), st.integers(1, 40))

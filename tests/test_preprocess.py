@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.errors import DataError, PluginError, PromptError
-from oncoseg_core.geometry import Geometry, PlaneView, SliceGrid
-from oncoseg_core.interfaces import Normalizer
-from oncoseg_core.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
-from oncoseg_core.prompts import Box, MaskPrompt, Point, Text
-from oncoseg_core.registry import Component, Plugin, Registry
-from oncoseg_core.volume import Volume
+from oncoseg_core.contract.errors import DataError, PluginError, PromptError
+from oncoseg_core.contract.geometry import Geometry, PlaneView, SliceGrid
+from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core.contract.prompts import Box, MaskPrompt, Point, Text
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
+from oncoseg_core.plugins.registry import Component, Plugin, Registry
 
 views = st.builds(PlaneView, st.booleans(), st.booleans(), st.booleans())
 

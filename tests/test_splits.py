@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.splits import FileSplit, FrozenSplit, MadeSplit, OfficialSplit, SplitSettings, split_cases
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.data.splits import FileSplit, FrozenSplit, MadeSplit, OfficialSplit, SplitSettings, split_cases
 
 
 class Labelled(NamedTuple):

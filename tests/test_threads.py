@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from oncoseg_core import threads
+from oncoseg_core.system import threads
 
 
 def test_results_come_in_order_from_several_threads(monkeypatch):

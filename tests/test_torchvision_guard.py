@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-DECLARED = "import oncoseg_core.torchvision_guard as guard; print('declared', len(guard._declared))"
+DECLARED = "import oncoseg_core.inference.torchvision_guard as guard; print('declared', len(guard._declared))"
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def plain_import_works() -> bool:
 
 def test_mends_a_failing_import_and_leaves_a_working_one_alone(plain_import_works):
     guarded = run(
-        "from oncoseg_core.torchvision_guard import ensure_torchvision_imports as ensure\n"
+        "from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports as ensure\n"
         "ensure(); ensure()\n"
         "import timm, torchvision.transforms\n"
         f"{DECLARED}"
@@ -36,7 +36,7 @@ def test_mends_a_failing_import_and_leaves_a_working_one_alone(plain_import_work
 def test_mends_after_a_failed_import(plain_import_works):
     guarded = run(
         "try:\n import torchvision\nexcept RuntimeError: print('failed first')\n"
-        "from oncoseg_core.torchvision_guard import ensure_torchvision_imports as ensure\n"
+        "from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports as ensure\n"
         "ensure()\nimport torchvision, peft\n"
     )
     assert guarded.returncode == 0, guarded.stderr
@@ -53,7 +53,7 @@ def test_works_beside_someone_elses_declaration(plain_import_works):
             "theirs.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
         )
     guarded = run(
-        f"{setup}from oncoseg_core.torchvision_guard import ensure_torchvision_imports as ensure\n"
+        f"{setup}from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports as ensure\n"
         "ensure()\nimport torchvision"
     )
     assert guarded.returncode == 0, guarded.stderr
@@ -62,7 +62,7 @@ def test_works_beside_someone_elses_declaration(plain_import_works):
 def test_many_threads_declare_once(plain_import_works):
     guarded = run(
         "from concurrent.futures import ThreadPoolExecutor\n"
-        "from oncoseg_core.torchvision_guard import ensure_torchvision_imports as ensure\n"
+        "from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports as ensure\n"
         "with ThreadPoolExecutor(8) as pool: print([f.result() for f in [pool.submit(ensure) for _ in range(16)]])\n"
         f"{DECLARED}"
     )
@@ -76,7 +76,7 @@ def test_another_failure_of_torchvision_is_passed_on(tmp_path):
     (package / "__init__.py").write_text("raise RuntimeError('compiled for another torch')")
     guarded = run(
         f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-        "from oncoseg_core.torchvision_guard import ensure_torchvision_imports as ensure\n"
+        "from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports as ensure\n"
         f"try:\n ensure()\nexcept RuntimeError as error: print(error)\n{DECLARED}"
     )
     assert "compiled for another torch" in guarded.stdout
@@ -88,7 +88,7 @@ def test_without_torchvision_nothing_happens_and_torch_is_not_imported():
         "import sys, importlib.util\n"
         "find = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name: None if name == 'torchvision' else find(name)\n"
-        "from oncoseg_core.torchvision_guard import ensure_torchvision_imports as ensure\n"
+        "from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports as ensure\n"
         "ensure(); print('torch' in sys.modules, 'torchvision' in sys.modules)"
     )
     assert guarded.stdout.strip() == "False False", guarded.stderr

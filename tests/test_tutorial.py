@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.config import read_yaml
-from oncoseg_core.new_plugin import create_plugin
-from oncoseg_core.records import DatasetSpec, NormalizerSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.contract.records import DatasetSpec, NormalizerSpec
+from oncoseg_core.plugins.configuration import read_yaml
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_testing.new_plugin import create_plugin
+from oncoseg_trainer.config.settings import load_settings
 
 TUTORIAL = Path(__file__).parents[1] / "docs" / "tutorial"
 PAGE = (TUTORIAL / "your-own-modality.md").read_text()
@@ -93,8 +93,8 @@ def test_the_configuration_is_valid_and_splits_the_quarters(environment, cuts, t
     assert settings.data.settings == {"test_share": 0.3}
     program = f"""
         from pathlib import Path
-        from oncoseg_core.records import DatasetSpec
-        from oncoseg_core.registry import load_plugins
+        from oncoseg_core.contract.records import DatasetSpec
+        from oncoseg_core.plugins.registry import load_plugins
         adapter = load_plugins().build(DatasetSpec, "nuclei", {settings.data.settings})
         cases = list(adapter.discover(Path({str(cuts)!r})))
         print(sorted({{(case.split, case.patient_id) for case in cases}}), len(cases))

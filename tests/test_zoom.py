@@ -12,15 +12,15 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.errors import PromptError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Decoded, Instances, Normalizer, PromptableModel
-from oncoseg_core.predictor import OUTSIDE, EmbeddingCache, Predictor, slice_results
-from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Text
-from oncoseg_core.registry import Component, Plugin, Registry
-from oncoseg_core.volume import Volume
-from oncoseg_core.zoom import Window, ZoomSettings, smallest_resolvable_mm, window_for
+from oncoseg_core.contract.errors import PromptError
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.interfaces import Decoded, Instances, Normalizer, PromptableModel
+from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Text
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.inference.predictor import OUTSIDE, EmbeddingCache, Predictor, slice_results
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.path.zoom import Window, ZoomSettings, smallest_resolvable_mm, window_for
+from oncoseg_core.plugins.registry import Component, Plugin, Registry
 
 SPEC = ModelSpec(
     name="threshold", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,

@@ -30,14 +30,14 @@ import numpy as np
 import SimpleITK as sitk
 import torch
 
-from oncoseg_benchmarks.recording import record, spread
+from oncoseg_benchmarks.record import record, spread
 from oncoseg_core import DatasetSpec
-from oncoseg_core.lora import set_training_mode
-from oncoseg_core.prepared.one_case import Job
-from oncoseg_core.prepared.preparing import prepare_dataset
-from oncoseg_core.prompts import Box
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.torchvision_guard import ensure_torchvision_imports
+from oncoseg_core.contract.prompts import Box
+from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
+from oncoseg_core.lora.inject import set_training_mode
+from oncoseg_core.plugins.registry import load_plugins
 
 ensure_torchvision_imports()  # lightning imports torchmetrics, and that torchvision
 
@@ -56,11 +56,11 @@ from monai.transforms import (  # noqa: E402
     SpatialPadd,
 )
 
-from oncoseg_trainer.loading import BatchStream  # noqa: E402
-from oncoseg_trainer.processes import join_processes  # noqa: E402
-from oncoseg_trainer.run import Run  # noqa: E402
-from oncoseg_trainer.settings import load_settings  # noqa: E402
-from oncoseg_trainer.terminal import Terminal  # noqa: E402
+from oncoseg_trainer.config.settings import load_settings  # noqa: E402
+from oncoseg_trainer.data.batches import BatchStream  # noqa: E402
+from oncoseg_trainer.distributed.processes import join_processes  # noqa: E402
+from oncoseg_trainer.loop.run import Run  # noqa: E402
+from oncoseg_trainer.reporting.terminal import Terminal  # noqa: E402
 
 BLOCK = 7
 """Steps of a block, the first of which is not counted."""

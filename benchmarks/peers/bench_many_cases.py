@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from oncoseg_benchmarks.finishing import finish
-from oncoseg_benchmarks.recording import RESULTS, record
-from oncoseg_benchmarks.running import prepare, run
-from oncoseg_benchmarks.settings import BenchSettings
-from oncoseg_core.environment import peak_memory_mb
-from oncoseg_core.registry import load_plugins
+from oncoseg_benchmarks.config.settings import BenchSettings
+from oncoseg_benchmarks.record import RESULTS, record
+from oncoseg_benchmarks.report.summary import finish
+from oncoseg_benchmarks.run.run import prepare, run
+from oncoseg_core.plugins.environment import peak_memory_mb
+from oncoseg_core.plugins.registry import load_plugins
 
 PLUGIN = """
 from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Target, hookimpl
@@ -48,10 +48,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from oncoseg_cheap import SPEC, TARGET
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import DatasetAdapter, Decoded, PromptableModel, Settings
-from oncoseg_core.records import Case
-from oncoseg_core.volume import Volume
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.interfaces import DatasetAdapter, Decoded, PromptableModel, Settings
+from oncoseg_core.contract.records import Case
+from oncoseg_core.contract.volume import Volume
 from torch import nn
 
 

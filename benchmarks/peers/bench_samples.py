@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from oncoseg_benchmarks.recording import record
+from oncoseg_benchmarks.record import record
 
 KEPT = ("prompt", "level", "leak", "model", "n_rows", "n_missed", "pooled", "metrics")
 IN_ROWS = ("model", "dataset", "case", "target", "prompt", "level", "slices", "leak")

@@ -16,16 +16,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from oncoseg_benchmarks.recording import record, spread
-from oncoseg_core.lora import set_training_mode
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.checkpoint_folder import CheckpointFolder
-from oncoseg_trainer.loading import BatchStream
-from oncoseg_trainer.processes import join_processes
-from oncoseg_trainer.run import Run
-from oncoseg_trainer.saving import Saver
-from oncoseg_trainer.settings import load_settings
-from oncoseg_trainer.terminal import Terminal
+from oncoseg_benchmarks.record import record, spread
+from oncoseg_core.lora.inject import set_training_mode
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.checkpoints.folder import CheckpointFolder
+from oncoseg_trainer.checkpoints.saving import Saver
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.data.batches import BatchStream
+from oncoseg_trainer.distributed.processes import join_processes
+from oncoseg_trainer.loop.run import Run
+from oncoseg_trainer.reporting.terminal import Terminal
 
 EXTRA_WEIGHTS = 11_600_000
 """About the 11.8 million that LoRA of rank 16 trains in SAM3."""

@@ -23,10 +23,10 @@ from typing import Any
 import SimpleITK as sitk
 import yaml
 
-from oncoseg_benchmarks.recording import record
+from oncoseg_benchmarks.record import record
 from oncoseg_datasets.plugin import SAMPLES
-from oncoseg_datasets.samples import SamplesAdapter
-from oncoseg_trainer.jsonl import read_metrics
+from oncoseg_datasets.sources.samples import SamplesAdapter
+from oncoseg_trainer.reporting.jsonl import read_metrics
 
 TASKS = ("01-lung-lung", "02-brain-brain", "03-spine-vertebra")
 SPINES = (("ct", "sub-ct_label-22_ct.nii.gz", "sub-ct_seg-vert_label-22_msk.nii.gz", 22, "train"),

@@ -30,15 +30,15 @@ from typing import Any
 import torch
 from tiny_run import write_tiny_run
 
-import oncoseg_trainer.lifelines
-import oncoseg_trainer.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
-import oncoseg_trainer.processes
-from oncoseg_benchmarks.recording import record, spread
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.checkpoint import find_damage, read_checkpoint
-from oncoseg_trainer.jsonl import METRICS_FILE
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
+import oncoseg_trainer.distributed.liveness
+import oncoseg_trainer.distributed.processes
+import oncoseg_trainer.reporting.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
+from oncoseg_benchmarks.record import record, spread
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.checkpoints.checkpoint import find_damage, read_checkpoint
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.jsonl import METRICS_FILE
 
 MOST_SECONDS = 120.0
 """For one attempt: one that takes longer hangs."""
@@ -50,7 +50,7 @@ EARLY_SECONDS, LATE_SECONDS = 2.0, 0.1
 """An early kill comes so long after the start at most, a later one after the metrics have grown to a random size."""
 
 # A process whose fellow was killed before they met waits so long; torchrun, which is not here, would end it at once.
-oncoseg_trainer.processes.JOIN_SECONDS = oncoseg_trainer.lifelines.JOIN_SECONDS = 8.0
+oncoseg_trainer.distributed.processes.JOIN_SECONDS = oncoseg_trainer.distributed.liveness.JOIN_SECONDS = 8.0
 
 
 def main() -> None:

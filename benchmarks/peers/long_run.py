@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 from tiny_run import write_tiny_run
 
-from oncoseg_benchmarks.recording import record
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
+from oncoseg_benchmarks.record import record
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
 
 STEPS_PER_EPOCH = 9
 WARM = 300

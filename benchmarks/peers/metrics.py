@@ -23,9 +23,9 @@ from monai.metrics import (
     compute_surface_dice,
 )
 
-from oncoseg_benchmarks.recording import record, spread
-from oncoseg_core.records import MetricSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_benchmarks.record import record, spread
+from oncoseg_core.contract.records import MetricSpec
+from oncoseg_core.plugins.registry import load_plugins
 
 SHAPE = (200, 512, 512)
 SPACING = (3.0, 0.75, 0.75)

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from monai.transforms import ScaleIntensityRange, ScaleIntensityRangePercentiles
 
-from oncoseg_benchmarks.recording import record, spread
-from oncoseg_core.interfaces import Normalizer
-from oncoseg_core.records import DatasetSpec, NormalizerSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_benchmarks.record import record, spread
+from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core.contract.records import DatasetSpec, NormalizerSpec
+from oncoseg_core.plugins.registry import load_plugins
 
 SLICES = 200
 ALL_VOXELS = {"background_share": 1, "noise_share": 1}

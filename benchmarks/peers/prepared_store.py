@@ -25,15 +25,15 @@ from unittest import mock
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_benchmarks.recording import record, spread
+from oncoseg_benchmarks.record import record, spread
 from oncoseg_core import Case, DatasetSpec, LoraSpec, ModelSpec, Target
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.prepared import PreparedStore
-from oncoseg_core.prepared.one_case import Job
-from oncoseg_core.prepared.preparing import prepare_dataset
-from oncoseg_core.registry import Component, Plugin, Registry, load_plugins
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.data.prepared import PreparedStore
+from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_core.plugins.registry import Component, Plugin, Registry, load_plugins
 
 SLICES = 200
 CASES = 98_154
@@ -179,7 +179,7 @@ def one_slice(folder: Path) -> dict[str, Any]:
     from monai.data import PersistentDataset
     from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandomizableTransform, ScaleIntensityRanged
 
-    from oncoseg_core.preprocess import Preprocessor, mask_to_model
+    from oncoseg_core.path.preprocess import Preprocessor, mask_to_model
 
     scans = folder / "one"
     image, label = write_scans(scans, SLICES, 1)
@@ -293,9 +293,9 @@ def seconds_of(work: Callable[[], Any]) -> tuple[float, float]:
 
 def memory(folder: Path) -> dict[str, Any]:
     """The most memory that preparing 512 x 512 x 1000 with its label takes, above what the process has without."""
-    import oncoseg_core.prepared.case_file  # so that the libraries do not count
+    import oncoseg_core.data.prepared.case_file  # so that the libraries do not count
 
-    assert oncoseg_core.prepared.case_file  # noqa: S101
+    assert oncoseg_core.data.prepared.case_file  # noqa: S101
     scans = folder / "long"
     write_in_another_process(scans)
     registry = registry_with("scans", Scans, "ct")
@@ -339,10 +339,10 @@ def manifest(folder: Path, cases: int) -> dict[str, Any]:
 
 def epoch(folder: Path) -> dict[str, Any]:
     """Open, a first batch of 8, and every case once in random order; memory is the process's resident set."""
-    import oncoseg_core.prepared.case_file
-    from oncoseg_core.preprocess import Preprocessor
+    import oncoseg_core.data.prepared.case_file
+    from oncoseg_core.path.preprocess import Preprocessor
 
-    assert oncoseg_core.prepared.case_file  # noqa: S101 - imported here, so that the libraries do not count
+    assert oncoseg_core.data.prepared.case_file  # noqa: S101 - imported here, so that the libraries do not count
     path = Preprocessor(load_plugins(), "mri", MODEL)
     before = resident_mb()
     started = time.perf_counter()

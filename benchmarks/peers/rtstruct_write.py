@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_benchmarks.recording import record, spread
-from oncoseg_core.volume import BoolArray
+from oncoseg_benchmarks.record import record, spread
+from oncoseg_core.contract.volume import BoolArray
 
 SHAPE = (200, 512, 512)
 STRUCTURES = 30
@@ -82,9 +82,9 @@ def in_a_fresh_process(library: str, folder: Path, shape: tuple[int, int, int], 
 
 def oncoseg(folder: Path, shape: tuple[int, int, int], structures: int) -> dict[str, float]:
     """The ``rtstruct`` exporter's own work."""
-    from oncoseg_core.volume import Segmentation
-    from oncoseg_dicom.rtstruct import RTStructSettings, write_structures
-    from oncoseg_dicom.series import find_series
+    from oncoseg_core.contract.volume import Segmentation
+    from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
+    from oncoseg_dicom.series.series import find_series
 
     masks = dict(named_masks(shape, structures))
     settings = RTStructSettings(source=folder / "series")
@@ -134,7 +134,7 @@ def numbers(
 
 def write_the_series(folder: Path, shape: tuple[int, int, int]) -> None:
     """Slices of nothing: 0.8 mm pixels, 2 mm apart."""
-    from oncoseg_dicom.write_series import write_series
+    from oncoseg_dicom.series.write_series import write_series
 
     origins = [(-200.0, -180.0, -300.0 + 2 * index) for index in range(shape[0])]
     write_series(folder, np.zeros(shape, dtype=np.int16), origins, pixel_spacing=(0.8, 0.8))

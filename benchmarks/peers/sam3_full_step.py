@@ -22,15 +22,15 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from oncoseg_benchmarks.recording import record
-from oncoseg_core.environment import peak_memory_mb
-from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.preprocess import Preprocessor, prompt_to_model
-from oncoseg_core.records import DatasetSpec, LossSpec, ModelSpec, PromptGeneratorSpec
-from oncoseg_core.registry import Registry, load_plugins
-from oncoseg_trainer.data import target_on_model
-from oncoseg_trainer.steps import ForwardLoss
+from oncoseg_benchmarks.record import record
+from oncoseg_core.contract.records import DatasetSpec, LossSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.path.preprocess import Preprocessor, prompt_to_model
+from oncoseg_core.plugins.environment import peak_memory_mb
+from oncoseg_core.plugins.registry import Registry, load_plugins
+from oncoseg_trainer.data.samples import target_on_model
+from oncoseg_trainer.loop.steps import ForwardLoss
 
 CASE = "lung1"
 IDLE = (".convs.3.", "pixel_decoder.conv_layers.2.", "pixel_decoder.norms.2.", "semantic_seg_head.")

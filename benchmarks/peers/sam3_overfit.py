@@ -19,16 +19,16 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from oncoseg_benchmarks.recording import record
-from oncoseg_core.interfaces import Metric, PromptableModel, PromptGenerator, SegmentationLoss
-from oncoseg_core.predictor import FittedVolume, Predictor
-from oncoseg_core.preprocess import Preprocessor, prompt_to_model
-from oncoseg_core.prompts import Prompt
-from oncoseg_core.records import DatasetSpec, LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, Target
-from oncoseg_core.registry import Registry, load_plugins
-from oncoseg_core.volume import BoolArray
-from oncoseg_trainer.data import target_on_model
-from oncoseg_trainer.steps import ForwardLoss
+from oncoseg_benchmarks.record import record
+from oncoseg_core.contract.interfaces import Metric, PromptableModel, PromptGenerator, SegmentationLoss
+from oncoseg_core.contract.prompts import Prompt
+from oncoseg_core.contract.records import DatasetSpec, LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, Target
+from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core.inference.predictor import FittedVolume, Predictor
+from oncoseg_core.path.preprocess import Preprocessor, prompt_to_model
+from oncoseg_core.plugins.registry import Registry, load_plugins
+from oncoseg_trainer.data.samples import target_on_model
+from oncoseg_trainer.loop.steps import ForwardLoss
 
 SLICES_OF = {"brain1": 2, "brain2": 2, "breast1": 1, "lung1": 1, "lung2": 2}
 """How many slices of each sample case, the largest cross-sections first: eight in all."""

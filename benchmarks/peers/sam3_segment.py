@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from oncoseg_benchmarks.recording import record
-from oncoseg_datasets.samples import samples_directory
+from oncoseg_benchmarks.record import record
+from oncoseg_datasets.sources.samples import samples_directory
 
 PROMPTS = {
     "a text": ["--text", "lung tumour"],
@@ -36,7 +36,7 @@ def segment(image: Path, prompt: list[str]) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         mask = Path(folder) / "mask.nii.gz"
         command = [
-            sys.executable, "-c", "from oncoseg_core.cli import main; main()", "segment", str(image),
+            sys.executable, "-c", "from oncoseg_core.cli.app import main; main()", "segment", str(image),
             "--model", "sam3", "--model-set", "weights=random:0", "--slice", "33", "--zoom", "off",
             *prompt, "--output", str(mask), "--json",
         ]  # fmt: skip

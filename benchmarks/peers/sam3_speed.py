@@ -23,15 +23,15 @@ from typing import Any, NamedTuple
 import torch
 from rich.console import Console
 
-from oncoseg_benchmarks.recording import RESULTS, record, spread
-from oncoseg_core.environment import peak_memory_mb
-from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.precision import Precision, autocast
-from oncoseg_core.prompts import Box, Point, Prompt, Text
-from oncoseg_core.records import LossSpec, ModelSpec
-from oncoseg_core.registry import Registry, load_plugins
-from oncoseg_trainer.steps import ForwardLoss
+from oncoseg_benchmarks.record import RESULTS, record, spread
+from oncoseg_core.contract.prompts import Box, Point, Prompt, Text
+from oncoseg_core.contract.records import LossSpec, ModelSpec
+from oncoseg_core.inference.precision import Precision, autocast
+from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.plugins.environment import peak_memory_mb
+from oncoseg_core.plugins.registry import Registry, load_plugins
+from oncoseg_trainer.loop.steps import ForwardLoss
 
 MODELS = {"full": "sam3", "tiny": "sam3-tiny"}
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 import yaml
 
-from oncoseg_core.config import apply_overrides
+from oncoseg_core.plugins.configuration import apply_overrides
 
 PLUGIN = '''
 """A tiny model and a generated dataset."""
@@ -45,8 +45,8 @@ def oncoseg_datasets():
 
 PARTS = '''
 import torch
-from oncoseg_core.interfaces import DatasetAdapter, Decoded, PromptableModel
-from oncoseg_core.records import Case
+from oncoseg_core.contract.interfaces import DatasetAdapter, Decoded, PromptableModel
+from oncoseg_core.contract.records import Case
 from oncoseg_tiny import MODEL
 from torch import nn
 
@@ -102,7 +102,7 @@ class Ballast(nn.Module):
 
 
 SHORT_WAITS = """
-import oncoseg_trainer.lifelines as _lines
+import oncoseg_trainer.distributed.liveness as _lines
 
 _lines.IDLE_SECONDS, _lines.PROBE_SECONDS, _lines.PROBES, _lines.GRACE_SECONDS = 1, 1, 2, 1.0
 """

@@ -29,9 +29,9 @@ from typing import Any
 
 from tiny_run import write_tiny_run
 
-from oncoseg_benchmarks.recording import record
-from oncoseg_trainer.checkpoint import read_checkpoint
-from oncoseg_trainer.jsonl import METRICS_FILE, read_metrics
+from oncoseg_benchmarks.record import record
+from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint
+from oncoseg_trainer.reporting.jsonl import METRICS_FILE, read_metrics
 
 PREFIX = "oncoseg"
 ADDRESSES = {"a": "10.77.31.1", "b": "10.77.31.2"}

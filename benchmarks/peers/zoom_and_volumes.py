@@ -20,15 +20,15 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from oncoseg_benchmarks.recording import record
-from oncoseg_core.predictor import EmbeddingCache, FittedVolume, Predictor
-from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.propagate import PropagationSettings, propagate
-from oncoseg_core.records import DatasetSpec, ModelSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.scoring import labelled_slices
-from oncoseg_core.volume import BoolArray
-from oncoseg_core.zoom import ZoomSettings, box_around, smallest_resolvable_mm
+from oncoseg_benchmarks.record import record
+from oncoseg_core.contract.records import DatasetSpec, ModelSpec
+from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core.inference.predictor import EmbeddingCache, FittedVolume, Predictor
+from oncoseg_core.inference.propagation import PropagationSettings, propagate
+from oncoseg_core.inference.scoring import labelled_slices
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.path.zoom import ZoomSettings, box_around, smallest_resolvable_mm
+from oncoseg_core.plugins.registry import load_plugins
 
 MARGIN = 2.0
 SHRUNK = {"lung2": (0.5, 0.25, 0.125), "brain1": (0.5, 0.25)}

@@ -53,9 +53,9 @@ def oncoseg_datasets():
 
 DATA = '''
 import json
-from oncoseg_core.errors import DataError
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import Case
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.records import Case
 
 
 class Manifest(DatasetAdapter):
@@ -78,7 +78,7 @@ import time
 
 import torch
 from oncoseg_bright import BOXES, SPEC
-from oncoseg_core.interfaces import Decoded, PromptableModel
+from oncoseg_core.contract.interfaces import Decoded, PromptableModel
 from torch import nn
 
 
@@ -201,10 +201,10 @@ def config(tmp_path, bright):
 @pytest.fixture
 def bench():
     """Run a configuration as the command does, and give its summary and how many cases failed."""
-    from oncoseg_benchmarks.finishing import finish
-    from oncoseg_benchmarks.running import prepare, run
-    from oncoseg_benchmarks.settings import load_settings
-    from oncoseg_core.registry import load_plugins
+    from oncoseg_benchmarks.config.settings import load_settings
+    from oncoseg_benchmarks.report.summary import finish
+    from oncoseg_benchmarks.run.run import prepare, run
+    from oncoseg_core.plugins.registry import load_plugins
 
     def start(path, *overrides, resume=False):
         quiet = lambda *_: None  # noqa: E731

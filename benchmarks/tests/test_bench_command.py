@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from oncoseg_benchmarks.cli import app
-from oncoseg_benchmarks.results import read_table
-from oncoseg_core.errors import DataError, UsageError
+from oncoseg_benchmarks.table.results import read_table
+from oncoseg_core.contract.errors import DataError, UsageError
 
 
 def call(*arguments):

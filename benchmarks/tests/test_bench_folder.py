@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oncoseg_benchmarks.run_folder import FIXED, RunFolder, slug
-from oncoseg_core.errors import DataError, PluginError, RunError
-from oncoseg_core.image_io import load_case
+from oncoseg_benchmarks.run.run_folder import FIXED, RunFolder, slug
+from oncoseg_core.contract.errors import DataError, PluginError, RunError
+from oncoseg_core.imaging.formats import load_case
 
 IDENTITY = {**dict.fromkeys(FIXED, "same"), "commit": None}
 HERE, THERE = {"versions": {"oncoseg-core": "1"}}, {"versions": {"oncoseg-core": "2"}}

@@ -4,16 +4,16 @@ import json
 
 import pytest
 
-from oncoseg_benchmarks.results import read_table
-from oncoseg_core.adapters import save_adapter
-from oncoseg_core.content_hash import content_hash
-from oncoseg_core.errors import DataError
-from oncoseg_core.leakage import TrainedOn
-from oncoseg_core.lora import adapt
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.records import DatasetSpec, ModelSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_benchmarks.table.results import read_table
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.records import DatasetSpec, ModelSpec
+from oncoseg_core.data.leakage import TrainedOn
+from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.lora.inject import adapt
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.lora.store import save_adapter
+from oncoseg_core.path.settings import PathSettings
+from oncoseg_core.plugins.registry import load_plugins
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_an_image_that_was_changed_after_a_refused_run_is_compared_anew(write_ca
 def test_a_case_that_could_be_read_only_later_is_compared_before_it_is_scored(
     write_cases, adapter, with_adapter, bench, tmp_path, monkeypatch
 ):
-    from oncoseg_benchmarks import running
+    from oncoseg_benchmarks.run import run as running
 
     root = write_cases("bench-a", [{}, {"seed": 7}])
     path = with_adapter(root, adapter(root, "elsewhere"))

@@ -5,9 +5,9 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from oncoseg_benchmarks.settings import load_settings
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_benchmarks.config.settings import load_settings
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.plugins.registry import load_plugins
 
 
 def picture(path, pixels):

@@ -6,20 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from oncoseg_benchmarks.clicks import click, next_click
-from oncoseg_benchmarks.comparing import compare
-from oncoseg_benchmarks.empty_masks import score_all
-from oncoseg_benchmarks.groups import pooled, summarise
-from oncoseg_benchmarks.lesion_size import longest_diameter, size_class
-from oncoseg_benchmarks.results import read_table, write_table
-from oncoseg_benchmarks.rows import DESCRIPTION
-from oncoseg_benchmarks.run_folder import slug
-from oncoseg_benchmarks.saved_masks import load_masks, pack, save_masks, unpack
-from oncoseg_benchmarks.settings import Statistics, built_in_names, load_settings
-from oncoseg_core.errors import ConfigError, DataError
-from oncoseg_core.interfaces import Metric
-from oncoseg_core.prompts import Point
-from oncoseg_core.records import MetricSpec
+from oncoseg_benchmarks.config.settings import Statistics, built_in_names, load_settings
+from oncoseg_benchmarks.run.compare import compare
+from oncoseg_benchmarks.run.run_folder import slug
+from oncoseg_benchmarks.scoring.clicks import click, next_click
+from oncoseg_benchmarks.scoring.empty_masks import score_all
+from oncoseg_benchmarks.scoring.lesion_size import longest_diameter, size_class
+from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks, unpack
+from oncoseg_benchmarks.statistics.groups import pooled, summarise
+from oncoseg_benchmarks.table.results import read_table, write_table
+from oncoseg_benchmarks.table.rows import DESCRIPTION
+from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core.contract.interfaces import Metric
+from oncoseg_core.contract.prompts import Point
+from oncoseg_core.contract.records import MetricSpec
 
 
 def disc(shape, row, column, radius):

@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pytest
 
-from oncoseg_benchmarks.comparing import compare_runs
-from oncoseg_benchmarks.overlays import extreme_rows, slice_to_show
-from oncoseg_benchmarks.plots import bland_altman
-from oncoseg_benchmarks.report import MOST_BOXES, _plots, _volumes, warnings
-from oncoseg_benchmarks.report_tables import comparison_table, ranking_table
-from oncoseg_benchmarks.results import read_table, write_table
+from oncoseg_benchmarks.report.overlays import extreme_rows, slice_to_show
+from oncoseg_benchmarks.report.plots import bland_altman
+from oncoseg_benchmarks.report.report import MOST_BOXES, _plots, _volumes, warnings
+from oncoseg_benchmarks.report.tables import comparison_table, ranking_table
+from oncoseg_benchmarks.run.compare import compare_runs
+from oncoseg_benchmarks.table.results import read_table, write_table
 
 
 @pytest.mark.parametrize(("better", "words"), [("higher", "and higher is better"), ("lower", "and lower is better")])

@@ -13,24 +13,24 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_benchmarks.case_scoring import Task
-from oncoseg_benchmarks.case_scoring import score_case as score_case_by_prompts
-from oncoseg_benchmarks.results import read_table
-from oncoseg_benchmarks.run_folder import RunFolder
-from oncoseg_benchmarks.running import prepare, shard
-from oncoseg_benchmarks.saved_masks import load_masks, pack, save_masks, unpack
-from oncoseg_benchmarks.settings import load_settings
-from oncoseg_benchmarks.subjects import ZoomCeiling
-from oncoseg_benchmarks.verifying import verify
-from oncoseg_core.errors import ConfigError, DataError, RunError
-from oncoseg_core.interfaces import Metric
-from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.predictor import Predictor
-from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.records import DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.scoring import score_case
-from oncoseg_core.zoom import ZoomSettings, box_around, window_for
+from oncoseg_benchmarks.config.settings import load_settings
+from oncoseg_benchmarks.run.run import prepare, shard
+from oncoseg_benchmarks.run.run_folder import RunFolder
+from oncoseg_benchmarks.run.verify import verify
+from oncoseg_benchmarks.scoring.case_scoring import Task
+from oncoseg_benchmarks.scoring.case_scoring import score_case as score_case_by_prompts
+from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks, unpack
+from oncoseg_benchmarks.scoring.subjects import ZoomCeiling
+from oncoseg_benchmarks.table.results import read_table
+from oncoseg_core.contract.errors import ConfigError, DataError, RunError
+from oncoseg_core.contract.interfaces import Metric
+from oncoseg_core.contract.records import DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.inference.predictor import Predictor
+from oncoseg_core.inference.scoring import score_case
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.path.settings import PathSettings
+from oncoseg_core.path.zoom import ZoomSettings, box_around, window_for
+from oncoseg_core.plugins.registry import load_plugins
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
 
@@ -385,7 +385,7 @@ def test_an_answer_that_is_no_number_is_a_failure_and_not_an_empty_mask(
 
 @pytest.mark.parametrize(("local", "expected"), [(None, 0), ("1", 1), ("5", 1)])
 def test_each_process_of_a_machine_takes_a_device_of_its_own(local, expected, monkeypatch):
-    from oncoseg_benchmarks import plans
+    from oncoseg_benchmarks.scoring import plans
 
     chosen = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from oncoseg_benchmarks.empty_masks import score_all
-from oncoseg_core.interfaces import Metric
-from oncoseg_core.records import MetricSpec
+from oncoseg_benchmarks.scoring.empty_masks import score_all
+from oncoseg_core.contract.interfaces import Metric
+from oncoseg_core.contract.records import MetricSpec
 
 
 @pytest.mark.parametrize("unit", ["mL", "ml", "cm3", "mm", "cm"])

@@ -13,21 +13,21 @@ import torch
 import yaml
 from pydantic import BaseModel
 
-from oncoseg_benchmarks import finishing
-from oncoseg_benchmarks.results import read_table
-from oncoseg_benchmarks.running import prepare, run
-from oncoseg_benchmarks.settings import BenchSettings, load_settings
-from oncoseg_benchmarks.statistics import LEAST_PATIENTS
-from oncoseg_core.adapters import save_adapter
-from oncoseg_core.errors import OncoSegError
-from oncoseg_core.lora import adapt
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.propagate import PropagationSettings
-from oncoseg_core.records import ModelSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.splits import FrozenSplit
-from oncoseg_core.zoom import ZoomSettings
+from oncoseg_benchmarks.config.settings import BenchSettings, load_settings
+from oncoseg_benchmarks.report import summary as finishing
+from oncoseg_benchmarks.run.run import prepare, run
+from oncoseg_benchmarks.statistics.statistics import LEAST_PATIENTS
+from oncoseg_benchmarks.table.results import read_table
+from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core.data.splits import FrozenSplit
+from oncoseg_core.inference.propagation import PropagationSettings
+from oncoseg_core.lora.inject import adapt
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.lora.store import save_adapter
+from oncoseg_core.path.settings import PathSettings
+from oncoseg_core.path.zoom import ZoomSettings
+from oncoseg_core.plugins.registry import load_plugins
 
 PAGES = Path(__file__).parents[2] / "docs"
 

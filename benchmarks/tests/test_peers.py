@@ -5,11 +5,11 @@ import sys
 
 import pytest
 
-from oncoseg_benchmarks import peers
+from oncoseg_benchmarks import measurements_page as peers
 
 
 def test_the_page_is_drawn_from_the_records_as_they_are():
-    assert peers.PAGE.read_text("utf-8") == peers.page(), "python -m oncoseg_benchmarks.peers page"
+    assert peers.PAGE.read_text("utf-8") == peers.page(), "python -m oncoseg_benchmarks.measurements_page page"
 
 
 def test_every_record_comes_from_a_script_that_is_there():
@@ -40,7 +40,7 @@ def test_values_are_told_short(found, expected):
 
 def test_scripts_are_listed_with_what_they_measure():
     listed = subprocess.run(
-        [sys.executable, "-m", "oncoseg_benchmarks.peers"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "oncoseg_benchmarks.measurements_page"], capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert [line.split()[0] for line in listed] == list(peers.scripts())
     assert any("normalizers" in line and "MONAI" in line and "[normalizers.json]" in line for line in listed)
@@ -77,7 +77,9 @@ def test_without_a_checkout_nothing_is_written(tmp_path, capsys, monkeypatch):
 
 def test_a_script_runs_with_its_own_options():
     done = subprocess.run(
-        [sys.executable, "-m", "oncoseg_benchmarks.peers", "run", "metrics", "--help"], capture_output=True, text=True
+        [sys.executable, "-m", "oncoseg_benchmarks.measurements_page", "run", "metrics", "--help"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0
     assert "--repeats" in done.stdout

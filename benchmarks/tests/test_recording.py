@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from oncoseg_benchmarks.recording import record, spread
+from oncoseg_benchmarks.record import record, spread
 
 
 def test_a_record_holds_command_versions_and_machine(tmp_path):

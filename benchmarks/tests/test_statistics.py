@@ -8,14 +8,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from oncoseg_benchmarks.statistics import (
+from oncoseg_benchmarks.statistics.statistics import (
     bootstrap_interval,
     describe,
     holm,
     paired_test,
     ranking_stability,
 )
-from oncoseg_core.errors import DataError
+from oncoseg_core.contract.errors import DataError
 
 
 def test_describe_leaves_out_what_is_undefined_and_says_how_many_are_left():

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from oncoseg_core.command_line import run_app
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.cli.command_line import run_app
+from oncoseg_core.plugins.registry import load_plugins
 
 OTHERS = ("compare", "verify")
 
@@ -65,15 +65,15 @@ def bench(
 
     Two runs against each other: oncoseg-bench compare A B. Scores again from the saved masks: oncoseg-bench verify RUN.
     """
-    from oncoseg_benchmarks.settings import load_settings
+    from oncoseg_benchmarks.config.settings import load_settings
 
     settings = load_settings(config, [*(overrides or []), *([f"output={json.dumps(str(output))}"] if output else [])])
     registry = load_plugins()
     if not allow_broken_plugins:
         registry.require_sound()
-    from oncoseg_benchmarks.running import prepare
-    from oncoseg_benchmarks.running import run as run_bench
-    from oncoseg_core.progress_bar import progress_bar
+    from oncoseg_benchmarks.run.run import prepare
+    from oncoseg_benchmarks.run.run import run as run_bench
+    from oncoseg_core.cli.progress import progress_bar
 
     with progress_bar() as progress:
         prepared = prepare(settings, registry, resume=resume, progress=progress)
@@ -85,8 +85,8 @@ def bench(
             f"Results: {settings.output}"
         )
         return
-    from oncoseg_benchmarks.finishing import finish
-    from oncoseg_benchmarks.terminal import print_summary
+    from oncoseg_benchmarks.report.summary import finish
+    from oncoseg_benchmarks.report.terminal import print_summary
 
     summary = finish(prepared)
     if as_json:
@@ -109,8 +109,8 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Test whether the models of two runs differ on the same cases and prompts; p values are corrected by Holm."""
-    from oncoseg_benchmarks.comparing import compare_runs
-    from oncoseg_benchmarks.terminal import print_comparisons
+    from oncoseg_benchmarks.report.terminal import print_comparisons
+    from oncoseg_benchmarks.run.compare import compare_runs
 
     found, notes = compare_runs(first, second, metric, (model_a, model_b), method=method.value, seed=seed)
     if as_json:
@@ -125,8 +125,8 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compute every score again from the saved masks, and compare; exits 1 when one differs."""
-    from oncoseg_benchmarks.verifying import verify as verify_run
-    from oncoseg_core.progress_bar import progress_bar
+    from oncoseg_benchmarks.run.verify import verify as verify_run
+    from oncoseg_core.cli.progress import progress_bar
 
     with progress_bar() as progress:
         found = verify_run(run, load_plugins(), progress)

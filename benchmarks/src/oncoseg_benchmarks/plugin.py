@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oncoseg_benchmarks.neighbours import NEIGHBOURS
+from oncoseg_benchmarks.cases.neighbours import NEIGHBOURS
 from oncoseg_core import CommandSpec, DatasetSpec, hookimpl
 
 

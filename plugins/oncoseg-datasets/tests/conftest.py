@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.testing import check_dataset
-from oncoseg_datasets.manifest import SOURCES, SampleFile, Source
-from oncoseg_datasets.samples import fetch_sources, samples_directory
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_datasets.sources.manifest import SOURCES, SampleFile, Source
+from oncoseg_datasets.sources.samples import fetch_sources, samples_directory
+from oncoseg_testing import check_dataset
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the builders that the tests share; importlib mode does not add it
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.volume import Volume
-from oncoseg_datasets.commands import app
-from oncoseg_datasets.preview import COLOURS, Preview, draw, make_tile
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_datasets.cli.datasets import app
+from oncoseg_datasets.cli.preview import COLOURS, Preview, draw, make_tile
 
 
 def run(*arguments, code=0):
@@ -183,7 +183,7 @@ def test_voxels_that_the_modality_does_not_take_are_an_error(tmp_path, nifti, la
 
 def test_a_program_gets_a_line_and_the_exit_code(tmp_path):
     def oncoseg(*arguments):
-        program = "import sys; from oncoseg_core.cli import main; sys.argv[0] = 'oncoseg'; main()"
+        program = "import sys; from oncoseg_core.cli.app import main; sys.argv[0] = 'oncoseg'; main()"
         return subprocess.run(
             [sys.executable, "-c", program, "datasets", *arguments], capture_output=True, text=True, check=False
         )

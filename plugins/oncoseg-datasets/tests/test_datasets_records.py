@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import DatasetSpec
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_datasets.cli.listing import markdown
 from oncoseg_datasets.layouts.picture_folders import LAYOUTS
-from oncoseg_datasets.listing import markdown
 from oncoseg_datasets.plugin import oncoseg_datasets
 
 SPECS = {spec.name: spec for spec in oncoseg_datasets()}

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.image_io import target_mask
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.imaging.formats import target_mask
 from oncoseg_datasets.layouts.brats import BraTS
 from oncoseg_datasets.records import brats, msd
 from oncoseg_datasets.regions import brats_region, detect_coding, region_values

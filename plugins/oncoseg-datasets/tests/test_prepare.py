@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from oncoseg_core.prepared import PreparedStore
-from oncoseg_core.testing import check_command
+from oncoseg_core.data.prepared import PreparedStore
 from oncoseg_datasets.plugin import oncoseg_commands
+from oncoseg_testing import check_command
 
 
 def run(*arguments):
@@ -62,11 +62,11 @@ def test_without_a_destination_the_store_is_made_here(brains, tmp_path, monkeypa
 
 
 ONE_UNREADABLE = """
-from oncoseg_core.command_line import run_app
-from oncoseg_core.errors import ImageReadError
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_datasets.commands import app
-from oncoseg_datasets.samples import SamplesAdapter
+from oncoseg_core.cli.command_line import run_app
+from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_datasets.cli.datasets import app
+from oncoseg_datasets.sources.samples import SamplesAdapter
 
 def load(self, case):
     if case.case_id == "breast1":

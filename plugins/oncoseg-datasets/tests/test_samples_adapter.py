@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.config import validate
-from oncoseg_core.errors import ConfigError, DataError
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_datasets.manifest import SOURCES
+from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.plugins.configuration import validate
+from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_datasets.plugin import SAMPLES
-from oncoseg_datasets.samples import SamplesAdapter, SamplesSettings, samples_directory
+from oncoseg_datasets.sources.manifest import SOURCES
+from oncoseg_datasets.sources.samples import SamplesAdapter, SamplesSettings, samples_directory
 
 ALL = SamplesSettings(sources=("pyradiomics", "tptbox"))
 # Voxels of the target, counted when the files were pinned.
@@ -136,7 +136,9 @@ def test_fetch_returns_the_cache_folder(real_samples):
 def test_fetch_asks_only_for_the_chosen_source(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path))
-    monkeypatch.setattr("oncoseg_datasets.samples.fetch_sources", lambda sources, folder, _: asked.extend(sources))
+    monkeypatch.setattr(
+        "oncoseg_datasets.sources.samples.fetch_sources", lambda sources, folder, _: asked.extend(sources)
+    )
     assert SamplesAdapter().fetch(lambda *_: None) == tmp_path / "samples"
     assert [source.package for source in asked] == ["pyradiomics"]
 

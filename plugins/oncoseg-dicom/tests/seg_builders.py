@@ -11,10 +11,10 @@ import pydicom
 import SimpleITK as sitk
 from hypothesis import strategies as st
 
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.series import DicomFile, Plane, Series, find_series
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_dicom.series.series import DicomFile, Plane, Series, find_series
+from oncoseg_dicom.series.write_series import write_series
 
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - DICOM's dates are those of the place
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from oncoseg_core.errors import OncoSegError
-from oncoseg_core.geometry import Geometry
-from oncoseg_dicom.rtstruct import RTStructExporter, RTStructSettings
-from oncoseg_dicom.seg import SegExporter, SegSettings
+from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
+from oncoseg_dicom.seg.write import SegExporter, SegSettings
 
 GRID = Geometry.from_parts((2, 3, 4), (3.0, 1.0, 1.0))
 KINDS = {"rtstruct": (RTStructExporter, RTStructSettings), "seg": (SegExporter, SegSettings)}

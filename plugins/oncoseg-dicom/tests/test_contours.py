@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rtstruct_phantoms import shapes
 
-from oncoseg_dicom import contours
-from oncoseg_dicom.contours import trace
-from oncoseg_dicom.filling import draw, fill
-from oncoseg_dicom.smoothing import Smoothing
+from oncoseg_dicom.rtstruct import contours
+from oncoseg_dicom.rtstruct.contours import trace
+from oncoseg_dicom.rtstruct.filling import draw, fill
+from oncoseg_dicom.rtstruct.smoothing import Smoothing
 
 masks = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).flatmap(lambda shape: arrays(bool, shape))
 
@@ -213,7 +213,7 @@ def test_shapes_that_share_a_border_share_no_pixel_and_leave_none_out():
 
 
 def test_drawing_includes_the_pixels_that_a_contour_runs_through(monkeypatch):
-    monkeypatch.setattr("oncoseg_dicom.filling.AT_ONCE", 3)  # in many pieces
+    monkeypatch.setattr("oncoseg_dicom.rtstruct.filling.AT_ONCE", 3)  # in many pieces
     mask = np.zeros((2, 7, 8), dtype=bool)
     ring = np.array([(1, 1), (5, 1), (5, 3), (3, 5), (1, 5)]) + 0.5
     outside = np.array([(6, 6), (12, 6)]) + 0.5

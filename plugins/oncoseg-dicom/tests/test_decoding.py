@@ -7,9 +7,9 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from oncoseg_core.errors import ImageReadError
-from oncoseg_dicom import decoding
-from oncoseg_dicom.decoding import DecodingProcess
+from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_dicom.series import decoding
+from oncoseg_dicom.series.decoding import DecodingProcess
 
 JPEG, J2K = get_testdata_file("SC_rgb_jpeg_dcmtk.dcm"), get_testdata_file("693_J2KI.dcm")
 

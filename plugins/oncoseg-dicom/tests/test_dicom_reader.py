@@ -9,16 +9,16 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
-from oncoseg_core.cli import app
-from oncoseg_core.errors import ConfigError, DataError, ImageReadError, UsageError
-from oncoseg_core.reading import read_image, read_masks, reader_for
-from oncoseg_core.records import ReaderSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.volume import Segmentation, Volume
+from oncoseg_core.cli.app import app
+from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError, UsageError
+from oncoseg_core.contract.records import ReaderSpec
+from oncoseg_core.contract.volume import Segmentation, Volume
+from oncoseg_core.imaging.open_image import read_image, read_masks, reader_for
+from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_dicom.reader import DicomReader, DicomSettings
-from oncoseg_dicom.rtstruct import RTStructExporter, RTStructSettings
-from oncoseg_dicom.seg import SegExporter, SegSettings
-from oncoseg_dicom.write_series import write_series
+from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
+from oncoseg_dicom.seg.write import SegExporter, SegSettings
+from oncoseg_dicom.series.write_series import write_series
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (4, 20, 16)).astype(np.int16)
 PLACES = np.array([(0, 0, 5.0 * z) for z in range(4)])

@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
 
-from oncoseg_core.errors import GeometryError, ImageReadError
-from oncoseg_dicom.series import find_series, read_voxels
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.errors import GeometryError, ImageReadError
+from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.write_series import write_series
 
 LEGACY = {
     "CT": highdicom.legacy.LegacyConvertedEnhancedCTImage,
@@ -172,6 +172,6 @@ def test_frames_without_a_place(tmp_path):
 
 def test_too_many_items_are_damage(tmp_path, monkeypatch):
     path = enhanced(tmp_path / "mr.dcm")
-    monkeypatch.setattr("oncoseg_dicom.frames._MOST_ITEMS", 5)
+    monkeypatch.setattr("oncoseg_dicom.series.frames._MOST_ITEMS", 5)
     with pytest.raises(ImageReadError, match="PerFrameFunctionalGroupsSequence has more than 5 items"):
         find_series(path)

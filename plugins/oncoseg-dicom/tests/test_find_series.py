@@ -9,11 +9,11 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from oncoseg_core.errors import ImageReadError
-from oncoseg_dicom import limits
+from oncoseg_core.contract.errors import ImageReadError
 from oncoseg_dicom.reader import DicomReader
-from oncoseg_dicom.series import find_series, read_voxels
-from oncoseg_dicom.write_series import write_series
+from oncoseg_dicom.series import limits
+from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.write_series import write_series
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 6, 8)).astype(np.int16)
 PLACES = [(0, 0, 5.0 * z) for z in range(3)]
@@ -218,10 +218,10 @@ def test_a_file_of_no_series_may_be_a_slice(tmp_path):
 def test_a_thousand_times_too_large_an_archive_is_refused(tmp_path, monkeypatch):
     write(tmp_path / "in")
     archive = zipped(tmp_path / "in", tmp_path / "study.zip")
-    monkeypatch.setattr("oncoseg_dicom.files.ARCHIVE_MEMBERS", 2)
+    monkeypatch.setattr("oncoseg_dicom.series.files.ARCHIVE_MEMBERS", 2)
     with pytest.raises(ImageReadError, match="holds 3 files, more than 2"):
         find_series(archive)
-    monkeypatch.setattr("oncoseg_dicom.files.FOLDER_FILES", 1)
+    monkeypatch.setattr("oncoseg_dicom.series.files.FOLDER_FILES", 1)
     with pytest.raises(ImageReadError, match="holds 4 files, more than 1"):
         find_series(tmp_path)
 

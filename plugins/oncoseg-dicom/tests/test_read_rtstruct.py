@@ -8,13 +8,13 @@ import pytest
 from pydicom.dataset import Dataset
 from rtstruct_phantoms import GEOMETRIES, SHAPE, on_disk, shapes, write
 
-from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
-from oncoseg_core.reading import read_image, read_masks
-from oncoseg_core.registry import load_plugins
-from oncoseg_dicom.files import FileOpener
-from oncoseg_dicom.read_rtstruct import read_structures
-from oncoseg_dicom.series import DicomFile, find_series
-from oncoseg_dicom.silence import quiet
+from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, OncoSegError
+from oncoseg_core.imaging.open_image import read_image, read_masks
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_dicom.quiet import quiet
+from oncoseg_dicom.rtstruct.read import read_structures
+from oncoseg_dicom.series.files import FileOpener
+from oncoseg_dicom.series.series import DicomFile, find_series
 
 HOLE = shapes()["island in hole"]
 BALL = shapes()["ball"]

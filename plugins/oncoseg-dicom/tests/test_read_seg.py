@@ -13,12 +13,12 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from seg_builders import header_of, series_in_memory, some_masks
 
-from oncoseg_core.errors import DataError, GeometryError, ImageReadError, OncoSegError
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.read_seg import read_segments
-from oncoseg_dicom.seg import SegSettings, write_seg
-from oncoseg_dicom.seg_sources import planes_as_images
-from oncoseg_dicom.silence import quiet
+from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, OncoSegError
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_dicom.quiet import quiet
+from oncoseg_dicom.seg.read import read_segments
+from oncoseg_dicom.seg.sources import planes_as_images
+from oncoseg_dicom.seg.write import SegSettings, write_seg
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SHAPE = (3, 6, 5)

@@ -15,11 +15,11 @@ from pydicom.uid import (
     UltrasoundImageStorage,
 )
 
-from oncoseg_core.errors import DataError, GeometryError, ImageReadError
-from oncoseg_core.normalization import Normalization
-from oncoseg_core.registry import load_plugins
-from oncoseg_dicom.series import find_series, read_voxels
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core.path.normalization import Normalization
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.write_series import write_series
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 6, 8)).astype(np.int16)
 PLACES = [(0, 0, 5.0 * z) for z in range(3)]

@@ -3,11 +3,11 @@
 import numpy as np
 from seg_builders import series_on_disk, some_masks
 
-from oncoseg_core.records import ReaderSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.testing import check_reader
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.seg import SegSettings, write_seg
+from oncoseg_core.contract.records import ReaderSpec
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_dicom.seg.write import SegSettings, write_seg
+from oncoseg_testing import check_reader
 
 
 def test_it_keeps_the_contract(tmp_path):

@@ -13,10 +13,10 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from oncoseg_core.errors import ImageReadError, MissingDependencyError, OncoSegError
-from oncoseg_dicom import modality
-from oncoseg_dicom.decoding import DecodingProcess
-from oncoseg_dicom.series import find_series, read_voxels
+from oncoseg_core.contract.errors import ImageReadError, MissingDependencyError, OncoSegError
+from oncoseg_dicom.series import modality
+from oncoseg_dicom.series.decoding import DecodingProcess
+from oncoseg_dicom.series.series import find_series, read_voxels
 
 FILES = sorted(
     [
@@ -57,7 +57,7 @@ def secondary_captures_too(monkeypatch):
     """So that their pixels can be compared: most of the compressed test files are secondary captures."""
     captures = {SecondaryCaptureImageStorage, MultiFrameGrayscaleByteSecondaryCaptureImageStorage}
     monkeypatch.setattr(modality, "IMAGES", modality.IMAGES | captures)
-    monkeypatch.setattr("oncoseg_dicom.pictures.PICTURES", modality.PICTURES | captures)
+    monkeypatch.setattr("oncoseg_dicom.series.projection.PICTURES", modality.PICTURES | captures)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def one_process():
 
 @pytest.fixture(autouse=True)
 def shared(monkeypatch, one_process):
-    monkeypatch.setattr("oncoseg_dicom.pixels.DecodingProcess", lambda: nullcontext(one_process))
+    monkeypatch.setattr("oncoseg_dicom.series.pixels.DecodingProcess", lambda: nullcontext(one_process))
 
 
 def by_gdcm(path: Path) -> np.ndarray | None:

@@ -10,17 +10,17 @@ import pytest
 from pydantic import ValidationError
 from rtstruct_phantoms import SHAPE, in_memory, on_disk, segmentation, shapes, write
 
-from oncoseg_core.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.records import ExporterSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.testing import check_exporter
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom import rtstruct
-from oncoseg_dicom.read_rtstruct import read_structures
-from oncoseg_dicom.rtstruct import RTStructExporter, RTStructSettings
-from oncoseg_dicom.series import find_series
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.records import ExporterSpec
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_dicom.rtstruct import write as rtstruct
+from oncoseg_dicom.rtstruct.read import read_structures
+from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
+from oncoseg_dicom.series.series import find_series
+from oncoseg_dicom.series.write_series import write_series
+from oncoseg_testing import check_exporter
 
 BALL = shapes()["ball"]
 HOLE = shapes()["island in hole"]

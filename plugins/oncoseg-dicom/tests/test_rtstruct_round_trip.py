@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rtstruct_phantoms import GEOMETRIES, SHAPE, in_memory, on_disk, shapes, write
 
-from oncoseg_dicom.read_rtstruct import read_structures
+from oncoseg_dicom.rtstruct.read import read_structures
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -18,16 +18,16 @@ from seg_builders import (
     some_series,
 )
 
-from oncoseg_core.errors import DataError, GeometryError, StorageError, UsageError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.records import ExporterSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.testing import check_exporter
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom import seg
-from oncoseg_dicom.read_seg import read_segments
-from oncoseg_dicom.seg import SegSettings, write_seg
-from oncoseg_dicom.segment_codes import coded
+from oncoseg_core.contract.errors import DataError, GeometryError, StorageError, UsageError
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.records import ExporterSpec
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_dicom.seg import write as seg
+from oncoseg_dicom.seg.codes import coded
+from oncoseg_dicom.seg.read import read_segments
+from oncoseg_dicom.seg.write import SegSettings, write_seg
+from oncoseg_testing import check_exporter
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 SHAPE = (3, 4, 5)

@@ -10,12 +10,12 @@ import pytest
 import SimpleITK as sitk
 from seg_builders import header_of, run, series_in_memory, series_on_disk, some_masks, voxels_in_patient
 
-from oncoseg_core.reading import read_image, read_masks
-from oncoseg_core.registry import load_plugins
-from oncoseg_core.volume import Segmentation
-from oncoseg_dicom.read_seg import read_segments
-from oncoseg_dicom.seg import SegSettings, write_seg
-from oncoseg_dicom.series import find_series
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core.imaging.open_image import read_image, read_masks
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_dicom.seg.read import read_segments
+from oncoseg_dicom.seg.write import SegSettings, write_seg
+from oncoseg_dicom.series.series import find_series
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 OBLIQUE = (0.8, 0.6, 0, -0.36, 0.48, 0.8)

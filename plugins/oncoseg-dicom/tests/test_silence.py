@@ -7,7 +7,7 @@ import warnings
 import pytest
 from pydicom import config
 
-from oncoseg_dicom.silence import quiet
+from oncoseg_dicom.quiet import quiet
 
 
 def test_no_warnings_and_no_log_within(recwarn, caplog):

@@ -11,9 +11,9 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.errors import GeometryError
-from oncoseg_dicom.series import find_series, read_voxels
-from oncoseg_dicom.write_series import write_series
+from oncoseg_core.contract.errors import GeometryError
+from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.write_series import write_series
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 PRONE = (-1, 0, 0, 0, -1, 0)

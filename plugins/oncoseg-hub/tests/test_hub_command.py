@@ -9,8 +9,8 @@ import pytest
 from hub_adapters import adapter_files, in_folder, write
 from hub_server import WRITER
 
-from oncoseg_core.adapter_store import HubName
-from oncoseg_core.errors import UsageError
+from oncoseg_core.contract.errors import UsageError
+from oncoseg_core.lora.pulled import HubName
 from oncoseg_hub.reference import parse_reference, parse_target
 
 
@@ -24,7 +24,7 @@ def oncoseg(hub, tmp_path):
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
         }  # fmt: skip
         return subprocess.run(
-            [sys.executable, "-c", "from oncoseg_core.cli import main; main()", "adapters", *map(str, arguments)],
+            [sys.executable, "-c", "from oncoseg_core.cli.app import main; main()", "adapters", *map(str, arguments)],
             capture_output=True, text=True, check=False, timeout=60,
             env={**os.environ, **settings, **environment}, cwd=tmp_path,
         )  # fmt: skip

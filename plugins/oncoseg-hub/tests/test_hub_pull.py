@@ -10,10 +10,10 @@ from hub_adapters import adapter_files, in_folder
 from hub_server import READER
 from huggingface_hub import HfApi
 
-from oncoseg_core.adapter_store import HubName, adapter_folder, adapters_directory, pulled_adapters
-from oncoseg_core.errors import OncoSegError, StorageError, UsageError, WeightsError
+from oncoseg_core.contract.errors import OncoSegError, StorageError, UsageError, WeightsError
+from oncoseg_core.lora.pulled import HubName, adapter_folder, adapters_directory, pulled_adapters
+from oncoseg_hub.client import HubError
 from oncoseg_hub.pull import LARGEST, pull
-from oncoseg_hub.talking import HubError
 
 LUNGS = HubName(repository="lab/lungs")
 SECOND = HubName(repository="lab/lungs", subfolder="v2")

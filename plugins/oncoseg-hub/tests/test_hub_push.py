@@ -9,11 +9,11 @@ from hub_adapters import adapter_files, in_folder, write
 from hub_server import READER, WRITER, Repository
 from huggingface_hub import HfApi
 
-from oncoseg_core.adapter_store import HubName
-from oncoseg_core.errors import UsageError, WeightsError
+from oncoseg_core.contract.errors import UsageError, WeightsError
+from oncoseg_core.lora.pulled import HubName
+from oncoseg_hub.client import HubError
 from oncoseg_hub.pull import pull
 from oncoseg_hub.push import push, to_send
-from oncoseg_hub.talking import HubError
 
 LUNGS = HubName(repository="lab/lungs")
 SECOND = HubName(repository="lab/lungs", subfolder="v2")

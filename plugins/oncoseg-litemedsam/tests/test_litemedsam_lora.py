@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.adapters import load_adapter, save_adapter
-from oncoseg_core.fingerprint import weights_fingerprint
-from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.prompts import Box
+from oncoseg_core.contract.prompts import Box
+from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
+from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.lora.store import load_adapter, save_adapter
+from oncoseg_core.path.settings import PathSettings
 from oncoseg_litemedsam.model import LiteMedSAM
 
 PIXELS = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))

@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from oncoseg_core import threads
+from oncoseg_core.system import threads
 from oncoseg_metrics import corners, nearest
 from oncoseg_metrics.corners import surface_corners
 from oncoseg_metrics.nearest import nearest_distances

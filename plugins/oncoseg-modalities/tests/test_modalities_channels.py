@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.errors import DataError
-from oncoseg_modalities.channels import SelectMedicalChannels
+from oncoseg_core.contract.errors import DataError
+from oncoseg_modalities.intensity.channels import SelectMedicalChannels
 from oncoseg_modalities.plugin import SRH
 
 FLAIR, T1, T1GD, T2 = range(4)

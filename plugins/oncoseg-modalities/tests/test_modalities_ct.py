@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.config import validate
-from oncoseg_core.errors import ConfigError
+from oncoseg_core.contract.errors import ConfigError
+from oncoseg_core.plugins.configuration import validate
 from oncoseg_modalities.ct import CTNormalizer, CTSettings
 
 DTYPES = [np.int16, np.int32, np.float32, np.float64, ">i2", ">f4"]

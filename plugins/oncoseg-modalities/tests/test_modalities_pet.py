@@ -5,10 +5,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from oncoseg_core.config import validate
-from oncoseg_core.errors import ConfigError, DataError
+from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core.plugins.configuration import validate
+from oncoseg_modalities.intensity.suv import suvbw_factor
 from oncoseg_modalities.pet import PETNormalizer, PETSettings
-from oncoseg_modalities.suv import suvbw_factor
 
 HALF_LIFE = 6586.2  # F-18, seconds
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_right_is_refused(given, message):
 
 
 def test_the_tags_are_those_of_the_standard():
-    from oncoseg_modalities.suv import TAGS
+    from oncoseg_modalities.intensity.suv import TAGS
 
     for keyword, tag in TAGS.items():
         assert pydicom.tag.Tag(keyword) == pydicom.tag.Tag(tag.strip("()").split(","))

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.config import validate
-from oncoseg_core.errors import ConfigError
-from oncoseg_modalities.colour import is_grey
-from oncoseg_modalities.compression import logarithmic
+from oncoseg_core.contract.errors import ConfigError
+from oncoseg_core.plugins.configuration import validate
 from oncoseg_modalities.cxr import CXRNormalizer, CXRSettings
 from oncoseg_modalities.dermoscopy import DermoscopyNormalizer
 from oncoseg_modalities.endoscopy import EndoscopyNormalizer
+from oncoseg_modalities.intensity.colour import is_grey
+from oncoseg_modalities.intensity.compression import logarithmic
 from oncoseg_modalities.mammography import MammographyNormalizer
 from oncoseg_modalities.mri import MRINormalizer
 from oncoseg_modalities.pet import PETNormalizer

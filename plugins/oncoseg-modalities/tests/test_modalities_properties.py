@@ -13,15 +13,15 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.interfaces import Normalizer
+from oncoseg_core.contract.interfaces import Normalizer
 from oncoseg_modalities.ct import CTNormalizer
 from oncoseg_modalities.cxr import CXRNormalizer
 from oncoseg_modalities.dermoscopy import DermoscopyNormalizer
 from oncoseg_modalities.endoscopy import EndoscopyNormalizer
-from oncoseg_modalities.linear import to_unit
+from oncoseg_modalities.intensity.linear import to_unit
+from oncoseg_modalities.intensity.percentile import PercentileNormalizer, PercentileSettings
 from oncoseg_modalities.mammography import MammographyNormalizer
 from oncoseg_modalities.mri import MRINormalizer
-from oncoseg_modalities.percentile import PercentileNormalizer, PercentileSettings
 from oncoseg_modalities.pet import PETNormalizer
 from oncoseg_modalities.srh import SRHNormalizer
 from oncoseg_modalities.ultrasound import UltrasoundNormalizer

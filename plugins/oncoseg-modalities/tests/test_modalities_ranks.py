@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_modalities import ranks
-from oncoseg_modalities.ranks import percentile, rank_values
+from oncoseg_modalities.intensity import ranks
+from oncoseg_modalities.intensity.ranks import percentile, rank_values
 
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 5), st.integers(1, 5))
 CHANNELS = st.one_of(

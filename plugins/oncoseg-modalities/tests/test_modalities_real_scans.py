@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.image_io import read_volume
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.imaging.formats import read_volume
+from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_modalities.ct import CTNormalizer
 from oncoseg_modalities.mri import MRINormalizer
 

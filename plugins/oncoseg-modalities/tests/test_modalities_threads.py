@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core import threads
+from oncoseg_core.system import threads
 from oncoseg_modalities.ct import CTNormalizer
 from oncoseg_modalities.mri import MRINormalizer
 from oncoseg_modalities.srh import SRHNormalizer

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.config import validate
-from oncoseg_core.errors import ConfigError, PromptError
-from oncoseg_core.prompts import Text, check_on_slice
-from oncoseg_core.records import Target
+from oncoseg_core.contract.errors import ConfigError, PromptError
+from oncoseg_core.contract.prompts import Text, check_on_slice
+from oncoseg_core.contract.records import Target
+from oncoseg_core.plugins.configuration import validate
 from oncoseg_prompts.box import BoxGenerator, BoxSettings
 from oncoseg_prompts.point import PointGenerator, PointSettings
 from oncoseg_prompts.text import TextGenerator, TextSettings

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from oncoseg_sam3.builder import build_network
-from oncoseg_sam3.patches import Image
-from oncoseg_sam3.sizes import TINY
-from oncoseg_sam3.upstream import FindStage, Prompt
+from oncoseg_sam3.network.builder import build_network
+from oncoseg_sam3.network.patches import Image
+from oncoseg_sam3.network.sizes import TINY
+from oncoseg_sam3.network.upstream import FindStage, Prompt
 
 
 @pytest.fixture

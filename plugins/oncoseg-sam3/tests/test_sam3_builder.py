@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from oncoseg_core.errors import MissingDependencyError, WeightsError
-from oncoseg_sam3 import builder, meta_import
-from oncoseg_sam3.builder import build_network, vocabulary_path
-from oncoseg_sam3.sizes import SAM3, TINY
+from oncoseg_core.contract.errors import MissingDependencyError, WeightsError
+from oncoseg_sam3.network import builder, meta_import
+from oncoseg_sam3.network.builder import build_network, vocabulary_path
+from oncoseg_sam3.network.sizes import SAM3, TINY
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +105,8 @@ def test_import_and_build_leave_the_process_as_it_was() -> None:
     script = """
 import sys, torch
 before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-from oncoseg_sam3.builder import build_network
-from oncoseg_sam3.sizes import TINY
+from oncoseg_sam3.network.builder import build_network
+from oncoseg_sam3.network.sizes import TINY
 build_network(TINY)
 assert before == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)
 assert not torch.is_autocast_enabled("cuda") and not torch.cuda.is_initialized()

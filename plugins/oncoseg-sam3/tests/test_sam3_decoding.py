@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.errors import PromptError, UsageError
-from oncoseg_core.lora import adapt
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Text
-from oncoseg_core.testing import check_model
+from oncoseg_core.contract.errors import PromptError, UsageError
+from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Text
+from oncoseg_core.lora.inject import adapt
+from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_sam3.boxes import giou, iou
 from oncoseg_sam3.decoding import ABSENT, Candidates, answer, best_in_box
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.prompting import Question
+from oncoseg_testing import check_model
 
 TEXT = Question("cyst", (), (), None)
 SIDE = Sam3Tiny.spec.input_size

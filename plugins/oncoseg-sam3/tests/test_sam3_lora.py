@@ -11,14 +11,14 @@ import safetensors.torch
 import torch
 from peft.utils import ModulesToSaveWrapper
 
-from oncoseg_core.adapters import load_adapter, save_adapter
-from oncoseg_core.errors import StorageError, UsageError
-from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_sam3 import sizes
-from oncoseg_sam3.builder import build_network
+from oncoseg_core.contract.errors import StorageError, UsageError
+from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core.lora.store import load_adapter, save_adapter
 from oncoseg_sam3.checkpoint import merged_state, write_checkpoint
 from oncoseg_sam3.model import Sam3, Sam3Tiny, Sam3TinySettings
+from oncoseg_sam3.network import sizes
+from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.plugin import LORA
 
 pytestmark = pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")

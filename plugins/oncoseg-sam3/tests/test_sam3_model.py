@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from oncoseg_core.errors import UsageError
-from oncoseg_core.records import ModelSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_sam3 import plugin, sizes
+from oncoseg_core.contract.errors import UsageError
+from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_sam3 import plugin
 from oncoseg_sam3.model import Sam3, Sam3Tiny, Sam3TinySettings
+from oncoseg_sam3.network import sizes
 
 pytestmark = pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
 

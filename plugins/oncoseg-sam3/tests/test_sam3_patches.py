@@ -15,9 +15,9 @@ import torch
 import torchvision
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from oncoseg_sam3 import builder, patches, upstream
-from oncoseg_sam3.builder import build_network
-from oncoseg_sam3.sizes import TINY
+from oncoseg_sam3.network import builder, patches, upstream
+from oncoseg_sam3.network.builder import build_network
+from oncoseg_sam3.network.sizes import TINY
 
 # This machine may have no second device, so that "elsewhere" is played by the meta device: what was computed there has
 # no values, and must not be met again.
@@ -301,7 +301,7 @@ def test_metas_text_encoder_still_leaves_two_tensors_undrawn(monkeypatch: pytest
     encoder = upstream.VETextEncoder(tokenizer=None, d_model=8, width=8, heads=1, layers=1).encoder
     assert (encoder.positional_embedding == 7).all()
     assert (encoder.text_projection == 7).all()
-    monkeypatch.setattr("oncoseg_sam3.builder.VETextEncoder", upstream.VETextEncoder)
+    monkeypatch.setattr("oncoseg_sam3.network.builder.VETextEncoder", upstream.VETextEncoder)
     ours: Any = build_network(TINY).backbone.language_backbone.encoder
     assert ours.positional_embedding.std().item() == pytest.approx(0.01, rel=0.1)
     assert ours.text_projection.std().item() == pytest.approx(TINY.text_width**-0.5, rel=0.1)

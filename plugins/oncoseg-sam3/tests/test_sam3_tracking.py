@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.errors import UsageError
-from oncoseg_core.lora import adapt
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.prompts import Box, MaskPrompt, Point, Text
+from oncoseg_core.contract.errors import UsageError
+from oncoseg_core.contract.prompts import Box, MaskPrompt, Point, Text
+from oncoseg_core.lora.inject import adapt
+from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_sam3.model import Sam3Tiny
 from oncoseg_sam3.tracking import FOLLOWED
 

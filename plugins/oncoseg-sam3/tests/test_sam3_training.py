@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.errors import PromptError
-from oncoseg_core.lora import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora_settings import LoraSettings
-from oncoseg_core.prompts import Box, Exemplar, Point, Prompt, Text
+from oncoseg_core.contract.errors import PromptError
+from oncoseg_core.contract.prompts import Box, Exemplar, Point, Prompt, Text
+from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_sam3.decoding import Candidates
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.prompting import Question

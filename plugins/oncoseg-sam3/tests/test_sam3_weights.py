@@ -11,13 +11,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from oncoseg_core.errors import ConfigError, PromptError, WeightsError
-from oncoseg_core.records import ModelSpec
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.contract.errors import ConfigError, PromptError, WeightsError
+from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_sam3 import weights
-from oncoseg_sam3.builder import build_network
 from oncoseg_sam3.model import Sam3Settings, Sam3Tiny, Sam3TinySettings
-from oncoseg_sam3.sizes import SAM3, TINY
+from oncoseg_sam3.network.builder import build_network
+from oncoseg_sam3.network.sizes import SAM3, TINY
 from oncoseg_sam3.weights import load_weights, meta_key, network_with_weights
 
 

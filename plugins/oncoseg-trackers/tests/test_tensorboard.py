@@ -7,8 +7,8 @@ import zlib
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from oncoseg_core.testing import check_tracker
-from oncoseg_core.testing.trackers import CONFIG, SUMMARY
+from oncoseg_testing import check_tracker
+from oncoseg_testing.checks.trackers import CONFIG, SUMMARY
 from oncoseg_trackers.tensorboard_tracker import TensorBoardTracker
 
 

@@ -60,9 +60,9 @@ def oncoseg_datasets():
 
 TINY_DATA = '''
 import json
-from oncoseg_core.errors import DataError
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import Case
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.records import Case
 
 
 class Manifest(DatasetAdapter):
@@ -81,7 +81,7 @@ class Manifest(DatasetAdapter):
 
 TINY_MODEL = '''
 import torch
-from oncoseg_core.interfaces import Decoded, PromptableModel
+from oncoseg_core.contract.interfaces import Decoded, PromptableModel
 from oncoseg_tiny import BRANCHES, SPEC
 from torch import nn
 
@@ -138,10 +138,10 @@ TINY_PROCESSES = '''
 import os
 
 import torch
-from oncoseg_core.errors import OncoSegError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.config.settings import load_settings
 
 
 def run_rank(rank, world, port, config, overrides, resume, results):
@@ -192,7 +192,7 @@ def start_processes(tiny_plugin):
     from oncoseg_tiny_processes import run_rank
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["oncoseg_trainer.run"])
+    context.set_forkserver_preload(["oncoseg_trainer.loop.run"])
 
     def start(world, config, *overrides, resume=False):
         with socket.socket() as probe:

@@ -2,13 +2,13 @@
 
 import pytest
 
-from oncoseg_core.config import validate
-from oncoseg_core.errors import ConfigError, DataError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.cases import DatasetLookup, choose_cases
-from oncoseg_trainer.data_settings import DataSettings
-from oncoseg_trainer.jsonl import JsonlTracker, read_metrics
-from oncoseg_trainer.settings import TrainSettings
+from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core.plugins.configuration import validate
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.data_settings import DataSettings
+from oncoseg_trainer.config.settings import TrainSettings
+from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
+from oncoseg_trainer.reporting.jsonl import JsonlTracker, read_metrics
 
 
 def choose(**data):

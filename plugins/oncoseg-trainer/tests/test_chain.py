@@ -12,14 +12,16 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
-from oncoseg_core.errors import DataError, RunError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer import chain as chain_module
-from oncoseg_trainer import chain_manifest, chain_scores, validation_sets
-from oncoseg_trainer.chain import run_chain
-from oncoseg_trainer.chain_settings import load_chain
-from oncoseg_trainer.jsonl import read_metrics
+from oncoseg_core.contract.errors import DataError, RunError
+from oncoseg_core.lora.manifest import read_manifest, read_trained_on
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.chain import manifest as chain_manifest
+from oncoseg_trainer.chain import run as chain_module
+from oncoseg_trainer.chain import scores as chain_scores
+from oncoseg_trainer.chain import validation_sets
+from oncoseg_trainer.chain.run import run_chain
+from oncoseg_trainer.chain.settings import load_chain
+from oncoseg_trainer.reporting.jsonl import read_metrics
 
 TASKS = ["01-B-toy-a", "02-B-toy-b", "03-C-toy-d"]
 NAMES = ["toy-a", "toy-b", "toy-d"]

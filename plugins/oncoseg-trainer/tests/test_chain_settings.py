@@ -3,11 +3,11 @@
 import pytest
 import yaml
 
-from oncoseg_core.errors import ConfigError, DataError, UnknownComponentError
-from oncoseg_core.records import DatasetSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.chain_settings import load_chain
-from oncoseg_trainer.chain_tasks import plan_chain
+from oncoseg_core.contract.errors import ConfigError, DataError, UnknownComponentError
+from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.chain.settings import load_chain
+from oncoseg_trainer.chain.tasks import plan_chain
 from oncoseg_trainer.cli import main
 
 PHASES = ["B", "C", "D", "E1", "E2", "E3", "F1", "F2", "F3"]

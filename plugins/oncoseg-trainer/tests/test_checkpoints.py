@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.errors import PluginError, RunError, StorageError, WeightsError
-from oncoseg_trainer import checkpoint as files
-from oncoseg_trainer import checkpoint_folder, disk_space
-from oncoseg_trainer.checkpoint import Checkpoint, RunState, read_checkpoint, write_checkpoint
-from oncoseg_trainer.checkpoint_folder import CheckpointFolder
-from oncoseg_trainer.saving import Saver
+from oncoseg_core.contract.errors import PluginError, RunError, StorageError, WeightsError
+from oncoseg_trainer.checkpoints import checkpoint as files
+from oncoseg_trainer.checkpoints import disk_space
+from oncoseg_trainer.checkpoints import folder as checkpoint_folder
+from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, RunState, read_checkpoint, write_checkpoint
+from oncoseg_trainer.checkpoints.folder import CheckpointFolder
+from oncoseg_trainer.checkpoints.saving import Saver
 
 
 class Part:

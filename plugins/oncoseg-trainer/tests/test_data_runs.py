@@ -12,17 +12,17 @@ import pytest
 import torch
 import yaml
 
-from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
-from oncoseg_core.errors import DataError, ImageReadError, PluginError, RunError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.checkpoint_folder import CheckpointFolder
-from oncoseg_trainer.jsonl import read_metrics
-from oncoseg_trainer.loading import _tells_of_a_death
-from oncoseg_trainer.processes import Processes
-from oncoseg_trainer.run import Run, train
-from oncoseg_trainer.run_directory import CHECKPOINTS
-from oncoseg_trainer.settings import load_settings
-from oncoseg_trainer.terminal import Terminal
+from oncoseg_core.contract.errors import DataError, ImageReadError, PluginError, RunError
+from oncoseg_core.lora.manifest import read_manifest, read_trained_on
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.checkpoints.folder import CheckpointFolder
+from oncoseg_trainer.checkpoints.run_folder import CHECKPOINTS
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.data.batches import _tells_of_a_death
+from oncoseg_trainer.distributed.processes import Processes
+from oncoseg_trainer.loop.run import Run, train
+from oncoseg_trainer.reporting.jsonl import read_metrics
+from oncoseg_trainer.reporting.terminal import Terminal
 
 SHORT = {"epochs": 2, "batch_size": 2, "learning_rate": 0.01, "checkpoint_every": 3, "score_every_epoch": False}
 

@@ -6,11 +6,11 @@ import typing
 import pytest
 from pydantic import BaseModel
 
-from oncoseg_core.interfaces import Settings
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import TrainSettings, load_settings
-from oncoseg_trainer.training_settings import OptimisationSettings
+from oncoseg_core.contract.interfaces import Settings
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import TrainSettings, load_settings
+from oncoseg_trainer.config.training_settings import OptimisationSettings
+from oncoseg_trainer.loop.run import train
 
 READ_ELSEWHERE = {
     ("HardNegatives", "names"): "needs a model that takes texts: test_samples.py",
@@ -73,7 +73,7 @@ def run(path, *overrides):
 
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch):
-    monkeypatch.setattr("oncoseg_trainer.run.draw_cases", lambda *_: iter(()))
+    monkeypatch.setattr("oncoseg_trainer.loop.run.draw_cases", lambda *_: iter(()))
 
 
 def test_every_key_is_read_by_some_run(toy, toy_config, tmp_path, monkeypatch):
@@ -153,9 +153,13 @@ def test_checkpoints_come_as_often_as_is_said(toy, toy_config, monkeypatch):
         {"dataset": "toy-a", "root": str(root)}, trackers=["jsonl"], training={"epochs": 1, "batch_size": 1}
     )
     steps = []
-    monkeypatch.setattr("oncoseg_trainer.jsonl.JsonlTracker.checkpoint", lambda _self, step, _path: steps.append(step))
+    monkeypatch.setattr(
+        "oncoseg_trainer.reporting.jsonl.JsonlTracker.checkpoint", lambda _self, step, _path: steps.append(step)
+    )
     # Written in the background, a save that falls due while another is under way would come a step later.
-    monkeypatch.setattr("oncoseg_trainer.saving.Saver.tick", lambda self, *, due: self.save() if due else None)
+    monkeypatch.setattr(
+        "oncoseg_trainer.checkpoints.saving.Saver.tick", lambda self, *, due: self.save() if due else None
+    )
     for every, expected in ((1, [0, 0, 1, 2, 3, 4]), (3, [0, 0, 3, 4]), (9, [0, 0, 4])):
         run(path, f"training.checkpoint_every={every}", f"output={root.parent / str(every)}")
         assert steps == expected
@@ -175,7 +179,7 @@ def test_checkpoints_come_as_often_as_is_said(toy, toy_config, monkeypatch):
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(override, near):
-    from oncoseg_core.errors import ConfigError
+    from oncoseg_core.contract.errors import ConfigError
 
     made = ["data.split.how=made"] if "fraction" in override else []
     with pytest.raises(ConfigError, match=rf"unknown key .*; (did you mean|known:) .*{near.rpartition('.')[2]}"):

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from oncoseg_trainer.forgetting import Column, ForgettingMatrix, Row
-from oncoseg_trainer.forgetting_drawing import draw_html, draw_png
+from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, Row
+from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
 
 COLUMNS = [Column("a", 1, 3), Column("b", 2, 2), Column("c", 3, 1, ("LEAKAGE, no test: <c> and a (the same voxels)",))]
 UNTOUCHED = {"a": 0.5, "b": 0.4, "c": 0.3}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.interfaces import Decoded, PromptableModel, TrainingOutput
-from oncoseg_trainer.steps import ForwardLoss, smaller_target
+from oncoseg_core.contract.interfaces import Decoded, PromptableModel, TrainingOutput
+from oncoseg_trainer.loop.steps import ForwardLoss, smaller_target
 
 
 class Squares:

@@ -11,9 +11,9 @@ import time
 import pytest
 import torch.distributed as dist
 
-from oncoseg_core.errors import RunError
-from oncoseg_trainer import lifelines
-from oncoseg_trainer.lifelines import Lifelines, watched
+from oncoseg_core.contract.errors import RunError
+from oncoseg_trainer.distributed import liveness as lifelines
+from oncoseg_trainer.distributed.liveness import Lifelines, watched
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_the_system_asks_whether_the_other_machine_is_there(lines):
 STUCK = """
 import sys, threading, time
 import torch.distributed as dist
-from oncoseg_trainer import lifelines
+from oncoseg_trainer.distributed import liveness as lifelines
 lifelines.GRACE_SECONDS = 0.2
 store = dist.TCPStore("127.0.0.1", int(sys.argv[1]), 2, False)
 lines = lifelines.Lifelines(store, 1, 2)

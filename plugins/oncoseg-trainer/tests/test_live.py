@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from oncoseg_trainer.live import Figures, PlainView, Step, TableView, _duration
-from oncoseg_trainer.terminal import Terminal, _bars
+from oncoseg_trainer.reporting.progress_table import Figures, PlainView, Step, TableView, _duration
+from oncoseg_trainer.reporting.terminal import Terminal, _bars
 
 
 class Clock:
@@ -137,7 +137,7 @@ def test_on_a_terminal_the_bars_of_scoring_stand_below_the_table():
     import pty
 
     program = """
-        from oncoseg_trainer.terminal import Terminal
+        from oncoseg_trainer.reporting.terminal import Terminal
         terminal = Terminal()
         with terminal.training(2, 1) as view:
             for number in (1, 2):

@@ -4,18 +4,18 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.errors import ConfigError
-from oncoseg_trainer.averaging import MovingAverage
-from oncoseg_trainer.epochs import choose_epochs
-from oncoseg_trainer.optimizer import LearningRate, build_optimizer
-from oncoseg_trainer.selection import Selection
-from oncoseg_trainer.settings import load_settings
-from oncoseg_trainer.training_settings import (
+from oncoseg_core.contract.errors import ConfigError
+from oncoseg_trainer.config.epochs import choose_epochs
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.config.training_settings import (
     ConstantSchedule,
     CosineWarmRestarts,
     EarlyStopping,
     OptimisationSettings,
 )
+from oncoseg_trainer.loop.averaging import MovingAverage
+from oncoseg_trainer.loop.early_stopping import Selection
+from oncoseg_trainer.loop.optimizer import LearningRate, build_optimizer
 
 
 @pytest.mark.parametrize(("first", "factor", "minimum"), [(5, 2, 0.0), (3, 1, 1e-6), (1, 3, 1e-5)])

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.prepared.one_case import Job
-from oncoseg_core.prepared.preparing import prepare_dataset
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
 
 SHORT = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01, "score_every_epoch": False}
 

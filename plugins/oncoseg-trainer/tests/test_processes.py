@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.jsonl import read_metrics
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.jsonl import read_metrics
 
 ALL_AT_ONCE = (
     "training.precision=bf16",

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
-from oncoseg_trainer.summary import cautions
-from oncoseg_trainer.terminal import Terminal
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.summary import cautions
+from oncoseg_trainer.reporting.terminal import Terminal
 
 LOUD = "RANDOM WEIGHTS: tiny was built with random:0 and knows nothing. These scores mean nothing"
 

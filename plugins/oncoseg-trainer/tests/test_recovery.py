@@ -12,15 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from oncoseg_core.errors import RunError, StorageError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer import checkpoint_folder, disk_space
-from oncoseg_trainer.checkpoint import read_checkpoint
-from oncoseg_trainer.jsonl import read_metrics
-from oncoseg_trainer.resuming import changed_versions, shared_accumulation
-from oncoseg_trainer.run import train
-from oncoseg_trainer.run_directory import choose_folder, held_alone
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.contract.errors import RunError, StorageError
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.checkpoints import disk_space
+from oncoseg_trainer.checkpoints import folder as checkpoint_folder
+from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint
+from oncoseg_trainer.checkpoints.resume import changed_versions, shared_accumulation
+from oncoseg_trainer.checkpoints.run_folder import choose_folder, held_alone
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.jsonl import read_metrics
 
 N_STEPS = 12  # 6 labelled slices in steps of 2, 4 epochs
 
@@ -32,7 +33,7 @@ def run(path, *overrides, **options):
 @pytest.fixture
 def config(toy, toy_config, monkeypatch):
     """A short run on two generated cases, without pictures."""
-    monkeypatch.setattr("oncoseg_trainer.run.draw_cases", lambda *_: [])
+    monkeypatch.setattr("oncoseg_trainer.loop.run.draw_cases", lambda *_: [])
     root = toy("toy-a", [{"split": "train"}, {"split": "train"}, {"split": "test"}])
     return toy_config(
         {"dataset": "toy-a", "root": str(root), "targets": ["tumour"]},
@@ -135,7 +136,7 @@ def test_a_run_of_the_earlier_format_is_refused(config, stopped):
 
 def test_no_room_is_said_before_anything_is_scored(config, tmp_path, monkeypatch):
     monkeypatch.setattr(disk_space, "free_bytes", lambda _folder: 1000)
-    monkeypatch.setattr("oncoseg_trainer.run.Run._score", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr("oncoseg_trainer.loop.run.Run._score", lambda *_: pytest.fail("scored"))
     with pytest.raises(
         StorageError, match=r"run: the run needs \d+ MB \(3 checkpoints at a time, and the adapter\), and 0 MB"
     ):
@@ -157,7 +158,7 @@ def test_a_disk_that_fills_stops_the_run_with_the_last_checkpoint_intact(config,
         run(config)
     assert len(checkpoints(tmp_path / "run")) == 1  # the older was given up
     monkeypatch.undo()
-    monkeypatch.setattr("oncoseg_trainer.run.draw_cases", lambda *_: [])
+    monkeypatch.setattr("oncoseg_trainer.loop.run.draw_cases", lambda *_: [])
     resumed = run(config, resume=True)
     assert same(weights(whole.folder), weights(resumed.folder))
 
@@ -170,7 +171,7 @@ def test_two_runs_do_not_write_to_one_folder(config, stopped):
 HOLD = """
 import sys, time
 from pathlib import Path
-from oncoseg_trainer.run_directory import held_alone
+from oncoseg_trainer.checkpoints.run_folder import held_alone
 with held_alone(Path(sys.argv[1]), patience=0):
     print("holds", flush=True)
     time.sleep(60)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oncoseg_core.testing import check_tracker
-from oncoseg_core.testing.trackers import CONFIG, SUMMARY
-from oncoseg_trainer import html_report
-from oncoseg_trainer.curves import COLOURS, MOST_POINTS, draw_scores, draw_training, thinned
-from oncoseg_trainer.html_page import MOST_PICTURES, Report, page
-from oncoseg_trainer.html_report import HtmlTracker
+from oncoseg_testing import check_tracker
+from oncoseg_testing.checks.trackers import CONFIG, SUMMARY
+from oncoseg_trainer.reporting import html_report
+from oncoseg_trainer.reporting.curves import COLOURS, MOST_POINTS, draw_scores, draw_training, thinned
+from oncoseg_trainer.reporting.html_page import MOST_PICTURES, Report, page
+from oncoseg_trainer.reporting.html_report import HtmlTracker
 
 
 def train(step, loss=0.5, **more):
@@ -45,7 +45,7 @@ def score(step, case, target, dice, event="score", **more):
 def drawn_lines(monkeypatch, draw, *arguments):
     """What is drawn: title -> label -> (x, y)."""
     figures = []
-    from oncoseg_trainer import curves
+    from oncoseg_trainer.reporting import curves
 
     monkeypatch.setattr(curves, "_png", lambda figure: figures.append(figure) or b"")
     draw(*arguments)

@@ -11,12 +11,12 @@ import time
 import pytest
 import torch
 
-from oncoseg_core.errors import ConfigError, DataError, RunError, UnknownComponentError, UsageError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.checkpoint import read_checkpoint
-from oncoseg_trainer.jsonl import read_metrics
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.contract.errors import ConfigError, DataError, RunError, UnknownComponentError, UsageError
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.jsonl import read_metrics
 
 N_SAMPLES = 18  # labelled slices of lung2 (11) and brain1 (7)
 
@@ -123,7 +123,7 @@ def test_stopped_while_scoring_it_resumes_to_the_same_metrics(tiny_config, tmp_p
 
 def test_other_processes_or_other_data_are_not_resumed(tiny_config, tmp_path, monkeypatch):
     run(tiny_config(), should_stop=iter([False] * 8 + [True] * 100).__next__)
-    monkeypatch.setattr("oncoseg_trainer.cases.ChosenCases.hash", "0" * 64)
+    monkeypatch.setattr("oncoseg_trainer.data.case_selection.ChosenCases.hash", "0" * 64)
     with pytest.raises(RunError, match="had other cases in its splits"):
         run(tiny_config(), resume=True)
     monkeypatch.undo()
@@ -303,7 +303,7 @@ def test_unknown_names_are_answered_before_anything_is_loaded(tiny_config, tmp_p
 
 def test_the_batch_norm_statistics_never_move(tiny_config, monkeypatch):
     seen = {}
-    from oncoseg_trainer.run import Run
+    from oncoseg_trainer.loop.run import Run
 
     original = Run.execute
 

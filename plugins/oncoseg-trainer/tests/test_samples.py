@@ -9,18 +9,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.geometry import Geometry, SliceGrid
-from oncoseg_core.interfaces import PromptGenerator
-from oncoseg_core.preprocess import mask_to_model
-from oncoseg_core.prompts import Box, Text
-from oncoseg_core.records import Case, Target
-from oncoseg_core.volume import Volume
-from oncoseg_trainer.augmentation import SpatialAugmentation
-from oncoseg_trainer.data import SampleMaker, filled_box, nearest_labelled, target_on_model
-from oncoseg_trainer.data_settings import AugmentationSettings, WeakChoice
-from oncoseg_trainer.sampling import Draw
-from oncoseg_trainer.settings import HardNegatives
-from oncoseg_trainer.sources import LoadedCase
+from oncoseg_core.contract.geometry import Geometry, SliceGrid
+from oncoseg_core.contract.interfaces import PromptGenerator
+from oncoseg_core.contract.prompts import Box, Text
+from oncoseg_core.contract.records import Case, Target
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.path.preprocess import mask_to_model
+from oncoseg_trainer.config.data_settings import AugmentationSettings, WeakChoice
+from oncoseg_trainer.config.settings import HardNegatives
+from oncoseg_trainer.data.augmentation import SpatialAugmentation
+from oncoseg_trainer.data.case_source import LoadedCase
+from oncoseg_trainer.data.samples import SampleMaker, filled_box, nearest_labelled, target_on_model
+from oncoseg_trainer.data.sampling import Draw
 
 SIZE = 64
 GRID = SliceGrid.of(Geometry.from_parts((5, 40, 50)), SIZE)

@@ -8,13 +8,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oncoseg_core.errors import ConfigError, DataError
-from oncoseg_core.randomness import derived_generator
-from oncoseg_core.records import Case, Target
-from oncoseg_trainer import sampling
-from oncoseg_trainer.data_settings import ForegroundSampling
-from oncoseg_trainer.plan import Plan
-from oncoseg_trainer.sampling import ForegroundSampler, LabelledSampler, LabelledSlices
+from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core.contract.records import Case, Target
+from oncoseg_core.system.randomness import derived_generator
+from oncoseg_trainer.config.data_settings import ForegroundSampling
+from oncoseg_trainer.data import sampling
+from oncoseg_trainer.data.plan import Plan
+from oncoseg_trainer.data.sampling import ForegroundSampler, LabelledSampler, LabelledSlices
 
 
 def labelled(targets, counts, annotated=None):

@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.content_hash import content_hash
-from oncoseg_core.errors import ConfigError, DataError
-from oncoseg_core.path_settings import PathSettings
-from oncoseg_core.prepared.one_case import Job
-from oncoseg_core.prepared.preparing import prepare_dataset
-from oncoseg_core.preprocess import Preprocessor
-from oncoseg_core.records import DatasetSpec, ModelSpec, PromptGeneratorSpec
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.cases import DatasetLookup
-from oncoseg_trainer.data import SampleMaker
-from oncoseg_trainer.data_settings import DatasetChoice
-from oncoseg_trainer.prepared import StoreDataset
-from oncoseg_trainer.sampling import Draw, LabelledSampler, LabelledSlices
-from oncoseg_trainer.sources import MemorySource
+from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core.contract.records import DatasetSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.path.settings import PathSettings
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.data_settings import DatasetChoice
+from oncoseg_trainer.data.case_selection import DatasetLookup
+from oncoseg_trainer.data.case_source import MemorySource
+from oncoseg_trainer.data.prepared_source import StoreDataset
+from oncoseg_trainer.data.samples import SampleMaker
+from oncoseg_trainer.data.sampling import Draw, LabelledSampler, LabelledSlices
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ import pytest
 import torch
 import yaml
 
-from oncoseg_core.adapter_manifest import read_manifest, read_trained_on
-from oncoseg_core.adapters import load_adapter
-from oncoseg_core.errors import ConfigError, DataError, RunError, WeightsError
-from oncoseg_core.leakage import Scan
-from oncoseg_core.records import DatasetSpec, ModelSpec, Overlap
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.processes import Processes
-from oncoseg_trainer.run import Run, train
-from oncoseg_trainer.settings import load_settings
-from oncoseg_trainer.terminal import Terminal
+from oncoseg_core.contract.errors import ConfigError, DataError, RunError, WeightsError
+from oncoseg_core.contract.records import DatasetSpec, ModelSpec, Overlap
+from oncoseg_core.data.leakage import Scan
+from oncoseg_core.lora.manifest import read_manifest, read_trained_on
+from oncoseg_core.lora.store import load_adapter
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.distributed.processes import Processes
+from oncoseg_trainer.loop.run import Run, train
+from oncoseg_trainer.reporting.terminal import Terminal
 
 SHORT = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01, "checkpoint_every": 2, "score_every_epoch": False}
 

@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.errors import RunError
-from oncoseg_trainer.failures import Watch, named_failures
-from oncoseg_trainer.loading import Batch
-from oncoseg_trainer.optimizer import LearningRate, build_optimizer
-from oncoseg_trainer.plan import Plan
-from oncoseg_trainer.processes import Processes
-from oncoseg_trainer.settings import load_settings
-from oncoseg_trainer.steps import MOST_SKIPPED, Stepper
-from oncoseg_trainer.training_settings import CosineWarmRestarts, OptimisationSettings
+from oncoseg_core.contract.errors import RunError
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.config.training_settings import CosineWarmRestarts, OptimisationSettings
+from oncoseg_trainer.data.batches import Batch
+from oncoseg_trainer.data.plan import Plan
+from oncoseg_trainer.distributed.processes import Processes
+from oncoseg_trainer.loop.health import Watch, named_failures
+from oncoseg_trainer.loop.optimizer import LearningRate, build_optimizer
+from oncoseg_trainer.loop.steps import MOST_SKIPPED, Stepper
 
 
 class Times(nn.Module):

@@ -6,13 +6,13 @@ from typing import ClassVar
 import pytest
 import yaml
 
-from oncoseg_core.errors import ConfigError, StorageError
-from oncoseg_core.interfaces import Tracker
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.jsonl import JsonlTracker, read_metrics
-from oncoseg_trainer.run import train
-from oncoseg_trainer.settings import ComponentChoice, TrainSettings, load_settings
-from oncoseg_trainer.trackers import Trackers
+from oncoseg_core.contract.errors import ConfigError, StorageError
+from oncoseg_core.contract.interfaces import Tracker
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import ComponentChoice, TrainSettings, load_settings
+from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.jsonl import JsonlTracker, read_metrics
+from oncoseg_trainer.reporting.trackers import Trackers
 
 EVENTS = ("built", "start", "metrics", "image", "checkpoint", "finish")
 

@@ -6,11 +6,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from oncoseg_core.errors import DataError, RunError
-from oncoseg_core.registry import load_plugins
-from oncoseg_trainer.jsonl import read_metrics
-from oncoseg_trainer.run import Run, train
-from oncoseg_trainer.settings import load_settings
+from oncoseg_core.contract.errors import DataError, RunError
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_trainer.config.settings import load_settings
+from oncoseg_trainer.loop.run import Run, train
+from oncoseg_trainer.reporting.jsonl import read_metrics
 
 EVERYTHING = (
     "training.precision=fp16",
@@ -79,7 +79,9 @@ def test_a_named_validation_side_without_cases_is_refused(config, toy, toy_confi
 
 def test_the_best_epoch_on_the_validation_cases_is_the_one_that_is_saved(config, monkeypatch):
     """The later steps climb the loss: the last epoch is not the best."""
-    monkeypatch.setattr("oncoseg_trainer.optimizer.LearningRate.at", lambda _self, step: 0.01 if step < 6 else -0.1)
+    monkeypatch.setattr(
+        "oncoseg_trainer.loop.optimizer.LearningRate.at", lambda _self, step: 0.01 if step < 6 else -0.1
+    )
     best = run(config(), "training.keep=best", "training.epochs=4")
     chosen = best.summary["training"]["best"]
     by_step = {}
@@ -96,7 +98,7 @@ def test_the_best_epoch_on_the_validation_cases_is_the_one_that_is_saved(config,
 
 
 def test_it_stops_when_the_patience_is_used_up(config, monkeypatch, capsys):
-    monkeypatch.setattr("oncoseg_trainer.optimizer.LearningRate.at", lambda *_: 0.0)  # nothing is ever gained
+    monkeypatch.setattr("oncoseg_trainer.loop.optimizer.LearningRate.at", lambda *_: 0.0)  # nothing is ever gained
     outcome = run(config(), "training.epochs=9", "training.early_stopping={patience: 2}")
     training = outcome.summary["training"]
     assert (training["steps"], training["epochs"], training["stopped_early"]) == (9, 9, True)
@@ -204,7 +206,7 @@ def test_memory_that_is_not_enough_says_what_to_lower(config, monkeypatch):
     def forward(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("oncoseg_trainer.steps.ForwardLoss.forward", forward)
+    monkeypatch.setattr("oncoseg_trainer.loop.steps.ForwardLoss.forward", forward)
     with pytest.raises(
         RunError, match=r"the GPU's memory is not enough: lower training.batch_size \(now 2\).*precision"
     ):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from oncoseg_core.testing import check_normalizer
+from oncoseg_testing import check_normalizer
 from pydantic import ValidationError
 
 from oncoseg_fluorescence.normalizer import FluorescenceNormalizer, FluorescenceSettings

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.errors import GeometryError, ImageReadError, MissingDependencyError
-from oncoseg_core.geometry import Geometry
-from oncoseg_core.interfaces import Header
-from oncoseg_core.volume import Volume
+from oncoseg_core.contract.errors import GeometryError, ImageReadError, MissingDependencyError
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.interfaces import Header
+from oncoseg_core.contract.volume import Volume
 
 HEADER_KEYWORDS = (
     "BitsStored",

@@ -23,7 +23,7 @@ from oncoseg_datasets.records import (
 
 SAMPLES = DatasetSpec(
     name="samples",
-    factory="oncoseg_datasets.samples:SamplesAdapter",
+    factory="oncoseg_datasets.sources.samples:SamplesAdapter",
     summary="Seven real CT and MR scans with one target each, from the package index: first run, tests, benchmark",
     modalities=("ct", "mri"),
     targets=(
@@ -71,11 +71,11 @@ def oncoseg_commands() -> Iterator[CommandSpec]:
     """``oncoseg samples`` and ``oncoseg datasets``."""
     yield CommandSpec(
         name="samples",
-        factory="oncoseg_datasets.command:app",
+        factory="oncoseg_datasets.cli.samples:app",
         summary="Fetch or list the real sample scans, pinned and hash-checked",
     )
     yield CommandSpec(
         name="datasets",
-        factory="oncoseg_datasets.commands:app",
+        factory="oncoseg_datasets.cli.datasets:app",
         summary="List the datasets, look at one, check a copy of it, make it ready for training",
     )

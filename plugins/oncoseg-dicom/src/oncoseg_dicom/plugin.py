@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oncoseg_core import CommandSpec, ExporterSpec, ReaderSpec, hookimpl
+from oncoseg_core import ExporterSpec, ReaderSpec, hookimpl
 
 
 @hookimpl
@@ -23,23 +23,13 @@ def oncoseg_exporters() -> Iterator[ExporterSpec]:
         format="rtstruct",
         suffix=".dcm",
         needs_source=True,
-        factory="oncoseg_dicom.rtstruct:RTStructExporter",
+        factory="oncoseg_dicom.rtstruct.write:RTStructExporter",
         summary="DICOM RT Structure Set: contours along the voxels' edges, for planning systems",
     )
     yield ExporterSpec(
         format="seg",
         suffix=".dcm",
         needs_source=True,
-        factory="oncoseg_dicom.seg:SegExporter",
+        factory="oncoseg_dicom.seg.write:SegExporter",
         summary="DICOM Segmentation: the voxels themselves, with coded anatomy, for archives",
-    )
-
-
-@hookimpl
-def oncoseg_commands() -> Iterator[CommandSpec]:
-    """``oncoseg export``."""
-    yield CommandSpec(
-        name="export",
-        factory="oncoseg_dicom.command:app",
-        summary="Write masks or structures on their DICOM series as RTSTRUCT or SEG",
     )

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from oncoseg_core.errors import DataError, ImageReadError
-from oncoseg_core.interfaces import Finding, Reader, Settings, Structures
-from oncoseg_core.privacy import shown
-from oncoseg_core.volume import Volume
-from oncoseg_dicom.series import DicomFile, SeriesChoice, find_series, read_voxels
+from oncoseg_core.contract.errors import DataError, ImageReadError
+from oncoseg_core.contract.interfaces import Finding, Reader, Settings, Structures
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.system.privacy import shown
+from oncoseg_dicom.series.series import DicomFile, SeriesChoice, find_series, read_voxels
 
 if TYPE_CHECKING:
-    from oncoseg_dicom.files import FileOpener
+    from oncoseg_dicom.series.files import FileOpener
 
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 SEGMENTATION, LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"
@@ -49,7 +49,7 @@ class DicomReader(Reader):
         """Whether it is a DICOM file, or a folder or zip archive with one among its first files."""
         from itertools import islice
 
-        from oncoseg_dicom.files import FileOpener, files_of, looks_like_dicom
+        from oncoseg_dicom.series.files import FileOpener, files_of, looks_like_dicom
 
         try:
             with FileOpener() as opener:
@@ -62,7 +62,7 @@ class DicomReader(Reader):
         """The one image series that a folder, archive or file holds, or the one that was chosen.
 
         Raises:
-            ImageReadError, GeometryError, MissingDependencyError: as for :mod:`oncoseg_dicom.series`.
+            ImageReadError, GeometryError, MissingDependencyError: as for :mod:`oncoseg_dicom.series.series`.
         """
         return read_voxels(find_series(path, self.settings.series))
 
@@ -72,8 +72,8 @@ class DicomReader(Reader):
         Raises:
             ImageReadError, GeometryError, DataError: it holds none, or they do not belong to the series.
         """
-        from oncoseg_dicom.files import FileOpener
-        from oncoseg_dicom.silence import quiet
+        from oncoseg_dicom.quiet import quiet
+        from oncoseg_dicom.series.files import FileOpener
 
         if image.source is None or not self.recognises(image.source):
             raise DataError(f"{shown(path)}: structures belong to a DICOM series; {shown(image.name)} is none")
@@ -83,10 +83,10 @@ class DicomReader(Reader):
             file, kind = _structure_file(path, opener)
             dataset = opener.dataset(file, pixels=True)
             if kind == RTSTRUCT:
-                from oncoseg_dicom.read_rtstruct import read_structures
+                from oncoseg_dicom.rtstruct.read import read_structures
 
                 return read_structures(dataset, series, pixel_centre=self.settings.pixel_centre)
-            from oncoseg_dicom.read_seg import read_segments
+            from oncoseg_dicom.seg.read import read_segments
 
             return read_segments(dataset, series)
 
@@ -94,12 +94,12 @@ class DicomReader(Reader):
         """How the slices of a series lie, from its headers: modality, place, gaps, tilt, frame of reference.
 
         Raises:
-            ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.find_series`.
+            ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.series.find_series`.
         """
-        from oncoseg_core.grid_findings import grid_findings
-        from oncoseg_dicom.finding import LEFT_OUT
-        from oncoseg_dicom.silence import quiet
-        from oncoseg_dicom.values import text
+        from oncoseg_core.imaging.grid_checks import grid_findings
+        from oncoseg_dicom.quiet import quiet
+        from oncoseg_dicom.series.search import LEFT_OUT
+        from oncoseg_dicom.series.values import text
 
         series = find_series(path, self.settings.series)
         with quiet():
@@ -122,8 +122,8 @@ class DicomReader(Reader):
 
 def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
     """The one RTSTRUCT or SEG that a path holds, and which of them it is."""
-    from oncoseg_dicom.files import files_of, looks_like_dicom, told_within
-    from oncoseg_dicom.values import text
+    from oncoseg_dicom.series.files import files_of, looks_like_dicom, told_within
+    from oncoseg_dicom.series.values import text
 
     found = []
     for file in files_of(path, opener)[0]:

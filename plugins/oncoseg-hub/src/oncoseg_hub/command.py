@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from oncoseg_core.adapter_store import HubName
+from oncoseg_core.lora.pulled import HubName
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -67,9 +67,9 @@ def pull(
 
     Example: oncoseg adapters pull lab/lung-adapters/v2 --revision main
     """
+    from oncoseg_hub.client import connect
     from oncoseg_hub.pull import pull as pull_adapter
     from oncoseg_hub.reference import parse_reference
-    from oncoseg_hub.talking import connect
 
     name, alias = parse_reference(reference)
     done = pull_adapter(connect(), name, alias=alias, revision=revision, into=into)
@@ -98,10 +98,10 @@ def push(
 
     Example: oncoseg adapters push runs/lungs/adapter lab/lung-adapters --name v2 --private
     """
+    from oncoseg_hub.client import connect
     from oncoseg_hub.push import push as push_adapter
     from oncoseg_hub.push import to_send
     from oncoseg_hub.reference import parse_target
-    from oncoseg_hub.talking import connect
 
     target: HubName = parse_target(repository, name)
     contents = to_send(folder)

@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from oncoseg_core.adapter_manifest import ADAPTER_FILES, AdapterManifest, ScoreSummary, read_manifest
-from oncoseg_core.adapter_store import Origin, pulled_adapters
-from oncoseg_core.errors import WeightsError
+from oncoseg_core.contract.errors import WeightsError
+from oncoseg_core.lora.manifest import ADAPTER_FILES, AdapterManifest, ScoreSummary, read_manifest
+from oncoseg_core.lora.pulled import Origin, pulled_adapters
 
 
 def rows(folders: Iterable[Path]) -> list[dict[str, Any]]:

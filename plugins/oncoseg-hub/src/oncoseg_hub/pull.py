@@ -14,7 +14,8 @@ from typing import NamedTuple
 from huggingface_hub import HfApi
 from pydantic import ValidationError
 
-from oncoseg_core.adapter_manifest import (
+from oncoseg_core.contract.errors import StorageError, UsageError, WeightsError
+from oncoseg_core.lora.manifest import (
     ADAPTER_FILES,
     CARD_FILE,
     CONFIG_FILE,
@@ -25,10 +26,9 @@ from oncoseg_core.adapter_manifest import (
     check_files,
     read_trained_on,
 )
-from oncoseg_core.adapter_store import ORIGIN_FILE, HubName, Origin
-from oncoseg_core.atomic import explain
-from oncoseg_core.errors import StorageError, UsageError, WeightsError
-from oncoseg_hub.talking import HubError, explained
+from oncoseg_core.lora.pulled import ORIGIN_FILE, HubName, Origin
+from oncoseg_core.system.atomic import explain
+from oncoseg_hub.client import HubError, explained
 
 MEBIBYTE = 1024 * 1024
 LARGEST = {

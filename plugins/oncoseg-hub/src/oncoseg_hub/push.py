@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
-from oncoseg_core.adapter_manifest import (
+from oncoseg_core.contract.errors import UsageError, WeightsError
+from oncoseg_core.lora.manifest import (
     ADAPTER_FILES,
     CARD_FILE,
     CONFIG_FILE,
@@ -19,10 +20,9 @@ from oncoseg_core.adapter_manifest import (
     check_files,
     read_checked,
 )
-from oncoseg_core.adapter_store import HubName
-from oncoseg_core.errors import UsageError, WeightsError
+from oncoseg_core.lora.pulled import HubName
+from oncoseg_hub.client import LOG_IN, HubError, explained
 from oncoseg_hub.local_paths import paths_in_json, paths_in_text
-from oncoseg_hub.talking import LOG_IN, HubError, explained
 
 
 class Pushed(NamedTuple):

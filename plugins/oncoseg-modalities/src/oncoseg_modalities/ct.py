@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat, field_validator
 
-from oncoseg_core.interfaces import Normalizer, Settings, Stats
-from oncoseg_modalities import generated
-from oncoseg_modalities.linear import to_unit
+from oncoseg_core.contract.interfaces import Normalizer, Settings, Stats
+from oncoseg_modalities.intensity import generated
+from oncoseg_modalities.intensity.linear import to_unit
 
 # By definition of the Hounsfield scale air is -1000 and water 0. Scanners pad outside their field down to -3024 (-2000
 # stored, rescaled by -1024), and metal goes as far as 16 bits hold.

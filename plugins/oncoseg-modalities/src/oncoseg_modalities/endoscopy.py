@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from oncoseg_modalities import generated
-from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
+from oncoseg_modalities.intensity import generated
+from oncoseg_modalities.intensity.percentile import Percent, PercentileNormalizer, PercentileSettings
 
 
 class EndoscopySettings(PercentileSettings):

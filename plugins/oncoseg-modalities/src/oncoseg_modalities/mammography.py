@@ -5,8 +5,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from oncoseg_modalities import generated
-from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
+from oncoseg_modalities.intensity import generated
+from oncoseg_modalities.intensity.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 
 
 class MammographySettings(PercentileSettings):

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from oncoseg_modalities import generated
-from oncoseg_modalities.compression import Compression, logarithmic
-from oncoseg_modalities.linear import Curve
-from oncoseg_modalities.percentile import Percent, PercentileNormalizer, PercentileSettings
+from oncoseg_modalities.intensity import generated
+from oncoseg_modalities.intensity.compression import Compression, logarithmic
+from oncoseg_modalities.intensity.linear import Curve
+from oncoseg_modalities.intensity.percentile import Percent, PercentileNormalizer, PercentileSettings
 
 
 class SRHSettings(PercentileSettings):

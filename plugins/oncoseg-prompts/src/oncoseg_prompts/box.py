@@ -4,9 +4,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FiniteFloat, field_validator
 
-from oncoseg_core.interfaces import PromptGenerator, Settings
-from oncoseg_core.prompts import Box, Prompt
-from oncoseg_core.records import Target
+from oncoseg_core.contract.interfaces import PromptGenerator, Settings
+from oncoseg_core.contract.prompts import Box, Prompt
+from oncoseg_core.contract.records import Target
 from oncoseg_prompts.mask import extent
 
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from oncoseg_core.interfaces import Decoded, Instances
+from oncoseg_core.contract.interfaces import Decoded, Instances
 from oncoseg_sam3.boxes import giou, iou
+from oncoseg_sam3.network.upstream import FindStage
 from oncoseg_sam3.phrases import Phrases
 from oncoseg_sam3.prompting import Corners, Question, geometric_prompt
-from oncoseg_sam3.upstream import FindStage
 
 ABSENT = -10.0
 """The logit everywhere where nothing was found."""

@@ -9,13 +9,14 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from oncoseg_core.errors import PromptError, UsageError
-from oncoseg_core.interfaces import Decoded, PromptableModel, Settings, SliceTracker, TrainingOutput
-from oncoseg_core.prompts import Prompt
-from oncoseg_core.records import ModelSpec
-from oncoseg_sam3 import plugin, sizes
+from oncoseg_core.contract.errors import PromptError, UsageError
+from oncoseg_core.contract.interfaces import Decoded, PromptableModel, Settings, SliceTracker, TrainingOutput
+from oncoseg_core.contract.prompts import Prompt
+from oncoseg_core.contract.records import ModelSpec
+from oncoseg_sam3 import plugin
 from oncoseg_sam3.decoding import Candidates, answer, ground
 from oncoseg_sam3.interactive import segment_objects
+from oncoseg_sam3.network import sizes
 from oncoseg_sam3.phrases import Phrases
 from oncoseg_sam3.prompting import Clicks, Question, understand
 from oncoseg_sam3.tracking import Sam3SliceTracker

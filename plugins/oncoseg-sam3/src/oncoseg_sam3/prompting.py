@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 
-from oncoseg_core.errors import PromptError
-from oncoseg_core.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Rectangle, Text
-from oncoseg_sam3.upstream import Prompt as GeometricPrompt
+from oncoseg_core.contract.errors import PromptError
+from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Rectangle, Text
+from oncoseg_sam3.network.upstream import Prompt as GeometricPrompt
 
 WITHOUT_WORDS = "visual"
 """The phrase beside boxes alone, as in Meta's ``sam3_image_processor.py``."""

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from oncoseg_core.errors import WeightsError
-from oncoseg_sam3.builder import build_network
-from oncoseg_sam3.patches import Image
-from oncoseg_sam3.sizes import Size
+from oncoseg_core.contract.errors import WeightsError
+from oncoseg_sam3.network.builder import build_network
+from oncoseg_sam3.network.patches import Image
+from oncoseg_sam3.network.sizes import Size
 
 HUB_REPOSITORY = "facebook/sam3"
 HUB_FILE = "sam3.pt"
@@ -74,7 +74,8 @@ def load_weights(network: Image, path: Path) -> str:
     training changes them. It must stay as it is while the network is in use; replacing it by renaming is harmless.
 
     Args:
-        network: from :func:`~oncoseg_sam3.builder.build_network`, on any device, ``meta`` included; its parameters are
+        network: from :func:`~oncoseg_sam3.network.builder.build_network`, on any device, ``meta`` included; its
+        parameters are
             replaced by ones on the CPU.
         path: a ``.pt`` (read by ``torch.load(weights_only=True)``; also with the tensors under the key ``model``) or a
             ``.safetensors``.

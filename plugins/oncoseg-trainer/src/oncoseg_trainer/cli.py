@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from oncoseg_core.command_line import run_app
-from oncoseg_core.registry import load_plugins
+from oncoseg_core.cli.command_line import run_app
+from oncoseg_core.plugins.registry import load_plugins
 
 if TYPE_CHECKING:
-    from oncoseg_trainer.run import Outcome
+    from oncoseg_trainer.loop.run import Outcome
 
 FIGURES = (
     ("backward transfer", "backward_transfer"),
@@ -65,9 +65,9 @@ def train(
     registry = load_plugins()
     if not allow_broken_plugins:
         registry.require_sound()
-    from oncoseg_trainer.run import train as run_training
-    from oncoseg_trainer.settings import load_settings
-    from oncoseg_trainer.terminal import Terminal
+    from oncoseg_trainer.config.settings import load_settings
+    from oncoseg_trainer.loop.run import train as run_training
+    from oncoseg_trainer.reporting.terminal import Terminal
 
     settings = load_settings(config, overrides or [])
     outcome = run_training(settings, registry, resume=resume)
@@ -102,14 +102,14 @@ def chain(
 
     Give the same command again to go on after a stop or a crash.
     """
-    from oncoseg_trainer.chain_settings import load_chain
+    from oncoseg_trainer.chain.settings import load_chain
 
     settings = load_chain(chain, overrides or [])
     registry = load_plugins()
     if not allow_broken_plugins:
         registry.require_sound()
-    from oncoseg_trainer.chain import run_chain
-    from oncoseg_trainer.terminal import Terminal
+    from oncoseg_trainer.chain.run import run_chain
+    from oncoseg_trainer.reporting.terminal import Terminal
 
     outcome = run_chain(settings, registry, skip_absent=skip_absent, redo=redo)
     terminal = Terminal(speaks=outcome.is_first)

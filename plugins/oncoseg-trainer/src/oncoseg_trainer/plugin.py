@@ -18,5 +18,5 @@ def oncoseg_commands() -> Iterator[CommandSpec]:
 @hookimpl
 def oncoseg_trackers() -> Iterator[TrackerSpec]:
     """Metrics as lines of JSON, and a self-contained HTML report."""
-    yield TrackerSpec(name="jsonl", factory="oncoseg_trainer.jsonl:JsonlTracker", summary="metrics.jsonl")
-    yield TrackerSpec(name="html", factory="oncoseg_trainer.html_report:HtmlTracker", summary="report.html")
+    yield TrackerSpec(name="jsonl", factory="oncoseg_trainer.reporting.jsonl:JsonlTracker", summary="metrics.jsonl")
+    yield TrackerSpec(name="html", factory="oncoseg_trainer.reporting.html_report:HtmlTracker", summary="report.html")

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import numpy as np
-from oncoseg_core.interfaces import Normalizer, Settings, Stats
+from oncoseg_core.contract.interfaces import Normalizer, Settings, Stats
 from pydantic import Field, field_validator
 
 Percent = Annotated[float, Field(ge=0, le=100)]

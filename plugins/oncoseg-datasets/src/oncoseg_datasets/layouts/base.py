@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.errors import DataError, PluginError
-from oncoseg_core.interfaces import DatasetAdapter
-from oncoseg_core.records import Case, DatasetSpec, Target
-from oncoseg_core.volume import BoolArray
+from oncoseg_core.contract.errors import DataError, PluginError
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.records import Case, DatasetSpec, Target
+from oncoseg_core.contract.volume import BoolArray
 from oncoseg_datasets.folders import not_the_dataset
 
 

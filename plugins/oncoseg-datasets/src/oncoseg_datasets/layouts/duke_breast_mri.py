@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.interfaces import Settings
-from oncoseg_core.records import Case
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.interfaces import Settings
+from oncoseg_core.contract.records import Case
+from oncoseg_core.contract.volume import BoolArray, Volume
 from oncoseg_datasets.dicom_images import Series, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.records import Case
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.records import Case
 from oncoseg_datasets.layouts.files import either, listed, require_folder
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.errors import DataError
-from oncoseg_core.image_io import read_label, read_volume, target_mask
-from oncoseg_core.records import Case
-from oncoseg_core.volume import BoolArray, Volume
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.records import Case
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.imaging.formats import read_label, read_volume, target_mask
 from oncoseg_datasets.layouts.base import LayoutAdapter
 
 
@@ -34,7 +34,7 @@ class LabelImageAdapter(LayoutAdapter):
         """Read the image and one mask per target of the case.
 
         Raises:
-            ImageReadError, GeometryError: as for :func:`oncoseg_core.image_io.read_volume` and ``read_label``.
+            ImageReadError, GeometryError: as for :func:`oncoseg_core.imaging.formats.read_volume` and ``read_label``.
             DataError: the label holds a value that the dataset does not have.
         """
         volume = read_volume(case.images, case.modality, channels_last_axis=self.channels_are_the_last_axis())

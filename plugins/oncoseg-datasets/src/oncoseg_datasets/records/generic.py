@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from oncoseg_core.records import DatasetSpec
+from oncoseg_core.contract.records import DatasetSpec
 
 SPECS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="generic",
-        factory="oncoseg_datasets.layouts.generic:Generic",
+        factory="oncoseg_datasets.layouts.generic.adapter:Generic",
         summary="Your own data: nnU-Net raw layout, folders, a CSV or JSON manifest, or DICOM with RTSTRUCT or SEG",
         modalities=(),  # the settings say what the data are
         targets=(),

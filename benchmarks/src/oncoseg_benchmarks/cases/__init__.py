@@ -1,0 +1,1 @@
+"""Choosing cases, and keeping training cases apart."""

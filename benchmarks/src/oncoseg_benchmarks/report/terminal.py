@@ -1,0 +1,91 @@
+"""The table of a finished run on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from oncoseg_benchmarks.run.compare import Comparison
+from oncoseg_benchmarks.run.run_folder import REPORT_FILE
+from oncoseg_benchmarks.statistics.groups import MARKS
+from oncoseg_benchmarks.table.rows import BOUNDS
+
+SHOWN_METRICS = 3
+"""Columns of a narrow terminal; the report has all."""
+
+SHOWN_SKIPS = 5
+
+COUNTED = "n: one for each target of each case; mean ± standard deviation over these."
+
+
+def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
+    """One table per kind of prompt and level, then failures, and where the rest is."""
+    console = Console(highlight=False)
+    metrics = list(summary["metric_records"])[:SHOWN_METRICS]
+    groups = [group for group in summary["groups"] if group["by"] == "all" and not group["absent"]]
+    for key in dict.fromkeys((group["prompt"], group["level"], group["leak"]) for group in groups):
+        prompt, level, leak = key
+        table = Table(title=f"{prompt}, {level} level" + (f": {MARKS[leak]}" if leak else ""))
+        for title in ("model", "n", *(_title(metric, summary) for metric in metrics)):
+            table.add_column(title, no_wrap=True)
+        for group in groups:
+            if (group["prompt"], group["level"], group["leak"]) == key:
+                cells = (_cell(group["metrics"][metric]) for metric in metrics)
+                table.add_row(group["model"] + " †" * bool(group["n_leaks"]), str(group["n_rows"]), *cells)
+        console.print(table)
+    several = len({(group["prompt"], group["level"], group["leak"]) for group in groups}) > 1
+    console.print(COUNTED + " Tables are not to be compared." * several, markup=False, soft_wrap=True)
+    for line in _not_scored(summary["skipped"]):
+        console.print(line, markup=False, soft_wrap=True)
+    for failure in summary["failures"]:
+        where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
+        console.print(f"failed: {where}: {failure['reason']}", markup=False, soft_wrap=True)
+    for model, weights in summary["weights"].items():
+        if weights and str(weights["weights_sha256"]).startswith("random:"):
+            console.print(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING", markup=False)
+    console.print(f"Results: {folder}, to be read: {folder / REPORT_FILE}", markup=False, soft_wrap=True)
+
+
+def _not_scored(skipped: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each reason, with the first that it is told of: a hundred cases without a target are one line."""
+    by_reason: dict[str, list[str]] = {}
+    for skip in skipped:
+        if not str(skip["model"]).startswith(BOUNDS):
+            by_reason.setdefault(skip["reason"], []).append(
+                " ".join(str(skip[key]) for key in ("model", "dataset", "what") if skip[key])
+            )
+    for reason, told in list(by_reason.items())[:SHOWN_SKIPS]:
+        yield f"not scored: {told[0]}{f' and {len(told) - 1} more' if len(told) > 1 else ''}: {reason}"
+    if len(by_reason) > SHOWN_SKIPS:
+        yield f"not scored: more, for {len(by_reason) - SHOWN_SKIPS} other reasons, is listed in the report"
+
+
+def print_comparisons(found: Sequence[Comparison], metric: str, notes: Sequence[str]) -> None:
+    """One line per dataset, prompt and level."""
+    for each in found:
+        tested = "too few for a test"
+        if each.p is not None:
+            tested = f"p = {each.p:.3g} ({each.adjusted:.3g} by Holm), effect {each.effect_size:+.2f}"
+        print(  # noqa: T201 - the program's answer
+            f"{each.dataset}, {each.prompt}, {each.level} level: {metric} {each.means[0]:.3f} ({each.a}) and "
+            f"{each.means[1]:.3f} ({each.b}), median difference {each.difference:+.3f}, {each.n_patients} "
+            f"patient{'s' * (each.n_patients != 1)}: "
+            f"{tested}"
+        )
+    for note in notes:
+        print(f"Note: {note}.")  # noqa: T201
+
+
+def _title(metric: str, summary: Mapping[str, Any]) -> str:
+    unit = summary["metric_records"][metric]["unit"]
+    return metric if unit == "1" else f"{metric} ({unit})"
+
+
+def _cell(found: Mapping[str, Any]) -> str:
+    if found["mean"] is None:
+        return "–"
+    return f"{found['mean']:.3f}" + ("" if found["std"] is None else f" ± {found['std']:.3f}")

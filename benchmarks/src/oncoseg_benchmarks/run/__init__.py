@@ -1,0 +1,1 @@
+"""Running, resuming, verifying and comparing benchmarks."""

@@ -1,0 +1,1 @@
+"""Intervals, tests and groups of scores."""

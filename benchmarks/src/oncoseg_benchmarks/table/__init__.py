@@ -1,0 +1,1 @@
+"""Rows of results, and the CSV file that holds them."""

@@ -1,0 +1,1 @@
+"""The ``oncoseg`` program."""

@@ -1,0 +1,1 @@
+"""What plugins are made of: hooks, records, interfaces, prompts, images, geometry, errors."""

@@ -1,0 +1,392 @@
+"""What a component must do: one abstract class per kind, called directly, never through a hook.
+
+Every component is built the same way: its class carries a pydantic ``Settings`` model, ``Registry.build`` validates the
+user's settings against it, and the class is called as ``Class(settings)``. A dataset's adapter also gets its record as
+``spec=``, a loss ``modality=``, a tracker ``run_directory=``.
+
+Axes: voxels are ``(channel, z, y, x)``, masks bool ``(z, y, x)``, slices ``(channel, y, x)`` and ``(y, x)``; spacing is
+in millimetres in the order of the mask's axes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from oncoseg_core.contract.errors import DataError
+from oncoseg_core.contract.prompts import Prompt
+from oncoseg_core.contract.records import Case, DatasetSpec, ModelSpec, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from oncoseg_core.contract.geometry import Geometry
+    from oncoseg_core.contract.volume import Segmentation, Volume
+
+Stats: TypeAlias = Mapping[str, tuple[float, ...]]
+"""What a normalizer learned from a volume: named numbers, one per channel, that survive JSON."""
+
+Header: TypeAlias = Mapping[str, Any]
+"""What an image file tells of its values: DICOM attributes by keyword; a sequence is a list of such mappings."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)`` by work that takes long."""
+
+
+class Settings(BaseModel):
+    """Base of every settings model: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NoSettings(Settings):
+    """For a component that has nothing to set."""
+
+
+class Component(ABC):  # noqa: B024 - the kinds below have the abstract methods
+    """Base of every behaviour: remembers its validated settings."""
+
+    Settings: ClassVar[type[BaseModel]] = NoSettings
+
+    def __init__(self, settings: BaseModel | None = None) -> None:
+        self.settings: Any = settings if settings is not None else self.Settings()
+
+
+class Normalizer(Component):
+    """Maps one modality's intensities to [0, 1]. Fitted once per volume, applied per slice in O(slice)."""
+
+    def calibrate(self, voxels: np.ndarray, header: Header) -> np.ndarray:
+        """Bring values as a file stores them to what the modality means by them, once, before :meth:`fit`.
+
+        Args:
+            voxels: a whole volume ``(channel, z, y, x)`` after the file's rescale slope and intercept; not modified.
+            header: what the file tells; empty for formats that tell nothing.
+
+        Default: ``PhotometricInterpretation`` MONOCHROME1, where low values are shown bright (DICOM PS3.3,
+        C.7.6.3.1.2), is turned around, so that more is always brighter: whole numbers within their own range, others
+        by their sign.
+
+        Raises:
+            DataError: the header lacks what is needed; the message names it.
+        """
+        if header.get("PhotometricInterpretation") != "MONOCHROME1":
+            return voxels
+        if voxels.dtype.kind == "f":
+            return -voxels
+        # In the array's own dtype: the differences may wrap around, and wrap back.
+        turned: np.ndarray = voxels.max() - (voxels - voxels.min())
+        return turned
+
+    @abstractmethod
+    def fit(self, voxels: np.ndarray) -> Stats:
+        """Learn from a whole volume ``(channel, z, y, x)`` of any real dtype, which is not modified."""
+
+    @abstractmethod
+    def apply(self, voxels: np.ndarray, stats: Stats) -> np.ndarray:
+        """Map voxels ``(channel, ...)`` to float32 in [0, 1] of the same shape; the input is not modified."""
+
+    def recognises(self, voxels: np.ndarray) -> bool:  # noqa: ARG002
+        """Whether these values can only be this modality's (Hounsfield units, say). Default: never sure."""
+        return False
+
+    def example(self) -> np.ndarray | None:
+        """A small generated image ``(channel, z, y, x)`` of this modality, for pictures; None if there is none."""
+        return None
+
+
+class DatasetAdapter(Component):
+    """Finds a dataset's cases in a folder laid out as it was downloaded, and reads them.
+
+    Built with ``spec=``, its record, so that one class can serve a family of datasets; it says which.
+    """
+
+    def __init__(self, settings: BaseModel | None = None, *, spec: DatasetSpec | None = None) -> None:
+        super().__init__(settings)
+        self.spec = spec
+
+    @abstractmethod
+    def discover(self, root: Path) -> Iterator[Case]:
+        """Yield the cases under ``root`` in a fixed order. Reads names, not voxels.
+
+        Raises:
+            DataError: the folder is not this dataset; the message says what was looked for.
+        """
+
+    def load(self, case: Case) -> tuple[Volume, dict[str, np.ndarray]]:
+        """Read one of the cases: its image, and a bool mask ``(z, y, x)`` on the image's grid per annotated target.
+
+        Default: images and one label image of whole numbers in the formats of :mod:`oncoseg_core.imaging.formats`.
+        Override it
+        for other formats and annotations. Needs nothing but the case, so that it can run in another process.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: a file cannot be read, or is not what it should be.
+        """
+        from oncoseg_core.imaging.formats import load_case
+
+        return load_case(case)
+
+    def fetch(self, progress: Progress) -> Path:  # noqa: ARG002
+        """Download the dataset and return its root, for the few datasets that a package index serves.
+
+        Raises:
+            DataError: this dataset has to be obtained by hand (default).
+        """
+        which = "this dataset" if self.spec is None else f"dataset {self.spec.name!r}"
+        raise DataError(
+            f"{which} cannot be downloaded for you: give the folder that holds it, as data.root in a "
+            "training, as root of the dataset or below data_root in a benchmark"
+        )
+
+
+class PromptGenerator(Component):
+    """Makes a prompt from a reference, as a person would have given it."""
+
+    @abstractmethod
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        """Make a prompt for one target from its bool mask ``(y, x)`` on a slice, drawing only from ``rng``.
+
+        A generator that makes only texts needs no object and is also asked about slices without the target.
+
+        Args:
+            mask: not modified.
+            rng: the only source of randomness.
+            target: what the mask shows, by its name and synonyms.
+
+        Raises:
+            PromptError: the mask is empty, and the prompt would have to point at something.
+        """
+
+
+class SegmentationLoss(Component):
+    """A training loss. Build with ``modality=`` (its weighting may depend on it)."""
+
+    def __init__(self, settings: BaseModel | None = None, *, modality: str) -> None:
+        super().__init__(settings)
+        self.modality = modality
+
+    @abstractmethod
+    def terms(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Weighted terms by name, each a scalar that is the mean over the batch; the loss is their sum.
+
+        Args:
+            logits: ``(batch, y, x)``, before the sigmoid.
+            target: ``(batch, y, x)``, 0 or 1, of the logits' dtype.
+        """
+
+
+class Instances(NamedTuple):
+    """The single objects behind one answer: ``logits`` ``(k, h, w)``, ``scores`` ``(k,)``, best first; k may be 0."""
+
+    logits: torch.Tensor
+    scores: torch.Tensor
+
+
+class Decoded(NamedTuple):
+    """What a model makes of n prompts.
+
+    ``logits`` ``(n, h, w)`` cover the whole square input, at whatever resolution; nowhere positive where the model says
+    that there is nothing. ``scores`` ``(n,)``: how sure it is of the mask. ``presence`` ``(n,)``: the probability that
+    what was asked for is there at all, NaN for prompts that point at it; ``instances``: the objects apart, one entry
+    per prompt. None from models that do not tell.
+    """
+
+    logits: torch.Tensor
+    scores: torch.Tensor
+    presence: torch.Tensor | None = None
+    instances: tuple[Instances, ...] | None = None
+
+
+class TrainingOutput(NamedTuple):
+    """What a model is taught by.
+
+    ``logits`` ``(n, h, w)`` of the masks that shall become the targets. ``by_mask`` bool ``(n,)``: False where the mask
+    is not the answer and no loss on it is wanted: an absent object that the model denies by its presence score.
+    ``terms``: further losses by name, already weighted, one value per prompt ``(n,)``.
+    """
+
+    logits: torch.Tensor
+    by_mask: torch.Tensor
+    terms: Mapping[str, torch.Tensor]
+
+
+class SliceTracker(ABC):
+    """Follows one object from slice to slice, in pixels of the model's input. Made anew for each direction."""
+
+    @abstractmethod
+    def start(self, embedding: Any, prompt: Prompt) -> Decoded:
+        """Segment the object on the slice that was prompted (one image, n = 1)."""
+
+    @abstractmethod
+    def follow(self, embedding: Any) -> Decoded:
+        """Segment it on the next slice, from what was found before."""
+
+
+class PromptableModel(Component):
+    """A promptable segmentation model; the class is also a ``torch.nn.Module``.
+
+    ``spec`` is the record it was registered with, ``weights_sha256`` the digest of the file its weights came from, or
+    ``random:<seed>`` for weights that are no weights: whoever uses the model says so loudly.
+    """
+
+    spec: ModelSpec
+    weights_sha256: str
+
+    @abstractmethod
+    def encode_image(self, pixels: torch.Tensor) -> Any:
+        """Encode ``(batch, 3, size, size)`` pixels, in ``spec.input_range``, to an embedding (tensors, batch first)."""
+
+    @abstractmethod
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        """Decode one mask per prompt. Prompts are in pixels of the square input.
+
+        The embedding holds one image per prompt, or a single image that all prompts share.
+
+        Raises:
+            PromptError: a prompt is of a kind that this model does not take.
+        """
+
+    def training_output(self, embedding: Any, prompts: Sequence[Prompt], targets: torch.Tensor) -> TrainingOutput:
+        """What to compute the loss from, gradients included.
+
+        Default: the logits of :meth:`decode`, all of which count. Override it where the answer is chosen among several
+        candidates (by the targets, in training), or where scores are taught too.
+
+        Args:
+            embedding: of one image per prompt.
+            prompts: n of them, in pixels of the square input.
+            targets: 0/1 ``(n, size, size)`` on the model's input; empty where the object is absent.
+        """
+        import torch
+
+        logits = self.decode(embedding, prompts).logits
+        return TrainingOutput(logits, torch.ones(len(targets), dtype=torch.bool, device=logits.device), {})
+
+    def slice_tracker(self) -> SliceTracker | None:
+        """The model's own way to follow an object through slices; None where it has none (default)."""
+        return None
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at, what was found, and whether it is as it should be."""
+
+    what: str
+    found: str
+    ok: bool
+
+
+class Structures(NamedTuple):
+    """Masks bool ``(z, y, x)`` on their image's grid by the structures' names, in the file's order.
+
+    ``notes`` are what a user must know of how they were read (left out, renamed, off a slice, a threshold taken),
+    without a word about the patient.
+    """
+
+    masks: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+
+class Reader(Component):
+    """Reads images, and perhaps structures, of one format that the core does not read itself."""
+
+    @abstractmethod
+    def recognises(self, path: Path) -> bool:
+        """Whether a file or folder is of this format, at a glance. Never raises; False for what does not exist."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Volume:
+        """Read the one image that a path holds; its ``modality`` is ``unknown`` where the format does not tell.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: it cannot be read, or holds none or several; these are told apart
+                in the message, with the setting that chooses one.
+        """
+
+    def read_masks(self, path: Path, image: Volume) -> Structures:  # noqa: ARG002
+        """Read structures: a bool mask ``(z, y, x)`` on the image's grid by the structure's name. Default: refuses.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: it holds no structures, or they do not belong to the image.
+        """
+        raise DataError(f"{path}: this format holds no structures that can be read")
+
+    def examine(self, path: Path) -> list[Finding]:
+        """What a person checks of an image before trusting it, without a word about the patient. Default: its grid.
+
+        Raises:
+            ImageReadError, GeometryError, DataError: as for :meth:`read`.
+        """
+        from oncoseg_core.imaging.grid_checks import grid_findings
+
+        image = self.read(path)
+        return grid_findings(image.geometry, physical=image.physical)
+
+
+class ExportReport(NamedTuple):
+    """What an exporter wrote: the files, and what it found worth telling."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(Component):
+    """Writes a segmentation in one format, reads it back, and compares before saying done."""
+
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Refuse early: structures of these names on this grid are to be segmented and written, later.
+
+        Raises:
+            OncoSegError: the format cannot hold them; the message says what to do.
+        """
+
+    @abstractmethod
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        """Write to ``destination``; nothing partial is left behind.
+
+        Raises:
+            StorageError: the destination cannot be written.
+        """
+
+
+class Metric(Component):
+    """Compares masks."""
+
+    @abstractmethod
+    def compute(
+        self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
+    ) -> float | None:
+        """Score a bool prediction against a bool reference ``(z, y, x)``; spacing in mm ``(z, y, x)``.
+
+        None where the score is not defined (both masks empty, say).
+        """
+
+
+class Tracker(Component):
+    """Receives what happens in a run. Build with ``run_directory=``. Only the first process has trackers."""
+
+    def __init__(self, settings: BaseModel | None = None, *, run_directory: Path) -> None:
+        super().__init__(settings)
+        self.run_directory = run_directory
+
+    def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:
+        """A run starts with this effective configuration, afresh (None) or after that many finished steps.
+
+        A resumed run takes the steps after it again: their metrics come a second time.
+        """
+
+    def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        """Numbers at a step; ``values["event"]`` says which (``train``, ``validation``, ``score``)."""
+
+    def image(self, name: str, png: bytes, caption: str) -> None:
+        """A picture, as PNG bytes."""
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        """A checkpoint was written."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """The run ended with this summary."""

@@ -1,0 +1,1 @@
+"""Cases for training and scoring: splits, leakage, the prepared store."""

@@ -1,0 +1,140 @@
+"""Reading whatever a path holds: the core's own formats, else that of a plugin's reader which recognises it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import numpy as np
+
+from oncoseg_core.contract.errors import DataError, ImageReadError, UsageError
+from oncoseg_core.contract.interfaces import Reader, Structures
+from oncoseg_core.contract.records import ReaderSpec
+from oncoseg_core.contract.volume import Volume
+from oncoseg_core.imaging.formats import is_own_format, read_label, read_volume
+from oncoseg_core.plugins.configuration import apply_overrides
+from oncoseg_core.plugins.registry import Registry, load_factory
+from oncoseg_core.system.privacy import shown
+
+MASK_TOLERANCE_MM = 0.05
+"""Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
+millimetre, and other programs round them again."""
+
+
+MOST_VALUES = 1024
+"""Structures of a label image: an atlas of the whole body has some hundreds, and each takes a mask."""
+
+
+def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
+    """The record of the reader that recognises what a path holds; None for the formats that the core reads itself.
+
+    Raises:
+        ImageReadError: there is nothing there, or nobody recognises it.
+    """
+    if not path.exists():
+        raise ImageReadError(f"{shown(path)}: no such file or folder")
+    if not path.is_dir() and is_own_format(path):
+        return None
+    specs = registry.specs(ReaderSpec)
+    for spec in specs:
+        if registry.build(ReaderSpec, spec.format).recognises(path):
+            return spec
+    readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
+    raise ImageReadError(
+        f"{shown(path)}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
+        f"installed: {readers})"
+    )
+
+
+def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | None = None) -> Reader | None:
+    """The reader that a path needs, built with its settings; None for the formats that the core reads itself.
+
+    Raises:
+        ImageReadError: there is nothing there, or nobody recognises it.
+        UsageError: settings are given for a format that has none.
+    """
+    spec = format_of(registry, path)
+    if spec is None:
+        if settings:
+            raise UsageError(f"{shown(path)}: images of this format have no settings ({', '.join(settings)})")
+        return None
+    reader: Reader = registry.build(ReaderSpec, spec.format, settings)
+    return reader
+
+
+def reader_settings(registry: Registry, path: Path, texts: Sequence[str], option: str) -> dict[str, Any]:
+    """``KEY=VALUE`` from a command line as settings of the reader that a path needs.
+
+    Values are read as YAML, but for those of settings that are text: ``series=0042`` is no number there.
+
+    Raises:
+        ConfigError: it cannot be read.
+        ImageReadError: as for :func:`format_of`.
+    """
+    values = apply_overrides({}, texts, option, "series=3")
+    spec = format_of(registry, path)
+    if spec is None:
+        return values
+    fields = load_factory(registry.component(ReaderSpec, spec.format)).Settings.model_fields
+    for text in texts:
+        key, _, value = text.partition("=")
+        field = fields.get(key.strip())
+        if field is not None and _is_text(field.annotation) and values[key.strip()] is not None:
+            values[key.strip()] = value.strip()
+    return values
+
+
+def _is_text(annotation: Any) -> bool:
+    """Whether a setting's type is text, or text or nothing."""
+    if get_origin(annotation) in {Annotated, Union, UnionType}:
+        return any(_is_text(part) for part in get_args(annotation))
+    return annotation is str
+
+
+def read_image(
+    registry: Registry, path: Path, modality: str | None = None, settings: Mapping[str, Any] | None = None
+) -> Volume:
+    """Read an image of any known format. Without ``modality`` it is what the format tells, or ``unknown``.
+
+    Args:
+        registry: where readers are found.
+        path: a file, or the folder or archive that a reader takes.
+        modality: what the intensities are, such as ``ct``, where it is known better than the file does.
+        settings: of the reader, such as which series to take.
+
+    Raises:
+        ImageReadError, GeometryError, DataError: it cannot be read.
+        UsageError: as for :func:`reader_for`.
+    """
+    reader = reader_for(registry, path, settings)
+    if reader is None:
+        return read_volume(path, modality or "unknown")
+    volume = reader.read(path)
+    return volume if modality is None else replace(volume, modality=modality)
+
+
+def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None) -> Structures:
+    """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
+
+    A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
+    ``MASK_TOLERANCE_MM`` apart: it is turned, never resampled.
+
+    Raises:
+        ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
+    """
+    reader = reader_for(registry, path, settings)
+    if reader is not None:
+        return reader.read_masks(path, image)
+    label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
+    values = [int(value) for value in np.unique(label) if value]
+    if len(values) > MOST_VALUES:
+        raise DataError(
+            f"{shown(path)}: holds {len(values)} different values, and a label image at most {MOST_VALUES}: "
+            "is it an image?"
+        )
+    if not values:
+        raise DataError(f"{shown(path)}: the label is empty: it holds no voxel but 0")
+    return Structures({f"label {value}": label == value for value in values})

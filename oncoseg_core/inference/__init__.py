@@ -1,0 +1,1 @@
+"""Models at work: prediction, propagation, scoring."""

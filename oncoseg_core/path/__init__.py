@@ -1,0 +1,1 @@
+"""The path of an image into a model, and of its mask back."""

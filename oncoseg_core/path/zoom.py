@@ -1,0 +1,192 @@
+"""Lesion-centred zoom: a small object is cut out with its surroundings and given the model's whole input.
+
+SAM3 answers for a CT slice of 512 x 512 pixels with 288 x 288 logits: a nodule of 5 pixels is 3 of them wide. Cut out
+of the stored slice, encoded alone and put back, it gets more. Intensities are normalised before, with the statistics of
+the whole volume. Light: no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from oncoseg_core.contract.geometry import Geometry, SliceGrid
+from oncoseg_core.contract.interfaces import Settings
+from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Rectangle
+from oncoseg_core.contract.records import ModelSpec
+
+LOGITS_PER_OBJECT = 2
+"""An object narrower than two logits along an axis is not resolved: between two samples there is no third (Nyquist)."""
+
+
+class ZoomSettings(Settings):
+    """When to zoom, and how far.
+
+    ``when``: ``auto`` where the object's longer side would cover fewer than ``minimum_logits`` logits, or ``always``
+    where the prompt points at something. ``context``: the window's side as a multiple of the object's longer side.
+    ``magnification``: the most pixels of the model's input that one stored pixel becomes. ``expected_mm``: the size of
+    what a click points at; without it, clicks alone are not zoomed to.
+    """
+
+    when: Literal["auto", "always"] = "auto"
+    minimum_logits: float = Field(default=12.0, gt=0)
+    context: float = Field(default=4.0, ge=1)
+    magnification: float = Field(default=4.0, ge=1)
+    expected_mm: float | None = Field(default=None, gt=0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a stored slice: ``height`` rows from row ``y0``, ``width`` columns from column ``x0``."""
+
+    y0: int
+    x0: int
+    height: int
+    width: int
+
+    def cut(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The window of the last two axes ``(..., y, x)``; a view, no copy."""
+        return array[..., self.y0 : self.y0 + self.height, self.x0 : self.x0 + self.width]
+
+    def paste(self, part: npt.NDArray[Any], shape: tuple[int, int], outside: float) -> npt.NDArray[Any]:
+        """A slice ``(y, x)`` of that shape: the part in the window, one value around it."""
+        whole = np.full(shape, outside, dtype=part.dtype)
+        self.cut(whole)[...] = part
+        return whole
+
+    def cuts(self, mask: npt.NDArray[np.bool_]) -> bool:
+        """Whether a mask ``(y, x)`` of the whole slice reaches a side of the window that is no border of the slice."""
+        height, width = mask.shape
+        part = self.cut(mask)
+        return bool(
+            (self.y0 > 0 and part[0].any())
+            or (self.x0 > 0 and part[:, 0].any())
+            or (self.y0 + self.height < height and part[-1].any())
+            or (self.x0 + self.width < width and part[:, -1].any())
+        )
+
+    def prompt(self, prompt: Prompt) -> Prompt:
+        """A prompt on the slice, in pixels of the window."""
+        moved: list[Any] = []
+        for hint in prompt:
+            if isinstance(hint, Exemplar):
+                moved.append(Exemplar(*self._shifted(hint), positive=hint.positive))
+            elif isinstance(hint, Box):
+                moved.append(Box(*self._shifted(hint)))
+            elif isinstance(hint, Point):
+                moved.append(Point(hint.x - self.x0, hint.y - self.y0, hint.positive))
+            elif isinstance(hint, MaskPrompt):
+                moved.append(MaskPrompt(self.cut(hint.mask)))
+            else:
+                moved.append(hint)
+        return tuple(moved)
+
+    def _shifted(self, box: Rectangle) -> tuple[float, float, float, float]:
+        return (box.x0 - self.x0, box.y0 - self.y0, box.x1 - self.x0, box.y1 - self.y0)
+
+    def grid(self, whole: SliceGrid) -> SliceGrid:
+        """From the window to the model's input, where the whole slice would go by that grid."""
+        return replace(whole, height=self.height, width=self.width)
+
+
+def window_for(prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: ZoomSettings) -> Window | None:
+    """The window to zoom to for a prompt on a slice of that geometry, or None where the whole slice is to be seen.
+
+    A text or exemplars look for objects everywhere: with an exemplar, or with a text alone, there is no window. All
+    boxes, points and masks of the prompt lie in it, also the negative points.
+
+    Args:
+        prompt: on the stored slice, in its pixels.
+        geometry: the volume's.
+        spec: of the model, for the sizes of its input and of its logits.
+        settings: when, and how far.
+    """
+    extent = _extent(prompt, geometry, settings.expected_mm)
+    if extent is None:
+        return None
+    grid = SliceGrid.of(geometry, spec.input_size)
+    on_input = grid.box_to_model(extent)
+    longer = max(on_input.x1 - on_input.x0, on_input.y1 - on_input.y0)
+    if settings.when == "auto" and longer * spec.logits_size / spec.input_size >= settings.minimum_logits:
+        return None
+    object_side = max(extent.x1 - extent.x0, extent.y1 - extent.y0)
+    side = max(settings.context * object_side, spec.input_size / settings.magnification)
+    hull = _hull([extent, *_point_boxes(prompt)])
+    x_ends, y_ends = ((math.floor(low), math.ceil(high)) for low, high in ((hull.x0, hull.x1), (hull.y0, hull.y1)))
+    side = max(math.ceil(side), x_ends[1] - x_ends[0], y_ends[1] - y_ends[0])
+    height, width = geometry.shape[1:]
+    y0, rows = _span(side, (extent.y0 + extent.y1) / 2, y_ends, height)
+    x0, columns = _span(side, (extent.x0 + extent.x1) / 2, x_ends, width)
+    if (rows, columns) == (height, width):
+        return None
+    return Window(y0, x0, rows, columns)
+
+
+def smallest_resolvable_mm(geometry: Geometry, spec: ModelSpec, window: Window | None = None) -> float:
+    """The smallest lesion that the model can tell from its surroundings on a slice, in mm.
+
+    Definition: it spans two logits along both axes of the slice (the coarser axis counts), and two stored pixels, for
+    magnifying adds nothing to the image. How far the slices are apart is another limit, and not part of it.
+
+    Args:
+        geometry: the volume's, which gives the pixels' size.
+        spec: of the model, for the sizes of its input and of its logits.
+        window: what of the slice the model gets; the whole slice when omitted.
+    """
+    grid = SliceGrid.of(geometry, spec.input_size)
+    grid = grid if window is None else window.grid(grid)
+    spacing = grid.view.spacing(*geometry.spacing[1:])
+    per_pixel = (scale * spec.logits_size / spec.input_size for scale in reversed(grid.letterbox.scale))
+    return max(LOGITS_PER_OBJECT * mm / min(1.0, logits) for mm, logits in zip(spacing, per_pixel, strict=True))
+
+
+def _extent(prompt: Prompt, geometry: Geometry, expected_mm: float | None) -> Box | None:
+    """The box around what a prompt points at, within the slice; None where that is not known."""
+    if any(isinstance(hint, Exemplar) for hint in prompt):
+        return None
+    height, width = geometry.shape[1:]
+    found = [hint for hint in prompt if isinstance(hint, Box)]
+    found.extend(box_around(hint.mask) for hint in prompt if isinstance(hint, MaskPrompt) and hint.mask.any())
+    clicks = [(hint.x, hint.y) for hint in prompt if isinstance(hint, Point) and hint.positive]
+    if not found and clicks and expected_mm is not None:
+        (x0, y0), (x1, y1) = np.min(clicks, axis=0), np.max(clicks, axis=0)
+        _, row_mm, column_mm = geometry.spacing
+        x, y = max(0.0, expected_mm / column_mm - (x1 - x0)) / 2, max(0.0, expected_mm / row_mm - (y1 - y0)) / 2
+        found.append(Box(float(x0 - x), float(y0 - y), float(x1 + x), float(y1 + y)))
+    if not found:
+        return None
+    hull = _hull(found)
+    return Box(max(hull.x0, 0.0), max(hull.y0, 0.0), min(hull.x1, float(width)), min(hull.y1, float(height)))
+
+
+def box_around(mask: npt.NDArray[np.bool_], margin: float = 0.0) -> Box:
+    """The tight box around a mask ``(y, x)`` that is not empty, ``margin`` pixels wider on each side."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
+    return Box(columns[0] - margin, rows[0] - margin, columns[-1] + 1 + margin, rows[-1] + 1 + margin)
+
+
+def _point_boxes(prompt: Prompt) -> list[Box]:
+    """The pixels that were clicked on."""
+    clicks = [(math.floor(hint.x), math.floor(hint.y)) for hint in prompt if isinstance(hint, Point)]
+    return [Box(x, y, x + 1, y + 1) for x, y in clicks]
+
+
+def _hull(boxes: list[Box]) -> Box:
+    lows, highs = zip(*(((box.x0, box.y0), (box.x1, box.y1)) for box in boxes), strict=True)
+    return Box(*map(min, zip(*lows, strict=True)), *map(max, zip(*highs, strict=True)))
+
+
+def _span(side: int, centre: float, holds: tuple[int, int], length: int) -> tuple[int, int]:
+    """Where a window of ``side`` pixels begins along an axis of ``length`` pixels, and its pixels there.
+
+    As near to the centre as may be, so that it lies within the axis and holds an interval of it.
+    """
+    if side >= length:
+        return 0, length
+    start = max(round(centre - side / 2), holds[1] - side, 0)
+    return min(start, holds[0], length - side), side

@@ -1,0 +1,1 @@
+"""Finding plugins, and building their components with checked settings."""

@@ -1,0 +1,178 @@
+"""Strict configuration: every key is known, every value checked, and errors name the nearest key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from oncoseg_core.contract.errors import ConfigError, close_matches
+
+Model = TypeVar("Model", bound=BaseModel)
+
+LONGEST_VALUE = 100
+"""Characters of a wrong value that a message shows."""
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice (plain YAML keeps the last one silently)."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        # Checked here and not when the mapping is built: by then merged keys (<<) stand beside its own.
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # building the mapping refuses it
+            if (key.tag, key.value) in seen:
+                raise ConfigError(f"line {key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
+            seen.add((key.tag, key.value))
+        return node
+
+
+def _parse(text: str) -> Any:
+    """Read YAML.
+
+    Raises:
+        ConfigError: it is not valid, or a key is given twice; the message lacks the place, which the caller knows.
+    """
+    try:
+        return yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ConfigError(f"not valid YAML{line}: {error.problem}") from error
+    except yaml.YAMLError as error:  # a character that no text has
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:  # 2024-13-45 looks like a date
+        raise ConfigError(f"not valid YAML: {error}") from error
+    except RecursionError as error:
+        raise ConfigError("nested too deeply") from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping; an empty file is an empty one.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML, or not a mapping.
+    """
+    try:
+        loaded = _parse(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}; expected a readable YAML file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text in UTF-8; expected YAML") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level, found {type(loaded).__name__}")
+    return loaded
+
+
+def apply_overrides(
+    values: Mapping[str, Any], overrides: Sequence[str], option: str = "--set", example: str = "training.epochs=2"
+) -> dict[str, Any]:
+    """Apply ``a.b=value`` overrides (the value is read as YAML) to nested mappings, without changing the input.
+
+    ``option`` and ``example`` are for messages.
+
+    Raises:
+        ConfigError: an override has no ``=``, or goes through a value that is not a mapping.
+    """
+    result: dict[str, Any] = _deep_copy(values)
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        keys = path.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"{option} {override}: expected KEY=VALUE, such as {option} {example}")
+        try:
+            value = _parse(text)
+        except ConfigError as error:
+            raise ConfigError(f"{option} {override}: {error}") from error
+        level = result
+        for key in keys[:-1]:
+            if level.get(key) is None:  # absent, or a section that the file leaves empty
+                level[key] = {}
+            below = level[key]
+            if not isinstance(below, dict):
+                whole = "; a list is set as a whole" if isinstance(below, list) else ""
+                raise ConfigError(f"{option} {override}: {key!r} holds {below!r}, not keys and values{whole}")
+            level = below
+        level[keys[-1]] = value
+    return result
+
+
+def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model:
+    """Check ``values`` against ``model`` and say what is wrong, one problem after the other.
+
+    Args:
+        model: the pydantic model.
+        values: what the user gave.
+        where: the file or place it came from, to begin the message with.
+
+    Raises:
+        ConfigError: naming every wrong key, with the nearest known one, and every wrong value.
+    """
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(model, error)}") from error
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> str:
+    """What is wrong with values given for ``model``, in one line; the nearest known key where one is unknown."""
+    problems = error.errors(include_url=False)
+    # Of a list with a wrong entry pydantic also says that it is too short: it counts the right ones.
+    told = [
+        each
+        for each in problems
+        if each["type"] != "too_short"
+        or all(other is each or other["loc"][: len(each["loc"])] != each["loc"] for other in problems)
+    ]
+    return "; ".join(_explain_one(model, dict(problem)) for problem in told)
+
+
+def _explain_one(model: type[BaseModel], problem: dict[str, Any]) -> str:
+    # Of several kinds of value that a key may have, pydantic names each in the place: ``constrained-int``.
+    location = tuple(part for part in problem["loc"] if not str(part).startswith(("constrained-", "literal[")))
+    dotted = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key {dotted!r}{close_matches(str(location[-1]), _keys_at(model, location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"missing key {dotted!r}"
+    if problem["type"] == "invalid_key":  # YAML reads a bare on, yes or 7 as no text
+        return f"key {problem['input']!r} is not text; put it in quotes"
+    message = " ".join(str(problem["msg"]).split())
+    if problem["type"] in {"value_error", "assertion_error"}:  # written by the model's author
+        message = message.partition(", ")[2]
+    else:
+        message = message[0].lower() + message[1:]
+    return f"{dotted} = {_shortened(repr(problem['input']))}: {message}" if dotted else message
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
+    """The keys known at a place. Parts that are no field (an index, a key of a mapping) do not change the models."""
+    models = {model}
+    for part in location:
+        fields = [m.model_fields[part] for m in models if isinstance(part, str) and part in m.model_fields]
+        if fields:
+            models = {nested for field in fields for nested in _models_in(field.annotation)}
+    return {key for m in models for key in m.model_fields}
+
+
+def _models_in(annotation: Any) -> set[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}
+    return {model for argument in get_args(annotation) for model in _models_in(argument)}

@@ -1,0 +1,1 @@
+"""Files, folders, threads and random numbers."""

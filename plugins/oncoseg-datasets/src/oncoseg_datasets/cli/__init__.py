@@ -1,0 +1,1 @@
+"""The commands ``oncoseg datasets`` and ``oncoseg samples``."""

@@ -1,0 +1,146 @@
+"""``oncoseg datasets``: what there is, what a record says, whether a copy is sound, and making it ready."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from oncoseg_core.contract.records import Case, DatasetSpec, NormalizerSpec
+from oncoseg_core.plugins.configuration import apply_overrides
+from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_datasets.cli.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
+from oncoseg_datasets.cli.prepare import prepare
+
+if TYPE_CHECKING:
+    from oncoseg_datasets.cli.checking import Report
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Datasets: what there is, whether a copy is sound, making it ready.\n\nExample: oncoseg datasets list",
+)
+
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_datasets(
+    phase: Annotated[str | None, typer.Option(help="Only those of this phase of the paper, such as B or eval.")] = None,
+    modality: Annotated[str | None, typer.Option(help="Only those with images of this modality, such as ct.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table for a README.")] = False,
+    json_wanted: _AsJson = False,
+) -> None:
+    """List every dataset of every plugin: cases, targets, licence, access, where to get it.
+
+    Example: oncoseg datasets list --phase B --modality ct
+    """
+    specs = chosen(load_plugins().specs(DatasetSpec), phase, modality)
+    if json_wanted:
+        typer.echo(json.dumps([as_json(spec) for spec in specs], indent=2))
+        return
+    if as_markdown:
+        typer.echo(markdown(specs))
+        return
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
+    console.print(table(specs))
+    if any(spec.doubts for spec in specs):
+        console.print("† something in the record could not be checked: oncoseg datasets show NAME")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="The dataset's slug; oncoseg datasets list shows them.")],
+    json_wanted: _AsJson = False,
+) -> None:
+    """Show all that is known of a dataset: targets, overlaps with others, doubts.
+
+    Example: oncoseg datasets show brats-gli
+    """
+    spec = load_plugins().get(DatasetSpec, name)
+    typer.echo(json.dumps(as_json(spec), indent=2) if json_wanted else in_full(spec))
+
+
+@app.command("check")
+def check_copy(
+    name: Annotated[str, typer.Argument(help="The dataset's slug.")],
+    root: Annotated[Path, typer.Argument(help="The folder that holds it, as it was unpacked.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the dataset; repeatable.")
+    ] = None,
+    preview: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", dir_okay=False, help="Draw up to 16 cases with their targets.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first cases; all are counted.")] = None,
+    json_wanted: _AsJson = False,
+) -> None:
+    """Read every case of a copy and say what is wrong with which file. Exits 1 on errors.
+
+    Example: oncoseg datasets check msd-liver /data/Task03_Liver --preview liver.png
+    """
+    registry = load_plugins()
+    spec = registry.get(DatasetSpec, name)
+    adapter = registry.build(DatasetSpec, name, apply_overrides({}, settings or []))
+    cases = list(adapter.discover(root))
+    to_read = cases[:limit]
+    finite = frozenset(one.modality for one in registry.specs(NormalizerSpec) if not one.accepts_nan)
+    from oncoseg_datasets.cli.checking import check
+
+    if preview is None:
+        report = check(adapter, spec, root, cases, _shown(to_read), finite, lambda *_: None)
+    else:
+        from oncoseg_datasets.cli.preview import Preview
+
+        sheet = Preview(registry, to_read, preview)
+        report = check(adapter, spec, root, cases, _shown(to_read), finite, sheet.add)
+        sheet.write()
+    if json_wanted:
+        typer.echo(json.dumps(report.as_json(), indent=2))
+    else:
+        _print(report)
+        if preview is not None:
+            typer.echo(f"preview: {preview}")
+    if report.failed:
+        raise typer.Exit(1)
+
+
+app.command()(prepare)
+
+
+def _shown(cases: Sequence[Case]) -> Iterator[Case]:
+    """The cases one by one, with a progress bar where a person looks."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("reading", total=len(cases))
+        for case in cases:
+            yield case
+            bar.advance(task)
+
+
+def _print(report: Report) -> None:
+    """The report for people: what was found, the targets, then every problem on a line of its own."""
+    hidden = f" ({report.hidden} without label in its validation or test part)" if report.hidden else ""
+    expected = "" if report.expected is None else f"; expected {report.expected}"
+    typer.echo(f"{report.dataset} in {report.root}")
+    typer.echo(f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}; patients: {report.patients}")
+    typer.echo("splits: " + ", ".join(f"{name} {number}" for name, number in report.splits.items()))
+    shown = Table("target", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("annotated in", "empty in", "voxels"):
+        shown.add_column(column, justify="right")
+    for name, count in report.targets.items():
+        shown.add_row(name, str(count.annotated), str(count.empty), f"{count.voxels:,}")
+    typer.echo(f"read: {report.read} cases")
+    Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH).print(shown)
+    for problem in report.problems:
+        case = "" if problem.case is None else f"{problem.case}: "
+        typer.echo(f"{problem.severity}: {case}{problem.message}")
+    errors = sum(problem.severity == "error" for problem in report.problems)
+    typer.echo(f"{errors} errors, {len(report.problems) - errors} warnings")

@@ -1,0 +1,111 @@
+"""``oncoseg samples``: bring the real sample scans to this machine, and list them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.table import Table
+
+from oncoseg_datasets.sources.manifest import SOURCES, SampleFile
+from oncoseg_datasets.sources.pinned import copy_from, is_right
+from oncoseg_datasets.sources.samples import fetch_sources, samples_directory
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="The real sample scans: pinned, hash-checked, kept in the user's cache.\n\nExample: oncoseg samples fetch",
+)
+
+_Destination = Annotated[
+    Path | None,
+    typer.Option("--dest", metavar="DIR", file_okay=False, help="The folder of the files (default: the user's cache)."),
+]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def fetch(
+    destination: _Destination = None,
+    origin: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="Take the archives or files from this folder, not from the network.",
+        ),
+    ] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Download the sample scans (46 MB) and check them; files that are there and right are kept.
+
+    A file in the folder that has a sample's name and other content is replaced.
+
+    Example: oncoseg samples fetch --dest scans
+    """
+    folder = destination or samples_directory()
+    if origin is not None:
+        written = copy_from(origin, SOURCES, folder)
+    else:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def show(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(what, total=total)
+                bars.update(tasks[what], completed=done)
+
+            written = fetch_sources(SOURCES, folder, show)
+    _report(folder, {file.name for file in written}, as_json)
+
+
+@app.command("list")
+def list_samples(destination: _Destination = None, as_json: _AsJson = False) -> None:
+    """List the sample files and whether each is there and right.
+
+    Example: oncoseg samples list --json
+    """
+    _report(destination or samples_directory(), set(), as_json)
+
+
+def _report(folder: Path, fetched: set[str], as_json: bool) -> None:
+    """Print every sample file and its state in ``folder``; ``fetched`` are the names written just now."""
+    rows = [
+        (file, source, "fetched" if file.name in fetched else _state(folder, file))
+        for source in SOURCES
+        for file in source.files
+    ]
+    if as_json:
+        files = [
+            {
+                "file": file.name,
+                "source": source.requirement,
+                "licence": source.licence,
+                "bytes": file.size,
+                "sha256": file.sha256,
+                "state": state,
+            }
+            for file, source, state in rows
+        ]
+        typer.echo(json.dumps({"folder": str(folder), "files": files}, indent=2))
+        return
+    table = Table("file", "source", "licence", "bytes", "state", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.columns[3].justify = "right"
+    for file, source, state in rows:
+        table.add_row(file.name, source.package, source.licence, str(file.size), state)
+    Console().print(table)
+    typer.echo(f"folder: {folder}")
+
+
+def _state(folder: Path, file: SampleFile) -> str:
+    if not (folder / file.name).is_file():
+        return "missing"
+    return "present" if is_right(folder, file) else "altered"

@@ -1,0 +1,98 @@
+"""What has to be said of one's own data."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, field_validator, model_validator
+
+from oncoseg_core.contract.interfaces import Settings
+from oncoseg_core.contract.records import Target
+
+TargetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
+Values: TypeAlias = Annotated[frozenset[int], Field(min_length=1)]
+Names: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+Modality: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=64)]
+
+
+class GenericSettings(Settings):
+    """One's own data in one of four layouts.
+
+    ``layout``: ``nnunet`` (``dataset.json``, ``imagesTr``, ``labelsTr``), ``folders`` (files that match a pattern),
+    ``manifest`` (a CSV or JSON file that lists the cases) or ``dicom`` (series, and the RTSTRUCT or SEG objects that
+    name them, in any folders; read by the plugin oncoseg-dicom).
+
+    ``modality``: what the images are, unless each row of a manifest or the DICOM headers say it; of DICOM series those
+    of another modality are then left out. ``channel_names``: what the channels are, where the layout does not say.
+    ``targets``: label values by the target's name; nnU-Net's ``dataset.json`` says them already. ``ignored``: values
+    that may occur in a label and belong to no target.
+
+    ``structures``: names of structures by the target's name, for labels that have names instead of values; ``*`` and
+    ``?`` stand for any text and letter, capitals are all the same. A structure of no target is left alone. Without it
+    every structure of the layout ``dicom`` is a target of its own name. ``objects``: which to take where a series has
+    both ``rtstruct`` and ``seg``. ``unlabelled``: series without structures are cases too.
+
+    ``salt``: a patient's pseudonym is a hash of it and the PatientID, so that it stays the same wherever and whenever
+    the data are read. Without a salt of your own, whoever knows an ID can find its pseudonym.
+
+    ``images``, ``labels``: patterns of paths below the root for ``folders``. ``{case}`` stands for the case,
+    ``{patient}`` for the patient, ``{channel}`` for the channel (in the order of ``channel_names``, or sorted); none of
+    them takes a ``/``. ``manifest``: the file's path below the root.
+    """
+
+    layout: Literal["nnunet", "folders", "manifest", "dicom"]
+    modality: Modality | None = None
+    channel_names: tuple[str, ...] = ()
+    targets: dict[TargetName, Values] = Field(default_factory=dict)
+    ignored: frozenset[int] = frozenset()
+    structures: dict[TargetName, Names] = Field(default_factory=dict)
+    objects: Literal["rtstruct", "seg"] | None = None
+    unlabelled: bool = False
+    salt: str = ""
+    images: str | None = None
+    labels: str | None = None
+    manifest: str | None = None
+
+    @field_validator("images", "labels", "manifest")
+    @classmethod
+    def _below_the_root(cls, value: str | None) -> str | None:
+        if value is not None and (PurePosixPath(value).is_absolute() or ".." in PurePosixPath(value).parts):
+            raise ValueError("expected a path below the root")
+        return value
+
+    @model_validator(mode="after")
+    def _enough_is_said(self) -> GenericSettings:
+        needs = {"nnunet": ("modality",), "folders": ("modality", "images"), "manifest": ("manifest",), "dicom": ()}
+        takes = {"nnunet": (), "folders": ("images", "labels"), "manifest": ("manifest",), "dicom": ()}
+        for name in needs[self.layout]:
+            if getattr(self, name) is None:
+                raise ValueError(f"layout {self.layout!r} needs {name}")
+        for name in ("images", "labels", "manifest"):
+            if getattr(self, name) is not None and name not in takes[self.layout]:
+                raise ValueError(f"layout {self.layout!r} does not read {name}")
+        if self.labels is not None and not self.targets and not self.structures:
+            raise ValueError("labels need targets: the label values of each, by its name (or structures: their names)")
+        for name in ("images", "labels"):
+            pattern = getattr(self, name)
+            if pattern is not None and "{case}" not in pattern:
+                raise ValueError(f"{name} has no {{case}}; expected a pattern such as images/{{case}}.nii.gz")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_have_values_or_names(self) -> GenericSettings:
+        if self.targets and self.structures:
+            raise ValueError("give targets for labels with values, or structures for labels with names")
+        if self.structures and self.layout == "nnunet":
+            raise ValueError("layout 'nnunet' does not read structures")
+        if self.layout == "dicom" and (self.targets or self.ignored or self.channel_names):
+            raise ValueError("layout 'dicom' reads structures, not targets, ignored or channel_names")
+        for name in ("objects", "unlabelled", "salt"):
+            if getattr(self, name) and self.layout != "dicom":
+                raise ValueError(f"layout {self.layout!r} does not read {name}")
+        return self
+
+    def target_records(self) -> tuple[Target, ...]:
+        """The targets as records, in the order they are given; those of named structures are numbered from 1."""
+        numbered = {name: frozenset({number}) for number, name in enumerate(self.structures, start=1)}
+        return tuple(Target(name=name, labels=values) for name, values in (self.targets or numbered).items())

@@ -1,0 +1,1 @@
+"""The sample scans: pinned packages, download, adapter."""

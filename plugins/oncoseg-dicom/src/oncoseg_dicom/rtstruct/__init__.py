@@ -1,0 +1,1 @@
+"""RT Structure Sets: contours from and to voxels."""

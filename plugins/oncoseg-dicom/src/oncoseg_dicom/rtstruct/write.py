@@ -1,0 +1,257 @@
+"""Writing masks as an RT Structure Set on the series that they belong to, proven before it is called done."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+import pydicom
+from pydantic import AfterValidator, Field
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
+
+from oncoseg_core.contract.errors import DataError, GeometryError, StorageError, UsageError, close_matches
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.interfaces import Exporter, ExportReport, Settings
+from oncoseg_core.contract.volume import BoolArray, Segmentation
+from oncoseg_core.system.atomic import atomic_path
+from oncoseg_core.system.privacy import shown
+from oncoseg_dicom.quiet import quiet
+from oncoseg_dicom.rtstruct.contours import Extent, extent_of, trace
+from oncoseg_dicom.rtstruct.encode import GeometricType, structure_item
+from oncoseg_dicom.rtstruct.header import LONG_STRING, SHORT_STRING, SHORT_TEXT, Structure, header_of, said_of
+from oncoseg_dicom.rtstruct.parse import structures_in
+from oncoseg_dicom.rtstruct.read import filled
+from oncoseg_dicom.rtstruct.smoothing import Smoothing
+from oncoseg_dicom.series.series import Series, SeriesChoice, find_series
+
+_ROI_CONTOUR_SEQUENCE = 0x30060039
+
+COLORS = (
+    (230, 25, 75),
+    (60, 180, 75),
+    (0, 130, 200),
+    (245, 130, 48),
+    (145, 30, 180),
+    (70, 240, 240),
+    (240, 50, 230),
+    (210, 245, 60),
+    (250, 190, 212),
+    (0, 128, 128),
+    (255, 225, 25),
+    (170, 110, 40),
+)
+"""Red, green and blue that structures have in turn, to be told apart on a grey image."""
+
+
+def _printable(text: str) -> str:
+    """Refuse what DICOM would change or take apart."""
+    if not text or text != text.strip() or "\\" in text or not text.isprintable():
+        raise ValueError(f"{text!r} cannot be written: blanks around it, backslashes and control characters are lost")
+    return text
+
+
+class RTStructSettings(Settings):
+    """What the structures are drawn on, and how."""
+
+    source: Path = Field(description="the series: a folder, zip archive or file")
+    series: SeriesChoice | None = Field(None, description="SeriesNumber, or uid: and the end of the SeriesInstanceUID")
+    holes: Literal["keyhole", "nested", "xor"] = Field(
+        "keyhole", description="keyhole: joined to the contour around them; nested, xor: contours of their own"
+    )
+    smoothing_mm: float = Field(0.0, ge=0, description="how far contours may leave the voxels' edges; 0: not at all")
+    empty: Literal["error", "omit"] = Field("error", description="what is done with an empty mask")
+    label: Annotated[str, AfterValidator(_printable)] = Field(
+        "OncoSeg", max_length=SHORT_STRING, description="the set's name in a planning system"
+    )
+    names: dict[str, str] = Field({}, description="names to write instead of those of the targets")
+    types: dict[str, Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,16}$")]] = Field(
+        {}, description="RT ROI Interpreted Type by target: GTV, CTV, PTV, ORGAN, AVOIDANCE, …"
+    )
+    moment: datetime | None = Field(None, description="the date and time to write; none: now")
+    uid_seed: str | None = Field(None, description="same seed, moment and content: same UIDs, so same bytes")
+
+
+class RTStructExporter(Exporter):
+    """Contours along the voxels' edges, holes joined by keyholes, never approved; read back from disk and compared."""
+
+    Settings = RTStructSettings
+
+    def check(self, names: Sequence[str], geometry: Geometry) -> None:
+        """Whether the names can be written and the settings speak of no others; any grid of a series will do.
+
+        Raises:
+            DataError: a name does not fit, or two would be the same.
+            UsageError: a setting speaks of a target that is not there.
+        """
+        del geometry
+        _written_names(names, self.settings)
+
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        """Write an RT Structure Set.
+
+        Raises:
+            ImageReadError: the series cannot be read.
+            GeometryError: the masks are on another grid, or the images' place in the body is not known.
+            DataError: a mask is empty, a name does not fit, or the images lack an identifier or are damaged.
+            UsageError: a setting speaks of a target that is not there.
+            StorageError: it cannot be written, or does not read back the same.
+        """
+        settings: RTStructSettings = self.settings
+        return write_structures(segmentation, find_series(settings.source, settings.series), destination, settings)
+
+
+def write_structures(
+    segmentation: Segmentation, series: Series, destination: Path, settings: RTStructSettings
+) -> ExportReport:
+    """As :meth:`RTStructExporter.export`, on a series that was found before; ``settings.source`` is not read."""
+    if not series.physical:
+        raise GeometryError("the images do not tell where in the body they lie: contours cannot be placed on them")
+    series.require_grid(segmentation.geometry, "the segmentation")
+    names = _written_names(segmentation.masks, settings)
+    masks, notes = _worth_writing(segmentation, settings)
+    structures = [_structure(name, names[name], segmentation, settings) for name in masks]
+    written = {names[name]: mask for name, mask in masks.items()}
+    notes += [f"{name!r} is written as {settings.names[name]!r}" for name in masks if name in settings.names]
+    if len(said_of(segmentation.provenance)) > SHORT_TEXT:
+        notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
+
+    content, moved_mm = _contour_sequence(masks.values(), series, settings)
+    if settings.smoothing_mm:
+        notes.append(
+            f"smoothed: contours lie up to {moved_mm:.3g} mm off the voxels' edges (allowed: "
+            f"{settings.smoothing_mm:g} mm); the voxels whose centres they enclose are the same"
+        )
+    with quiet():
+        moment = settings.moment or datetime.now(UTC).astimezone()
+        dataset = header_of(series, structures, settings.label, moment, segmentation.provenance)
+        dataset.SoftwareVersions = f"oncoseg-dicom {version('oncoseg-dicom')}"
+        _identify(dataset, content, settings.uid_seed)
+        # In Implicit VR a sequence is nothing but its bytes, and those of a plain value are written as they are.
+        dataset.add(DataElement(_ROI_CONTOUR_SEQUENCE, "OB", content))
+        with atomic_path(destination) as temporary:
+            dataset.save_as(temporary, implicit_vr=True, little_endian=True, enforce_file_format=True)
+            _require_same(temporary, written, series, shown(destination))
+    return ExportReport((destination,), tuple(notes))
+
+
+class _Boxed(NamedTuple):
+    """A mask, and the smallest box that holds all of it."""
+
+    mask: BoolArray
+    extent: Extent
+
+
+def _written_names(names: Iterable[str], settings: RTStructSettings) -> dict[str, str]:
+    """What is written for each name; see :meth:`RTStructExporter.check`."""
+    names = list(names)
+    for name in (*settings.names, *settings.types):
+        if name not in names:
+            raise UsageError(f"the settings speak of {name!r}, which is no target{close_matches(name, names)}")
+    written = {name: settings.names.get(name, name) for name in names}
+    for name in written.values():
+        try:
+            _printable(name)
+        except ValueError as error:
+            raise DataError(
+                f"the name {error}; rename it (--target, --names), or the setting names= says what to write instead"
+            ) from None
+        if len(name) > LONG_STRING:
+            raise DataError(
+                f"the name {name!r} has {len(name)} characters, and DICOM has room for {LONG_STRING}; rename it "
+                "(--target, --names), or the setting names= says what to write instead"
+            )
+    if len(set(written.values())) < len(written):
+        raise DataError("two structures would have one name; the setting names= says what to write instead")
+    return written
+
+
+def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tuple[dict[str, _Boxed], list[str]]:
+    extents = {name: extent_of(mask) for name, mask in segmentation.masks.items()}
+    masks = {name: _Boxed(segmentation.masks[name], extent) for name, extent in extents.items() if extent is not None}
+    empty = [name for name in extents if name not in masks]
+    if empty and settings.empty == "error":
+        raise DataError(
+            f"the mask of {', '.join(map(repr, empty))} is empty: a structure without contours says nothing; leave it "
+            "out with the setting empty=omit"
+        )
+    if not masks:
+        raise DataError("there is no mask that is not empty: nothing to write")
+    return masks, [f"{name!r} is left out: its mask is empty" for name in empty]
+
+
+def _structure(name: str, written: str, segmentation: Segmentation, settings: RTStructSettings) -> Structure:
+    said = []
+    if written != name:
+        said.append(f"named {name}")
+    if name in segmentation.scores:
+        said.append(f"model score {segmentation.scores[name]:.3f}")
+    return Structure(written, settings.types.get(name, ""), "; ".join(said))
+
+
+def _contour_sequence(masks: Iterable[_Boxed], series: Series, settings: RTStructSettings) -> tuple[bytes, float]:
+    """The ROI Contour Sequence's bytes, and how far smoothing moved any contour in mm."""
+    smoothing = None
+    if settings.smoothing_mm:
+        column_mm, row_mm = (float(np.linalg.norm(step)) for step in (series.column_step, series.row_step))
+        smoothing = Smoothing(settings.smoothing_mm, column_mm, row_mm)
+    kind: GeometricType = "CLOSEDPLANAR_XOR" if settings.holes == "xor" else "CLOSED_PLANAR"
+    items, moved_mm = [], 0.0
+    for index, (mask, extent) in enumerate(masks):
+        rings = list(trace(mask, extent, keyhole=settings.holes == "keyhole", smoothing=smoothing))
+        items.append(structure_item(index + 1, COLORS[index % len(COLORS)], rings, series, kind))
+        moved_mm = max(moved_mm, *(some.moved_mm for some in rings))
+    return b"".join(items), moved_mm
+
+
+def _identify(dataset: Dataset, content: bytes, seed: str | None) -> None:
+    """Give the object its own UIDs: new ones, or those that follow from a seed and all that the object says."""
+
+    def uid(what: str) -> UID:
+        said = None if seed is None else [seed, what, dataset.to_json(), hashlib.sha256(content).hexdigest()]
+        return generate_uid(entropy_srcs=said)
+
+    series, instance = uid("series"), uid("instance")
+    dataset.SeriesInstanceUID, dataset.SOPInstanceUID = series, instance
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    dataset.file_meta.MediaStorageSOPInstanceUID = instance
+
+
+def _require_same(path: Path, masks: Mapping[str, _Boxed], series: Series, name: str) -> None:
+    """Read a structure set from disk and compare its structures with the masks that they should be.
+
+    Raises:
+        StorageError: one differs by a voxel, is missing, or is not read without a remark.
+    """
+    found = set()
+    for structure in filled(structures_in(pydicom.dcmread(path)), series, name):
+        if structure.name not in masks:
+            raise StorageError(
+                f"cannot write {name}: {structure.name!r} reads back by another name; nothing is written"
+            )
+        found.add(structure.name)
+        wrong = _count_differences(structure.mask, masks[structure.name])
+        if wrong or structure.notes:
+            raise StorageError(
+                f"cannot write {name}: {structure.name!r} reads back with {wrong} voxels that differ"
+                f"{''.join(f'; {note}' for note in structure.notes)}; nothing is written: please report this"
+            )
+    if missing := sorted(set(masks) - found):
+        raise StorageError(f"cannot write {name}: {', '.join(missing)} does not read back; nothing is written")
+
+
+def _count_differences(found: BoolArray | None, expected: _Boxed) -> int:
+    """In how many voxels two masks differ; fast where they do not."""
+    if found is None:
+        return int(np.count_nonzero(expected.mask))
+    if extent_of(found) == expected.extent:  # so both are empty elsewhere
+        return int(np.count_nonzero(found[expected.extent] != expected.mask[expected.extent]))
+    return int(np.count_nonzero(found != expected.mask))

@@ -1,0 +1,1 @@
+"""DICOM series: finding, sorting and decoding slices."""

@@ -1,0 +1,1 @@
+"""What several modalities share: windows, percentiles, ranks, colours, units."""

@@ -1,0 +1,1 @@
+"""Building SAM3 from the classes of Meta's package."""

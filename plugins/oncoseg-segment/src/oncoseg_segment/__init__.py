@@ -1,0 +1,1 @@
+"""Segment images with promptable models, in memory or from files."""

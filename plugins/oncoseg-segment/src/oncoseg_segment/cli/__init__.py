@@ -1,0 +1,1 @@
+"""The commands ``oncoseg segment`` and ``oncoseg export``."""

@@ -1,0 +1,108 @@
+"""``oncoseg export``: masks or structures on the series that they were drawn on. Light: no pydicom until it runs."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False)
+
+
+class Overlap(StrEnum):
+    """What becomes of voxels that several structures claim."""
+
+    keep = "keep"
+    first = "first"
+
+
+@app.command(epilog="Example: oncoseg export mask.nii.gz --on ./CT --names 1=liver -o rtstruct=rs.dcm -o seg=seg.dcm")
+def export(
+    masks: Annotated[
+        Path, typer.Argument(metavar="MASK", help="A label image (NIfTI, NRRD, MHA), RTSTRUCT or DICOM SEG.")
+    ],
+    on: Annotated[
+        Path, typer.Option(help="The image that they belong to: a DICOM folder, zip or file, or an image file.")
+    ],
+    output: Annotated[
+        list[str] | None,
+        typer.Option("--output", "-o", metavar="[FORMAT=]FILE", help="A file to write; repeatable."),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(metavar="1=NAME,2=NAME", help="What a label image's values mean; or OLD=NEW of structures."),
+    ] = None,
+    measurements: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write volumes, diameters and intensities there.")
+    ] = None,
+    image_set: Annotated[
+        list[str] | None,
+        typer.Option("--image-set", metavar="KEY=VALUE", help="How to read the image, such as series=3 of DICOM."),
+    ] = None,
+    mask_set: Annotated[
+        list[str] | None,
+        typer.Option("--mask-set", metavar="KEY=VALUE", help="How to read the masks, such as pixel_centre=true."),
+    ] = None,
+    export_set: Annotated[
+        list[str] | None,
+        typer.Option("--export-set", metavar="FORMAT.KEY=VALUE", help="An output's own, such as rtstruct.label=T."),
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="What the intensities are, such as ct; by default what the file tells.")
+    ] = None,
+    overlaps: Annotated[Overlap, typer.Option(help="Voxels of several structures: to all, or to the first.")] = (
+        Overlap.keep
+    ),
+    made_by: Annotated[
+        str | None, typer.Option("--made-by", metavar="TEXT", help="What made the masks, for the files' record.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Export nothing where there is a warning.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    allow_broken_plugins: Annotated[
+        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
+    ] = False,
+) -> None:
+    """Write masks on their series as RTSTRUCT, DICOM SEG or a label image, all outputs or none; measure and judge them.
+
+    An RTSTRUCT or SEG has no place without its series, so --on is needed to read one too.
+    """
+    from oncoseg_core.cli.app import installed
+
+    registry = installed()
+    if not allow_broken_plugins:
+        registry.require_sound()
+    from oncoseg_segment.files.export_masks import ConvertRequest, convert_file
+
+    request = ConvertRequest(
+        masks=masks,
+        on=on,
+        outputs=output or (),
+        names=names or (),
+        image_settings=image_set or (),
+        mask_settings=mask_set or (),
+        export_settings=export_set or (),
+        modality=modality,
+        overlaps=overlaps.value,
+        made_by=made_by,
+        measurements=measurements,
+        strict=strict,
+        overwrite=overwrite,
+    )
+    told = convert_file(registry, request)
+    for finding in told["findings"]:
+        typer.echo(f"{finding['level']}: {finding['message']}", err=True)
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+        return
+    for written in told["outputs"]:
+        typer.echo(f"{written['format']}: {', '.join(one['file'] for one in written['files'])}")
+        for note in written["notes"]:
+            typer.echo(f"  {note}")
+    for structure in told["structures"]:
+        found = structure["measurements"]
+        volume = "" if found["volume_ml"] is None else f", {found['volume_ml']:.4g} mL"
+        typer.echo(f"structure: {structure['name']}, {found['voxels']} voxels{volume}")

@@ -1,0 +1,248 @@
+"""``oncoseg segment``: its options, and what it prints. Light: what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from oncoseg_core.contract.errors import UsageError
+
+
+class Zoom(StrEnum):
+    """When the model is shown a window around the object."""
+
+    off = "off"
+    auto = "auto"
+    always = "always"
+
+
+class Device(StrEnum):
+    """Where the model runs."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class NumberFormat(StrEnum):
+    """In what the model computes."""
+
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Units(StrEnum):
+    """In what prompts are given."""
+
+    voxel = "voxel"
+    mm = "mm"
+
+
+class Overlap(StrEnum):
+    """What becomes of voxels that several structures claim."""
+
+    keep = "keep"
+    first = "first"
+    highest_score = "highest-score"
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: oncoseg segment chest.nii.gz --model litemedsam --box 120,200,180,260 --slice 31")
+def segment(
+    image: Annotated[
+        Path, typer.Argument(help="NIfTI, NRRD, MHA/MHD, PNG, JPEG or TIFF; a DICOM folder, zip or file.")
+    ],
+    model: Annotated[str, typer.Option(help="The model's name; oncoseg plugins lists them.")],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X0,Y0,[Z0,]X1,Y1[,Z1]",
+            help="Around the object, in pixels of the stored slice, y down; Z0 and Z1 are slices, both included.",
+        ),
+    ] = None,
+    point: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y[,Z]", help="A click on it, on slice Z; repeatable.")
+    ] = None,
+    negative_point: Annotated[
+        list[str] | None, typer.Option("--negative-point", metavar="X,Y[,Z]", help="A click beside it; repeatable.")
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="What to look for, such as 'lung tumour'.")
+    ] = None,
+    exemplar: Annotated[
+        list[str] | None,
+        typer.Option(metavar="X0,Y0,X1,Y1", help="Around one example of what to look for; repeatable."),
+    ] = None,
+    negative_exemplar: Annotated[
+        list[str] | None,
+        typer.Option("--negative-exemplar", metavar="X0,Y0,X1,Y1", help="Around what is not meant; repeatable."),
+    ] = None,
+    units: Annotated[
+        Units, typer.Option(help="Of the numbers above; mm: patient coordinates (LPS), always with z.")
+    ] = Units.voxel,
+    slice_index: Annotated[
+        int | None, typer.Option("--slice", help="Index along the stored z axis, from 0; needless for one slice.")
+    ] = None,
+    slices: Annotated[
+        str | None, typer.Option(metavar="A:B|all", help="The same prompt on several slices; A and B included.")
+    ] = None,
+    propagate: Annotated[
+        bool, typer.Option("--propagate", help="Follow the object from --slice through the volume, both ways.")
+    ] = False,
+    target: Annotated[str | None, typer.Option(help="The structure's name; by default the text, or 'object'.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Several structures at once, in place of the options above."),
+    ] = None,
+    overlaps: Annotated[
+        Overlap, typer.Option(help="Voxels of several structures: to all, to the first, or to the surest there.")
+    ] = Overlap.keep,
+    minimum_score: Annotated[
+        float | None,
+        typer.Option("--minimum-score", metavar="S", help="Leave out structures that the model is less sure of."),
+    ] = None,
+    propagate_set: Annotated[
+        list[str] | None, typer.Option("--propagate-set", metavar="KEY=VALUE", help="How, such as tracker=own.")
+    ] = None,
+    zoom: Annotated[Zoom, typer.Option(help="Show the model a window around a small object.")] = Zoom.auto,
+    zoom_set: Annotated[
+        list[str] | None, typer.Option("--zoom-set", metavar="KEY=VALUE", help="How, such as expected_mm=12.")
+    ] = None,
+    model_set: Annotated[
+        list[str] | None, typer.Option("--model-set", metavar="KEY=VALUE", help="The model's own, as weights=FILE.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the model runs; auto is CUDA if there is one.")] = Device.auto,
+    precision: Annotated[NumberFormat, typer.Option(help="In what the model computes.")] = NumberFormat.fp32,
+    image_set: Annotated[
+        list[str] | None,
+        typer.Option("--image-set", metavar="KEY=VALUE", help="The image format's own, such as series=3 of DICOM."),
+    ] = None,
+    modality: Annotated[
+        str | None, typer.Option(help="What the intensities are, such as ct; else what the file tells or is sure.")
+    ] = None,
+    channels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I,J,K", help="Which channels to take, by index or mode, of an image with more than three."
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="A LoRA adapter: its folder, as oncoseg-train writes it, or the name of a pulled one."),
+    ] = None,
+    output: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="[FORMAT=]FILE",
+            help="The structures' file; repeatable; by default IMAGE_mask.nii.gz here. Beside the first go a manifest "
+            "(.json) and a preview (.png).",
+        ),
+    ] = None,
+    export_set: Annotated[
+        list[str] | None,
+        typer.Option("--export-set", metavar="FORMAT.KEY=VALUE", help="An output format's own, as rtstruct.label=T."),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Export nothing where there is a warning.")] = False,
+    identify: Annotated[
+        bool, typer.Option("--identify", help="Put real paths in the manifest, which may name the patient.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace outputs, manifest and preview that exist.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest.")] = False,
+    allow_broken_plugins: Annotated[
+        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
+    ] = False,
+) -> None:
+    """Segment what prompts ask for, on slices or in a volume; what is found is written in the image's own geometry."""
+    from oncoseg_core.cli.app import installed
+
+    registry = installed()
+    if not allow_broken_plugins:
+        registry.require_sound()
+    from oncoseg_segment.prompts.options import PromptOptions
+    from oncoseg_segment.prompts.prompt_file import read_prompts
+
+    options = PromptOptions(
+        boxes=box or (),
+        points=point or (),
+        negative_points=negative_point or (),
+        texts=text or (),
+        exemplars=exemplar or (),
+        negative_exemplars=negative_exemplar or (),
+        slice_index=slice_index,
+        slices=slices,
+        propagate=propagate,
+        target=target,
+        units=units.value,
+    )
+    if prompts is not None and options.given:
+        raise UsageError(
+            "--prompts FILE says all of what to segment; leave --box, --point, --text, --exemplar, --slice, --slices, "
+            "--propagate, --target and --units out"
+        )
+    structures = (options.structure(),) if prompts is None else read_prompts(prompts)
+
+    from oncoseg_core.cli.progress import progress_bar
+    from oncoseg_segment.files.run import SegmentRequest, segment_file
+
+    request = SegmentRequest(
+        image=image,
+        model=model,
+        structures=structures,
+        image_settings=image_set or (),
+        propagate_settings=propagate_set or (),
+        zoom=zoom.value,
+        zoom_settings=zoom_set or (),
+        model_settings=model_set or (),
+        device=device.value,
+        precision=precision.value,
+        modality=modality,
+        channels=channels,
+        adapter=adapter,
+        overlaps=overlaps.value,
+        minimum_score=minimum_score,
+        outputs=output or (),
+        export_settings=export_set or (),
+        strict=strict,
+        identify=identify,
+        overwrite=overwrite,
+        inputs=() if prompts is None else (prompts,),
+    )
+    with progress_bar() as progress:
+        manifest = segment_file(registry, request, progress)
+    for finding in manifest["findings"]:
+        typer.echo(f"{finding['level']}: {finding['message']}", err=True)
+    typer.echo(json.dumps(manifest, indent=2) if as_json else "\n".join(_lines(manifest)))
+
+
+def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What a person wants to know at once; the manifest has the rest."""
+    for output in manifest["outputs"]:
+        yield f"{output['format']}: {', '.join(one['file'] for one in output['files'])}"
+        yield from (f"  {note}" for note in output["notes"])
+    if manifest["preview"] is not None:
+        yield f"preview: {manifest['preview']}"
+    for structure in manifest["structures"]:
+        yield f"structure: {structure['name']}"
+        if structure["left out"] is not None:
+            yield f"  left out: {structure['left out']}"
+        hidden = {"name", "number", "left out", "per slice", "voxels given to others", "measurements", "prompt"}
+        yield from (f"  {key}: {value}" for key, value in structure.items() if key not in hidden)
+        diameters = structure["measurements"]["diameters"]
+        if diameters is not None:
+            longest, perpendicular = diameters["longest"]["mm"], diameters["perpendicular"]["mm"]
+            yield f"  longest diameter: {longest:.1f} x {perpendicular:.1f} mm on slice {diameters['slice']}"
+    yield f"weights: {manifest['model']['weights']}"
+    yield f"modality: {manifest['modality']}"
+    yield f"device: {manifest['device']}"

@@ -1,0 +1,141 @@
+"""The gate before an export: what may be wrong with an image or a structure, as findings that a person can judge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import SimpleITK as sitk
+
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.path.settings import parts_of
+
+MOST_PARTS = 3
+"""A structure in more separate parts than that is told of; a tumour with its nodes may well be."""
+
+MISSING_SLICE = 1.5
+"""Slices further apart than that many usual distances have a slice missing between them."""
+
+_LISTED = 5
+
+HOUNSFIELD = (-3072.0, 32767.0)
+"""What scanners store: padding down to -3072, metal as far as 16 bits hold."""
+
+AIR_HU = -900.0
+"""Air is -1000 HU; a CT of a patient in which nothing is darker than this is cropped, or not in Hounsfield units."""
+
+LIKELY_SUV = (0.5, 200.0)
+"""The highest SUV of a scan: a bladder reaches about 100; below the first, the unit or the dose is wrong."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``about`` is ``image`` or a structure's name; a ``warning`` makes ``--strict`` refuse, a ``note`` does not."""
+
+    level: Literal["note", "warning"]
+    about: str
+    message: str
+
+
+def examine_image(stored: Volume, volume: Volume, modality: str) -> list[Finding]:
+    """What is to be said of an image before it is worked on.
+
+    Args:
+        stored: as its reader gave it: headers, notes, and the modality that the file tells.
+        volume: the same calibrated.
+        modality: what the values are taken for.
+    """
+    gaps = _gaps(stored.geometry)
+    irregular = stored.geometry.irregularity
+    told = [*stored.notes, *([] if irregular is None else [irregular]), *gaps, *_of_headers(stored)]
+    told += [] if modality == "unknown" else _of_values(volume, modality)
+    if stored.modality not in {"unknown", modality}:
+        told.append(f"the file says that it is {stored.modality!r}, and it is taken for {modality!r}")
+    findings = [Finding("warning", "image", message) for message in dict.fromkeys(told)]
+    if modality != "unknown" and "pet" in parts_of(modality) and not stored.headers:
+        findings.append(Finding("note", "image", "the file does not tell how PET values are stored: taken for SUV"))
+    return findings
+
+
+def examine_structure(name: str, mask: BoolArray) -> list[Finding]:
+    """What is to be said of a structure ``(z, y, x)``: empty, at the image's border, or in many parts."""
+    return [Finding("warning", name, f"{name!r} {message}") for message in _of_mask(mask)]
+
+
+def refusal_of(findings: Sequence[Finding]) -> str | None:
+    """Why ``--strict`` refuses to export; None where there is no warning."""
+    warnings = [finding.message for finding in findings if finding.level == "warning"]
+    if not warnings:
+        return None
+    return f"--strict, and there is a warning: {'; '.join(warnings)}"
+
+
+def _gaps(geometry: Geometry) -> Iterator[str]:
+    if geometry.slice_origins is None:
+        return
+    gaps = np.abs(np.diff(geometry.slice_origins @ geometry.normal))
+    usual = float(np.median(gaps))
+    wide = np.flatnonzero(gaps > MISSING_SLICE * usual)
+    for index in wide[:_LISTED]:
+        yield (
+            f"slices {index} and {index + 1} lie {gaps[index]:.4g} mm apart, others {usual:.4g} mm: "
+            "a slice is missing between them"
+        )
+    if len(wide) > _LISTED:
+        yield f"so it is at {len(wide) - _LISTED} more places"
+
+
+def _of_headers(volume: Volume) -> Iterator[str]:
+    headers: tuple[Mapping[str, Any], ...] = volume.headers
+    if any(header.get("BurnedInAnnotation") == "YES" for header in headers):
+        yield "its header says that text is burned into the image: it may name the patient, and previews show it"
+    if any(str(header.get("LossyImageCompression", "")) == "01" for header in headers):
+        yield "it was compressed with loss"
+
+
+def _of_values(volume: Volume, modality: str) -> Iterator[str]:
+    parts = parts_of(modality)
+    for number, channel in enumerate(volume.voxels):
+        part = parts[number if len(parts) > 1 else 0]
+        if part not in {"ct", "pet"}:
+            continue
+        finite = channel[np.isfinite(channel)] if channel.dtype.kind == "f" else channel
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+        if part == "ct" and (low < HOUNSFIELD[0] or high > HOUNSFIELD[1]):
+            yield f"CT values from {low:.6g} to {high:.6g} are no Hounsfield units"
+        elif part == "ct" and low > AIR_HU:
+            yield f"no CT value is below {AIR_HU:g} (the lowest: {low:.6g}): a crop without air, or no Hounsfield units"
+        if part == "pet" and not LIKELY_SUV[0] <= high <= LIKELY_SUV[1]:
+            yield (
+                f"the highest SUV is {high:.4g}; expected {LIKELY_SUV[0]:g} to {LIKELY_SUV[1]:g}: "
+                "check weight, dose and units"
+            )
+
+
+def _of_mask(mask: BoolArray) -> Iterator[str]:
+    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not slices.size:
+        yield "is empty"
+        return
+    plane: BoolArray = np.any(mask, axis=0)
+    if plane[0].any() or plane[-1].any() or plane[:, 0].any() or plane[:, -1].any():
+        yield "touches the border of the image: it may be cut off there"
+    last = len(mask) - 1
+    for index, which in ((0, "first"), (last, "last")) if last else ():
+        if mask[index].any():
+            yield f"reaches slice {index}, the volume's {which}: it may go on beyond"
+    sizes = _parts(mask[slices[0] : slices[-1] + 1], plane)
+    if len(sizes) > MOST_PARTS:
+        told = ", ".join(str(size) for size in sizes[:8]) + (", …" if len(sizes) > 8 else "")
+        yield f"lies in {len(sizes)} separate parts (of {told} voxels)"
+
+
+def _parts(mask: BoolArray, plane: BoolArray) -> list[int]:
+    """Voxels of each part of a mask (26-connected), the largest first; ``plane`` ``(y, x)`` is where it has any."""
+    rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+    part = mask[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(np.uint8)
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(part), True))
+    return sorted((int(size) for size in np.bincount(labels.ravel())[1:]), reverse=True)

@@ -1,0 +1,228 @@
+"""What a structure measures: volume, longest axial diameter with its perpendicular (RECIST 1.1), intensities.
+
+Diameters run from edge to edge, as calipers on a contour do: between corners of voxels, so that one voxel of 1 x 1 mm
+measures 1.41 mm. They are those of the convex outline (Feret): the line may leave a concave structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.path.settings import parts_of
+
+Float64 = npt.NDArray[np.float64]
+
+UNITS = {"ct": "HU", "pet": "SUV"}
+"""What calibrated values are counted in; of other modalities they have no unit."""
+
+PLANES = ("sagittal", "coronal", "axial")
+"""By the patient's axis (left, back, head) that the slices are stacked along."""
+
+
+@dataclass(frozen=True)
+class Diameter:
+    """A line on a slice: its length, and its ends as ``(x, y)`` in continuous pixels and ``(x, y, z)`` in LPS mm."""
+
+    mm: float
+    ends_pixels: tuple[tuple[float, float], tuple[float, float]]
+    ends_lps_mm: tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+@dataclass(frozen=True)
+class Diameters:
+    """The longest diameter on any slice, and the longest line at right angles to it within the same part's outline.
+
+    ``plane`` is that of the slices; RECIST 1.1 asks for ``axial``.
+    """
+
+    slice: int
+    plane: str
+    longest: Diameter
+    perpendicular: Diameter
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Values of one channel within a structure, over its ``voxels`` that hold a number.
+
+    ``std`` is that of these very voxels (divided by n).
+    """
+
+    channel: str
+    unit: str
+    voxels: int
+    mean: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """All of it; ``volume_ml`` and ``diameters`` are None of a picture without millimetres, or of an empty mask."""
+
+    voxels: int
+    volume_ml: float | None
+    diameters: Diameters | None
+    intensities: tuple[Intensity, ...]
+
+
+def measure(mask: BoolArray, volume: Volume) -> Measurements:
+    """Measure one structure.
+
+    Args:
+        mask: bool ``(z, y, x)``.
+        volume: the image, calibrated (:meth:`oncoseg_core.path.normalization.Normalization.calibrated`).
+    """
+    geometry = volume.geometry
+    on_slices = np.count_nonzero(mask, axis=(1, 2))
+    return Measurements(
+        voxels=int(on_slices.sum()),
+        volume_ml=float(on_slices @ geometry.voxel_mm3) / 1000 if volume.physical else None,
+        diameters=axial_diameters(mask, geometry) if volume.physical else None,
+        intensities=tuple(_intensities(mask, volume)),
+    )
+
+
+def _intensities(mask: BoolArray, volume: Volume) -> Iterator[Intensity]:
+    parts = [] if volume.modality == "unknown" else parts_of(volume.modality)
+    for number, channel in enumerate(volume.voxels):
+        values = channel[mask].astype(np.float64)
+        values = values[np.isfinite(values)]
+        if not values.size:
+            continue
+        modality = parts[number if len(parts) > 1 else 0] if parts else ""
+        yield Intensity(
+            channel=volume.channel_names[number] if volume.channel_names else str(number),
+            unit=UNITS.get(modality, "as stored"),
+            voxels=int(values.size),
+            mean=float(values.mean()),
+            std=float(values.std()),
+            min=float(values.min()),
+            max=float(values.max()),
+        )
+
+
+def axial_diameters(mask: BoolArray, geometry: Geometry) -> Diameters | None:
+    """The longest diameter over all slices along z and their separate parts (8-connected); None of an empty mask."""
+    to_mm = _in_plane(geometry)
+    best: tuple[float, int, Float64] | None = None
+    for bound, index, window in _slices_by_size(mask, to_mm):
+        if best is not None and bound <= best[0]:
+            break
+        rows, columns = window
+        for corners in _corners_of_parts(mask[index, rows, columns]):
+            hull = convex_hull((corners + np.array([columns.start, rows.start])) @ to_mm)
+            length = float(_distances(hull).max())
+            if best is None or length > best[0] + 1e-9:
+                best = (length, index, hull)
+    if best is None:
+        return None
+    _, index, hull = best
+    longest, perpendicular = _cross(hull)
+    back = np.linalg.inv(to_mm)
+    return Diameters(
+        slice=index,
+        plane=PLANES[int(np.abs(geometry.normal).argmax())],
+        longest=_diameter(longest, longest @ back, index, geometry),
+        perpendicular=_diameter(perpendicular, perpendicular @ back, index, geometry),
+    )
+
+
+def convex_hull(points: Float64) -> Float64:
+    """The corners of the convex hull of points ``(n, 2)``, in order around it (Andrew's monotone chain)."""
+    ordered = np.unique(points, axis=0)
+    chains = []
+    for direction in (ordered, ordered[::-1]):
+        chain: list[tuple[float, float]] = []
+        for x, y in direction.tolist():
+            while len(chain) > 1 and _turn(chain[-2], chain[-1], (x, y)) <= 0:
+                chain.pop()
+            chain.append((x, y))
+        chains.append(chain[:-1])
+    return np.asarray(chains[0] + chains[1], dtype=np.float64)
+
+
+def _turn(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> float:
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+def _in_plane(geometry: Geometry) -> Float64:
+    """2 x 2, from pixels ``(x, y)`` as a row to mm in the slice, along a row and across it."""
+    column, row = geometry.affine[:3, 0], geometry.affine[:3, 1]
+    along = column / np.linalg.norm(column)
+    across = np.cross(geometry.normal, along)
+    return np.array([[column @ along, 0.0], [row @ along, row @ across]])
+
+
+def _slices_by_size(mask: BoolArray, to_mm: Float64) -> list[tuple[float, int, tuple[slice, slice]]]:
+    """Each slice that holds something: the most that a diameter can be there, its index, its rows and columns."""
+    found = []
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        rows, columns = (np.flatnonzero(mask[index].any(axis=axis)) for axis in (1, 0))
+        window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        height, width = window[0].stop - window[0].start, window[1].stop - window[1].start
+        bound = max(float(np.linalg.norm(np.array([width, sign * height]) @ to_mm)) for sign in (1, -1))
+        found.append((bound, int(index), window))
+    return sorted(found, key=lambda one: (-one[0], one[1]))
+
+
+def _corners_of_parts(mask: BoolArray) -> Iterator[Float64]:
+    """For each part of a mask ``(y, x)``, the corners ``(n, 2)`` as (x, y) of each row's first and last pixel."""
+    labels = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True))
+    for number in range(1, int(labels.max()) + 1):
+        part = labels == number
+        rows = np.flatnonzero(part.any(axis=1))
+        first = part[rows].argmax(axis=1)
+        last = part.shape[1] - part[rows, ::-1].argmax(axis=1)
+        yield np.concatenate(
+            [np.column_stack([x, y]) for x in (first, last) for y in (rows, rows + 1)], dtype=np.float64
+        )
+
+
+def _distances(points: Float64) -> Float64:
+    return np.asarray(np.linalg.norm(points[:, None] - points[None], axis=2), dtype=np.float64)
+
+
+def _cross(hull: Float64) -> tuple[Float64, Float64]:
+    """Ends ``(2, 2)`` of the longest diameter of a convex outline, and of its longest chord at right angles to that."""
+    distances = _distances(hull)
+    # Of equally long ones, the first in a fixed order: rounding must not choose.
+    first, second = np.argwhere(distances >= distances.max() - 1e-9)[0]
+    start, end = hull[first], hull[second]
+    along = (end - start) / distances[first, second]
+    across = np.array([-along[1], along[0]])
+    place, height = (hull - start) @ along, (hull - start) @ across
+    order = [(first + step) % len(hull) for step in range(len(hull))]
+    there = order[: order.index(second) + 1]
+    back = [first, *reversed(order[order.index(second) :])]
+    # Between two neighbouring corners a chord's length changes evenly: the longest one begins or ends at a corner.
+    sides = [np.interp(place, place[side], height[side]) for side in (there, back)]
+    widest = int(np.abs(sides[0] - sides[1]).argmax())
+    chord = np.array([start + place[widest] * along + side[widest] * across for side in sides])
+    return np.array([start, end]), chord
+
+
+def _diameter(ends: Float64, pixels: Float64, index: int, geometry: Geometry) -> Diameter:
+    pixels = np.round(pixels, 6)  # corners of pixels, but for what going to mm and back leaves
+    places = geometry.index_to_lps(np.column_stack([pixels - 0.5, np.full(2, index)]))
+    return Diameter(
+        mm=float(np.linalg.norm(ends[1] - ends[0])),
+        ends_pixels=(_pair(pixels[0]), _pair(pixels[1])),
+        ends_lps_mm=(_triple(places[0]), _triple(places[1])),
+    )
+
+
+def _pair(values: Sequence[float] | Float64) -> tuple[float, float]:
+    return float(values[0]), float(values[1])
+
+
+def _triple(values: Sequence[float] | Float64) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

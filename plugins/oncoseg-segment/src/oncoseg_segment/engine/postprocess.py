@@ -1,0 +1,98 @@
+"""What becomes of each structure before anything is written: overlaps, scores too low, measurements, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_segment.engine.checks import Finding, examine_structure
+from oncoseg_segment.engine.measurements import Measurements, measure
+from oncoseg_segment.engine.overlaps import Overlaps, resolve_overlaps
+from oncoseg_segment.engine.report import examine_result
+from oncoseg_segment.engine.structures import StructureResult
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A structure and what becomes of it.
+
+    ``number`` counts from 1 and is its value in a label image. ``mask`` is what remains after overlaps were resolved,
+    ``lost`` the voxels that others got. ``left_out`` says why it is in no export, None where it is.
+    """
+
+    number: int
+    result: StructureResult
+    mask: BoolArray
+    left_out: str | None
+    lost: int
+    measurements: Measurements
+
+    @property
+    def name(self) -> str:
+        """The structure's name."""
+        return self.result.name
+
+    @property
+    def found(self) -> bool:
+        """Whether the model found anything."""
+        return any(one.voxels for one in self.result.found)
+
+
+def judge(
+    results: Sequence[StructureResult], volume: Volume, overlaps: Overlaps, minimum_score: float | None
+) -> list[Judged]:
+    """Decide which structures are exported, resolve the overlaps of these, and measure all.
+
+    Args:
+        results: in the order asked for.
+        volume: the image, calibrated.
+        overlaps: what becomes of voxels that several claim.
+        minimum_score: below it a structure is left out, and claims nothing; no limit when None.
+    """
+    left_out = [
+        None
+        if minimum_score is None or result.score >= minimum_score
+        else f"the model's own score {result.score:.3f} is below the minimum of {minimum_score:g}"
+        for result in results
+    ]
+    kept = [number for number, reason in enumerate(left_out) if reason is None]
+    masks = [result.mask for result in results]
+    resolved = resolve_overlaps(
+        [masks[number] for number in kept], [results[number].slice_scores for number in kept], overlaps
+    )
+    for number, mask in zip(kept, resolved, strict=True):
+        masks[number] = mask
+    judged = []
+    for number, (result, mask, reason) in enumerate(zip(results, masks, left_out, strict=True), start=1):
+        lost = int(np.count_nonzero(result.mask)) - int(np.count_nonzero(mask))
+        why = reason
+        if why is None and not mask.any():
+            why = "all of it was given to other structures" if lost else "nothing was found: the mask is empty"
+        judged.append(Judged(number, result, mask, why, lost, measure(mask, volume)))
+    return judged
+
+
+def findings_of(one: Judged) -> list[Finding]:
+    """What is to be said of a structure."""
+    findings = examine_result(one.result)
+    if one.found:
+        if one.mask.any():
+            findings += examine_structure(one.name, one.mask)
+        if one.left_out is not None:
+            findings.append(Finding("warning", one.name, f"{one.name!r} is left out: {one.left_out}"))
+    return findings
+
+
+def nothing_left(judged: Sequence[Judged], *, may_be_empty: bool) -> str | None:
+    """Why there is nothing to write; None where there is.
+
+    ``may_be_empty``: the formats hold an empty structure, and that nothing was found is an answer.
+    """
+    if any(one.left_out is None for one in judged):
+        return None
+    if may_be_empty and not any(one.found for one in judged):
+        return None
+    return "no structure is left (" + "; ".join(f"{one.name!r}: {one.left_out}" for one in judged) + ")"

@@ -1,0 +1,127 @@
+"""What ``oncoseg segment`` tells of a structure: how much, how sure, how small a lesion it can see, what to doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from oncoseg_core.contract.interfaces import PromptableModel
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.path.zoom import ZoomSettings, smallest_resolvable_mm
+from oncoseg_segment.engine.checks import Finding
+from oncoseg_segment.engine.structures import OnSlice, StructureResult
+
+RANDOM_WEIGHTS = "random:"
+
+
+def report_of(
+    result: StructureResult, mask: BoolArray, volume: Volume, model: PromptableModel, zoom: ZoomSettings | None
+) -> dict[str, Any]:
+    """Plain values, in the order in which a person reads them.
+
+    ``per slice`` is a list; ``presence`` and ``instances`` are there where the model tells them.
+
+    Args:
+        result: what the model found.
+        mask: what remains of it, after overlaps were resolved.
+        volume: the image.
+        model: for its record.
+        zoom: the settings it ran under.
+    """
+    found = result.found
+    presences = [one.presence for one in found if one.presence is not None]
+    instances = [one.instances for one in found if one.instances is not None]
+    report: dict[str, Any] = {
+        "size": _size(mask, volume),
+        "slices": ranges([one.index for one in found]),
+        "model's own score": round(result.score, 3),
+    }
+    if presences:
+        report["presence"] = round(max(presences), 3)
+    if instances:
+        report["instances"] = max(instances)
+    report["smallest resolvable lesion"] = _resolvable(found, volume, model)
+    report["zoom"] = _zoomed(found, zoom)
+    if result.ended is not None:
+        report["propagation"] = f"towards the first slice: {result.ended[0]}; towards the last: {result.ended[1]}"
+    report["per slice"] = [
+        {
+            "slice": one.index,
+            "voxels": one.voxels,
+            "score": round(one.score, 4),
+            "presence": None if one.presence is None else round(one.presence, 4),
+            "instances": one.instances,
+            "zoomed to": None if one.window is None else [one.window.height, one.window.width],
+        }
+        for one in found
+    ]
+    return report
+
+
+def examine_model(model: PromptableModel) -> list[Finding]:
+    """What is to be said of the model, whatever it finds."""
+    if not model.weights_sha256.startswith(RANDOM_WEIGHTS):
+        return []
+    told = f"MODEL {model.spec.name!r} HAS RANDOM WEIGHTS ({model.weights_sha256}): THIS MASK MEANS NOTHING"
+    return [Finding("warning", "model", told)]
+
+
+def examine_result(result: StructureResult) -> list[Finding]:
+    """What is to be said of how a structure was found."""
+    told = []
+    if not any(one.voxels for one in result.found):
+        presences = [one.presence for one in result.found if one.presence is not None]
+        sure = f" (presence {max(presences):.3f})" if presences else ""
+        told.append(f"no {result.name!r} was found{sure}: the mask is empty")
+    cut_off = [one.index for one in result.found if one.cut_off]
+    if cut_off:
+        told.append(
+            f"on slice {ranges(cut_off)} the mask reaches the border of the zoomed window and may be cut off; "
+            "try a larger --zoom-set context=…, or --zoom off"
+        )
+    return [Finding("warning", result.name, message) for message in told]
+
+
+def _size(mask: BoolArray, volume: Volume) -> str:
+    voxels = np.count_nonzero(mask, axis=(1, 2))
+    if not voxels.any():
+        return "empty"
+    size = f"{int(voxels.sum())} voxels"
+    if volume.physical:
+        size += f", {float(voxels @ volume.geometry.voxel_mm3) / 1000:.3g} mL"
+    holding = [int(index) for index in np.flatnonzero(voxels)]
+    where = f"slice {holding[0]}" if len(holding) == 1 else f"{len(holding)} slices, {ranges(holding)}"
+    return f"{size} on {where}"
+
+
+def _resolvable(found: Sequence[OnSlice], volume: Volume, model: PromptableModel) -> str:
+    windows = {one.window for one in found}
+    smallest = max(smallest_resolvable_mm(volume.geometry, model.spec, window) for window in windows)
+    if not volume.physical:
+        return f"{smallest:.3g} pixels"
+    told = f"{smallest:.3g} mm in the slice"
+    return told if len(volume.voxels[0]) == 1 else f"{told}; slices are {volume.geometry.spacing[0]:.3g} mm apart"
+
+
+def _zoomed(found: Sequence[OnSlice], zoom: ZoomSettings | None) -> str:
+    if zoom is None:
+        return "off"
+    windows = [one.window for one in found if one.window is not None]
+    if not windows:
+        return f"{zoom.when}: on no slice"
+    sides = sorted({(window.height, window.width) for window in windows})
+    told = " to ".join(f"{rows} x {columns}" for rows, columns in (sides if len(sides) < 3 else (sides[0], sides[-1])))
+    return f"{zoom.when}: on {len(windows)} of {len(found)} slices, to {told} pixels"
+
+
+def ranges(indices: Sequence[int]) -> str:
+    """``3``, ``3 to 7``, ``3 to 7, 9``."""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in runs)

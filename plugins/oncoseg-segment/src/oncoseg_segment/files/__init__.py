@@ -1,0 +1,1 @@
+"""Reading an image and writing its structures: outputs, manifest, preview."""

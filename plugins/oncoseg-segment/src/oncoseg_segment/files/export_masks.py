@@ -1,0 +1,171 @@
+"""Masks of any file, on any image that they fit, in any format: what ``oncoseg export`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from oncoseg_core.contract.errors import DataError, QualityError, UsageError, close_matches
+from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
+from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.imaging.open_image import format_of, read_image, read_masks, reader_settings
+from oncoseg_core.path.normalization import Normalization
+from oncoseg_core.plugins.environment import describe
+from oncoseg_core.plugins.registry import Registry
+from oncoseg_core.system.privacy import shown
+from oncoseg_segment.engine.checks import Finding, examine_image, examine_structure, refusal_of
+from oncoseg_segment.engine.measurements import measure
+from oncoseg_segment.engine.overlaps import resolve_overlaps
+from oncoseg_segment.files.outputs import (
+    Written,
+    export_segmentation,
+    parse_export_settings,
+    parse_output,
+    prepare_exporters,
+    require_free,
+    staging,
+)
+
+LABEL = "label "
+"""What the values of a label image are called without ``names``."""
+
+
+@dataclass(frozen=True)
+class ConvertRequest:
+    """What was asked for; see ``oncoseg export --help``.
+
+    ``names`` are ``VALUE=NAME`` of a label image, or ``OLD=NEW`` of structures. ``made_by`` says what made the masks.
+    """
+
+    masks: Path
+    on: Path
+    outputs: Sequence[str]
+    names: Sequence[str] = ()
+    image_settings: Sequence[str] = ()
+    mask_settings: Sequence[str] = ()
+    export_settings: Sequence[str] = ()
+    modality: str | None = None
+    overlaps: Literal["keep", "first"] = "keep"
+    made_by: str | None = None
+    measurements: Path | None = None
+    strict: bool = False
+    overwrite: bool = False
+
+
+def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
+    """Read masks, put them on their image, judge, measure and write them; returns what was done, as plain values.
+
+    Raises:
+        GeometryError: the masks lie on another grid than the image; the message says how far apart.
+        QualityError: ``strict``, and there is a warning.
+        OncoSegError: in one line, whatever else is wrong; no file is left behind.
+    """
+    if not request.outputs and request.measurements is None:
+        raise UsageError("nothing is to be written: give --output [FORMAT=]FILE, or --measurements FILE.json")
+    outputs = [parse_output(registry, text) for text in request.outputs]
+    own = [] if request.measurements is None else [request.measurements]
+    require_free([*(output.path for output in outputs), *own], [request.masks, request.on], overwrite=request.overwrite)
+    renamed = _names(request.names)
+    image_settings = reader_settings(registry, request.on, request.image_settings, "--image-set")
+    mask_settings = reader_settings(registry, request.masks, request.mask_settings, "--mask-set")
+    exporters = prepare_exporters(
+        registry, outputs, request.on, image_settings, parse_export_settings(request.export_settings, outputs)
+    )
+    mask_reader = format_of(registry, request.masks)
+    stored = read_image(registry, request.on, settings=image_settings)
+    if mask_reader is not None:  # it looks for the same series
+        mask_settings = {**image_settings, **mask_settings}
+    structures = read_masks(registry, request.masks, stored, mask_settings)
+    masks = _renamed(structures.masks, renamed, label=mask_reader is None)
+    masks = dict(zip(masks, resolve_overlaps(list(masks.values()), [{} for _ in masks], request.overlaps), strict=True))
+    modality = request.modality or stored.modality
+    volume = _calibrated(registry, stored, modality)
+    findings = [Finding("warning", "masks", note) for note in structures.notes]
+    findings += [finding for name, mask in masks.items() for finding in examine_structure(name, mask)]
+    findings += examine_image(stored, volume, modality)
+    refusal = refusal_of(findings) if request.strict else None
+    if refusal is not None:
+        raise QualityError(f"nothing was exported: {refusal}")
+    provenance = {} if request.made_by is None else {"model": request.made_by}
+    segmentation = Segmentation(masks, stored.geometry, {}, provenance)
+    told: dict[str, Any] = {
+        "image": {
+            "kind": _kind(registry, request.on, stored),
+            "content hash": content_hash(stored.voxels, stored.geometry),
+            "modality": modality,
+        },
+        "structures": [
+            {"name": name, "measurements": asdict(measure(mask, volume))} for name, mask in masks.items()
+        ],
+        "findings": [asdict(finding) for finding in findings],
+        "software": describe(registry),
+    }  # fmt: skip
+    with staging() as stage:
+        jobs = [(output, exporter, segmentation) for output, exporter in zip(outputs, exporters, strict=True)]
+        told["outputs"] = [_told(one) for one in export_segmentation(stage, registry, jobs, stored, image_settings)]
+        text = json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        if request.measurements is not None:
+            stage.write(request.measurements, text)
+        stage.commit()
+    plain: dict[str, Any] = json.loads(text)
+    return plain
+
+
+def _names(texts: Sequence[str]) -> dict[str, str]:
+    """``1=liver,2=tumour`` as a mapping.
+
+    Raises:
+        UsageError: it is something else, or names two alike.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        for part in text.split(","):
+            old, equals, new = (piece.strip() for piece in part.partition("="))
+            if not (old and equals and new):
+                raise UsageError(f"--names {text}: expected VALUE=NAME, such as 1=liver,2=tumour")
+            if old in found or new in found.values():
+                raise UsageError(f"--names {text}: {old if old in found else new!r} is given twice")
+            found[old] = new
+    return found
+
+
+def _renamed(masks: Mapping[str, BoolArray], names: Mapping[str, str], *, label: bool) -> dict[str, BoolArray]:
+    keys = {name.removeprefix(LABEL) if label else name: name for name in masks}
+    for old in names:
+        if old not in keys:
+            what = "value" if label else "structure"
+            raise UsageError(f"--names: the masks have no {what} {old!r}{close_matches(old, keys)}")
+    unnamed = [key for key in keys if key not in names]
+    if label and names and unnamed:
+        raise UsageError(f"--names: value {unnamed[0]} of the label image has no name; name all {len(keys)} or none")
+    found = {names.get(key, name): masks[name] for key, name in keys.items()}
+    if len(found) < len(masks):
+        raise DataError("two structures would have one name; --names gives others")
+    return found
+
+
+def _calibrated(registry: Registry, stored: Volume, modality: str) -> Volume:
+    """The image with values that can be measured; as stored where it is not known what they are."""
+    if modality == "unknown":
+        return stored
+    return Normalization(registry, modality, {}).calibrated(replace(stored, modality=modality))
+
+
+def _kind(registry: Registry, path: Path, volume: Volume) -> str:
+    reader = format_of(registry, path)
+    what = "image file" if reader is None else f"{reader.format.upper()} series"
+    return f"{what}, {volume.geometry.shape[0]} slices"
+
+
+def _told(written: Written) -> dict[str, Any]:
+    return {
+        "format": written.output.format,
+        "files": [
+            {"file": shown(file.name), "sha256": sha256}
+            for file, sha256 in zip(written.files, written.sha256, strict=True)
+        ],
+        "notes": [shown(note) for note in written.notes],
+    }

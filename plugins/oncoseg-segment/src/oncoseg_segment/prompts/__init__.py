@@ -1,0 +1,1 @@
+"""Requested structures, and their prompts on the slices of an image."""

@@ -1,0 +1,117 @@
+"""The structure and the slices that a command line asks for. Light: no torch, no image is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from oncoseg_core.contract.errors import PromptError, UsageError
+from oncoseg_core.contract.prompts import Text
+from oncoseg_segment.prompts.structure_request import Hint, StructureRequest, Units
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """The options as they were written; together they are the prompt for one structure."""
+
+    boxes: Sequence[str] = ()
+    points: Sequence[str] = ()
+    negative_points: Sequence[str] = ()
+    texts: Sequence[str] = ()
+    exemplars: Sequence[str] = ()
+    negative_exemplars: Sequence[str] = ()
+    slice_index: int | None = None
+    slices: str | None = None
+    propagate: bool = False
+    target: str | None = None
+    units: Units = "voxel"
+
+    @property
+    def given(self) -> bool:
+        """Whether any of them was."""
+        return self != PromptOptions()
+
+    def structure(self) -> StructureRequest:
+        """All of it as one structure.
+
+        Raises:
+            PromptError: there is nothing, more than one box or text, or numbers that cannot be read.
+        """
+        for option, values in (("--box", self.boxes), ("--text", self.texts)):
+            if len(values) > 1:
+                raise PromptError(
+                    f"{option} is given {len(values)} times: a structure has one; --prompts FILE takes several"
+                )
+        text = Text(self.texts[0]).text if self.texts else None
+        written: list[tuple[Literal["box", "point", "exemplar"], bool, str, Sequence[str]]] = [
+            ("box", True, "--box", self.boxes),
+            ("point", True, "--point", self.points),
+            ("point", False, "--negative-point", self.negative_points),
+            ("exemplar", True, "--exemplar", self.exemplars),
+            ("exemplar", False, "--negative-exemplar", self.negative_exemplars),
+        ]
+        hints = [
+            Hint(kind, _numbers(value), positive, f"{option} {value}")
+            for kind, positive, option, values in written
+            for value in values
+        ]
+        return StructureRequest(
+            name=self.target if self.target is not None else text or "object",
+            hints=tuple(hints),
+            text=text,
+            units=self.units,
+            slice_index=self.slice_index,
+            slices=self.slices,
+            propagate=self.propagate,
+        )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """``1,2,…`` as numbers; none where it is something else, which the hint then refuses."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()
+
+
+def parse_slices(slice_index: int | None, slices: str | None, depth: int, name: str) -> range:
+    """The slices to prompt: one, ``A:B`` with both included, or ``all``.
+
+    Raises:
+        UsageError: nothing or both were said of a volume with several slices, or it has no such slices.
+    """
+    if slice_index is not None and slices is not None:
+        raise UsageError("--slice and --slices are both given; keep one")
+    if slices is None:
+        if slice_index is None:
+            if depth > 1:
+                raise UsageError(
+                    f"{name}: has {depth} slices; say on which one the prompt is: --slice 0 to {depth - 1}, "
+                    "--slices A:B or --slices all"
+                )
+            slice_index = 0
+        chosen = range(slice_index, slice_index + 1)
+    elif slices == "all":
+        chosen = range(depth)
+    else:
+        try:
+            first, last = (int(part) for part in slices.split(":"))
+        except ValueError:
+            raise UsageError(f"--slices {slices}: expected A:B, both included, such as 20:29, or all") from None
+        if first > last:
+            raise UsageError(f"--slices {slices}: the first slice comes after the last; expected A:B with A <= B")
+        chosen = range(first, last + 1)
+    for index in (chosen[0], chosen[-1]):
+        require_slice(index, depth, name)
+    return chosen
+
+
+def require_slice(index: int, depth: int, name: str) -> None:
+    """Refuse the index of a slice that an image does not have.
+
+    Raises:
+        UsageError: with those that it has.
+    """
+    if not 0 <= index < depth:
+        raise UsageError(f"slice {index} does not exist: {name} has slices 0 to {depth - 1}")

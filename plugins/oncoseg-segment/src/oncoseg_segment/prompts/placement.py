@@ -1,0 +1,156 @@
+"""From what was asked for to prompts on the slices of an image; LPS mm become pixels here. Light: no torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from oncoseg_core.contract.errors import PromptError, UsageError
+from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
+from oncoseg_core.contract.prompts import AnyPrompt, Exemplar, Point, Prompt, Text, check_on_slice
+from oncoseg_core.contract.volume import Volume
+from oncoseg_segment.prompts.options import parse_slices, require_slice
+from oncoseg_segment.prompts.structure_request import Hint, Numbers, StructureRequest
+
+Float64 = npt.NDArray[np.float64]
+
+_CORNERS = np.array(list(itertools.product((0, 1), repeat=3)))
+_EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
+
+
+@dataclass(frozen=True)
+class PlacedStructure:
+    """A structure with its prompt on each slice that has one, in pixels; ``propagate`` from the only one."""
+
+    name: str
+    prompts: Mapping[int, Prompt]
+    propagate: bool
+
+
+def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
+    """The prompts of a structure on the slices of an image.
+
+    Hints with a z of their own count on their slices; text and hints without on all of these, or, where there are none
+    with, on the slices that were chosen. A box in mm counts on every slice that passes through it, as the rectangle
+    that holds its section there; one thinner than the distance of slices, that none passes through, on the nearest.
+
+    Raises:
+        PromptError: a hint lies outside the image, or there is no positive one on a slice.
+        UsageError: it is not clear which slices are meant, or they do not exist.
+    """
+    depth, height, width = volume.geometry.shape
+    if request.units == "mm" and not volume.physical:
+        raise UsageError(f"{volume.name}: its format tells no millimetres; give pixels (--units voxel)")
+    deep = _with_their_slices(request, volume)
+    if deep and (request.slice_index is not None or request.slices is not None):
+        raise UsageError("coordinates with a z say which slices are meant; leave --slice and --slices out")
+    chosen = sorted(deep) if deep else parse_slices(request.slice_index, request.slices, depth, volume.name)
+    if request.propagate and len(chosen) > 1:
+        raise UsageError("--propagate starts from one slice; give --slice K, not --slices or a box through several")
+    flat = [hint.on_slice() for hint in request.hints if not hint.deep]
+    prompts = {index: _in_order([*flat, *deep.get(index, [])], request.text) for index in chosen}
+    for index, prompt in prompts.items():
+        check_on_slice(prompt, height, width)
+        if all(isinstance(hint, (Point, Exemplar)) and not hint.positive for hint in prompt):
+            raise PromptError(f"on slice {index} all hints say what is not meant; give one that says what is")
+    return PlacedStructure(request.name, prompts, request.propagate)
+
+
+def _with_their_slices(request: StructureRequest, volume: Volume) -> dict[int, list[AnyPrompt]]:
+    """By slice, the prompts of the hints that say their slices themselves."""
+    deep: dict[int, list[AnyPrompt]] = {}
+    in_box: set[int] = set()
+    for hint in request.hints:
+        if hint.deep:
+            sections = _sections(hint, volume.geometry) if request.units == "mm" else _in_voxels(hint, volume)
+            for index, prompt in sections.items():
+                deep.setdefault(index, []).append(prompt)
+            if hint.kind == "box":
+                in_box = set(sections)
+    if in_box and set(deep) != in_box:
+        outside = min(set(deep) - in_box)
+        raise PromptError(f"a hint on slice {outside} lies outside the box, which is on {min(in_box)} to {max(in_box)}")
+    return deep
+
+
+def _in_order(hints: list[AnyPrompt], text: str | None) -> Prompt:
+    """What points at one object first, then the text, then exemplars."""
+    pointing = [hint for hint in hints if not isinstance(hint, Exemplar)]
+    exemplars = [hint for hint in hints if isinstance(hint, Exemplar)]
+    return (*pointing, *([] if text is None else [Text(text)]), *exemplars)
+
+
+def _in_voxels(hint: Hint, volume: Volume) -> dict[int, AnyPrompt]:
+    first, last = int(hint.numbers[2]), int(hint.numbers[-1])
+    for index in (first, last):
+        require_slice(index, volume.geometry.shape[0], volume.name)
+    return dict.fromkeys(range(first, last + 1), hint.on_slice())
+
+
+def _sections(hint: Hint, geometry: Geometry) -> dict[int, AnyPrompt]:
+    """The slices that a point or box in LPS mm is on, and the prompt there."""
+    if hint.kind == "point":
+        point = np.array(hint.numbers)
+        index = _nearest(float(geometry.lps_to_index([point])[0, 2]), geometry, hint)
+        # Onto the slice's plane straight, not along a tilted stack.
+        off = (geometry.index_to_lps([(0, 0, index)])[0] - point) @ geometry.normal
+        x, y, _ = geometry.lps_to_index([point + off * geometry.normal])[0]
+        return {index: hint.on_slice((float(x) + 0.5, float(y) + 0.5))}
+    sections = box_sections(geometry, hint)
+    return {index: hint.on_slice(rectangle) for index, rectangle in sections.items()}
+
+
+def _nearest(z: float, geometry: Geometry, hint: Hint) -> int:
+    index = round(z)
+    depth = geometry.shape[0]
+    if not -0.5 <= z <= depth - 0.5:
+        ends = geometry.index_to_lps([(0, 0, 0), (0, 0, depth - 1)]) @ geometry.normal
+        raise PromptError(
+            f"{hint.where}: lies {min(abs(z + 0.5), abs(z - depth + 0.5)) * geometry.spacing[0]:.4g} mm beyond the "
+            f"volume's slices, which reach over {abs(float(ends[1] - ends[0])):.4g} mm; are the numbers LPS mm?"
+        )
+    return min(max(index, 0), depth - 1)
+
+
+def box_sections(geometry: Geometry, hint: Hint) -> dict[int, Numbers]:
+    """The rectangle ``(x0, y0, x1, y1)`` in pixels around a box's section with each slice that passes through it.
+
+    Raises:
+        PromptError: the box lies beyond the slices, or has no area on any.
+    """
+    low, high = np.array(hint.numbers[:3]), np.array(hint.numbers[3:])
+    corners = low + _CORNERS * (high - low)
+    depth = geometry.shape[0]
+    origins = geometry.index_to_lps([(0, 0, index) for index in range(depth)])
+    places = origins @ geometry.normal
+    heights = corners @ geometry.normal
+    met = np.flatnonzero((places >= heights.min() - SAME_GRID_MM) & (places <= heights.max() + SAME_GRID_MM))
+    if not met.size:
+        centre = (low + high) / 2
+        nearest = _nearest(float(geometry.lps_to_index([centre])[0, 2]), geometry, hint)
+        corners = corners + (places[nearest] - centre @ geometry.normal) * geometry.normal
+        met = np.array([nearest])
+    found: dict[int, Numbers] = {}
+    for index in met:
+        pixels = geometry.lps_to_index(_section(corners, geometry.normal, float(places[index])))[:, :2] + 0.5
+        (x0, y0), (x1, y1) = pixels.min(axis=0), pixels.max(axis=0)
+        if x1 - x0 > SAME_GRID_MM and y1 - y0 > SAME_GRID_MM:
+            found[int(index)] = (float(x0), float(y0), float(x1), float(y1))
+    if not found:
+        raise PromptError(f"{hint.where}: has no area on any slice")
+    return found
+
+
+def _section(corners: Float64, normal: Float64, place: float) -> Float64:
+    """The points ``(n, 3)`` in which a plane meets the edges of a box, whose corners on the plane included."""
+    above = corners @ normal - place
+    points = [corners[index] for index in np.flatnonzero(np.abs(above) <= SAME_GRID_MM)]
+    for one, other in _EDGES:
+        if above[one] * above[other] < 0:
+            share = above[one] / (above[one] - above[other])
+            points.append(corners[one] + share * (corners[other] - corners[one]))
+    return np.array(points)

@@ -1,0 +1,73 @@
+"""The kit a plugin author runs: one ``check_*`` per hook, for any test runner, and ``pytest --oncoseg DISTRIBUTION``.
+
+Each check builds examples with hypothesis, runs the behaviour on them, and raises a
+:class:`~oncoseg_testing.checks.rules.BrokenRuleError` (an ``AssertionError``) that says which rule of
+:mod:`oncoseg_core.contract.interfaces` failed, with which example, and what was found. The examples are the same in
+every run. First-party plugins pass the same checks; :mod:`oncoseg_testing.broken` has components that do not.
+
+This module is imported by every pytest run where the core is installed: a check is imported when it is asked for.
+
+Raises:
+    MissingDependencyError: a check is asked for and hypothesis is not installed, or for a loss or a model torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from oncoseg_core.contract.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from oncoseg_testing.checks.by_record import check_component
+    from oncoseg_testing.checks.commands import check_command
+    from oncoseg_testing.checks.datasets import check_dataset
+    from oncoseg_testing.checks.exporters import check_exporter
+    from oncoseg_testing.checks.losses import check_loss
+    from oncoseg_testing.checks.metrics import check_metric
+    from oncoseg_testing.checks.models import check_model
+    from oncoseg_testing.checks.normalizers import check_normalizer
+    from oncoseg_testing.checks.prompt_generators import check_prompt_generator
+    from oncoseg_testing.checks.readers import check_reader
+    from oncoseg_testing.checks.trackers import check_tracker
+
+_MODULES = {
+    "check_command": "commands",
+    "check_component": "by_record",
+    "check_dataset": "datasets",
+    "check_exporter": "exporters",
+    "check_loss": "losses",
+    "check_metric": "metrics",
+    "check_model": "models",
+    "check_normalizer": "normalizers",
+    "check_prompt_generator": "prompt_generators",
+    "check_reader": "readers",
+    "check_tracker": "trackers",
+}
+
+__all__ = [
+    "check_command",
+    "check_component",
+    "check_dataset",
+    "check_exporter",
+    "check_loss",
+    "check_metric",
+    "check_model",
+    "check_normalizer",
+    "check_prompt_generator",
+    "check_reader",
+    "check_tracker",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.checks.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as missing:
+        if missing.name not in {"hypothesis", "torch"}:  # no dependencies of the core
+            raise
+        raise MissingDependencyError(
+            f"{name} needs the library {missing.name!r}, which is not installed: pip install {missing.name}"
+        ) from missing

@@ -1,0 +1,37 @@
+"""``python -m oncoseg_testing.broken [KIND]``: what the checks say of components that break a rule."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from oncoseg_core.cli.command_line import run_app
+from oncoseg_testing.broken import KINDS, broken_examples
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(epilog="Example: python -m oncoseg_testing.broken normalizer")
+def show(
+    kind: Annotated[str | None, typer.Argument(metavar="[" + "|".join(KINDS) + "]", help="By default all.")] = None,
+) -> None:
+    """Check components that each break one rule, and print what the check says. Exits 1 when one is not caught."""
+    missed = []
+    for one in KINDS if kind is None else (kind,):
+        for example in broken_examples(one):
+            found = example.caught()
+            if found is None:
+                missed.append(f"{one} {example.name}")
+                typer.echo(f"{one} {example.name}\n  NOT CAUGHT; expected the rule: {example.rule}\n")
+            else:
+                typer.echo(
+                    f"{one} {example.name}\n  rule:    {found.rule}\n  example: {found.example}\n"
+                    f"  found:   {found.found}\n"
+                )
+    if missed:
+        typer.echo(f"not caught: {', '.join(missed)}", err=True)
+        raise typer.Exit(1)
+
+
+run_app(app)

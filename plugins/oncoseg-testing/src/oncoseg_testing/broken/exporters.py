@@ -1,0 +1,89 @@
+"""Exporters that each break one rule; :class:`Nifti` breaks none."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from oncoseg_core.contract.errors import StorageError
+from oncoseg_core.contract.interfaces import Exporter, ExportReport
+from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core.imaging.formats import write_segmentation
+from oncoseg_testing.broken.examples import BrokenExamples
+from oncoseg_testing.checks.exporters import check_exporter
+
+
+def check(broken: type[Exporter]) -> None:
+    """Check a class in a folder that goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        check_exporter(broken(), Path(folder), suffix=".nii.gz")
+
+
+EXAMPLES = BrokenExamples("exporter", check)
+
+
+class Nifti(Exporter):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        write_segmentation(segmentation, destination)
+        return ExportReport((destination,))
+
+
+@EXAMPLES.breaks("refused with StorageError")
+class RawError(Exporter):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        destination.write_bytes(b"x")
+        return ExportReport((destination,))
+
+
+@EXAMPLES.breaks("refused with StorageError")
+class Silent(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        try:
+            return super().export(segmentation, destination)
+        except StorageError:
+            return ExportReport((destination,))
+
+
+@EXAMPLES.breaks("names the destination")
+class Elsewhere(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        return super().export(segmentation, destination.with_name("other.nii.gz"))
+
+
+@EXAMPLES.breaks("and no others")
+class Littering(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        destination.with_name("temporary").write_bytes(b"x") if destination.parent.is_dir() else None
+        return super().export(segmentation, destination)
+
+
+@EXAMPLES.breaks("nothing is left behind")
+class LitteringWhenRefused(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        if not destination.parent.is_dir():
+            (destination.parent.parent / "half").write_bytes(b"x")
+        return super().export(segmentation, destination)
+
+
+@EXAMPLES.breaks("not empty")
+class EmptyFile(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        report = super().export(segmentation, destination)
+        destination.write_bytes(b"")
+        return report
+
+
+@EXAMPLES.breaks("names the destination")
+class NoReport(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        super().export(segmentation, destination)
+        return None  # type: ignore[return-value]
+
+
+@EXAMPLES.breaks("does not change it")
+class ClearingMasks(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        report = super().export(segmentation, destination)
+        for mask in segmentation.masks.values():
+            mask[:] = False
+        return report

@@ -1,0 +1,69 @@
+"""From a component's record to its check."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import oncoseg_testing as testing
+from oncoseg_core.contract import records
+from oncoseg_core.contract.errors import UsageError
+from oncoseg_core.plugins.registry import Component, Registry
+
+MODALITY = "ct"
+"""What a loss is built for, unless it is said."""
+
+
+def check_component(  # noqa: C901 - one case per kind
+    registry: Registry,
+    component: Component,
+    *,
+    root: Path | None = None,
+    cases_to_read: int = 2,
+    modality: str = MODALITY,
+) -> None:
+    """Build a component with its default settings, as a run would, and check all that its record says.
+
+    Args:
+        registry: where it was found.
+        component: one of ``registry.components``.
+        root: the folder of a dataset; for a reader an image of its format, without which less is checked.
+        cases_to_read: of how many cases of a dataset to read the files.
+        modality: what a loss is built for.
+
+    Raises:
+        AssertionError: a rule is broken.
+        ConfigError: it cannot be built without settings.
+        MissingDependencyError, PluginError: it cannot be built.
+        UsageError: a dataset is checked without its folder.
+    """
+    spec = component.spec
+    build = partial(registry.build, type(spec), spec.component_name)
+    match spec:
+        case records.NormalizerSpec():
+            testing.check_normalizer(build(), spec=spec)
+        case records.DatasetSpec():
+            if root is None:
+                raise UsageError(f"the dataset {spec.name!r} is checked in its folder; say where it is")
+            testing.check_dataset(build(), root, spec, cases_to_read=cases_to_read)
+        case records.PromptGeneratorSpec():
+            testing.check_prompt_generator(build(), makes=spec.makes)
+        case records.LossSpec():
+            testing.check_loss(build(modality=modality))
+        case records.ModelSpec():
+            testing.check_model(build())
+        case records.ReaderSpec():
+            with tempfile.TemporaryDirectory() as folder:
+                testing.check_reader(build(), Path(folder), image=root)
+        case records.ExporterSpec():
+            with tempfile.TemporaryDirectory() as folder:
+                testing.check_exporter(build(), Path(folder), suffix=spec.suffix)
+        case records.MetricSpec():
+            testing.check_metric(build(), better=spec.better)
+        case records.TrackerSpec():
+            with tempfile.TemporaryDirectory() as folder:
+                testing.check_tracker(build, Path(folder))
+        case records.CommandSpec():
+            registry.component(records.CommandSpec, spec.name)
+            testing.check_command(spec)

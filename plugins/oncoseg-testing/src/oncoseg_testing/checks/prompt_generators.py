@@ -1,0 +1,74 @@
+"""The rules of a prompt generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from oncoseg_core.contract.errors import PromptError
+from oncoseg_core.contract.interfaces import PromptGenerator
+from oncoseg_core.contract.prompts import AnyPrompt, MaskPrompt, Prompt, PromptKind, check_on_slice
+from oncoseg_core.contract.records import Target
+from oncoseg_testing.checks.rules import for_all, read_only, refuses, require, rule, show
+
+Mask = npt.NDArray[np.bool_]
+
+TARGET = Target(name="lung tumour", labels=frozenset({1}), synonyms=("pulmonary tumour",))
+
+
+def check_prompt_generator(generator: PromptGenerator, *, makes: Sequence[PromptKind]) -> None:
+    """Check a prompt generator on generated masks of one pixel and more, in several memory layouts.
+
+    Args:
+        generator: built, with whatever settings.
+        makes: the kinds of hint, as in its record.
+
+    Raises:
+        AssertionError: a rule is broken.
+    """
+    seeds = st.integers(0, 2**32 - 1)
+    for_all(st.tuples(_masks(), seeds), lambda drawn: _check(generator, *drawn, makes=makes), count=150)
+    empty = np.zeros((5, 7), dtype=bool)
+    if set(makes) == {"text"}:
+        with rule("a text can also be asked about an empty mask", show(empty)):
+            require(bool(generator.generate(empty, np.random.default_rng(0), TARGET)), "no hint")
+        return
+    with rule("an empty mask is refused with PromptError", show(empty)):
+        refuses(PromptError, lambda: generator.generate(empty, np.random.default_rng(0), TARGET))
+
+
+def _check(generator: PromptGenerator, mask: Mask, seed: int, *, makes: Sequence[PromptKind]) -> None:
+    example = f"mask {show(mask)}, rng of seed {seed}"
+    with rule("generate takes any memory layout and does not write to the mask", example):
+        prompt = generator.generate(read_only(mask), np.random.default_rng(seed), TARGET)
+    with rule("a prompt is a tuple of at least one Box, Point, Text, MaskPrompt or Exemplar", example):
+        right = isinstance(prompt, tuple) and len(prompt) > 0
+        require(right and all(isinstance(hint, AnyPrompt) for hint in prompt), repr(prompt))
+    with rule(f"its hints are of the kinds that the record says it makes ({', '.join(makes)})", example):
+        require({hint.kind for hint in prompt} <= set(makes), repr(prompt))
+    with rule("its hints lie on the slice", example):
+        check_on_slice(prompt, *mask.shape)
+    with rule("the same mask and the same rng give the same prompt: draw from nothing else", example):
+        again = generator.generate(read_only(mask), np.random.default_rng(seed), TARGET)
+        require(_plain(again) == _plain(prompt), f"{prompt!r}, then {again!r}")
+    with rule("the mask's memory layout does not change the prompt", example):
+        again = generator.generate(np.ascontiguousarray(mask), np.random.default_rng(seed), TARGET)
+        require(_plain(again) == _plain(prompt), f"{prompt!r}, contiguous {again!r}")
+
+
+def _plain(prompt: Prompt) -> list[Any]:
+    """Hints that can be compared: mask prompts are equal where their pixels are."""
+    return [hint.mask.tolist() if isinstance(hint, MaskPrompt) else hint for hint in prompt]
+
+
+@st.composite
+def _masks(draw: st.DrawFn) -> Mask:
+    mask = draw(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)))
+    row, column = (draw(st.integers(0, size - 1)) for size in mask.shape)
+    mask[row, column] = True
+    return draw(st.sampled_from((mask, np.asfortranarray(mask), mask[::-1, ::-1])))

@@ -1,0 +1,134 @@
+"""Scoring a chain's frozen validation sets: a row of the forgetting matrix for each task, and one before the first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oncoseg_core.contract.errors import RunError
+from oncoseg_core.contract.interfaces import Metric, PromptGenerator
+from oncoseg_core.contract.records import MetricSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.inference.precision import Precision
+from oncoseg_core.inference.predictor import Predictor
+from oncoseg_core.lora.manifest import read_manifest
+from oncoseg_core.lora.store import load_adapter
+from oncoseg_core.plugins.registry import Registry
+from oncoseg_core.system.atomic import atomic_write
+from oncoseg_trainer.chain.manifest import sha256_of
+from oncoseg_trainer.chain.tasks import Task
+from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score
+from oncoseg_trainer.distributed.processes import Processes
+from oncoseg_trainer.reporting.terminal import Terminal
+
+FOLDER = "scores"
+UNTOUCHED = "untouched"
+
+
+class StoppedError(Exception):
+    """Asked to stop; what is done is saved."""
+
+
+@dataclass(eq=False)
+class ChainScores:
+    """Scores sets of validation cases, shared out over the processes; opened datasets are kept, their images are not.
+
+    Attributes:
+        chain: its folder.
+        registry: where components are found.
+        processes: this one and its fellows.
+        terminal: where progress is shown.
+        should_stop: asked after every case.
+    """
+
+    chain: Path
+    registry: Registry
+    processes: Processes
+    terminal: Terminal
+    should_stop: Callable[[], bool]
+    _opened: dict[str, ValidationCases] = field(default_factory=dict)
+
+    def cases(self, task: Task) -> ValidationCases:
+        """The validation cases of a task's datasets."""
+        if task.name not in self._opened:
+            self._opened[task.name] = ValidationCases(task, self.registry, self.processes, self.terminal)
+        return self._opened[task.name]
+
+    def path(self, row: str) -> Path:
+        """The file of a row."""
+        return self.chain / FOLDER / f"{row}.json"
+
+    def read(self, row: str) -> dict[str, Any]:
+        """A row's scores by column, as far as there are any."""
+        if not self.path(row).exists():
+            return {}
+        try:
+            columns: dict[str, Any] = json.loads(self.path(row).read_bytes())["columns"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path(row)}: is no file of scores; remove it, and it is made again") from error
+        return columns
+
+    def score(self, row: str, task: Task, adapter: Path | None, sets: Mapping[str, tuple[Task, ValidationSet]]) -> None:
+        """Score a row, and write it after each column. A column that was scored with these weights is not done again.
+
+        Args:
+            row: its name.
+            task: whose model it is.
+            adapter: the folder of its adapter; None for the untouched model.
+            sets: by column, the task that trains on it and its frozen cases.
+
+        Raises:
+            StoppedError: asked to stop.
+            OncoSegError: a case or the adapter cannot be read, or a validation case is not what it was.
+        """
+        files = None if adapter is None else read_manifest(adapter).files
+        key = sha256_of({"model": task.settings.model.model_dump(mode="json"), "adapter": files})
+        done = self.processes.on_first(lambda: self._done(row, key, sets))
+        missing = [name for name in sets if name not in done]
+        if not missing:
+            return
+        model = self.registry.build(ModelSpec, task.settings.model.name, task.settings.model.settings)
+        model = model.to(self.processes.device)
+        if adapter is not None:
+            model = load_adapter(model, adapter)
+        for name in missing:
+            done[name] = self._column(f"scoring {name}, {row}", model, task.settings.training.precision, *sets[name])
+            content = {"key": key, "columns": {column: done[column] for column in sets if column in done}}
+            self.processes.on_first(lambda: atomic_write(self.path(row), json.dumps(content, indent=1) + "\n"))  # noqa: B023
+
+    def _done(self, row: str, key: str, sets: Mapping[str, tuple[Task, ValidationSet]]) -> dict[str, Any]:
+        """The columns of a row that stand: of the same weights and the same frozen cases."""
+        columns = self.read(row)
+        if columns and json.loads(self.path(row).read_bytes()).get("key") != key:
+            return {}
+        return {name: columns[name] for name in sets if columns.get(name, {}).get("frozen") == sets[name][1].sha256}
+
+    def _column(self, what: str, model: Any, precision: Precision, task: Task, frozen: ValidationSet) -> dict[str, Any]:
+        cases = self.cases(task)
+        held_out = cases.held_out(frozen)
+        settings = task.settings
+        generator: PromptGenerator = self.registry.build(
+            PromptGeneratorSpec, settings.prompts.score.name, settings.prompts.score.settings
+        )
+        metrics: dict[str, Metric] = {"dice": self.registry.build(MetricSpec, "dice")}
+        with self.terminal.progress() as progress:
+            own = held_out.score(
+                range(self.processes.rank, len(held_out), self.processes.world_size),
+                Predictor(model, cases.preprocessors, device=self.processes.device, precision=precision),
+                generator,
+                metrics,
+                settings.seed,
+                self.should_stop,
+                lambda done, total: progress(what, done, total),
+            )
+        if self.processes.any(self.should_stop()):
+            raise StoppedError
+        by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
+        kept = ("case", "target", "n_slices", "dice")
+        rows: list[dict[str, Any]] = [{key: row[key] for key in kept} for _, rows in by_case for row in rows]
+        expected = {(case["case_id"], target) for case in frozen.cases for target in case["targets"]}
+        if {(row["case"], row["target"]) for row in rows} != expected:
+            raise RunError(f"{frozen.column}: the targets of the validation cases are not what they were")
+        return {"frozen": frozen.sha256, "dice": column_score(rows), "cases": rows}

@@ -1,0 +1,1 @@
+"""Checkpoints, the folder of a run, resume and warm start."""

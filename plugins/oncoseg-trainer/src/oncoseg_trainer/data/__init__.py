@@ -1,0 +1,1 @@
+"""Cases, samples and batches."""

@@ -1,0 +1,96 @@
+"""The held-out cases: checked before the run begins, and scored one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from oncoseg_core.contract.interfaces import Metric, PromptGenerator
+from oncoseg_core.contract.records import Case
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.data.leakage import Scan
+from oncoseg_core.inference.predictor import Predictor
+from oncoseg_core.inference.scoring import score_case
+from oncoseg_trainer.data.case_source import CaseSource
+from oncoseg_trainer.data.sampling import LabelledSlices
+
+
+class _Place(NamedTuple):
+    """Where a case is read, and which of its targets have a voxel."""
+
+    source: CaseSource
+    number: int
+    targets: tuple[str, ...]
+
+
+class HeldOut:
+    """The cases that are scored, of all datasets.
+
+    A target that is empty in a case is no object that a prompt could be made for: it is left out of that case's
+    scores, and a case in which all are empty is not scored, but named in ``not_scored``.
+
+    Args:
+        sources: the held-out cases of each dataset, with the targets that occur in them.
+        several: whether the run has several datasets, so that a case's id alone does not name it.
+
+    Raises:
+        DataError: a case cannot be taken, or a target is empty in all cases of a dataset.
+    """
+
+    def __init__(self, sources: Sequence[tuple[CaseSource, Sequence[str]]], *, several: bool) -> None:
+        self._places: list[_Place] = []
+        self.not_scored: list[str] = []
+        self.scans: list[Scan] = []
+        self._several = several
+        for source, targets in sources:
+            found = LabelledSlices.of(source, targets)
+            for number in range(len(source)):
+                case = source.record(number)
+                own = {target.name for target in case.targets}
+                present = tuple(
+                    target for target, counts in zip(found.targets, found.counts, strict=True)
+                    if target in own and counts[number]
+                )  # fmt: skip
+                self.scans.append(Scan(case.dataset, case.case_id, source.content_hash(number)))
+                if present:
+                    self._places.append(_Place(source, number, present))
+                else:
+                    self.not_scored.append(self.scans[-1].name if self._several else case.case_id)
+            source.release()
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[tuple[Case, Volume, dict[str, BoolArray]]]:
+        return (self.load(number) for number in range(len(self)))
+
+    def load(self, number: int) -> tuple[Case, Volume, dict[str, BoolArray]]:
+        """A case, its image, and the masks of its targets that have a voxel."""
+        place = self._places[number]
+        volume, masks = place.source.load(place.number)
+        return place.source.record(place.number), volume, {name: masks[name] for name in masks if name in place.targets}
+
+    def score(
+        self,
+        numbers: range,
+        predictor: Predictor,
+        generator: PromptGenerator,
+        metrics: Mapping[str, Metric],
+        seed: int,
+        should_stop: Callable[[], bool],
+        progress: Callable[[int, int], None],
+    ) -> list[tuple[int, list[dict[str, object]]]]:
+        """Score some of the cases: each one's number and rows. Ends early when asked to stop.
+
+        Rows name the dataset where the run has several.
+        """
+        scored = []
+        for done, number in enumerate(numbers, start=1):
+            if should_stop():
+                break
+            case, volume, masks = self.load(number)
+            own = {"dataset": case.dataset} if self._several else {}
+            scores = score_case(predictor, case, volume, masks, generator, metrics, seed)
+            scored.append((number, [{**own, **score.row()} for score in scores]))
+            progress(done, len(numbers))
+        return scored

@@ -1,0 +1,190 @@
+"""Training samples: a drawn slice made ready for the model, with its prompt and its target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from oncoseg_core.contract.geometry import SliceGrid
+from oncoseg_core.contract.interfaces import PromptGenerator
+from oncoseg_core.contract.prompts import Prompt
+from oncoseg_core.contract.records import Case, Target
+from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
+from oncoseg_core.system.randomness import derived_generator
+from oncoseg_trainer.config.data_settings import WeakChoice
+from oncoseg_trainer.config.settings import HardNegatives
+from oncoseg_trainer.data.case_selection import WEAK
+from oncoseg_trainer.data.case_source import CaseSource, ReadCase
+from oncoseg_trainer.data.sampling import Draw
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A sample made ready: ``pixels`` ``(3, size, size)``, prompt in model pixels, ``target`` 0/1 ``(size, size)``.
+
+    ``weight`` multiplies its loss.
+    """
+
+    pixels: torch.Tensor
+    prompt: Prompt
+    target: torch.Tensor
+    modality: str
+    name: str
+    weight: float = 1.0
+
+
+class Augmentation(Protocol):
+    """Changes an image and masks on its grid together, in place and shape."""
+
+    def __call__(
+        self, pixels: torch.Tensor, masks: Sequence[torch.Tensor], grid: SliceGrid, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Changed pixels ``(3, size, size)`` and 0/1 masks ``(size, size)``."""
+
+
+NO_HARD_NEGATIVES = HardNegatives()
+
+
+@dataclass(frozen=True, eq=False)
+class SampleMaker:
+    """Makes samples ready. It goes to worker processes, and gives the same there.
+
+    Attributes:
+        sources: the training cases of each dataset.
+        weak: how each dataset's weak annotations count; None for one that has none.
+        preprocessors: by modality.
+        generator: makes the prompts.
+        points_at_object: whether its prompts need the object on the slice.
+        hard_negatives: how often something absent is asked for.
+        seed: the run's; each sample's randomness is derived from it and the sample.
+        augmentation: spatial changes; none when omitted.
+    """
+
+    sources: Sequence[CaseSource]
+    weak: Sequence[WeakChoice | None]
+    preprocessors: Mapping[str, Preprocessor]
+    generator: PromptGenerator
+    seed: int
+    augmentation: Augmentation | None = None
+    points_at_object: bool = True
+    hard_negatives: HardNegatives = NO_HARD_NEGATIVES
+
+    def make(self, draw: Draw, epoch: int) -> Sample:
+        """Make a drawn sample ready.
+
+        Raises:
+            OncoSegError: its files cannot be read, or its prompt cannot be made.
+        """
+        source = self.sources[draw.dataset]
+        read = source.case(draw.case)
+        case = source.record(draw.case)
+        weak = self.weak[draw.dataset] if case.annotation in WEAK else None
+        index = chosen_slice(read, draw)
+        repeat = () if draw.repeat is None else (draw.repeat,)
+        identity = (epoch, case.case_id, draw.target, index, *repeat)
+        asked = self._asked_for(read, case, draw.target, index, identity)
+        if asked.name == draw.target:
+            mask = self._mask(read, draw.target, index, weak)
+        else:
+            mask = np.zeros(read.volume.geometry.shape[1:], dtype=bool)
+        shown = mask
+        if self.points_at_object and not mask.any():
+            shown = self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
+        preprocessor = self.preprocessors[case.modality]
+        grid = preprocessor.grid(read.volume)
+        pixels = preprocessor.pixels(read.volume, index, read.stats)
+        target = target_on_model(mask, grid)
+        if self.augmentation is not None:
+            rng = derived_generator(self.seed, "augmentation", *identity)
+            pixels, target, shown = self._augmented(pixels, target, shown, grid, rng)
+        prompt = self.generator.generate(shown, derived_generator(self.seed, "sample", *identity), asked)
+        return Sample(
+            pixels=pixels,
+            prompt=prompt_to_model(prompt, grid),
+            target=target,
+            modality=case.modality,
+            name=f"{case.case_id} slice {index} ({asked.name})",
+            weight=1.0 if weak is None else weak.weight,
+        )
+
+    def _asked_for(
+        self, read: ReadCase, case: Case, target: str, index: int, identity: tuple[str | int, ...]
+    ) -> Target:
+        """The drawn target, or at the set rate something that is certainly not on this slice."""
+        drawn = next(each for each in case.targets if each.name == target)
+        if not self.hard_negatives.rate:
+            return drawn
+        rng = derived_generator(self.seed, "hard negative", *identity)
+        if rng.random() >= self.hard_negatives.rate:
+            return drawn
+        absent = [each for each in case.targets if each.name != target and not read.foreground[each.name][index]]
+        said = {word for each in case.targets for word in (each.name, *each.synonyms)}
+        absent += [Target(name=name, labels=frozenset({1})) for name in self.hard_negatives.names if name not in said]
+        return absent[int(rng.integers(len(absent)))] if absent else drawn
+
+    @staticmethod
+    def _mask(read: ReadCase, target: str, index: int, weak: WeakChoice | None) -> BoolArray:
+        mask = read.mask(target, index)
+        return mask if weak is None or weak.shape == "drawn" else filled_box(mask)
+
+    def _augmented(
+        self, pixels: torch.Tensor, target: torch.Tensor, shown: BoolArray, grid: SliceGrid, rng: np.random.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, BoolArray]:
+        """Change image and masks alike; left as they are where the object would be lost.
+
+        An object that the change moves out of the slice, or makes vanish, cannot be pointed at any more, and its sample
+        would no longer be one of a slice with the target.
+        """
+        assert self.augmentation is not None  # noqa: S101 - for mypy
+        changed, (new_target, new_shown) = self.augmentation(pixels, [target, target_on_model(shown, grid)], grid, rng)
+        on_slice = logits_to_slice(new_shown, grid) >= 0.5
+        lost = self.points_at_object and not on_slice.any()
+        if lost or bool(target.any()) != bool(new_target.any()):
+            return pixels, target, shown
+        return changed, new_target, on_slice
+
+
+def chosen_slice(read: ReadCase, draw: Draw) -> int:
+    """The index of the slice that was drawn."""
+    voxels = read.foreground[draw.target]
+    if draw.nth is None:
+        return int(draw.place * len(voxels))
+    return int(np.flatnonzero(voxels)[draw.nth])
+
+
+def nearest_labelled(read: ReadCase, target: str, index: int) -> int:
+    """The slice with the target that is nearest to a slice without it; the lower one of two.
+
+    A box or a point cannot be made from an empty mask. On a slice without the target the prompt is therefore made from
+    the nearest slice that has it, and the answer to learn is an empty mask. That is what happens when a person carries
+    a prompt on to the slices where the object has ended. Samplers draw no case that has no slice with the target.
+    """
+    labelled = np.flatnonzero(read.foreground[target])
+    return int(labelled[np.abs(labelled - index).argmin()])
+
+
+def filled_box(mask: BoolArray) -> BoolArray:
+    """The box around a mask ``(y, x)``, filled; empty where the mask is."""
+    rows, columns = mask.any(axis=1), mask.any(axis=0)
+    box: BoolArray = np.zeros_like(mask)
+    if rows.any():
+        first_row, last_row = np.flatnonzero(rows)[[0, -1]]
+        first_column, last_column = np.flatnonzero(columns)[[0, -1]]
+        box[first_row : last_row + 1, first_column : last_column + 1] = True
+    return box
+
+
+def target_on_model(mask: BoolArray, grid: SliceGrid) -> torch.Tensor:
+    """A slice's mask on the model's grid: float32 0/1 ``(size, size)``.
+
+    A pixel belongs to it from half covered on. An object smaller than a model pixel keeps its best-covered pixel, so
+    that no positive sample turns empty.
+    """
+    coverage = mask_to_model(mask, grid)
+    most = float(coverage.max())
+    return (coverage >= min(0.5, most)).float() if most > 0 else torch.zeros_like(coverage)

@@ -1,0 +1,149 @@
+"""The data of a run, looked at once before anything is scored or written, and guarded against leakage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from oncoseg_core.contract.interfaces import PromptGenerator
+from oncoseg_core.data.leakage import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans, seen_scans
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_trainer.checkpoints.warm_start import NOTHING, Ancestry
+from oncoseg_trainer.config.data_settings import AugmentationSettings
+from oncoseg_trainer.config.settings import TrainSettings
+from oncoseg_trainer.data.case_selection import ChosenCases
+from oncoseg_trainer.data.case_source import MEMORY_BYTES
+from oncoseg_trainer.data.held_out import HeldOut
+from oncoseg_trainer.data.samples import Augmentation, SampleMaker
+from oncoseg_trainer.data.sampling import LabelledSlices, Sampler, build_sampler
+
+ALLOW_LEAKAGE = "data.allow_leakage: true"
+
+
+@dataclass(frozen=True, eq=False)
+class RunData:
+    """What is trained on and scored; ``validation`` is None where the run has no such side.
+
+    ``hash`` is the SHA-256 of the names and content hashes of all cases. ``leaks`` are suspected ones, and
+    certain ones that the user allowed. ``trained_on`` is what the adapter will have seen, its ancestors' training
+    included; None where that of an ancestor is not known.
+    """
+
+    held_out: HeldOut
+    validation: HeldOut | None
+    sampler: Sampler
+    maker: SampleMaker
+    leaks: list[Leak]
+    trained_on: TrainedOn | None
+    hash: str
+
+
+def read_data(
+    chosen: ChosenCases,
+    settings: TrainSettings,
+    preprocessors: Mapping[str, Preprocessor],
+    generator: PromptGenerator,
+    low: float,
+    *,
+    points_at_object: bool,
+    ancestry: Ancestry = NOTHING,
+    unseen: Sequence[Scan] = (),
+) -> RunData:
+    """Look at every case of a run once: the held-out ones first, so that a bad one is found early.
+
+    Args:
+        chosen: the cases.
+        settings: the run's.
+        preprocessors: by modality.
+        generator: makes the prompts of training samples.
+        low: the value of 0 in the model's range.
+        points_at_object: whether the generator's prompts need the object on the slice.
+        ancestry: what the adapter that training starts from was trained on.
+        unseen: cases that will be scored later, elsewhere: none may be trained on.
+
+    Raises:
+        DataError: a case cannot be taken, or something that is scored was trained on, and that is not allowed.
+    """
+    allowed = settings.data.allow_leakage
+    trained = [each for each in chosen.datasets if each.train]
+    scored = [each for each in chosen.datasets if each.scored]
+    watched = [each for each in chosen.datasets if each.validation]
+    scored_specs, watched_specs = ([each.dataset.spec for each in side] for side in (scored, watched))
+    trained_specs = [*ancestry.datasets, *(each.dataset.spec for each in trained)]
+    leaks = declared_leaks(trained_specs, [*scored_specs, *watched_specs])
+    leaks += _validated_on(declared_leaks([spec for spec in watched_specs if spec not in trained_specs], scored_specs))
+    refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
+    several = len(chosen.datasets) > 1
+    held_out = HeldOut([each.source(each.scored, preprocessors, 0) for each in scored], several=several)
+    validation = None
+    if watched:
+        validation = HeldOut([each.source(each.validation, preprocessors, 0) for each in watched], several=several)
+    share = MEMORY_BYTES // (len(trained) * max(1, settings.training.workers))
+    sources = [each.source(each.train, preprocessors, share) for each in trained]
+    slices = [
+        LabelledSlices.of(source, targets, [row.targets for row in each.train])
+        for each, (source, targets) in zip(trained, sources, strict=True)
+    ]
+    scans = [
+        Scan(each.name, row.case_id, source.content_hash(number))
+        for each, (source, _) in zip(trained, sources, strict=True)
+        for number, row in enumerate(each.train)
+    ]
+    leaks += same_scans(scans, held_out.scans)
+    if validation is not None:
+        leaks += same_scans(scans, validation.scans) + _validated_on(same_scans(validation.scans, held_out.scans))
+    own = [*held_out.scans, *(validation.scans if validation is not None else ())]
+    known = {(scan.dataset, scan.case_id) for scan in own}
+    leaks += same_scans(scans, [scan for scan in unseen if (scan.dataset, scan.case_id) not in known])
+    if ancestry.trained_on is not None:
+        leaks += seen_scans(ancestry.trained_on, own)
+    refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
+    if settings.training.workers:
+        for source, _ in sources:
+            source.release()  # the workers read for themselves
+    maker = SampleMaker(
+        sources=[source for source, _ in sources],
+        weak=[each.weak for each in trained],
+        preprocessors=preprocessors,
+        generator=generator,
+        seed=settings.seed,
+        augmentation=_augmentation(settings.augmentation, low),
+        points_at_object=points_at_object,
+        hard_negatives=settings.prompts.hard_negatives,
+    )
+    return RunData(
+        held_out,
+        validation,
+        build_sampler(
+            slices,
+            settings.sampling,
+            settings.seed,
+            points_at_object=points_at_object,
+            names=[each.name for each in trained],
+        ),
+        maker,
+        leaks,
+        ancestry.joined(
+            TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans))
+        ),
+        _hash_of([*scans, *own]),
+    )
+
+
+def _hash_of(scans: Sequence[Scan]) -> str:
+    lines = sorted(f"{scan.name} {scan.content_hash}" for scan in scans)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _validated_on(leaks: list[Leak]) -> list[Leak]:
+    """Leaks of cases by which an epoch is chosen: their scores are no test either, if less wrong."""
+    return [leak._replace(how=f"validated on, {leak.how}") for leak in leaks]
+
+
+def _augmentation(settings: AugmentationSettings, low: float) -> Augmentation | None:
+    if settings == AugmentationSettings():
+        return None
+    from oncoseg_trainer.data.augmentation import SpatialAugmentation  # MONAI takes seconds to import
+
+    return SpatialAugmentation(settings, low)

@@ -1,0 +1,237 @@
+"""The parts of a run, built from its configuration before anything is scored or written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from oncoseg_core.contract.errors import ConfigError, close_matches
+from oncoseg_core.contract.interfaces import Metric, PromptGenerator
+from oncoseg_core.contract.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core.data.leakage import Scan
+from oncoseg_core.inference.predictor import Predictor
+from oncoseg_core.lora.inject import trainable_parameters
+from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.path.settings import PathSettings, parts_of
+from oncoseg_core.plugins.environment import describe
+from oncoseg_core.plugins.registry import Registry
+from oncoseg_core.system.randomness import derived_seed
+from oncoseg_trainer.checkpoints.checkpoint import RunState, Stateful
+from oncoseg_trainer.checkpoints.resume import (
+    Resumed,
+    require_same_data,
+    shared_accumulation,
+)  # fmt: skip
+from oncoseg_trainer.checkpoints.warm_start import read_ancestry
+from oncoseg_trainer.config.epochs import choose_epochs
+from oncoseg_trainer.config.settings import TrainSettings
+from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
+from oncoseg_trainer.data.plan import Plan
+from oncoseg_trainer.data.splits import read_data
+from oncoseg_trainer.distributed.processes import Processes
+from oncoseg_trainer.loop.averaging import MovingAverage
+from oncoseg_trainer.loop.early_stopping import Selection
+from oncoseg_trainer.loop.health import Watch
+from oncoseg_trainer.loop.optimizer import LearningRate, build_optimizer
+from oncoseg_trainer.loop.steps import ForwardLoss, Stepper
+from oncoseg_trainer.reporting.summary import has_random_weights, random_weights_words
+from oncoseg_trainer.reporting.terminal import Terminal
+from oncoseg_trainer.reporting.trackers import Trackers
+
+
+class RunParts:
+    """A run's parts, built from its configuration: data, model, losses, and what trains the model.
+
+    Args:
+        settings: the configuration.
+        registry: where components are found.
+        processes: this process among its fellows.
+        terminal: where it speaks.
+        resumed: what to go on from.
+        unseen: cases that will be scored elsewhere; none may be trained on.
+
+    Attributes:
+        parts: everything whose state a checkpoint keeps besides the trained weights, by name.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        registry: Registry,
+        processes: Processes,
+        terminal: Terminal,
+        resumed: Resumed | None = None,
+        unseen: Sequence[Scan] = (),
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.processes = processes
+        self.terminal = terminal
+        self.resumed = resumed
+        training, world_size = settings.training, processes.world_size
+        samples_per_step = training.batch_size * training.accumulation * world_size
+        self.state = RunState(split_hash="", data_hash="", processes=world_size, samples_per_step=samples_per_step)
+        accumulation = training.accumulation
+        if resumed is not None:
+            accumulation = shared_accumulation(resumed.state.samples_per_step, training.batch_size, world_size)
+        # Components are named and checked before anything is fetched or loaded.
+        datasets = DatasetLookup(registry, settings.data.chosen)
+        self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
+        self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
+        self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
+        self.model_spec = registry.get(ModelSpec, settings.model.name)
+        self.trackers = Trackers(registry, settings.trackers, self.warn)
+        self.ancestry = read_ancestry(settings, registry)
+        for generator in (settings.prompts.train.name, settings.prompts.score.name):
+            _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
+        points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
+        if points_at_object and settings.prompts.hard_negatives.rate:
+            raise ConfigError(
+                f"prompts.hard_negatives asks for absent targets by their names; prompt generator "
+                f"{settings.prompts.train.name!r} points at the object: use one that makes texts, or set the rate to 0"
+            )
+        with self.timed("data"), terminal.progress() as progress:
+            opened = datasets.open(lambda adapter: processes.on_first(lambda: adapter.fetch(progress)))
+            self.chosen = choose_cases(opened, settings.data)
+        self.state.split_hash = self.chosen.hash
+        modalities = self.chosen.modalities
+        _require_known_modalities(settings, modalities)
+        self.preprocessors = {
+            modality: Preprocessor(
+                registry,
+                modality,
+                self.model_spec,
+                PathSettings(normalizers=settings.normalizers, channels=settings.channels.get(modality)),
+            )
+            for modality in modalities
+        }
+        with self.timed("data"):
+            data = read_data(
+                self.chosen,
+                settings,
+                self.preprocessors,
+                self.train_generator,
+                self.model_spec.input_range[0],
+                points_at_object=points_at_object,
+                ancestry=self.ancestry,
+                unseen=unseen,
+            )
+        self.held_out, self.validation = data.held_out, data.validation
+        self.sampler, self.maker = data.sampler, data.maker
+        self.leaks, self.trained_on = data.leaks, data.trained_on
+        self.state.data_hash = data.hash
+        self.losses = {
+            modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
+            for modality in modalities
+        }
+        with self.timed("model"):
+            torch.manual_seed(derived_seed(settings.seed, "adapter"))
+            base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
+            self.model: Any = self.ancestry.model(base, settings.lora)
+        if has_random_weights(base.weights_sha256):
+            terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
+        self.trainable = trainable_parameters(self.model)
+        self._prepare_training(accumulation)
+        self.versions = describe(registry)
+        if resumed is not None:
+            require_same_data(resumed, self.state)
+            resumed.checkpoint.restore(self.trainable, self.parts, str(resumed.path))
+            self.state = resumed.state
+
+    def _prepare_training(self, accumulation: int) -> None:
+        """What trains the model; what of it has a state is in ``parts``, and goes into the checkpoints."""
+        training, processes = self.settings.training, self.processes
+        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, processes.world_size)
+        cases = sum(1 for _ in self.chosen.train_rows())
+        self.epochs = choose_epochs(training, cases)
+        if training.epochs == "auto":
+            self.terminal.say(f"{cases} training cases: {self.epochs} epochs (training.epochs: auto).")
+        self.total_steps = self.plan.steps_per_epoch * self.epochs
+        self.optimizer = build_optimizer(self.trainable, training)
+        self.stepper = Stepper(
+            ForwardLoss(self.model, self.losses, training.loss_at),
+            self.optimizer,
+            LearningRate(training.schedule, training.learning_rate, self.plan.steps_per_epoch),
+            self.plan,
+            processes,
+            self.settings.seed,
+            training,
+        )
+        self.selection = Selection(training.early_stopping, keeps_best=training.keep == "best")
+        self.watch = Watch(self.settings, random_weights=has_random_weights(self.model.weights_sha256))
+        self.average = None if training.ema_decay is None else MovingAverage(self.trainable, training.ema_decay)
+        self.parts: dict[str, Stateful] = {
+            "optimizer": self.optimizer,
+            "stepper": self.stepper,
+            "selection": self.selection,
+            "watch": self.watch,
+        }
+        if self.average is not None:
+            self.parts["average"] = self.average
+
+    def predictor(self) -> Predictor:
+        """The model as it is now, with the path into it."""
+        return Predictor(
+            self.model,
+            self.preprocessors,
+            device=self.processes.device,
+            precision=self.settings.training.precision,
+        )
+
+    def _generator(self, name: str, settings: Mapping[str, Any]) -> PromptGenerator:
+        generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
+        return generator
+
+    def warn(self, line: str) -> None:
+        """Say it now, and in the summary and report."""
+        self.terminal.say(f"Warning: {line}.")
+        self.state.warnings.append(line)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the time that is spent within to that of the phase."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
+
+
+def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
+    """Refuse a generator whose prompts the model does not take, or no adapter of it can serve.
+
+    Raises:
+        ConfigError: with the kinds it takes, or the reason.
+    """
+    for kind in generator.makes:
+        if kind not in model.prompt_kinds:
+            raise ConfigError(
+                f"prompt generator {generator.name!r} makes prompts of kind {kind!r}; "
+                f"model {model.name!r} takes {', '.join(model.prompt_kinds)}"
+            )
+        if kind in model.lora.untrained:
+            raise ConfigError(
+                f"prompt generator {generator.name!r} makes prompts of kind {kind!r}, for which model {model.name!r} "
+                f"cannot be adapted: {model.lora.untrained[kind]}"
+            )
+
+
+def _require_known_modalities(settings: TrainSettings, modalities: Sequence[str]) -> None:
+    """Refuse settings of a modality that no case has.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    parts = {part for modality in modalities for part in parts_of(modality)}
+    for section, given, known in (
+        ("normalizers", settings.normalizers, parts),
+        ("channels", settings.channels, set(modalities)),
+    ):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")

@@ -1,0 +1,1 @@
+"""Progress, curves, pictures and the report."""

@@ -1,0 +1,124 @@
+"""What goes with an adapter so that others can judge it: the split's sizes, the scores, the data. No case is named."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from oncoseg_core.contract.records import MetricSpec, PromptGeneratorSpec
+from oncoseg_core.data.splits import Side
+from oncoseg_core.inference.scoring import summarise
+from oncoseg_core.lora.card import DatasetFacts, Evidence
+from oncoseg_core.lora.manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, Use
+from oncoseg_trainer.data.case_selection import ChosenDataset
+from oncoseg_trainer.data.case_source import Row
+
+if TYPE_CHECKING:
+    from oncoseg_trainer.loop.run import Run
+
+SCORING = (
+    "Each slice that holds the object got a prompt of its own, made from the reference (from its place, or for text "
+    "from its name), and a case's score is over these slices together. Slices without the object are not scored: "
+    "nothing is said of how often something is marked where there is nothing."
+)
+
+
+def evidence_of(run: Run, zero_shot: Sequence[Mapping[str, Any]], adapted: Sequence[Mapping[str, Any]]) -> Evidence:
+    """What a finished run knows.
+
+    Args:
+        run: the run.
+        zero_shot: the rows of the untouched model, as in ``summary.json``. Where training started from an adapter they
+            are that one's, and are left out.
+        adapted: those of the adapted one.
+    """
+    chosen = run.chosen
+    own = [each.dataset.spec for each in chosen.datasets]
+    specs = list({spec.name: spec for spec in (*run.ancestry.specs, *own)}.values())
+    return Evidence(
+        splits=SplitRecord(
+            sha256=chosen.split.sha256,
+            how=str(chosen.split.how.get("how", "file")),  # only the word: the settings may hold a path
+            sides=tuple(side for each in chosen.datasets for side in _sides(run, each)),
+        ),
+        metrics=tuple(_metric_rows(run, zero_shot, adapted)),
+        leakage=LeakageRecord(
+            n_certain=sum(leak.certain for leak in run.leaks), n_suspected=sum(not leak.certain for leak in run.leaks)
+        ),
+        datasets=tuple(DatasetFacts(name=s.name, licence=s.licence, citation=s.citation, url=s.url) for s in specs),
+        notes=(SCORING, *_notes(run)),
+    )
+
+
+def _sides(run: Run, each: ChosenDataset) -> list[SplitSide]:
+    data = run.settings.data
+    uses: list[tuple[Use, Side | None, list[Row]]] = [
+        ("training", data.train_split, each.train),
+        ("validation", data.validation_split, each.validation),
+        ("scoring", data.score_split, each.scored),
+    ]
+    return [
+        SplitSide(
+            dataset=each.name,
+            side=side,
+            used_for=use,
+            n_cases=len(rows),
+            n_patients=len({row.patient_id for row in rows}),
+        )
+        for use, side, rows in uses
+        if side is not None and rows
+    ]
+
+
+def _metric_rows(
+    run: Run, zero_shot: Sequence[Mapping[str, Any]], adapted: Sequence[Mapping[str, Any]]
+) -> list[MetricRow]:
+    only = run.chosen.datasets[0].name  # rows name the dataset where there are several
+    prompts = run.settings.prompts.score
+    kinds = "+".join(run.registry.get(PromptGeneratorSpec, prompts.name).makes)
+    found = []
+    for dataset, target in sorted({(row.get("dataset", only), row["target"]) for row in adapted}):
+        before, after = (
+            [row for row in rows if (row.get("dataset", only), row["target"]) == (dataset, target)]
+            for rows in (zero_shot, adapted)
+        )
+        for name in run.metrics:
+            spec = run.registry.get(MetricSpec, name)
+            found.append(
+                MetricRow(
+                    metric=name,
+                    unit=spec.unit,
+                    better=spec.better,
+                    dataset=dataset,
+                    target=target,
+                    split=run.settings.data.score_split,
+                    prompt=kinds,
+                    prompt_settings=dict(prompts.settings),
+                    n_cases=len(after),
+                    before=None if run.ancestry.folder is not None else _summary([row[name] for row in before]),
+                    after=_summary([row[name] for row in after]),
+                )
+            )
+    return found
+
+
+def _summary(values: Sequence[float | None]) -> ScoreSummary:
+    """A value that is no finite number counts as undefined: a metric's slip must not cost a finished run's adapter."""
+    return ScoreSummary.model_validate(summarise([v if v is not None and math.isfinite(v) else None for v in values]))
+
+
+def _notes(run: Run) -> list[str]:
+    notes = [
+        f"Its training started from the adapter whose manifest has the SHA-256 {parent}."
+        for parent in run.ancestry.parents[:1]
+    ]
+    notes += [
+        f"{each.n_weak} cases of {each.name} have no masks: they were trained on as "
+        f"{'filled boxes' if each.weak.shape == 'box' else 'drawn'}, with loss weight {each.weak.weight:g}."
+        for each in run.chosen.datasets
+        if each.weak is not None
+    ]
+    if run.held_out.not_scored:
+        notes.append(f"{len(run.held_out.not_scored)} held-out cases hold none of their targets and are not scored.")
+    return notes

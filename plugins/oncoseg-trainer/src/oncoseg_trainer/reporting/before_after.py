@@ -1,0 +1,79 @@
+"""The picture of each held-out case: its largest labelled slice, by the untouched and by the adapted model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from oncoseg_core.contract.interfaces import PromptGenerator
+from oncoseg_core.contract.prompts import Box
+from oncoseg_core.contract.records import Case
+from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core.inference.predictor import Predictor
+from oncoseg_core.system.randomness import derived_generator
+from oncoseg_trainer.reporting.pictures import Overlay, draw_overlay
+
+
+def draw_cases(
+    predictor: Predictor,
+    model: Any,
+    cases: Iterable[tuple[Case, Volume, dict[str, BoolArray]]],
+    generator: PromptGenerator,
+    seed: int,
+) -> Iterator[tuple[str, bytes, str]]:
+    """Yield ``(name, png, caption)`` per case and target.
+
+    Args:
+        predictor: runs the adapted model.
+        model: the same model; its adapter is switched off for the picture of the untouched one.
+        cases: each with its image and masks.
+        generator: makes the prompts, the same as in scoring.
+        seed: the run's.
+    """
+    for case, volume, masks in cases:
+        fitted = predictor.fit(volume)
+        view = fitted.grid.view
+        for target, reference in masks.items():
+            index = int(reference.sum(axis=(1, 2)).argmax())
+            rng = derived_generator(seed, "score", case.case_id, target, index)
+            (record,) = (each for each in case.targets if each.name == target)
+            prompt = generator.generate(reference[index], rng, record)
+            (after,) = predictor.predict_slice(fitted, index, [prompt])
+            with model.disable_adapter():
+                (before,) = predictor.predict_slice(fitted, index, [prompt])
+            image = fitted.preprocessor.normalizer.apply(fitted.volume.voxels[:, index], fitted.stats)[0]
+            spacing = view.spacing(*volume.geometry.spacing[1:])
+            dice_before, dice_after = (_dice(result.mask, reference[index]) for result in (before, after))
+            overlay = Overlay(
+                image=np.asarray(view.apply(image)),
+                reference=np.asarray(view.apply(reference[index])),
+                before=np.asarray(view.apply(before.mask)),
+                after=np.asarray(view.apply(after.mask)),
+                box=_upright_box(prompt, fitted),
+                spacing=spacing,
+                title=f"{case.case_id}: {target}, slice {index} (its largest)",
+                before_label=f"untouched model, Dice on this slice {dice_before:.3f}",
+                after_label=f"adapted model, Dice on this slice {dice_after:.3f}",
+            )
+            caption = (
+                f"{case.case_id}, {case.modality}, slice {index} of {volume.geometry.shape[0]}, pixel "
+                f"{spacing[1]:.2f} x {spacing[0]:.2f} mm. The slice is the one with the largest reference area."
+            )
+            yield f"{case.case_id}-{target.replace(' ', '-')}", draw_overlay(overlay), caption
+
+
+def _upright_box(prompt: Sequence[Any], fitted: Any) -> Box | None:
+    """The prompt's box on the upright slice; None for another kind of prompt."""
+    grid = fitted.grid
+    for hint in prompt:
+        if isinstance(hint, Box):
+            box = grid.box_to_model(hint)
+            scale_x, scale_y = grid.letterbox.scale
+            return Box(box.x0 / scale_x, box.y0 / scale_y, box.x1 / scale_x, box.y1 / scale_y)
+    return None
+
+
+def _dice(prediction: BoolArray, reference: BoolArray) -> float:
+    return float(2 * np.count_nonzero(prediction & reference) / (prediction.sum() + reference.sum()))
