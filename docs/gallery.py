@@ -15,13 +15,9 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from oncoseg_core.cli.show_component import draw
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Normalizer
-from oncoseg_core.contract.records import DatasetSpec, NormalizerSpec
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.plugins.registry import Registry, load_plugins
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import DatasetSpec, Geometry, Normalizer, NormalizerSpec, Registry, Volume, load_plugins
+from oncoseg_core.cli import draw
+from oncoseg_core.system import atomic_write
 
 PICTURES = Path(__file__).parent / "images"
 LYMPH_NODE = (slice(108, 328), slice(32, 608))

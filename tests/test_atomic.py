@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.contract.errors import StorageError
-from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, explain
+from oncoseg_core import StorageError
+from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, write_failure
 
 
 def in_another_process(program, target):
@@ -100,7 +100,7 @@ def test_a_write_that_the_system_cuts_short_is_an_error_and_leaves_nothing(tmp_p
         import resource, signal, sys
         from pathlib import Path
         from oncoseg_core.system.atomic import atomic_write
-        from oncoseg_core.contract.errors import StorageError
+        from oncoseg_core import StorageError
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
@@ -196,11 +196,11 @@ def test_the_file_gets_the_mode_that_any_new_file_gets(tmp_path, umask, mode):
     ],
 )
 def test_the_reason_is_told(number, advice):
-    assert explain(OSError(number, os.strerror(number)), Path("x")).startswith(f"cannot write x: {advice}")
+    assert write_failure(OSError(number, os.strerror(number)), Path("x")).startswith(f"cannot write x: {advice}")
 
 
 def test_a_reason_without_a_number_is_told():
-    assert explain(OSError("the library says no"), Path("x")) == "cannot write x: the library says no"
+    assert write_failure(OSError("the library says no"), Path("x")) == "cannot write x: the library says no"
 
 
 @pytest.mark.parametrize("links", [True, False])

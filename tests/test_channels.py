@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core import NormalizerSpec
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core import DataError, Normalizer, NormalizerSpec
 from oncoseg_core.path.channels import choose_channels
 from oncoseg_core.path.channelwise import ChannelwiseNormalizer
 

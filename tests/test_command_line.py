@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.interfaces import Progress
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DatasetSpec, Progress, load_plugins
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.plugins.registry import load_plugins
 
 HEAVY = ("torch", "monai", "SimpleITK", "pydicom", "timm", "peft", "matplotlib", "scipy", "huggingface_hub")
 
@@ -346,9 +344,9 @@ def test_bad_cases_are_refused_by_name(tmp_path, change, parts, spoilt):
     (info / "entry_points.txt").write_text("[oncoseg]\noncoseg-bad = oncoseg_bad\n")
     (site / "oncoseg_bad.py").write_text(
         "from oncoseg_core import Case, DatasetSpec, Target, hookimpl\n"
-        "from oncoseg_core.contract.interfaces import DatasetAdapter\n"
+        "from oncoseg_core.imaging.file_dataset import FileDataset\n"
         "T = (Target(name='lung tumour', labels={1}),)\n"
-        "class Adapter(DatasetAdapter):\n"
+        "class Adapter(FileDataset):\n"
         "    def discover(self, root):\n"
         "        for name, split in (('a', 'train'), ('b', 'test')):\n"
         "            yield Case(dataset='bad', case_id=name, patient_id=name, modality='ct', targets=T, split=split,\n"

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, field_validator, model_validator
 
-from oncoseg_core.contract.errors import ConfigError
-from oncoseg_core.contract.interfaces import Settings
+from oncoseg_core import ConfigError, Settings
 from oncoseg_core.plugins.configuration import apply_overrides, read_yaml, validate
 
 

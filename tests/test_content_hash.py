@@ -9,12 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.imaging import content_hash as module
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core import DatasetSpec, Geometry, load_plugins
+from oncoseg_core.imaging import voxel_hash as module
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core.imaging.voxel_hash import content_hash
 
 SHAPES = st.tuples(*[st.integers(1, 5)] * 4)
 DTYPES = ["u1", "i1", "<i2", ">i2", "<u2", "<i4", ">i4", "<i8", "<f4", ">f4", "<f8", ">f8"]

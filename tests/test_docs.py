@@ -12,10 +12,10 @@ import pytest
 import SimpleITK as sitk
 
 import oncoseg_testing as testing
+from oncoseg_core import Case, LoraSpec, Overlap, Target, load_plugins
 from oncoseg_core.contract import hookspecs, interfaces
 from oncoseg_core.contract.hookspecs import HOOK_RECORDS
-from oncoseg_core.contract.records import Case, LoraSpec, Overlap, Target
-from oncoseg_core.plugins.registry import BEHAVIOURS, load_plugins
+from oncoseg_core.plugins.registry import BEHAVIOURS
 from oncoseg_testing.new_plugin import KINDS
 
 DOCS = Path(__file__).parents[1] / "docs"

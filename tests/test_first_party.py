@@ -2,9 +2,8 @@
 
 import pytest
 
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import DatasetSpec, ExporterSpec, LossSpec, ModelSpec
-from oncoseg_core.plugins.registry import load_factory, load_plugins
+from oncoseg_core import DatasetAdapter, DatasetSpec, ExporterSpec, LossSpec, ModelSpec, load_plugins
+from oncoseg_core.plugins.registry import load_factory
 from oncoseg_testing import check_component
 
 REGISTRY = load_plugins()

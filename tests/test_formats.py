@@ -13,18 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import Case, Target
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.imaging.formats import (
-    ONE_FILE_SUFFIXES,
-    load_case,
-    read_label,
-    read_volume,
-    require_finite,
-    write_segmentation,
+from oncoseg_core import (
+    Case,
+    DataError,
+    Geometry,
+    GeometryError,
+    ImageReadError,
+    Segmentation,
+    StorageError,
+    Target,
+    UsageError,
 )
+from oncoseg_core.imaging.file_dataset import load_case
+from oncoseg_core.imaging.formats import ONE_FILE_SUFFIXES, read_label, read_volume, require_finite, write_segmentation
 
 OBLIQUE = Rotation.from_euler("xyz", (20, -35, 70), degrees=True).as_matrix()
 VOLUME_FORMATS = [".nii", ".nii.gz", ".nrrd", ".mha", ".mhd"]
@@ -401,9 +402,9 @@ FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
 import numpy as np
-from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core import Geometry
 from oncoseg_core.imaging.formats import write_segmentation
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import Segmentation
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 mask = np.random.default_rng(0).random((40, 64, 64)) < 0.5

@@ -8,10 +8,17 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError, MissingDependencyError
-from oncoseg_core.contract.records import Case, DatasetSpec, ExporterSpec
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import (
+    Case,
+    ConfigError,
+    DataError,
+    DatasetSpec,
+    ExporterSpec,
+    ImageReadError,
+    MissingDependencyError,
+    Segmentation,
+    load_plugins,
+)
 from oncoseg_datasets.layouts.generic import structures as generic_structures
 from oncoseg_dicom.series.series import find_series
 from oncoseg_dicom.series.write_series import write_series

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from oncoseg_core.contract.errors import GeometryError
-from oncoseg_core.contract.geometry import Geometry, PlaneView, SliceGrid
-from oncoseg_core.contract.prompts import Box, Point
+from oncoseg_core import Box, Geometry, GeometryError, PlaneView, Point, SliceGrid
 
 spacings = st.tuples(*[st.floats(0.2, 8.0)] * 3)
 shapes = st.tuples(st.integers(1, 40), st.integers(1, 60), st.integers(1, 60))

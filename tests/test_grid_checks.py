@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.imaging.grid_checks import grid_findings, orientation
+from oncoseg_core import Geometry
+from oncoseg_core.contract.grid_checks import grid_findings, orientation
 
 
 @pytest.mark.parametrize(

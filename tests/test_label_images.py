@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import GeometryError, UsageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import ExporterSpec
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ExporterSpec, Geometry, GeometryError, Segmentation, UsageError, load_plugins
 
 REGISTRY = load_plugins()
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "mha": ".mha"}

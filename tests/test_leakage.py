@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from oncoseg_core import DatasetSpec, Overlap, Target
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core import DataError, DatasetSpec, Geometry, Overlap, Target
 from oncoseg_core.data.leakage import (
     Leak,
     Scan,
@@ -18,7 +16,7 @@ from oncoseg_core.data.leakage import (
     same_scans,
     seen_scans,
 )
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.imaging.voxel_hash import content_hash
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 

@@ -14,28 +14,26 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.contract.errors import (
-    ConfigError,
-    MissingDependencyError,
-    PluginConflictError,
-    PluginError,
-    UnknownComponentError,
-    UsageError,
-)
-from oncoseg_core.contract.hookspecs import HOOK_RECORDS
-from oncoseg_core.contract.records import (
+from oncoseg_core import (
     CommandSpec,
+    ConfigError,
     DatasetSpec,
     ExporterSpec,
     LossSpec,
     MetricSpec,
+    MissingDependencyError,
     ModelSpec,
     NormalizerSpec,
+    PluginConflictError,
+    PluginError,
     PromptGeneratorSpec,
     ReaderSpec,
     TrackerSpec,
+    UnknownComponentError,
+    UsageError,
+    load_plugins,
 )
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core.contract.hookspecs import HOOK_RECORDS
 
 NORMALIZER = """
 from oncoseg_core import NormalizerSpec, hookimpl
@@ -46,7 +44,7 @@ def oncoseg_normalizers():
 """
 
 BEHAVIOUR = """
-from oncoseg_core.contract.interfaces import Normalizer, Settings
+from oncoseg_core import Normalizer, Settings
 
 class HalfSettings(Settings):
     factor: float = 0.5
@@ -615,7 +613,7 @@ def test_loading_the_installed_plugins_loads_nothing_heavy():
         import json, sys
         import oncoseg_core
         after_import = sorted(sys.modules)
-        from oncoseg_core.plugins.registry import load_plugins
+        from oncoseg_core import load_plugins
         registry = load_plugins({})
         registry.require_sound()
         print(json.dumps([after_import, sorted(sys.modules), [p.name for p in registry.plugins]]))
@@ -639,13 +637,13 @@ def test_a_plugin_cannot_take_the_name_of_a_core_command(site):
 
         @hookimpl
         def oncoseg_commands():
-            yield CommandSpec(name="segment", factory="taker:app", summary="x")
+            yield CommandSpec(name="doctor", factory="taker:app", summary="x")
         """,
     )
     plugin = only_plugin(site.load())
     assert (plugin.status, plugin.cause) == (
         "broken",
-        "oncoseg_commands: the command 'segment' is the core's own; choose another name",
+        "oncoseg_commands: the command 'doctor' is the core's own; choose another name",
     )
 
 

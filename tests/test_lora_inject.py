@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from toy_model import PROMPT, SPEC, Toy, output, pixels, trained
 
-from oncoseg_core import LoraSpec
-from oncoseg_core.contract.errors import ConfigError, PluginError, UsageError
+from oncoseg_core import ConfigError, LoraSpec, PluginError, UsageError
 from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
 from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora.settings import LoraSettings

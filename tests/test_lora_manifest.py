@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from oncoseg_core.contract.errors import WeightsError
+from oncoseg_core import WeightsError
 from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.lora.manifest import AdapterManifest, check_files, read_checked, read_manifest, read_trained_on
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from oncoseg_core.contract.errors import WeightsError
+from oncoseg_core import WeightsError
 from oncoseg_core.lora.pulled import ORIGIN_FILE, Origin, adapter_folder, adapters_directory, pulled_adapters
 
 COMMIT = "0123456789" * 4

@@ -17,9 +17,7 @@ from hypothesis import strategies as st
 from torch import nn
 from toy_model import SPEC, Toy, output, trained
 
-from oncoseg_core import LoraSpec
-from oncoseg_core.contract.errors import ConfigError, StorageError, UsageError, WeightsError
-from oncoseg_core.contract.prompts import Box
+from oncoseg_core import Box, ConfigError, LoraSpec, StorageError, UsageError, WeightsError
 from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora.manifest import read_trained_on

@@ -11,17 +11,27 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.geometry import Geometry, SliceGrid
-from oncoseg_core.contract.interfaces import Decoded, Instances, Normalizer, PromptableModel
-from oncoseg_core.contract.prompts import Box, Point
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import (
+    Box,
+    Decoded,
+    Geometry,
+    Instances,
+    LoraSpec,
+    ModelSpec,
+    Normalizer,
+    NormalizerSpec,
+    Point,
+    PromptableModel,
+    PromptError,
+    Registry,
+    SliceGrid,
+    Volume,
+)
 from oncoseg_core.inference.predictor import EmbeddingCache, Predictor, slice_results
 from oncoseg_core.lora.inject import adapt
 from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.plugins.registry import Component, Plugin, Registry
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 
 SPEC = ModelSpec(
     name="threshold", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,
@@ -68,7 +78,7 @@ class InsideTheBox(nn.Module, PromptableModel):
 def predictor(model=None, cache=None, precision="fp32"):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test")
-    registry.components.append(Component("oncoseg_normalizers", spec, Plugin("test", "1")))
+    registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: Unit()
     model = model or InsideTheBox()
     return Predictor(model, {"unit": Preprocessor(registry, "unit", SPEC)}, cache, precision=precision)

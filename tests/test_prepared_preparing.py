@@ -16,27 +16,30 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import (
+from oncoseg_core import (
+    Case,
     ConfigError,
     DataError,
+    DatasetSpec,
+    Geometry,
     ImageReadError,
+    LoraSpec,
+    ModelSpec,
     RunError,
     StorageError,
     UnknownComponentError,
+    Volume,
+    load_plugins,
 )
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import Case, DatasetSpec, LoraSpec, ModelSpec
-from oncoseg_core.contract.volume import Volume
 from oncoseg_core.data.prepared import PreparedStore, one_case, packed
 from oncoseg_core.data.prepared.index import INDEX
-from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core.data.prepared.one_case import PreparationJob
 from oncoseg_core.data.prepared.preparing import prepare_dataset
 from oncoseg_core.data.prepared.sources import source_states
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.normalization import Normalization
 from oncoseg_core.path.preprocess import Preprocessor, mask_to_model
 from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.plugins.registry import load_plugins
 
 PLUGIN = """
 from oncoseg_core import DatasetSpec, Target, hookimpl
@@ -55,15 +58,16 @@ import os
 import time
 
 from oncoseg_core import Case
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter, Settings
+from oncoseg_core import DataError
+from oncoseg_core import Settings
+from oncoseg_core import FileDataset
 from toyset.plugin import TOY
 
 class ToySettings(Settings):
     modality: str = "ct"
     same_id: bool = False
 
-class Toy(DatasetAdapter):
+class Toy(FileDataset):
     Settings = ToySettings
 
     def discover(self, root):
@@ -126,7 +130,7 @@ def root(tmp_path, toy):
 
 
 def job(folder, settings=(), normalizers=()):
-    return Job("toy", folder, dict(settings), dict(normalizers))
+    return PreparationJob("toy", folder, dict(settings), dict(normalizers))
 
 
 def prepare(folder, root, workers=1, **options):
@@ -269,7 +273,7 @@ def test_empty_roots_and_repeated_ids_are_refused(tmp_path, root):
     with pytest.raises(DataError, match="more than one case has the id one"):
         prepare(tmp_path / "store", root, settings={"same_id": True})
     with pytest.raises(UnknownComponentError, match="'toy'"):
-        prepare_dataset(load_plugins(), Job("tog", tmp_path / "store", {}, {}), root, 1)
+        prepare_dataset(load_plugins(), PreparationJob("tog", tmp_path / "store", {}, {}), root, 1)
     with pytest.raises(ConfigError, match="unknown key 'windw'"):
         prepare(tmp_path / "store", root, normalizers={"ct": {"windw": [0, 1]}})
     assert not (tmp_path / "store" / INDEX).exists()
@@ -385,17 +389,17 @@ def test_a_worker_that_dies_ends_the_run_in_one_line_and_finished_cases_are_kept
 MAIN = """
 import sys
 from pathlib import Path
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core import OncoSegError
+from oncoseg_core.data.prepared.one_case import PreparationJob
 from oncoseg_core.data.prepared.preparing import prepare_dataset
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
 
 if __name__ == "__main__":
     if len(sys.argv) > 4:
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]),) * 2)
     try:
-        prepare_dataset(load_plugins(), Job("toy", Path(sys.argv[1]), {}, {}), Path(sys.argv[2]), int(sys.argv[3]))
+        prepare_dataset(load_plugins(), PreparationJob("toy", Path(sys.argv[1]), {}, {}), Path(sys.argv[2]), int(sys.argv[3]))
     except OncoSegError as error:
         sys.exit(f"{type(error).__name__}: {error}")
 """
@@ -481,7 +485,7 @@ def test_real_scans_reach_the_model_bit_for_bit_the_same(tmp_path):
     registry = load_plugins()
     adapter = registry.build(DatasetSpec, "samples")
     folder = adapter.fetch(lambda *_: None)
-    prepare_dataset(registry, Job("samples", tmp_path, {}, {}), folder, 2)
+    prepare_dataset(registry, PreparationJob("samples", tmp_path, {}, {}), folder, 2)
     store = PreparedStore.open(tmp_path)
     cases = list(adapter.discover(folder))
     assert len(store) == len(cases) == 5

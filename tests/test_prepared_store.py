@@ -12,10 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import Case, Target
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Case, DataError, Geometry, Target, Volume
 from oncoseg_core.data.prepared import PreparedStore, packed
 from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
 from oncoseg_core.data.prepared.index import INDEX, Row, case_path, write_index

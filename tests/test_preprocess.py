@@ -11,14 +11,26 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.contract.errors import DataError, PluginError, PromptError
-from oncoseg_core.contract.geometry import Geometry, PlaneView, SliceGrid
-from oncoseg_core.contract.interfaces import Normalizer
-from oncoseg_core.contract.prompts import Box, MaskPrompt, Point, Text
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import (
+    Box,
+    DataError,
+    Geometry,
+    LoraSpec,
+    MaskPrompt,
+    ModelSpec,
+    Normalizer,
+    NormalizerSpec,
+    PlaneView,
+    PluginError,
+    Point,
+    PromptError,
+    Registry,
+    SliceGrid,
+    Text,
+    Volume,
+)
 from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
-from oncoseg_core.plugins.registry import Component, Plugin, Registry
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 
 views = st.builds(PlaneView, st.booleans(), st.booleans(), st.booleans())
 
@@ -46,7 +58,7 @@ class Doubles(Unit):
 def path(size=64, input_range=(0.0, 1.0), factory=Unit, accepts_nan=False):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test", accepts_nan=accepts_nan)
-    registry.components.append(Component("oncoseg_normalizers", spec, Plugin("test", "1")))
+    registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: factory()
     model = ModelSpec(
         name="none",

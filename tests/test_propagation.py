@@ -10,19 +10,30 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Decoded, Instances, Normalizer, PromptableModel, SliceTracker
-from oncoseg_core.contract.prompts import Box, MaskPrompt, Text
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import (
+    Box,
+    Decoded,
+    Geometry,
+    Instances,
+    LoraSpec,
+    MaskPrompt,
+    ModelSpec,
+    Normalizer,
+    NormalizerSpec,
+    PromptableModel,
+    PromptError,
+    Registry,
+    SliceTracker,
+    Text,
+    Volume,
+)
 from oncoseg_core.inference.predictor import Predictor
 from oncoseg_core.inference.propagation import PropagationSettings, parts_touching, propagate
 from oncoseg_core.lora.inject import adapt
 from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.zoom import ZoomSettings
-from oncoseg_core.plugins.registry import Component, Plugin, Registry
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 
 SIZE = 128
 SPEC = ModelSpec(
@@ -90,7 +101,7 @@ class Brighter(nn.Module, PromptableModel):
 def predictor(model=None, zoom=None):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test")
-    registry.components.append(Component("oncoseg_normalizers", spec, Plugin("test", "1")))
+    registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: Unit()
     return Predictor(model or Brighter(), {"unit": Preprocessor(registry, "unit", SPEC)}, zoom=zoom)
 

@@ -9,16 +9,16 @@ import SimpleITK as sitk
 from PIL import Image
 from typer.testing import CliRunner
 
-from oncoseg_core.cli.app import app
-from oncoseg_core.contract.errors import (
+from oncoseg_core import (
     DataError,
     MissingDependencyError,
+    NormalizerSpec,
     OncoSegError,
     UnknownComponentError,
     UsageError,
+    load_plugins,
 )
-from oncoseg_core.contract.records import NormalizerSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core.cli.app import app
 
 DOCS = Path(__file__).parents[1] / "docs"
 

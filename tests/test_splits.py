@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_core.data.splits import FileSplit, FrozenSplit, MadeSplit, OfficialSplit, SplitSettings, split_cases
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.contract.records import DatasetSpec, NormalizerSpec
+from oncoseg_core import DatasetSpec, NormalizerSpec, load_plugins
 from oncoseg_core.plugins.configuration import read_yaml
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_testing.new_plugin import create_plugin
 from oncoseg_trainer.config.settings import load_settings
 
@@ -93,8 +92,8 @@ def test_the_configuration_is_valid_and_splits_the_quarters(environment, cuts, t
     assert settings.data.settings == {"test_share": 0.3}
     program = f"""
         from pathlib import Path
-        from oncoseg_core.contract.records import DatasetSpec
-        from oncoseg_core.plugins.registry import load_plugins
+        from oncoseg_core import DatasetSpec
+        from oncoseg_core import load_plugins
         adapter = load_plugins().build(DatasetSpec, "nuclei", {settings.data.settings})
         cases = list(adapter.discover(Path({str(cuts)!r})))
         print(sorted({{(case.split, case.patient_id) for case in cases}}), len(cases))

@@ -11,16 +11,28 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import nn
 
-from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Decoded, Instances, Normalizer, PromptableModel
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Text
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import (
+    Box,
+    Decoded,
+    Exemplar,
+    Geometry,
+    Instances,
+    LoraSpec,
+    MaskPrompt,
+    ModelSpec,
+    Normalizer,
+    NormalizerSpec,
+    Point,
+    PromptableModel,
+    PromptError,
+    Registry,
+    Text,
+    Volume,
+)
 from oncoseg_core.inference.predictor import OUTSIDE, EmbeddingCache, Predictor, slice_results
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.zoom import Window, ZoomSettings, smallest_resolvable_mm, window_for
-from oncoseg_core.plugins.registry import Component, Plugin, Registry
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 
 SPEC = ModelSpec(
     name="threshold", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,
@@ -66,7 +78,7 @@ class InsideTheBox(nn.Module, PromptableModel):
 def predictor(zoom=None, model=None, cache=None):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test")
-    registry.components.append(Component("oncoseg_normalizers", spec, Plugin("test", "1")))
+    registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: ShareOfTheBrightest()
     return Predictor(model or InsideTheBox(), {"unit": Preprocessor(registry, "unit", SPEC)}, cache, zoom=zoom)
 

@@ -31,13 +31,10 @@ import SimpleITK as sitk
 import torch
 
 from oncoseg_benchmarks.record import record, spread
-from oncoseg_core import DatasetSpec
-from oncoseg_core.contract.prompts import Box
-from oncoseg_core.data.prepared.one_case import Job
-from oncoseg_core.data.prepared.preparing import prepare_dataset
-from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
-from oncoseg_core.lora.inject import set_training_mode
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import Box, DatasetSpec, load_plugins
+from oncoseg_core.data import PreparationJob, prepare_dataset
+from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_core.lora import set_training_mode
 
 ensure_torchvision_imports()  # lightning imports torchmetrics, and that torchvision
 
@@ -193,7 +190,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         adapter = registry.build(DatasetSpec, "samples")
         store = Path(folder) / "store"
-        prepare_dataset(registry, Job("samples", store, {}, {}), adapter.fetch(lambda *_: None), workers=1)
+        prepare_dataset(registry, PreparationJob("samples", store, {}, {}), adapter.fetch(lambda *_: None), workers=1)
         settings = load_settings(
             "quickstart", [f"model.name={arguments.model}", "training.epochs=1000", f"data.prepared={store}"]
         )

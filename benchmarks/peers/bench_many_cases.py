@@ -16,8 +16,8 @@ from oncoseg_benchmarks.config.settings import BenchSettings
 from oncoseg_benchmarks.record import RESULTS, record
 from oncoseg_benchmarks.report.summary import finish
 from oncoseg_benchmarks.run.run import prepare, run
-from oncoseg_core.plugins.environment import peak_memory_mb
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
+from oncoseg_core.plugins import peak_memory_mb
 
 PLUGIN = """
 from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Target, hookimpl
@@ -48,10 +48,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from oncoseg_cheap import SPEC, TARGET
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import DatasetAdapter, Decoded, PromptableModel, Settings
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Geometry
+from oncoseg_core import DatasetAdapter, Decoded, PromptableModel, Settings
+from oncoseg_core import Case
+from oncoseg_core import Volume
 from torch import nn
 
 

@@ -34,7 +34,7 @@ import oncoseg_trainer.distributed.liveness
 import oncoseg_trainer.distributed.processes
 import oncoseg_trainer.reporting.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
 from oncoseg_benchmarks.record import record, spread
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
 from oncoseg_trainer.checkpoints.checkpoint import find_damage, read_checkpoint
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train

@@ -17,7 +17,7 @@ import numpy as np
 from tiny_run import write_tiny_run
 
 from oncoseg_benchmarks.record import record
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train
 

@@ -24,8 +24,7 @@ from monai.metrics import (
 )
 
 from oncoseg_benchmarks.record import record, spread
-from oncoseg_core.contract.records import MetricSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import MetricSpec, load_plugins
 
 SHAPE = (200, 512, 512)
 SPACING = (3.0, 0.75, 0.75)

@@ -21,9 +21,7 @@ import torch
 from monai.transforms import ScaleIntensityRange, ScaleIntensityRangePercentiles
 
 from oncoseg_benchmarks.record import record, spread
-from oncoseg_core.contract.interfaces import Normalizer
-from oncoseg_core.contract.records import DatasetSpec, NormalizerSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DatasetSpec, Normalizer, NormalizerSpec, load_plugins
 
 SLICES = 200
 ALL_VOXELS = {"background_share": 1, "noise_share": 1}

@@ -26,14 +26,22 @@ import numpy as np
 import SimpleITK as sitk
 
 from oncoseg_benchmarks.record import record, spread
-from oncoseg_core import Case, DatasetSpec, LoraSpec, ModelSpec, Target
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.data.prepared import PreparedStore
-from oncoseg_core.data.prepared.one_case import Job
-from oncoseg_core.data.prepared.preparing import prepare_dataset
-from oncoseg_core.plugins.registry import Component, Plugin, Registry, load_plugins
+from oncoseg_core import (
+    BoolArray,
+    Case,
+    DatasetAdapter,
+    DatasetSpec,
+    FileDataset,
+    Geometry,
+    LoraSpec,
+    ModelSpec,
+    Registry,
+    Target,
+    Volume,
+    load_plugins,
+)
+from oncoseg_core.data import PreparationJob, PreparedStore, prepare_dataset
+from oncoseg_core.plugins import Plugin, RegisteredComponent
 
 SLICES = 200
 CASES = 98_154
@@ -50,7 +58,7 @@ MODEL = ModelSpec(
 )
 
 
-class Scans(DatasetAdapter):
+class Scans(FileDataset):
     """``image*.nii.gz`` with a label of its own each."""
 
     def discover(self, root: Path) -> Iterator[Case]:
@@ -134,7 +142,7 @@ def registry_with(name: str, behaviour: type[DatasetAdapter], modality: str) -> 
         url="none",
         citation="none",
     )
-    registry.components.append(Component("oncoseg_datasets", spec, Plugin("benchmark", "1")))
+    registry.components.append(RegisteredComponent("oncoseg_datasets", spec, Plugin("benchmark", "1")))
     return registry
 
 
@@ -179,11 +187,13 @@ def one_slice(folder: Path) -> dict[str, Any]:
     from monai.data import PersistentDataset
     from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, RandomizableTransform, ScaleIntensityRanged
 
-    from oncoseg_core.path.preprocess import Preprocessor, mask_to_model
+    from oncoseg_core.path import Preprocessor, mask_to_model
 
     scans = folder / "one"
     image, label = write_scans(scans, SLICES, 1)
-    prepare_dataset(registry_with("scans", Scans, "ct"), Job("scans", folder / "store-one", {}, {}), scans, 1)
+    prepare_dataset(
+        registry_with("scans", Scans, "ct"), PreparationJob("scans", folder / "store-one", {}, {}), scans, 1
+    )
     store = PreparedStore.open(folder / "store-one")
     path = Preprocessor(load_plugins(), "ct", MODEL)
     stats = store.stats_for(0, path.normalization)
@@ -270,7 +280,7 @@ def preparing(folder: Path, count: int = 4, repeats: int = 5) -> dict[str, Any]:
 
     reading, one = [], []
     for repeat in range(repeats + 1):  # the first of each warms up
-        job = Job("scans", folder / f"store-{repeat}", {}, {})
+        job = PreparationJob("scans", folder / f"store-{repeat}", {}, {})
         pair = seconds_of(read), seconds_of(lambda job=job: prepare_dataset(registry, job, scans, 1))
         if repeat:
             reading.append(pair[0])
@@ -301,7 +311,7 @@ def memory(folder: Path) -> dict[str, Any]:
     registry = registry_with("scans", Scans, "ct")
     registry.build(DatasetSpec, "scans")
     before = resident_mb()
-    prepare_dataset(registry, Job("scans", folder / "store-long", {}, {}), scans, 1)
+    prepare_dataset(registry, PreparationJob("scans", folder / "store-long", {}, {}), scans, 1)
     after = peak_mb()
     volume = 512 * 512 * 1000 * 2 / 2**20
     return {
@@ -327,7 +337,7 @@ def manifest(folder: Path, cases: int) -> dict[str, Any]:
     registry = registry_with("pictures", Pictures, "mri")
     started = time.perf_counter()
     with mock.patch.object(os, "fsync"), mock.patch.object(sys.modules[__name__], "CASES", cases):
-        prepare_dataset(registry, Job("pictures", folder / "store-pictures", {}, {}), root, 1)
+        prepare_dataset(registry, PreparationJob("pictures", folder / "store-pictures", {}, {}), root, 1)
     prepared = time.perf_counter() - started
     return {
         "cases": cases,
@@ -340,7 +350,7 @@ def manifest(folder: Path, cases: int) -> dict[str, Any]:
 def epoch(folder: Path) -> dict[str, Any]:
     """Open, a first batch of 8, and every case once in random order; memory is the process's resident set."""
     import oncoseg_core.data.prepared.case_file
-    from oncoseg_core.path.preprocess import Preprocessor
+    from oncoseg_core.path import Preprocessor
 
     assert oncoseg_core.data.prepared.case_file  # noqa: S101 - imported here, so that the libraries do not count
     path = Preprocessor(load_plugins(), "mri", MODEL)

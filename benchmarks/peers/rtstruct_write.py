@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from oncoseg_benchmarks.record import record, spread
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 
 SHAPE = (200, 512, 512)
 STRUCTURES = 30
@@ -82,7 +82,7 @@ def in_a_fresh_process(library: str, folder: Path, shape: tuple[int, int, int], 
 
 def oncoseg(folder: Path, shape: tuple[int, int, int], structures: int) -> dict[str, float]:
     """The ``rtstruct`` exporter's own work."""
-    from oncoseg_core.contract.volume import Segmentation
+    from oncoseg_core import Segmentation
     from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
     from oncoseg_dicom.series.series import find_series
 

@@ -20,13 +20,24 @@ import torch
 from rich.console import Console
 
 from oncoseg_benchmarks.record import record
-from oncoseg_core.contract.interfaces import Metric, PromptableModel, PromptGenerator, SegmentationLoss
-from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import DatasetSpec, LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, Target
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.inference.predictor import FittedVolume, Predictor
-from oncoseg_core.path.preprocess import Preprocessor, prompt_to_model
-from oncoseg_core.plugins.registry import Registry, load_plugins
+from oncoseg_core import (
+    BoolArray,
+    DatasetSpec,
+    LossSpec,
+    Metric,
+    MetricSpec,
+    ModelSpec,
+    Prompt,
+    PromptableModel,
+    PromptGenerator,
+    PromptGeneratorSpec,
+    Registry,
+    SegmentationLoss,
+    Target,
+    load_plugins,
+)
+from oncoseg_core.inference import FittedVolume, Predictor
+from oncoseg_core.path import Preprocessor, prompt_to_model
 from oncoseg_trainer.data.samples import target_on_model
 from oncoseg_trainer.loop.steps import ForwardLoss
 

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 import yaml
 
-from oncoseg_core.plugins.configuration import apply_overrides
+from oncoseg_core.plugins import apply_overrides
 
 PLUGIN = '''
 """A tiny model and a generated dataset."""
@@ -45,13 +45,12 @@ def oncoseg_datasets():
 
 PARTS = '''
 import torch
-from oncoseg_core.contract.interfaces import DatasetAdapter, Decoded, PromptableModel
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, Decoded, FileDataset, PromptableModel
 from oncoseg_tiny import MODEL
 from torch import nn
 
 
-class Generated(DatasetAdapter):
+class Generated(FileDataset):
     """The scans that lie in a folder."""
 
     def discover(self, root):

@@ -21,14 +21,16 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.record import record
-from oncoseg_core.contract.records import DatasetSpec, ModelSpec
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.inference.predictor import EmbeddingCache, FittedVolume, Predictor
-from oncoseg_core.inference.propagation import PropagationSettings, propagate
-from oncoseg_core.inference.scoring import labelled_slices
-from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.path.zoom import ZoomSettings, box_around, smallest_resolvable_mm
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import BoolArray, DatasetSpec, ModelSpec, load_plugins
+from oncoseg_core.inference import (
+    EmbeddingCache,
+    FittedVolume,
+    Predictor,
+    PropagationSettings,
+    labelled_slices,
+    propagate,
+)
+from oncoseg_core.path import Preprocessor, ZoomSettings, box_around, smallest_resolvable_mm
 
 MARGIN = 2.0
 SHRUNK = {"lung2": (0.5, 0.25, 0.125), "brain1": (0.5, 0.25)}

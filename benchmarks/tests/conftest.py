@@ -53,12 +53,10 @@ def oncoseg_datasets():
 
 DATA = '''
 import json
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, DataError, FileDataset
 
 
-class Manifest(DatasetAdapter):
+class Manifest(FileDataset):
     """Generated cases, as a manifest lists them."""
 
     def discover(self, root):
@@ -78,7 +76,7 @@ import time
 
 import torch
 from oncoseg_bright import BOXES, SPEC
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel
+from oncoseg_core import Decoded, PromptableModel
 from torch import nn
 
 
@@ -204,7 +202,7 @@ def bench():
     from oncoseg_benchmarks.config.settings import load_settings
     from oncoseg_benchmarks.report.summary import finish
     from oncoseg_benchmarks.run.run import prepare, run
-    from oncoseg_core.plugins.registry import load_plugins
+    from oncoseg_core import load_plugins
 
     def start(path, *overrides, resume=False):
         quiet = lambda *_: None  # noqa: E731

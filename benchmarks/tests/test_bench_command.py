@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from oncoseg_benchmarks.cli import app
 from oncoseg_benchmarks.table.results import read_table
-from oncoseg_core.contract.errors import DataError, UsageError
+from oncoseg_core import DataError, UsageError
 
 
 def call(*arguments):
@@ -18,7 +18,7 @@ def call(*arguments):
 
 def test_help_and_the_plugin_load_nothing_heavy():
     code = (
-        "import sys; from oncoseg_benchmarks import cli, plugin, settings; "
+        "import sys; from oncoseg_benchmarks import cli, plugin; from oncoseg_benchmarks.config import settings; "
         "print([name for name in ('torch', 'matplotlib', 'scipy', 'SimpleITK') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

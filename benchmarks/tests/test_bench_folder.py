@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from oncoseg_benchmarks.run.run_folder import FIXED, RunFolder, slug
-from oncoseg_core.contract.errors import DataError, PluginError, RunError
-from oncoseg_core.imaging.formats import load_case
+from oncoseg_core import DataError, PluginError, RunError
+from oncoseg_core.imaging.file_dataset import load_case
 
 IDENTITY = {**dict.fromkeys(FIXED, "same"), "commit": None}
 HERE, THERE = {"versions": {"oncoseg-core": "1"}}, {"versions": {"oncoseg-core": "2"}}

@@ -5,15 +5,13 @@ import json
 import pytest
 
 from oncoseg_benchmarks.table.results import read_table
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import DatasetSpec, ModelSpec
+from oncoseg_core import DataError, DatasetSpec, ModelSpec, load_plugins
 from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.lora.inject import adapt
 from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.lora.store import save_adapter
 from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.plugins.registry import load_plugins
 
 
 @pytest.fixture

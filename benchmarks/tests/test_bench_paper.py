@@ -6,8 +6,7 @@ import SimpleITK as sitk
 from PIL import Image
 
 from oncoseg_benchmarks.config.settings import load_settings
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DatasetSpec, load_plugins
 
 
 def picture(path, pixels):

@@ -16,10 +16,7 @@ from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks,
 from oncoseg_benchmarks.statistics.groups import pooled, summarise
 from oncoseg_benchmarks.table.results import read_table, write_table
 from oncoseg_benchmarks.table.rows import DESCRIPTION
-from oncoseg_core.contract.errors import ConfigError, DataError
-from oncoseg_core.contract.interfaces import Metric
-from oncoseg_core.contract.prompts import Point
-from oncoseg_core.contract.records import MetricSpec
+from oncoseg_core import ConfigError, DataError, Metric, MetricSpec, Point
 
 
 def disc(shape, row, column, radius):

@@ -22,15 +22,22 @@ from oncoseg_benchmarks.scoring.case_scoring import score_case as score_case_by_
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.scoring.subjects import ZoomCeiling
 from oncoseg_benchmarks.table.results import read_table
-from oncoseg_core.contract.errors import ConfigError, DataError, RunError
-from oncoseg_core.contract.interfaces import Metric
-from oncoseg_core.contract.records import DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
+from oncoseg_core import (
+    ConfigError,
+    DataError,
+    DatasetSpec,
+    Metric,
+    MetricSpec,
+    ModelSpec,
+    PromptGeneratorSpec,
+    RunError,
+    load_plugins,
+)
 from oncoseg_core.inference.predictor import Predictor
 from oncoseg_core.inference.scoring import score_case
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_core.path.zoom import ZoomSettings, box_around, window_for
-from oncoseg_core.plugins.registry import load_plugins
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from oncoseg_benchmarks.scoring.empty_masks import score_all
-from oncoseg_core.contract.interfaces import Metric
-from oncoseg_core.contract.records import MetricSpec
+from oncoseg_core import Metric, MetricSpec
 
 
 @pytest.mark.parametrize("unit", ["mL", "ml", "cm3", "mm", "cm"])

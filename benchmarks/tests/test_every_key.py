@@ -18,8 +18,7 @@ from oncoseg_benchmarks.report import summary as finishing
 from oncoseg_benchmarks.run.run import prepare, run
 from oncoseg_benchmarks.statistics.statistics import LEAST_PATIENTS
 from oncoseg_benchmarks.table.results import read_table
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core import ModelSpec, OncoSegError, load_plugins
 from oncoseg_core.data.splits import FrozenSplit
 from oncoseg_core.inference.propagation import PropagationSettings
 from oncoseg_core.lora.inject import adapt
@@ -27,7 +26,6 @@ from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.lora.store import save_adapter
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_core.path.zoom import ZoomSettings
-from oncoseg_core.plugins.registry import load_plugins
 
 PAGES = Path(__file__).parents[2] / "docs"
 

@@ -15,7 +15,7 @@ from oncoseg_benchmarks.statistics.statistics import (
     paired_test,
     ranking_stability,
 )
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 
 def test_describe_leaves_out_what_is_undefined_and_says_how_many_are_left():

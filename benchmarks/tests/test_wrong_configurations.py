@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core import OncoSegError
 
 
 @pytest.mark.parametrize(

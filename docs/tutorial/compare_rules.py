@@ -9,15 +9,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.contract.prompts import Box
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.plugins.registry import load_plugins
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Box, Geometry, ModelSpec, Volume, load_plugins
+from oncoseg_core.imaging import read_volume
+from oncoseg_core.inference import Predictor
+from oncoseg_core.path import PathSettings, Preprocessor
 
 MARGIN, SMALLEST = 2, 100  # pixels: around each nucleus, and of the nuclei that count
 

@@ -18,8 +18,8 @@ from oncoseg_core.plugins.registry import Registry, load_factory, load_plugins
 
 
 @lru_cache(maxsize=1)
-def installed() -> Registry:
-    """What is installed, found once per process."""
+def installed_registry() -> Registry:
+    """The installed plugins, found once per process."""
     return load_plugins()
 
 
@@ -29,22 +29,22 @@ class PluginGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """The core's commands, then the plugins', each sorted."""
         own = sorted(super().list_commands(ctx))
-        return own + [s.name for s in installed().specs(CommandSpec) if s.name not in own]
+        return own + [s.name for s in installed_registry().specs(CommandSpec) if s.name not in own]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A command for the list of help: a plugin's is its record's summary alone."""
         own = super().get_command(ctx, cmd_name)
         if own is not None:
             return own
-        spec = next((s for s in installed().specs(CommandSpec) if s.name == cmd_name), None)
+        spec = next((s for s in installed_registry().specs(CommandSpec) if s.name == cmd_name), None)
         return None if spec is None else TyperCommand(name=spec.name, help=spec.summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is called; a plugin's is imported now."""
         name = args[0]
-        names = [s.name for s in installed().specs(CommandSpec)]
+        names = [s.name for s in installed_registry().specs(CommandSpec)]
         if name in names and super().get_command(ctx, name) is None:
-            component = installed().component(CommandSpec, name)
+            component = installed_registry().component(CommandSpec, name)
             plugin_app = load_factory(component)
             if not isinstance(plugin_app, typer.Typer):
                 raise PluginError(f"command {name!r} of {component.plugin}: its factory is no typer.Typer app")
@@ -85,7 +85,7 @@ def plugins(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", 
     """List every component: kind, name, distribution, version, status. Exits 1 when a plugin is broken."""
     if ctx.invoked_subcommand is not None:
         return
-    registry = installed()
+    registry = installed_registry()
     rows = [
         {
             "kind": component.spec.kind,
@@ -138,11 +138,11 @@ def show_component(
     from oncoseg_core.plugins.configuration import apply_overrides
     from oncoseg_core.system.atomic import atomic_write
 
-    component = find(installed(), name, kind)
+    component = find(installed_registry(), name, kind)
     told = describe(component)
     if component.spec.kind == "normalizer":
         png = picture_of(
-            installed(),
+            installed_registry(),
             component,
             image=image,
             slice_index=slice_index,
@@ -175,9 +175,9 @@ def doctor(
     if series is None and image_set:
         raise UsageError("--image-set says how to read the image of --series; give that too")
     if series is None:
-        findings = examine(installed())
+        findings = examine(installed_registry())
     else:
-        findings = examine_image(installed(), series, image_set or [], "--image-set")
+        findings = examine_image(installed_registry(), series, image_set or [], "--image-set")
     if as_json:
         typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
     else:

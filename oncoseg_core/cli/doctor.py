@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oncoseg_core.contract.errors import OncoSegError, UsageError
+from oncoseg_core.contract.grid_checks import grid_findings
 from oncoseg_core.contract.interfaces import Finding
 from oncoseg_core.contract.records import ModelSpec
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.imaging.grid_checks import grid_findings
 from oncoseg_core.imaging.open_image import reader_for, reader_settings
 from oncoseg_core.plugins.environment import library_versions, machine
 from oncoseg_core.plugins.registry import Registry
 from oncoseg_core.system.cache_folder import cache_directory
-from oncoseg_core.system.privacy import shown
+from oncoseg_core.system.privacy import display_path
 
 NEEDED_BYTES = 1024**3
 """Less free disk than this is called bad: a run with its samples takes about 0.2 GB, and checkpoints come on top."""
@@ -75,7 +75,7 @@ def examine_image(registry: Registry, path: Path, texts: Sequence[str], option: 
     except UsageError:
         raise
     except OncoSegError as error:  # what is wrong is what the doctor is asked for
-        return [Finding("image", shown(str(error)), ok=False)]
+        return [Finding("image", display_path(str(error)), ok=False)]
 
 
 def _devices() -> Finding:

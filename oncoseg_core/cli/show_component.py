@@ -15,13 +15,13 @@ from oncoseg_core.contract.interfaces import Normalizer
 from oncoseg_core.contract.records import CommandSpec, NormalizerSpec
 from oncoseg_core.contract.volume import Volume
 from oncoseg_core.path.channels import ChannelChoice, choose_channels
-from oncoseg_core.plugins.registry import Component, Registry, load_factory
+from oncoseg_core.plugins.registry import RegisteredComponent, Registry, load_factory
 
 _BINS = 128
 _RED_GREEN_BLUE = ("#d62728", "#2ca02c", "#1f77b4")
 
 
-def find(registry: Registry, name: str, kind: str | None) -> Component:
+def find(registry: Registry, name: str, kind: str | None) -> RegisteredComponent:
     """The one component of that name, of whatever kind.
 
     Raises:
@@ -42,7 +42,7 @@ def find(registry: Registry, name: str, kind: str | None) -> Component:
     return registry.component(spec_type, name)
 
 
-def describe(component: Component) -> dict[str, Any]:
+def describe(component: RegisteredComponent) -> dict[str, Any]:
     """Its record, its plugin, and the settings it takes with their defaults, as plain values."""
     told: dict[str, Any] = {
         "kind": component.spec.kind,
@@ -61,7 +61,7 @@ def describe(component: Component) -> dict[str, Any]:
 
 def picture_of(
     registry: Registry,
-    component: Component,
+    component: RegisteredComponent,
     *,
     image: Path | None,
     slice_index: int | None,

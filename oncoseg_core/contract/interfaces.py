@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from oncoseg_core.contract.errors import DataError
 from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import Case, DatasetSpec, ModelSpec, Target
+from oncoseg_core.contract.records import Case, DatasetSpec, Header, ModelSpec, Stats, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
 
     from oncoseg_core.contract.geometry import Geometry
     from oncoseg_core.contract.volume import Segmentation, Volume
-
-Stats: TypeAlias = Mapping[str, tuple[float, ...]]
-"""What a normalizer learned from a volume: named numbers, one per channel, that survive JSON."""
-
-Header: TypeAlias = Mapping[str, Any]
-"""What an image file tells of its values: DICOM attributes by keyword; a sequence is a list of such mappings."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` by work that takes long."""
@@ -117,19 +111,16 @@ class DatasetAdapter(Component):
             DataError: the folder is not this dataset; the message says what was looked for.
         """
 
+    @abstractmethod
     def load(self, case: Case) -> tuple[Volume, dict[str, np.ndarray]]:
         """Read one of the cases: its image, and a bool mask ``(z, y, x)`` on the image's grid per annotated target.
 
-        Default: images and one label image of whole numbers in the formats of :mod:`oncoseg_core.imaging.formats`.
-        Override it
-        for other formats and annotations. Needs nothing but the case, so that it can run in another process.
+        Needs nothing but the case, so that it can run in another process. :class:`oncoseg_core.FileDataset` reads image
+        files with one label image of whole numbers.
 
         Raises:
             ImageReadError, GeometryError, DataError: a file cannot be read, or is not what it should be.
         """
-        from oncoseg_core.imaging.formats import load_case
-
-        return load_case(case)
 
     def fetch(self, progress: Progress) -> Path:  # noqa: ARG002
         """Download the dataset and return its root, for the few datasets that a package index serves.
@@ -321,7 +312,7 @@ class Reader(Component):
         Raises:
             ImageReadError, GeometryError, DataError: as for :meth:`read`.
         """
-        from oncoseg_core.imaging.grid_checks import grid_findings
+        from oncoseg_core.contract.grid_checks import grid_findings
 
         image = self.read(path)
         return grid_findings(image.geometry, physical=image.physical)

@@ -6,8 +6,9 @@ is imported only when the component is used. What the behaviour must do is in :m
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -21,6 +22,13 @@ Factory: TypeAlias = Annotated[
 Split: TypeAlias = Literal["train", "validation", "test"]
 Annotation: TypeAlias = Literal["mask", "contours", "boxes", "recist", "class"]
 """What a label really is: voxel masks, contours that are filled, or a weak sign of where the object is."""
+
+
+Stats: TypeAlias = Mapping[str, tuple[float, ...]]
+"""What a normalizer learned from a volume: named numbers, one per channel, that survive JSON."""
+
+Header: TypeAlias = Mapping[str, Any]
+"""What an image file tells of its values: DICOM attributes by keyword; a sequence is a list of such mappings."""
 
 
 class Record(BaseModel):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from oncoseg_core.contract.errors import DataError, GeometryError
 from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Header
+from oncoseg_core.contract.records import Header
 
 BoolArray = npt.NDArray[np.bool_]
 

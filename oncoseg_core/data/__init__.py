@@ -1,1 +1,49 @@
-"""Cases for training and scoring: splits, leakage, the prepared store."""
+"""Cases for training and scoring: splits, leakage, the prepared store.
+
+The names below are for plugins and programs; each is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from oncoseg_core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_core.data.leakage import (
+        Leak,
+        Scan,
+        TrainedOn,
+        declared_leaks,
+        leak_rows,
+        refuse_leaks,
+        same_scans,
+        seen_scans,
+    )
+    from oncoseg_core.data.prepared import PreparedStore
+    from oncoseg_core.data.prepared.index import INDEX
+    from oncoseg_core.data.prepared.one_case import PreparationJob
+    from oncoseg_core.data.prepared.preparing import PreparationReport, prepare_dataset
+    from oncoseg_core.data.splits import FileSplit, FrozenSplit, OfficialSplit, Side, SplitSettings, split_cases
+
+__all__ = [
+    "INDEX",
+    "FileSplit",
+    "FrozenSplit",
+    "Leak",
+    "OfficialSplit",
+    "PreparationJob",
+    "PreparationReport",
+    "PreparedStore",
+    "Scan",
+    "Side",
+    "SplitSettings",
+    "TrainedOn",
+    "declared_leaks",
+    "leak_rows",
+    "prepare_dataset",
+    "refuse_leaks",
+    "same_scans",
+    "seen_scans",
+    "split_cases",
+]
+
+__getattr__ = lazy_exports(__name__, __file__)

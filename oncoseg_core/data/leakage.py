@@ -1,6 +1,6 @@
 """Finding what was trained on among what is scored: a score on it would be no test.
 
-Two ways: the same voxels under whatever names, by :mod:`oncoseg_core.imaging.content_hash`, and the overlaps that the
+Two ways: the same voxels under whatever names, by :mod:`oncoseg_core.imaging.voxel_hash`, and the overlaps that the
 records
 of datasets declare. The first sees exact copies only, the second what is known to have been converted or cut as well.
 """

@@ -1,1 +1,48 @@
-"""Image files: reading, writing, comparing."""
+"""Image files: reading, writing, comparing.
+
+The names below are for plugins and programs; each is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from oncoseg_core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_core.imaging.formats import (
+        ONE_FILE_SUFFIXES,
+        PICTURE_SUFFIXES,
+        VOLUME_SUFFIXES,
+        format_suffix,
+        is_own_format,
+        read_label,
+        read_volume,
+        require_even,
+        require_finite,
+        target_mask,
+        write_segmentation,
+    )
+    from oncoseg_core.imaging.label_images import numbers_of
+    from oncoseg_core.imaging.open_image import format_of, read_image, read_masks, reader_settings
+    from oncoseg_core.imaging.voxel_hash import content_hash
+
+__all__ = [
+    "ONE_FILE_SUFFIXES",
+    "PICTURE_SUFFIXES",
+    "VOLUME_SUFFIXES",
+    "content_hash",
+    "format_of",
+    "format_suffix",
+    "is_own_format",
+    "numbers_of",
+    "read_image",
+    "read_label",
+    "read_masks",
+    "read_volume",
+    "reader_settings",
+    "require_even",
+    "require_finite",
+    "target_mask",
+    "write_segmentation",
+]
+
+__getattr__ = lazy_exports(__name__, __file__)

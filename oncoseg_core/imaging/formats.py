@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import SimpleITK as sitk
 
 from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
 from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
-from oncoseg_core.contract.records import Case, Target
+from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.imaging.nifti import lost_by_itk, plain_voxels, without_twin
 from oncoseg_core.system.atomic import atomic_path
@@ -103,25 +102,6 @@ def target_mask(label: npt.NDArray[np.generic], target: Target) -> BoolArray:
     for value in sorted(target.labels):
         mask |= label == value
     return mask
-
-
-def load_case(case: Case) -> tuple[Volume, dict[str, BoolArray]]:
-    """Read a case whose annotation is one label image: its image, and one mask per annotated target.
-
-    Raises:
-        ImageReadError, GeometryError: as for :func:`read_volume` and :func:`read_label`.
-        DataError: it has several label files, or other channels than it names.
-    """
-    volume = replace(read_volume(case.images, case.modality), channel_names=case.channel_names)
-    if not case.labels:
-        return volume, {}
-    if len(case.labels) > 1:
-        raise DataError(
-            f"case {case.case_id!r} has {len(case.labels)} label files; expected one label image "
-            "(the dataset's adapter has to read them itself)"
-        )
-    label = read_label(case.labels[0], volume)
-    return volume, {target.name: target_mask(label, target) for target in case.targets}
 
 
 def require_finite(volume: Volume, channels: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ from oncoseg_core.contract.volume import Volume
 from oncoseg_core.imaging.formats import is_own_format, read_label, read_volume
 from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Registry, load_factory
-from oncoseg_core.system.privacy import shown
+from oncoseg_core.system.privacy import display_path
 
 MASK_TOLERANCE_MM = 0.05
 """Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
@@ -35,7 +35,7 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
         ImageReadError: there is nothing there, or nobody recognises it.
     """
     if not path.exists():
-        raise ImageReadError(f"{shown(path)}: no such file or folder")
+        raise ImageReadError(f"{display_path(path)}: no such file or folder")
     if not path.is_dir() and is_own_format(path):
         return None
     specs = registry.specs(ReaderSpec)
@@ -44,8 +44,8 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
             return spec
     readers = ", ".join(spec.format for spec in specs) or "none; oncoseg-dicom reads DICOM"
     raise ImageReadError(
-        f"{shown(path)}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; readers "
-        f"installed: {readers})"
+        f"{display_path(path)}: holds no image in a known format (the core's: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; "
+        f"readers installed: {readers})"
     )
 
 
@@ -59,7 +59,7 @@ def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | Non
     spec = format_of(registry, path)
     if spec is None:
         if settings:
-            raise UsageError(f"{shown(path)}: images of this format have no settings ({', '.join(settings)})")
+            raise UsageError(f"{display_path(path)}: images of this format have no settings ({', '.join(settings)})")
         return None
     reader: Reader = registry.build(ReaderSpec, spec.format, settings)
     return reader
@@ -132,9 +132,9 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
     values = [int(value) for value in np.unique(label) if value]
     if len(values) > MOST_VALUES:
         raise DataError(
-            f"{shown(path)}: holds {len(values)} different values, and a label image at most {MOST_VALUES}: "
+            f"{display_path(path)}: holds {len(values)} different values, and a label image at most {MOST_VALUES}: "
             "is it an image?"
         )
     if not values:
-        raise DataError(f"{shown(path)}: the label is empty: it holds no voxel but 0")
+        raise DataError(f"{display_path(path)}: the label is empty: it holds no voxel but 0")
     return Structures({f"label {value}": label == value for value in values})

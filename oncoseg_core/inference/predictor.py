@@ -15,8 +15,9 @@ import torch
 
 from oncoseg_core.contract.errors import PromptError
 from oncoseg_core.contract.geometry import SliceGrid
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel, Stats
+from oncoseg_core.contract.interfaces import Decoded, PromptableModel
 from oncoseg_core.contract.prompts import Prompt, check_on_slice
+from oncoseg_core.contract.records import Stats
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.inference.precision import Precision, autocast
 from oncoseg_core.inference.weights_fingerprint import weights_fingerprint

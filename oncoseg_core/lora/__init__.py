@@ -1,1 +1,79 @@
-"""LoRA adapters: inject, save, load, describe."""
+"""LoRA adapters: inject, save, load, describe.
+
+The names below are for plugins and programs; each is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from oncoseg_core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_core.lora.card import DatasetFacts, Evidence
+    from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+    from oncoseg_core.lora.manifest import (
+        ADAPTER_FILES,
+        CARD_FILE,
+        CONFIG_FILE,
+        MANIFEST_FILE,
+        TRAINED_ON_FILE,
+        WEIGHTS_FILE,
+        AdapterManifest,
+        LeakageRecord,
+        MetricRow,
+        ScoreSummary,
+        SplitRecord,
+        SplitSide,
+        Use,
+        check_files,
+        read_checked,
+        read_manifest,
+        read_trained_on,
+    )
+    from oncoseg_core.lora.pulled import (
+        ALIASES,
+        ORIGIN_FILE,
+        REPOSITORY_VARIABLE,
+        HubName,
+        Origin,
+        adapter_folder,
+        pulled_adapters,
+    )
+    from oncoseg_core.lora.settings import LoraSettings
+    from oncoseg_core.lora.store import load_adapter, save_adapter
+
+__all__ = [
+    "ADAPTER_FILES",
+    "ALIASES",
+    "CARD_FILE",
+    "CONFIG_FILE",
+    "MANIFEST_FILE",
+    "ORIGIN_FILE",
+    "REPOSITORY_VARIABLE",
+    "TRAINED_ON_FILE",
+    "WEIGHTS_FILE",
+    "AdapterManifest",
+    "DatasetFacts",
+    "Evidence",
+    "HubName",
+    "LeakageRecord",
+    "LoraSettings",
+    "MetricRow",
+    "Origin",
+    "ScoreSummary",
+    "SplitRecord",
+    "SplitSide",
+    "Use",
+    "adapt",
+    "adapter_folder",
+    "check_files",
+    "load_adapter",
+    "pulled_adapters",
+    "read_checked",
+    "read_manifest",
+    "read_trained_on",
+    "save_adapter",
+    "set_training_mode",
+    "trainable_parameters",
+]
+
+__getattr__ = lazy_exports(__name__, __file__)

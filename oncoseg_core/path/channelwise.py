@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Normalizer, Stats
+from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core.contract.records import Stats
 
 
 class ChannelwiseNormalizer(Normalizer):

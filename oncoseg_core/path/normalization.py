@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Normalizer, Stats
-from oncoseg_core.contract.records import NormalizerSpec
+from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core.contract.records import NormalizerSpec, Stats
 from oncoseg_core.contract.volume import Volume
 from oncoseg_core.imaging.formats import require_finite
 from oncoseg_core.path.channelwise import ChannelwiseNormalizer

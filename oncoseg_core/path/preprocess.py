@@ -19,9 +19,8 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_core.contract.errors import PluginError
 from oncoseg_core.contract.geometry import SliceGrid
-from oncoseg_core.contract.interfaces import Stats
 from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, check_on_slice
-from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core.contract.records import ModelSpec, Stats
 from oncoseg_core.contract.volume import BoolArray, Volume
 from oncoseg_core.path.channels import choose_channels
 from oncoseg_core.path.normalization import Normalization

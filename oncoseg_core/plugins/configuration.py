@@ -124,10 +124,10 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(model, error)}") from error
+        raise ConfigError(f"{where}: {validation_message(model, error)}") from error
 
 
-def explain(model: type[BaseModel], error: ValidationError) -> str:
+def validation_message(model: type[BaseModel], error: ValidationError) -> str:
     """What is wrong with values given for ``model``, in one line; the nearest known key where one is unknown."""
     problems = error.errors(include_url=False)
     # Of a list with a wrong entry pydantic also says that it is too short: it counts the right ones.

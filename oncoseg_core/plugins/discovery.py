@@ -19,7 +19,7 @@ from oncoseg_core.contract import hookspecs, records
 from oncoseg_core.contract.errors import PluginError
 from oncoseg_core.contract.hookspecs import HOOK_RECORDS
 from oncoseg_core.contract.records import ComponentSpec
-from oncoseg_core.plugins.configuration import explain
+from oncoseg_core.plugins.configuration import validation_message
 
 ENTRY_POINT_GROUP = "oncoseg"
 UNKNOWN_VERSION = "unknown"
@@ -130,7 +130,7 @@ def _records_of(hook: str, function: Callable[[], Any]) -> Iterator[tuple[str, C
             yield hook, record
     except ValidationError as error:
         wrong = getattr(records, error.title, record_type)
-        raise PluginError(f"{hook}: {error.title}: {explain(wrong, error)}") from error
+        raise PluginError(f"{hook}: {error.title}: {validation_message(wrong, error)}") from error
 
 
 def normalised(name: str) -> str:

@@ -62,7 +62,7 @@ def peak_memory_mb() -> int | None:
     return int(peak // (1024 * 1024) if sys.platform == "darwin" else peak // 1024)
 
 
-def describe(registry: Registry) -> dict[str, dict[str, str] | dict[str, str | int]]:
+def environment_summary(registry: Registry) -> dict[str, dict[str, str] | dict[str, str | int]]:
     """Libraries, plugins and machine in one record."""
     return {"libraries": library_versions(), "plugins": registry.versions(), "machine": machine()}
 

@@ -66,7 +66,7 @@ class Plugin:
 
 
 @dataclass(frozen=True)
-class Component:
+class RegisteredComponent:
     """A record and the plugin that provides it."""
 
     hook: str
@@ -79,14 +79,14 @@ class Registry:
     """What was found: plugins, and components by kind and name. Order never depends on installation order."""
 
     plugins: list[Plugin] = field(default_factory=list)
-    components: list[Component] = field(default_factory=list)
+    components: list[RegisteredComponent] = field(default_factory=list)
 
     def specs(self, spec_type: type[Spec]) -> list[Spec]:
         """All records of one kind, sorted by name; contested names are included once per provider."""
         found = [c.spec for c in self.components if isinstance(c.spec, spec_type)]
         return sorted(found, key=lambda spec: spec.component_name)
 
-    def component(self, spec_type: type[Spec], name: str) -> Component:
+    def component(self, spec_type: type[Spec], name: str) -> RegisteredComponent:
         """The one component of that kind and name, with its plugin.
 
         Raises:
@@ -162,7 +162,7 @@ class Registry:
 
     def conflicts(self) -> list[str]:
         """One message for every name that two distributions contest."""
-        by_name: dict[tuple[str, str], list[Component]] = {}
+        by_name: dict[tuple[str, str], list[RegisteredComponent]] = {}
         for component in self.components:
             by_name.setdefault((component.hook, component.spec.component_name), []).append(component)
         return [_conflict_message(providers) for _, providers in sorted(by_name.items()) if len(providers) > 1]
@@ -189,7 +189,7 @@ class Registry:
         return {plugin.name: plugin.version for plugin in self.plugins if plugin.status == "ok"}
 
 
-def _conflict_message(providers: list[Component]) -> str:
+def _conflict_message(providers: list[RegisteredComponent]) -> str:
     first = providers[0]
     who = " and ".join(str(component.plugin) for component in providers)
     return (
@@ -198,11 +198,11 @@ def _conflict_message(providers: list[Component]) -> str:
     )
 
 
-def _described(component: Component) -> str:
+def _described(component: RegisteredComponent) -> str:
     return f"{component.spec.kind} {component.spec.component_name!r} of {component.plugin}"
 
 
-def load_factory(component: Component) -> Any:
+def load_factory(component: RegisteredComponent) -> Any:
     """Import the behaviour behind a record.
 
     Raises:
@@ -273,7 +273,7 @@ def load_plugins(environment: Mapping[str, str] | None = None) -> Registry:
             continue
         plugin = Plugin(name, version)
         registry.plugins.append(plugin)
-        registry.components.extend(Component(hook, spec, plugin) for hook, spec in records_found)
+        registry.components.extend(RegisteredComponent(hook, spec, plugin) for hook, spec in records_found)
     registry.plugins.sort(key=lambda plugin: (plugin.name, plugin.status == "shadowed"))
     registry.components.sort(key=lambda c: (c.hook, c.spec.component_name, c.plugin.name))
     return registry

@@ -1,1 +1,29 @@
-"""Files, folders, threads and random numbers."""
+"""Files, folders, threads and random numbers.
+
+The names below are for plugins and programs; each is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from oncoseg_core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, write_failure
+    from oncoseg_core.system.cache_folder import cache_directory
+    from oncoseg_core.system.privacy import display_path
+    from oncoseg_core.system.randomness import derived_generator, derived_seed
+    from oncoseg_core.system.threads import for_each
+
+__all__ = [
+    "atomic_create",
+    "atomic_path",
+    "atomic_write",
+    "cache_directory",
+    "derived_generator",
+    "derived_seed",
+    "display_path",
+    "for_each",
+    "write_failure",
+]
+
+__getattr__ = lazy_exports(__name__, __file__)

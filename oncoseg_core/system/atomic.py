@@ -28,7 +28,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(stream.fileno())
         temporary.replace(target)
     except OSError as error:
-        raise StorageError(explain(error, target)) from error
+        raise StorageError(write_failure(error, target)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -72,7 +72,7 @@ def atomic_create(target: Path, content: bytes | str) -> bool:
                 return False
             temporary.replace(target)
     except OSError as error:
-        raise StorageError(explain(error, target)) from error
+        raise StorageError(write_failure(error, target)) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -80,7 +80,7 @@ def atomic_create(target: Path, content: bytes | str) -> bool:
     return True
 
 
-def explain(error: OSError, target: Path) -> str:
+def write_failure(error: OSError, target: Path) -> str:
     """Say in one line why ``target`` could not be written and what to do."""
     advice = {
         errno.ENOSPC: "the disk is full; free space or choose another place",

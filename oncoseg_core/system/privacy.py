@@ -12,7 +12,7 @@ _UID = re.compile(r"\d+(?:\.\d+){4,}")
 _SHORTEST_SECRET = 3
 
 
-def shown(path: Path | str, secrets: Iterable[str] = ()) -> str:
+def display_path(path: Path | str, secrets: Iterable[str] = ()) -> str:
     """A path or text for a message, log or manifest: UIDs cut to their last four digits, secrets to ``***``.
 
     Args:

@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from oncoseg_core import LoraSpec, ModelSpec
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel
-from oncoseg_core.contract.prompts import Box
+from oncoseg_core import Box, Decoded, LoraSpec, ModelSpec, PromptableModel
 from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora.settings import LoraSettings
 

@@ -11,12 +11,21 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core import ExporterSpec, ReaderSpec
-from oncoseg_core.contract.errors import DataError, ImageReadError, StorageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Exporter, ExportReport, Reader, Settings, Structures
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.plugins.registry import Component, Plugin
+from oncoseg_core import (
+    DataError,
+    Exporter,
+    ExporterSpec,
+    ExportReport,
+    Geometry,
+    ImageReadError,
+    Reader,
+    ReaderSpec,
+    Settings,
+    StorageError,
+    Structures,
+    Volume,
+)
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 
 
 class ToyReaderSettings(Settings):
@@ -91,7 +100,7 @@ def components():
             for name in ("contours", "voxels")
         ),
     ]  # fmt: skip
-    return [Component(hook, spec, Plugin("toy-series", "2")) for hook, spec in specs]
+    return [RegisteredComponent(hook, spec, Plugin("toy-series", "2")) for hook, spec in specs]
 
 
 def write_series(folder, voxels, spacing=(2.5, 0.5, 0.5), *, modality="unit", notes=(), burned=False, origins=None):

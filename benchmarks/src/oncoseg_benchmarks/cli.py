@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from oncoseg_core.cli.command_line import run_app
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
+from oncoseg_core.cli import run_app
 
 OTHERS = ("compare", "verify")
 
@@ -73,7 +73,7 @@ def bench(
         registry.require_sound()
     from oncoseg_benchmarks.run.run import prepare
     from oncoseg_benchmarks.run.run import run as run_bench
-    from oncoseg_core.cli.progress import progress_bar
+    from oncoseg_core.cli import progress_bar
 
     with progress_bar() as progress:
         prepared = prepare(settings, registry, resume=resume, progress=progress)
@@ -126,7 +126,7 @@ def verify(
 ) -> None:
     """Compute every score again from the saved masks, and compare; exits 1 when one differs."""
     from oncoseg_benchmarks.run.verify import verify as verify_run
-    from oncoseg_core.cli.progress import progress_bar
+    from oncoseg_core.cli import progress_bar
 
     with progress_bar() as progress:
         found = verify_run(run, load_plugins(), progress)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_benchmarks.record import RESULTS
-from oncoseg_core.contract.errors import close_matches
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import close_matches
+from oncoseg_core.system import atomic_write
 
 SCRIPTS = RESULTS.parent / "peers"
 PAGE = RESULTS.parents[1] / "docs" / "measurements.md"
@@ -29,10 +29,9 @@ LIBRARIES = ("python", "torch", "numpy", "monai", "SimpleITK")
 
 INTRODUCTION = """# What was measured
 
-Drawn from the records in `benchmarks/results/` by `python -m oncoseg_benchmarks.measurements_page page`; no number on
-this page was
-typed. Each record also holds all versions. Times of a shared machine are noisy: read ratios, which come from one run
-each, rather than seconds. What has no record is listed at the end. Scores of models are on
+Drawn from the records in `benchmarks/results/` by `python -m oncoseg_benchmarks.measurements_page page`; no
+number on this page was typed. Each record also holds all versions. Times of a shared machine are noisy: read ratios,
+which come from one run each, rather than seconds. What has no record is listed at the end. Scores of models are on
 [a page of their own](benchmark-results.md).
 """
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.plugins.environment import describe
-from oncoseg_core.plugins.registry import load_plugins
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import load_plugins
+from oncoseg_core.plugins import environment_summary
+from oncoseg_core.system import atomic_write
 
 STARTED = time.monotonic()
 """When this module was imported, at the top of the script."""
@@ -45,7 +45,7 @@ def record(name: str, command: str, found: Mapping[str, Any], folder: Path = RES
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": round(time.monotonic() - STARTED),
         "found": dict(found),
-        "versions": describe(load_plugins()),
+        "versions": environment_summary(load_plugins()),
     }
     atomic_write(path, json.dumps(content, indent=2) + "\n")
     return path

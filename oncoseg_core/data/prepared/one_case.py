@@ -16,7 +16,7 @@ from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
 from oncoseg_core.data.prepared.index import Row, case_path
 from oncoseg_core.data.prepared.packed import FORMAT
 from oncoseg_core.data.prepared.sources import source_states
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.normalization import Normalization
 from oncoseg_core.plugins.registry import Registry, load_plugins
 
@@ -24,7 +24,7 @@ CLEARLY_THICKER = 1.5
 """Times the spacing along z, from which another axis is taken to be the through-plane one."""
 
 
-class Job(NamedTuple):
+class PreparationJob(NamedTuple):
     """What a store is made of, for every process that works on it."""
 
     dataset: str
@@ -55,7 +55,7 @@ class CasePreparer:
         UnknownComponentError, ConfigError: the dataset is not known, or a setting is wrong.
     """
 
-    def __init__(self, job: Job, registry: Registry | None = None) -> None:
+    def __init__(self, job: PreparationJob, registry: Registry | None = None) -> None:
         self._registry = registry or load_plugins()
         self._job = job
         self.adapter: DatasetAdapter = self._registry.build(DatasetSpec, job.dataset, job.settings)

@@ -25,9 +25,9 @@ from oncoseg_core.contract.errors import DataError, RunError, StorageError
 from oncoseg_core.contract.interfaces import Progress
 from oncoseg_core.data.prepared.case_file import SUFFIX
 from oncoseg_core.data.prepared.index import CASES, INDEX, Row, case_path, read_index, write_index
-from oncoseg_core.data.prepared.one_case import CasePreparer, Done, Job, Skipped
+from oncoseg_core.data.prepared.one_case import CasePreparer, Done, PreparationJob, Skipped
 from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import explain
+from oncoseg_core.system.atomic import write_failure
 
 LOCK = ".lock"
 _OURS = re.compile(rf"(\.partial-)?[0-9a-f]{{32}}{re.escape(SUFFIX)}$")
@@ -37,7 +37,7 @@ AHEAD = 4
 
 
 @dataclass
-class Report:
+class PreparationReport:
     """What a run did. ``across`` are the ids of cases whose through-plane axis is not the one they are cut along."""
 
     folder: Path
@@ -49,8 +49,8 @@ class Report:
 
 
 def prepare_dataset(
-    registry: Registry, job: Job, root: Path, workers: int, progress: Progress = lambda *_: None
-) -> Report:
+    registry: Registry, job: PreparationJob, root: Path, workers: int, progress: Progress = lambda *_: None
+) -> PreparationReport:
     """Prepare all cases of a dataset. A run that ended early is taken up where it stopped.
 
     Args:
@@ -76,7 +76,7 @@ def prepare_dataset(
     records = _records(preparer, root)
     with _alone(job.folder):
         _remove(job.folder, lambda name: name.startswith(".partial-"))
-        report = Report(job.folder)
+        report = PreparationReport(job.folder)
         rows: list[Row | None] = [None] * len(records)
         progress("cases", 0, len(records))
         for done, (number, outcome) in enumerate(_outcomes(preparer, job, records, workers), start=1):
@@ -129,7 +129,7 @@ def _records(preparer: CasePreparer, root: Path) -> list[bytes]:
 
 
 def _outcomes(
-    preparer: CasePreparer, job: Job, records: Sequence[bytes], workers: int
+    preparer: CasePreparer, job: PreparationJob, records: Sequence[bytes], workers: int
 ) -> Iterator[tuple[int, Done | Skipped]]:
     """The cases' numbers and outcomes, as they come."""
     if workers == 1:
@@ -160,7 +160,7 @@ _preparers: list[CasePreparer] = []
 """In a worker process: its preparer."""
 
 
-def _start(job: Job) -> None:
+def _start(job: PreparationJob) -> None:
     """Begin a worker process: it leaves Ctrl-C to its parent, and does not outlive it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -203,7 +203,7 @@ def _alone(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise StorageError(explain(error, folder)) from error
+        raise StorageError(write_failure(error, folder)) from error
     try:
         with contextlib.suppress(ImportError):  # Windows
             import fcntl

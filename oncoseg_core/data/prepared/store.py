@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Stats
-from oncoseg_core.contract.records import Case
+from oncoseg_core.contract.records import Case, Stats
 from oncoseg_core.contract.volume import BoolArray, Volume
 from oncoseg_core.data.prepared.index import case_path, read_index
 
@@ -181,7 +180,7 @@ class PreparedCase:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 of the voxels as loaded (:func:`oncoseg_core.imaging.content_hash.content_hash`)."""
+        """SHA-256 of the voxels as loaded (:func:`oncoseg_core.imaging.voxel_hash.content_hash`)."""
         digest: bytes = self._columns["content_hash"].reshape(-1, 32)[self._number].tobytes()
         return digest.hex()
 

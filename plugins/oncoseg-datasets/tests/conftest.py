@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DatasetSpec, load_plugins
 from oncoseg_datasets.sources.manifest import SOURCES, SampleFile, Source
 from oncoseg_datasets.sources.samples import fetch_sources, samples_directory
 from oncoseg_testing import check_dataset

@@ -10,8 +10,7 @@ from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DatasetSpec, load_plugins
 from oncoseg_testing import check_dataset
 
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"

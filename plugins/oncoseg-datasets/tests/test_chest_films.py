@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dataset_builders import adapter, check, dicom, disc, discovered, noise, picture, table
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core import DataError, GeometryError, ImageReadError
 
 STRUCTURES = ("left lung", "right lung", "heart", "left clavicle", "right clavicle")
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError
+from oncoseg_core import ConfigError, DataError, ImageReadError
 
 STUDIES = (
     "fdg_05a2b8bdd0_10-25-2005-NA-PET-CT Ganzkoerper-98006",

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError
+from oncoseg_core import ConfigError, DataError, ImageReadError
 
 CHANNELS = ("t1n", "t1c", "t2w", "t2f")
 OLD = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}

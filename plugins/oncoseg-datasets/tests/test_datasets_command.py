@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DatasetSpec, Geometry, Volume, load_plugins
 from oncoseg_datasets.cli.datasets import app
 from oncoseg_datasets.cli.preview import COLOURS, Preview, draw, make_tile
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.errors import DataError, ImageReadError
+from oncoseg_core import DataError, ImageReadError
 from oncoseg_datasets.layouts import flare
 from oncoseg_datasets.layouts.flare import FEW_ORGANS, ORGANS, TUMOUR, annotated_values
 from oncoseg_datasets.layouts.nifti_values import values_in_label

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError
+from oncoseg_core import ConfigError, DataError, ImageReadError
 
 V2 = {
     "channel_names": {"0": "T1", "1": "FLAIR"},

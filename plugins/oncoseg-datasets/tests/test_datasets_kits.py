@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import DataError, ImageReadError
+from oncoseg_core import DataError, ImageReadError
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core import ConfigError, DataError
 
 ROWS = (
     "LNDbID,RadID,FindingID,x,y,z,Nodule,Volume,Text\n"

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import DataError, ImageReadError, PluginError
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DataError, DatasetSpec, ImageReadError, PluginError
 from oncoseg_datasets.layouts.msd import _TASKS, MSDTask
 from oncoseg_datasets.records.msd import SPECS
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core import DataError, GeometryError, ImageReadError
 
 
 @pytest.fixture(scope="module")

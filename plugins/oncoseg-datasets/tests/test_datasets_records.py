@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DataError, DatasetAdapter, DatasetSpec
 from oncoseg_datasets.cli.listing import markdown
 from oncoseg_datasets.layouts.picture_folders import LAYOUTS
 from oncoseg_datasets.plugin import oncoseg_datasets

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_core.imaging.formats import target_mask
 from oncoseg_datasets.layouts.brats import BraTS
 from oncoseg_datasets.records import brats, msd

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_datasets.records.structures import STRUCTURES, spoken
 
 META = (

@@ -5,8 +5,7 @@ import pydicom
 import pytest
 from dataset_builders import dicom, series
 
-from oncoseg_core.contract.errors import GeometryError, ImageReadError, MissingDependencyError
-from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core import GeometryError, ImageReadError, MissingDependencyError, Normalizer
 from oncoseg_datasets.dicom_images import read_film, read_header, read_series
 
 VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from dataset_builders import adapter, check, dicom, disc, discovered, lidc_xml, series, sheet, structure_set
 
-from oncoseg_core.contract.errors import DataError, GeometryError
+from oncoseg_core import DataError, GeometryError
 
 SHAPE = (5, 24, 30)
 

@@ -7,7 +7,7 @@ import pytest
 from dataset_builders import adapter, check, dicom, disc, discovered, noise, picture, sheet, table
 from PIL import Image
 
-from oncoseg_core.contract.errors import DataError, GeometryError
+from oncoseg_core import DataError, GeometryError
 
 
 def labelme(path, shapes, height=30, width=40):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core import DataError, GeometryError, ImageReadError
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_datasets.boxes import box_mask
 from oncoseg_datasets.pictures import read_mask, union_of_masks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dataset_builders import check, disc, discovered, noise, picture, table
 
-from oncoseg_core.contract.errors import DataError, GeometryError
+from oncoseg_core import DataError, GeometryError
 
 HEIGHT, WIDTH = 40, 60
 ONE, TWO = disc(HEIGHT, WIDTH, 12, 15, 8), disc(HEIGHT, WIDTH, 25, 45, 9)

@@ -63,8 +63,8 @@ def test_without_a_destination_the_store_is_made_here(brains, tmp_path, monkeypa
 
 ONE_UNREADABLE = """
 from oncoseg_core.cli.command_line import run_app
-from oncoseg_core.contract.errors import ImageReadError
-from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core import ImageReadError
+from oncoseg_core import DatasetAdapter
 from oncoseg_datasets.cli.datasets import app
 from oncoseg_datasets.sources.samples import SamplesAdapter
 

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import ConfigError, DataError
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import ConfigError, DataError, DatasetSpec, load_plugins
 from oncoseg_core.plugins.configuration import validate
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_datasets.plugin import SAMPLES
 from oncoseg_datasets.sources.manifest import SOURCES
 from oncoseg_datasets.sources.samples import SamplesAdapter, SamplesSettings, samples_directory

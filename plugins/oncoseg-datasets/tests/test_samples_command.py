@@ -7,7 +7,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_datasets.cli import samples as command
 from oncoseg_datasets.sources.manifest import SOURCES
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oncoseg_core.contract.errors import DataError, MissingDependencyError, StorageError
+from oncoseg_core import DataError, MissingDependencyError, StorageError
 from oncoseg_datasets.sources import pip_download
 from oncoseg_datasets.sources.samples import fetch_sources
 

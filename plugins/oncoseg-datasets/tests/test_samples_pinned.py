@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_datasets.sources.manifest import SOURCES
 from oncoseg_datasets.sources.pinned import check_present, copy_from, file_sha256, is_right, unpack
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import Geometry, Segmentation
 from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
 from oncoseg_dicom.series.series import DicomFile, Plane, Series, find_series
 from oncoseg_dicom.series.write_series import write_series

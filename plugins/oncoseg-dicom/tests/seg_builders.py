@@ -11,8 +11,7 @@ import pydicom
 import SimpleITK as sitk
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import Geometry, Segmentation
 from oncoseg_dicom.series.series import DicomFile, Plane, Series, find_series
 from oncoseg_dicom.series.write_series import write_series
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core import Geometry, OncoSegError
 from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
 from oncoseg_dicom.seg.write import SegExporter, SegSettings
 

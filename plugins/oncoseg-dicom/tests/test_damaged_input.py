@@ -23,7 +23,7 @@ READER = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy, pydicom, gdcm, pydantic
-from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core import OncoSegError
 from oncoseg_dicom.series import limits
 from oncoseg_dicom.series.series import find_series, read_voxels
 limits.HEADER_READS = 200_000  # a fifth, to be quick: its bombs take 1 to 2 s and not 8

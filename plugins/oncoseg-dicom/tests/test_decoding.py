@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 from oncoseg_dicom.series import decoding
 from oncoseg_dicom.series.decoding import DecodingProcess
 

@@ -9,12 +9,18 @@ import pydicom
 import pytest
 from typer.testing import CliRunner
 
+from oncoseg_core import (
+    ConfigError,
+    DataError,
+    ImageReadError,
+    ReaderSpec,
+    Segmentation,
+    UsageError,
+    Volume,
+    load_plugins,
+)
 from oncoseg_core.cli.app import app
-from oncoseg_core.contract.errors import ConfigError, DataError, ImageReadError, UsageError
-from oncoseg_core.contract.records import ReaderSpec
-from oncoseg_core.contract.volume import Segmentation, Volume
 from oncoseg_core.imaging.open_image import read_image, read_masks, reader_for
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_dicom.reader import DicomReader, DicomSettings
 from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
 from oncoseg_dicom.seg.write import SegExporter, SegSettings

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
 
-from oncoseg_core.contract.errors import GeometryError, ImageReadError
+from oncoseg_core import GeometryError, ImageReadError
 from oncoseg_dicom.series.series import find_series, read_voxels
 from oncoseg_dicom.series.write_series import write_series
 

@@ -9,7 +9,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 from oncoseg_dicom.reader import DicomReader
 from oncoseg_dicom.series import limits
 from oncoseg_dicom.series.series import find_series, read_voxels

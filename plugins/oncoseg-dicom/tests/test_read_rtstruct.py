@@ -8,9 +8,8 @@ import pytest
 from pydicom.dataset import Dataset
 from rtstruct_phantoms import GEOMETRIES, SHAPE, on_disk, shapes, write
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, OncoSegError
+from oncoseg_core import DataError, GeometryError, ImageReadError, OncoSegError, load_plugins
 from oncoseg_core.imaging.open_image import read_image, read_masks
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.read import read_structures
 from oncoseg_dicom.series.files import FileOpener

@@ -13,8 +13,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from seg_builders import header_of, series_in_memory, some_masks
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, OncoSegError
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import DataError, GeometryError, ImageReadError, OncoSegError, Segmentation
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.seg.read import read_segments
 from oncoseg_dicom.seg.sources import planes_as_images

@@ -15,9 +15,8 @@ from pydicom.uid import (
     UltrasoundImageStorage,
 )
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
+from oncoseg_core import DataError, GeometryError, ImageReadError, load_plugins
 from oncoseg_core.path.normalization import Normalization
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_dicom.series.series import find_series, read_voxels
 from oncoseg_dicom.series.write_series import write_series
 

@@ -3,9 +3,7 @@
 import numpy as np
 from seg_builders import series_on_disk, some_masks
 
-from oncoseg_core.contract.records import ReaderSpec
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ReaderSpec, Segmentation, load_plugins
 from oncoseg_dicom.seg.write import SegSettings, write_seg
 from oncoseg_testing import check_reader
 

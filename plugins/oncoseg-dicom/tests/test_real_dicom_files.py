@@ -13,7 +13,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from oncoseg_core.contract.errors import ImageReadError, MissingDependencyError, OncoSegError
+from oncoseg_core import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_dicom.series import modality
 from oncoseg_dicom.series.decoding import DecodingProcess
 from oncoseg_dicom.series.series import find_series, read_voxels

@@ -10,11 +10,17 @@ import pytest
 from pydantic import ValidationError
 from rtstruct_phantoms import SHAPE, in_memory, on_disk, segmentation, shapes, write
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import ExporterSpec
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import (
+    DataError,
+    ExporterSpec,
+    Geometry,
+    GeometryError,
+    ImageReadError,
+    Segmentation,
+    StorageError,
+    UsageError,
+    load_plugins,
+)
 from oncoseg_dicom.rtstruct import write as rtstruct
 from oncoseg_dicom.rtstruct.read import read_structures
 from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings

@@ -18,11 +18,16 @@ from seg_builders import (
     some_series,
 )
 
-from oncoseg_core.contract.errors import DataError, GeometryError, StorageError, UsageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import ExporterSpec
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import (
+    DataError,
+    ExporterSpec,
+    Geometry,
+    GeometryError,
+    Segmentation,
+    StorageError,
+    UsageError,
+    load_plugins,
+)
 from oncoseg_dicom.seg import write as seg
 from oncoseg_dicom.seg.codes import coded
 from oncoseg_dicom.seg.read import read_segments

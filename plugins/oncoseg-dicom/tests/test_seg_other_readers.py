@@ -10,9 +10,8 @@ import pytest
 import SimpleITK as sitk
 from seg_builders import header_of, run, series_in_memory, series_on_disk, some_masks, voxels_in_patient
 
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import Segmentation, load_plugins
 from oncoseg_core.imaging.open_image import read_image, read_masks
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_dicom.seg.read import read_segments
 from oncoseg_dicom.seg.write import SegSettings, write_seg
 from oncoseg_dicom.series.series import find_series

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.errors import GeometryError
+from oncoseg_core import GeometryError
 from oncoseg_dicom.series.series import find_series, read_voxels
 from oncoseg_dicom.series.write_series import write_series
 

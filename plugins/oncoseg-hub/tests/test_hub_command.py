@@ -9,7 +9,7 @@ import pytest
 from hub_adapters import adapter_files, in_folder, write
 from hub_server import WRITER
 
-from oncoseg_core.contract.errors import UsageError
+from oncoseg_core import UsageError
 from oncoseg_core.lora.pulled import HubName
 from oncoseg_hub.reference import parse_reference, parse_target
 

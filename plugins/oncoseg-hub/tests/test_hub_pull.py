@@ -10,7 +10,7 @@ from hub_adapters import adapter_files, in_folder
 from hub_server import READER
 from huggingface_hub import HfApi
 
-from oncoseg_core.contract.errors import OncoSegError, StorageError, UsageError, WeightsError
+from oncoseg_core import OncoSegError, StorageError, UsageError, WeightsError
 from oncoseg_core.lora.pulled import HubName, adapter_folder, adapters_directory, pulled_adapters
 from oncoseg_hub.client import HubError
 from oncoseg_hub.pull import LARGEST, pull

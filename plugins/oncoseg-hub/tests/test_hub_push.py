@@ -9,7 +9,7 @@ from hub_adapters import adapter_files, in_folder, write
 from hub_server import READER, WRITER, Repository
 from huggingface_hub import HfApi
 
-from oncoseg_core.contract.errors import UsageError, WeightsError
+from oncoseg_core import UsageError, WeightsError
 from oncoseg_core.lora.pulled import HubName
 from oncoseg_hub.client import HubError
 from oncoseg_hub.pull import pull

@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from oncoseg_core.contract.errors import WeightsError
+from oncoseg_core import WeightsError
 from oncoseg_litemedsam import checkpoint
 from oncoseg_litemedsam.checkpoint import build_network
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.contract.prompts import Box
+from oncoseg_core import Box
 from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
 from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora.settings import LoraSettings

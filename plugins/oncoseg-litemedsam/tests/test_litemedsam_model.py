@@ -11,8 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.errors import PromptError, UsageError
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Text
+from oncoseg_core import Box, Exemplar, MaskPrompt, Point, PromptError, Text, UsageError
 from oncoseg_litemedsam.model import LiteMedSAM, LiteMedSAMSettings
 from oncoseg_litemedsam.plugin import LITEMEDSAM, oncoseg_models
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.losses import DiceLoss, FocalLoss
 
-from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core import ConfigError, DataError
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_losses.dice_focal import DiceFocalLoss, DiceFocalSettings
 

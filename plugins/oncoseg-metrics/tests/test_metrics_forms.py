@@ -7,9 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import MetricSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DataError, MetricSpec, load_plugins
 from oncoseg_metrics.lesions import LesionF1, LesionPrecision, LesionRecall
 from oncoseg_metrics.plugin import oncoseg_metrics
 from oncoseg_metrics.surface_scores import ASSD, NSD, Hausdorff, HausdorffSettings, NSDSettings

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_metrics.overlap import Dice, IoU
 
 SPACING = (5.0, 0.6, 0.6)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_metrics import surfaces
 from oncoseg_metrics.surface_scores import ASSD, NSD, Hausdorff, HausdorffSettings, NSDSettings
 

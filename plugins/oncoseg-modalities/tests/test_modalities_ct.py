@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError
+from oncoseg_core import ConfigError
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_modalities.ct import CTNormalizer, CTSettings
 

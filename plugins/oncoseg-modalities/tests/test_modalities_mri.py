@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core import ConfigError, DataError
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_modalities.mri import MRINormalizer, MRISettings
 

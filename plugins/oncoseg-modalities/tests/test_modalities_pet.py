@@ -5,7 +5,7 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
-from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core import ConfigError, DataError
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_modalities.intensity.suv import suvbw_factor
 from oncoseg_modalities.pet import PETNormalizer, PETSettings

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.interfaces import Normalizer
+from oncoseg_core import Normalizer
 from oncoseg_modalities.ct import CTNormalizer
 from oncoseg_modalities.cxr import CXRNormalizer
 from oncoseg_modalities.dermoscopy import DermoscopyNormalizer

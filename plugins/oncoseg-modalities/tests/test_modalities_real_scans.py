@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DatasetSpec, load_plugins
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_modalities.ct import CTNormalizer
 from oncoseg_modalities.mri import MRINormalizer
 

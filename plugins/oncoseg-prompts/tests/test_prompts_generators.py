@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.errors import ConfigError, PromptError
-from oncoseg_core.contract.prompts import Text, check_on_slice
-from oncoseg_core.contract.records import Target
+from oncoseg_core import ConfigError, PromptError, Target, Text
+from oncoseg_core.contract.prompts import check_on_slice
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_prompts.box import BoxGenerator, BoxSettings
 from oncoseg_prompts.point import PointGenerator, PointSettings

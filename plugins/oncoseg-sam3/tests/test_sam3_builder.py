@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from oncoseg_core.contract.errors import MissingDependencyError, WeightsError
+from oncoseg_core import MissingDependencyError, WeightsError
 from oncoseg_sam3.network import builder, meta_import
 from oncoseg_sam3.network.builder import build_network, vocabulary_path
 from oncoseg_sam3.network.sizes import SAM3, TINY

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import PromptError, UsageError
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Text
+from oncoseg_core import Box, Exemplar, MaskPrompt, Point, Prompt, PromptError, Text, UsageError
 from oncoseg_core.lora.inject import adapt
 from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_sam3.boxes import giou, iou

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.contract.prompts import Box, MaskPrompt, Point
+from oncoseg_core import Box, MaskPrompt, Point
 from oncoseg_sam3.interactive import MASK_LOGIT
 from oncoseg_sam3.model import Sam3Tiny
 

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from peft.utils import ModulesToSaveWrapper
 
-from oncoseg_core.contract.errors import StorageError, UsageError
+from oncoseg_core import StorageError, UsageError
 from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.lora.store import load_adapter, save_adapter

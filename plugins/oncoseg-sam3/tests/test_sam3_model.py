@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import UsageError
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ModelSpec, UsageError, load_plugins
 from oncoseg_sam3 import plugin
 from oncoseg_sam3.model import Sam3, Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network import sizes

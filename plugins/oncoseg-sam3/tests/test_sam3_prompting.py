@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Text
+from oncoseg_core import Box, Exemplar, MaskPrompt, Point, Prompt, PromptError, Text
 from oncoseg_sam3.prompting import Clicks, Question, geometric_prompt, understand
 
 SIDE = 100

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import UsageError
-from oncoseg_core.contract.prompts import Box, MaskPrompt, Point, Text
+from oncoseg_core import Box, MaskPrompt, Point, Text, UsageError
 from oncoseg_core.lora.inject import adapt
 from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_sam3.model import Sam3Tiny

@@ -11,9 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from oncoseg_core.contract.errors import ConfigError, PromptError, WeightsError
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ConfigError, ModelSpec, PromptError, WeightsError, load_plugins
 from oncoseg_sam3 import weights
 from oncoseg_sam3.model import Sam3Settings, Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network.builder import build_network

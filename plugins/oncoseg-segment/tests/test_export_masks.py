@@ -8,10 +8,9 @@ import pytest
 import SimpleITK as sitk
 from toy_series import components, write_series
 
-from oncoseg_core.contract.errors import DataError, OncoSegError
+from oncoseg_core import DataError, OncoSegError, Registry
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_core.imaging.open_image import read_image
-from oncoseg_core.plugins.registry import Registry
 from oncoseg_segment.files.export_masks import ConvertRequest, convert_file
 
 

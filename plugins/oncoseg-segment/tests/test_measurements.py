@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Geometry, Volume
 from oncoseg_segment.engine.measurements import axial_diameters, convex_hull, measure
 
 ANY_MASK = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).flatmap(

@@ -15,10 +15,8 @@ import pydicom
 import pytest
 from pynetdicom import AE
 
-from oncoseg_core.contract.records import ExporterSpec
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import ExporterSpec, Segmentation, load_plugins
 from oncoseg_core.imaging.open_image import read_image, read_masks
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_dicom.series.write_series import write_series
 
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")

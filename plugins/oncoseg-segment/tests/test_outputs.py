@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from toy_series import components, write_series
 
-from oncoseg_core import ExporterSpec
-from oncoseg_core.contract.errors import DataError, OncoSegError, StorageError, UsageError
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import DataError, ExporterSpec, OncoSegError, Registry, Segmentation, StorageError, UsageError
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_core.imaging.open_image import read_image
-from oncoseg_core.plugins.registry import Component, Plugin, Registry
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_segment.files.outputs import (
     export_segmentation,
     parse_export_settings,
@@ -67,7 +65,7 @@ def test_outputs_are_understood(registry):
     assert told("mask.mha") == ("mha", "mask.mha", False)
     assert told("./run=3.nrrd") == ("nrrd", "run=3.nrrd", False)
     spec = ExporterSpec(format="nifti", suffix=".nii.gz", factory="a:b", summary="test")
-    registry.components.append(Component("oncoseg_exporters", spec, Plugin("test", "1")))
+    registry.components.append(RegisteredComponent("oncoseg_exporters", spec, Plugin("test", "1")))
     assert told("mask.nii.gz") == ("nifti", "mask.nii.gz", False)
     assert told("mask.nii") == ("nifti", "mask.nii", False)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core import Geometry
 from oncoseg_segment.files.preview import MOST_STRUCTURES, _close_up, draw_preview, key_slices, outline
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core import OncoSegError
 from oncoseg_segment.prompts.prompt_file import PromptFile, StructureInFile, read_prompts
 from oncoseg_segment.prompts.structure_request import Hint
 

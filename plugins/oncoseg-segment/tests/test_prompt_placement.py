@@ -5,10 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.prompts import Box, Exemplar, Point, Text
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Box, Exemplar, Geometry, OncoSegError, Point, Text, Volume
 from oncoseg_segment.prompts.options import PromptOptions
 from oncoseg_segment.prompts.placement import place
 

@@ -15,15 +15,31 @@ import torch
 import toy_series
 from torch import nn
 
-from oncoseg_core import LoraSpec, ModelSpec, NormalizerSpec
-from oncoseg_core.contract.errors import DataError, OncoSegError, QualityError, StorageError, UsageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Decoded, Instances, Normalizer, PromptableModel, Settings
-from oncoseg_core.contract.prompts import Box, Exemplar, Point, Text
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core import (
+    Box,
+    DataError,
+    Decoded,
+    Exemplar,
+    Geometry,
+    Instances,
+    LoraSpec,
+    ModelSpec,
+    Normalizer,
+    NormalizerSpec,
+    OncoSegError,
+    Point,
+    PromptableModel,
+    QualityError,
+    Registry,
+    Settings,
+    StorageError,
+    Text,
+    UsageError,
+    Volume,
+)
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.plugins.registry import Component, Plugin, Registry
+from oncoseg_core.imaging.voxel_hash import content_hash
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_segment.files.run import SegmentRequest, segment_file
 from oncoseg_segment.prompts.options import PromptOptions, parse_slices
 from oncoseg_segment.prompts.placement import place
@@ -88,7 +104,7 @@ def registry():
         (NormalizerSpec(modality="unit", factory="tests:Unit", summary="test"), "oncoseg_normalizers"),
         (SPEC, "oncoseg_models"),
     ):
-        registry.components.append(Component(hook, spec, Plugin("test", "1")))
+        registry.components.append(RegisteredComponent(hook, spec, Plugin("test", "1")))
     registry.components += toy_series.components()
     registry.built = []
 

@@ -10,8 +10,8 @@ import pydicom
 import pytest
 
 import oncoseg_segment.files.run
+from oncoseg_core import OncoSegError
 from oncoseg_core.cli.app import app
-from oncoseg_core.contract.errors import OncoSegError
 from oncoseg_dicom.series.write_series import write_series
 from oncoseg_segment.cli.segment_command import _lines
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Geometry, Volume
 from oncoseg_segment.engine.checks import MOST_PARTS, Finding, examine_image, examine_structure, refusal_of
 
 

@@ -20,11 +20,10 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from oncoseg_core.contract.errors import OncoSegError, StorageError, UsageError
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import OncoSegError, StorageError, UsageError, load_plugins
 from oncoseg_testing.new_plugin import KINDS, TEMPLATES, create_plugin
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 
 NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "metric": "off-centre", "reader": "arrays", "exporter": "layers", "model": "tiny-64"}  # fmt: skip
 REGISTRY = load_plugins()
@@ -263,16 +262,28 @@ def test_the_help_shows_an_example_and_is_light():
 # What is shipped.
 
 
-def test_the_core_ships_the_templates_the_broken_examples_and_the_pytest_plugin(tmp_path):
-    command = [sys.executable, "-m", "hatchling", "build", "-d", tmp_path, "-t", "sdist", "-t", "wheel"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
-    shipped = [path for folder in ("templates", "testing") for path in (ROOT / "oncoseg_core" / folder).rglob("*")]
-    expected = {str(path.relative_to(ROOT)) for path in shipped if path.is_file() and "__pycache__" not in path.parts}
-    assert len(expected) > 60
+def built(folder, into):
+    command = [sys.executable, "-m", "hatchling", "build", "-d", into, "-t", "sdist", "-t", "wheel"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return next(into.glob("*.whl")), next(into.glob("*.tar.gz"))
+
+
+def test_the_kit_ships_the_templates_the_broken_examples_and_the_pytest_plugin(tmp_path):
+    distribution = ROOT / "plugins" / "oncoseg-testing"
+    wheel, sdist = built(distribution, tmp_path)
+    shipped = [path.relative_to(distribution) for path in (distribution / "src").rglob("*") if path.is_file()]
+    shipped = [path for path in shipped if "__pycache__" not in path.parts]
+    assert len(shipped) > 60
     with zipfile.ZipFile(wheel) as archive:
-        assert expected <= set(archive.namelist())
+        assert {str(path.relative_to("src")) for path in shipped} <= set(archive.namelist())
         (points,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         assert "[pytest11]\noncoseg = oncoseg_testing.pytest_plugin" in archive.read(points).decode()
     with tarfile.open(sdist) as archive:
-        assert expected <= {name.partition("/")[2] for name in archive.getnames()}
+        assert {str(path) for path in shipped} <= {name.partition("/")[2] for name in archive.getnames()}
+
+
+def test_the_core_ships_neither(tmp_path):
+    wheel, _ = built(ROOT, tmp_path)
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    assert [name for name in names if "testing" in name or "templates" in name or "newname" in name] == []

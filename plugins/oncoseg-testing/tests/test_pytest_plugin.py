@@ -31,7 +31,7 @@ def oncoseg_datasets():
     )
 """
 BEHAVIOUR = """
-from oncoseg_core.contract.interfaces import Exporter, ExportReport, Settings
+from oncoseg_core import Exporter, ExportReport, Settings
 
 class SeriesSettings(Settings):
     folder: str

@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import DataError, UsageError
+from oncoseg_core import CommandSpec, DataError, NormalizerSpec, Registry, Target, UsageError, load_plugins
 from oncoseg_core.contract.hookspecs import HOOK_RECORDS
-from oncoseg_core.contract.records import CommandSpec, NormalizerSpec, Target
-from oncoseg_core.plugins.registry import Component, Plugin, Registry, load_plugins
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_testing import (
     check_command,
     check_component,
@@ -302,7 +301,7 @@ def test_a_component_is_checked_by_its_record(hook, tiny_dataset):
         if known
         else HOOK_RECORDS[hook](factory=factory, summary="s", **fields)
     )
-    component = Component(hook, record, Plugin("oncoseg-broken", "1"))
+    component = RegisteredComponent(hook, record, Plugin("oncoseg-broken", "1"))
     registry = Registry([component.plugin], [component])
     root = None if hook == "oncoseg_readers" else tiny_dataset
     message = told(lambda: check_component(registry, component, root=root))

@@ -8,9 +8,7 @@ import time
 import pytest
 from wandb.proto import wandb_internal_pb2
 
-from oncoseg_core.contract.errors import ConfigError, StorageError
-from oncoseg_core.contract.records import TrackerSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ConfigError, StorageError, TrackerSpec, load_plugins
 from oncoseg_testing import check_tracker
 from oncoseg_testing.checks.trackers import SUMMARY
 from oncoseg_trackers.wandb_tracker import WandbSettings, WandbTracker

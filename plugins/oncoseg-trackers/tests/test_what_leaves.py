@@ -6,9 +6,7 @@ import sys
 
 import pytest
 
-from oncoseg_core.contract.errors import MissingDependencyError
-from oncoseg_core.contract.records import TrackerSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import MissingDependencyError, TrackerSpec, load_plugins
 from oncoseg_trackers.numbers import NumbersOfEvents
 from oncoseg_trackers.private import shareable
 from oncoseg_trackers.projects import PROJECTS, project_of

@@ -60,12 +60,10 @@ def oncoseg_datasets():
 
 TINY_DATA = '''
 import json
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, DataError, FileDataset
 
 
-class Manifest(DatasetAdapter):
+class Manifest(FileDataset):
     """Generated cases, as a manifest lists them."""
 
     def discover(self, root):
@@ -81,7 +79,7 @@ class Manifest(DatasetAdapter):
 
 TINY_MODEL = '''
 import torch
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel
+from oncoseg_core import Decoded, PromptableModel
 from oncoseg_tiny import BRANCHES, SPEC
 from torch import nn
 
@@ -138,8 +136,8 @@ TINY_PROCESSES = '''
 import os
 
 import torch
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import OncoSegError
+from oncoseg_core import load_plugins
 from oncoseg_trainer.loop.run import train
 from oncoseg_trainer.config.settings import load_settings
 

@@ -2,9 +2,8 @@
 
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError, DataError
+from oncoseg_core import ConfigError, DataError, load_plugins
 from oncoseg_core.plugins.configuration import validate
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_trainer.config.data_settings import DataSettings
 from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases

@@ -3,9 +3,7 @@
 import pytest
 import yaml
 
-from oncoseg_core.contract.errors import ConfigError, DataError, UnknownComponentError
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ConfigError, DataError, DatasetSpec, UnknownComponentError, load_plugins
 from oncoseg_trainer.chain.settings import load_chain
 from oncoseg_trainer.chain.tasks import plan_chain
 from oncoseg_trainer.cli import main

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import PluginError, RunError, StorageError, WeightsError
+from oncoseg_core import PluginError, RunError, StorageError, WeightsError
 from oncoseg_trainer.checkpoints import checkpoint as files
 from oncoseg_trainer.checkpoints import disk_space
 from oncoseg_trainer.checkpoints import folder as checkpoint_folder

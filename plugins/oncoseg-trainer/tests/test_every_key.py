@@ -6,8 +6,7 @@ import typing
 import pytest
 from pydantic import BaseModel
 
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import Settings, load_plugins
 from oncoseg_trainer.config.settings import TrainSettings, load_settings
 from oncoseg_trainer.config.training_settings import OptimisationSettings
 from oncoseg_trainer.loop.run import train
@@ -179,7 +178,7 @@ def test_checkpoints_come_as_often_as_is_said(toy, toy_config, monkeypatch):
     ],
 )
 def test_an_unknown_key_is_answered_with_the_nearest(override, near):
-    from oncoseg_core.contract.errors import ConfigError
+    from oncoseg_core import ConfigError
 
     made = ["data.split.how=made"] if "fraction" in override else []
     with pytest.raises(ConfigError, match=rf"unknown key .*; (did you mean|known:) .*{near.rpartition('.')[2]}"):

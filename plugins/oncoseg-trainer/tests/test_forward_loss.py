@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel, TrainingOutput
+from oncoseg_core import Decoded, PromptableModel, TrainingOutput
 from oncoseg_trainer.loop.steps import ForwardLoss, smaller_target
 
 

@@ -11,7 +11,7 @@ import time
 import pytest
 import torch.distributed as dist
 
-from oncoseg_core.contract.errors import RunError
+from oncoseg_core import RunError
 from oncoseg_trainer.distributed import liveness as lifelines
 from oncoseg_trainer.distributed.liveness import Lifelines, watched
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import ConfigError
+from oncoseg_core import ConfigError
 from oncoseg_trainer.config.epochs import choose_epochs
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.config.training_settings import (

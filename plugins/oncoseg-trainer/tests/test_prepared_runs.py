@@ -3,10 +3,9 @@
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core import DataError, load_plugins
+from oncoseg_core.data.prepared.one_case import PreparationJob
 from oncoseg_core.data.prepared.preparing import prepare_dataset
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train
 
@@ -21,7 +20,7 @@ def run(path, *overrides):
 def test_a_prepared_store_changes_nothing(toy, toy_config, tmp_path, mode):
     root = toy("toy-a", [{"slices": (1,), "core": ()} if n == 2 else {} for n in range(6)])
     store = tmp_path / "store"
-    prepare_dataset(load_plugins(), Job("toy-a", store, {}, {}), root, 1)
+    prepare_dataset(load_plugins(), PreparationJob("toy-a", store, {}, {}), root, 1)
     results = []
     for name, place in (("folder", {"root": str(root)}), ("store", {"prepared": str(store)})):
         data = {"dataset": "toy-a", "targets": ["core", "tumour"], "split": {"how": "made"}, **place}
@@ -47,7 +46,7 @@ def test_a_prepared_store_changes_nothing(toy, toy_config, tmp_path, mode):
 def test_a_store_with_other_statistics_is_refused(toy, toy_config, tmp_path):
     root = toy("toy-a", [{"split": "train"}, {"split": "test"}])
     store = tmp_path / "store"
-    prepare_dataset(load_plugins(), Job("toy-a", store, {}, {}), root, 1)
+    prepare_dataset(load_plugins(), PreparationJob("toy-a", store, {}, {}), root, 1)
     config = toy_config({"dataset": "toy-a", "prepared": str(store)}, training=SHORT)
     with pytest.raises(DataError, match="statistics were made with settings"):
         run(config, "normalizers.ct.window=[-100, 100]")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train
 from oncoseg_trainer.reporting.summary import cautions

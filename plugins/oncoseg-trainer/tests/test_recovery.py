@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import RunError, StorageError
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import RunError, StorageError, load_plugins
 from oncoseg_trainer.checkpoints import disk_space
 from oncoseg_trainer.checkpoints import folder as checkpoint_folder
 from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint

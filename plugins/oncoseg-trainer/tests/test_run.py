@@ -11,8 +11,7 @@ import time
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import ConfigError, DataError, RunError, UnknownComponentError, UsageError
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ConfigError, DataError, RunError, UnknownComponentError, UsageError, load_plugins
 from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train

@@ -9,11 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.geometry import Geometry, SliceGrid
-from oncoseg_core.contract.interfaces import PromptGenerator
-from oncoseg_core.contract.prompts import Box, Text
-from oncoseg_core.contract.records import Case, Target
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Box, Case, Geometry, PromptGenerator, SliceGrid, Target, Text, Volume
 from oncoseg_core.path.preprocess import mask_to_model
 from oncoseg_trainer.config.data_settings import AugmentationSettings, WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives

@@ -8,8 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from oncoseg_core.contract.errors import ConfigError, DataError
-from oncoseg_core.contract.records import Case, Target
+from oncoseg_core import Case, ConfigError, DataError, Target
 from oncoseg_core.system.randomness import derived_generator
 from oncoseg_trainer.config.data_settings import ForegroundSampling
 from oncoseg_trainer.data import sampling

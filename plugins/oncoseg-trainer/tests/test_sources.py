@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core.contract.errors import ConfigError, DataError
-from oncoseg_core.contract.records import DatasetSpec, ModelSpec, PromptGeneratorSpec
-from oncoseg_core.data.prepared.one_case import Job
+from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, PromptGeneratorSpec, load_plugins
+from oncoseg_core.data.prepared.one_case import PreparationJob
 from oncoseg_core.data.prepared.preparing import prepare_dataset
-from oncoseg_core.imaging.content_hash import content_hash
+from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.plugins.registry import load_plugins
 from oncoseg_trainer.config.data_settings import DatasetChoice
 from oncoseg_trainer.data.case_selection import DatasetLookup
 from oncoseg_trainer.data.case_source import MemorySource
@@ -40,7 +38,7 @@ def path(tiny_plugin):
 def stored(opened, tmp_path):
     """The same cases in a prepared store."""
     folder = tmp_path / "store"
-    prepare_dataset(load_plugins(), Job("toy-a", folder, {}, {}), opened.choice.root, workers=1)
+    prepare_dataset(load_plugins(), PreparationJob("toy-a", folder, {}, {}), opened.choice.root, workers=1)
     return StoreDataset(DatasetChoice(dataset="toy-a", prepared=folder), opened.spec)
 
 
@@ -94,7 +92,7 @@ def test_what_could_not_be_prepared_is_told(opened, tmp_path):
     label = opened.source([1], ("core",), {}, 0).record(0).labels[0]
     label.write_bytes(label.read_bytes()[:40])
     folder = tmp_path / "store"
-    prepare_dataset(load_plugins(), Job("toy-a", folder, {}, {}), opened.choice.root, workers=1)
+    prepare_dataset(load_plugins(), PreparationJob("toy-a", folder, {}, {}), opened.choice.root, workers=1)
     stored = StoreDataset(DatasetChoice(dataset="toy-a", prepared=folder), opened.spec)
     assert stored.skipped == ["toy-a-1"]
     assert [stored.row(number).case_id for number in range(len(stored))] == ["toy-a-0", "toy-a-2"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import RunError
+from oncoseg_core import RunError
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.config.training_settings import CosineWarmRestarts, OptimisationSettings
 from oncoseg_trainer.data.batches import Batch

@@ -6,9 +6,7 @@ from typing import ClassVar
 import pytest
 import yaml
 
-from oncoseg_core.contract.errors import ConfigError, StorageError
-from oncoseg_core.contract.interfaces import Tracker
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ConfigError, StorageError, Tracker, load_plugins
 from oncoseg_trainer.config.settings import ComponentChoice, TrainSettings, load_settings
 from oncoseg_trainer.loop.run import train
 from oncoseg_trainer.reporting.jsonl import JsonlTracker, read_metrics

@@ -6,8 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from oncoseg_core.contract.errors import DataError, RunError
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import DataError, RunError, load_plugins
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import Run, train
 from oncoseg_trainer.reporting.jsonl import read_metrics

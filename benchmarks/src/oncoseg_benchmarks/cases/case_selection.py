@@ -14,13 +14,23 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from oncoseg_benchmarks.config.settings import BenchSettings, DatasetChoice
-from oncoseg_core.contract.errors import ConfigError, DataError, PluginError, close_matches
-from oncoseg_core.contract.interfaces import DatasetAdapter, Progress
-from oncoseg_core.contract.records import Annotation, Case, DatasetSpec, NormalizerSpec, Target
-from oncoseg_core.data.splits import FrozenSplit, split_cases
-from oncoseg_core.path.settings import parts_of
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.randomness import derived_seed
+from oncoseg_core import (
+    Annotation,
+    Case,
+    ConfigError,
+    DataError,
+    DatasetAdapter,
+    DatasetSpec,
+    NormalizerSpec,
+    PluginError,
+    Progress,
+    Registry,
+    Target,
+    close_matches,
+)
+from oncoseg_core.data import FrozenSplit, split_cases
+from oncoseg_core.path import parts_of
+from oncoseg_core.system import derived_seed
 
 WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
 """Annotations that no mask can be scored against."""

@@ -10,15 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oncoseg_benchmarks.cases.case_selection import ChosenCases, Scored
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter, Progress
-from oncoseg_core.contract.records import Case, DatasetSpec
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.data.leakage import Leak, Scan, declared_leaks, refuse_leaks, seen_scans
-from oncoseg_core.imaging.content_hash import content_hash
-from oncoseg_core.lora.manifest import read_manifest, read_trained_on
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import Case, DataError, DatasetAdapter, DatasetSpec, Progress, Registry, Volume
+from oncoseg_core.data import Leak, Scan, declared_leaks, refuse_leaks, seen_scans
+from oncoseg_core.imaging import content_hash
+from oncoseg_core.lora import read_manifest, read_trained_on
+from oncoseg_core.system import atomic_write
 
 SETTING = "leakage=mark"  # as an option: --set leakage=mark
 

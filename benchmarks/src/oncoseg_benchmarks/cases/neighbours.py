@@ -8,10 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter, Progress
-from oncoseg_core.contract.records import Case, DatasetSpec, Overlap, Target
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import (
+    Case,
+    DataError,
+    DatasetAdapter,
+    DatasetSpec,
+    FileDataset,
+    Overlap,
+    Progress,
+    Target,
+    load_plugins,
+)
 
 SPINE = {"sources": ["tptbox"]}
 
@@ -37,7 +44,7 @@ NEIGHBOURS = DatasetSpec(
 )
 
 
-class Neighbours(DatasetAdapter):
+class Neighbours(FileDataset):
     """One case with two targets."""
 
     def discover(self, root: Path) -> Iterator[Case]:

@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat, field_validator
 
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.prompts import PromptKind
+from oncoseg_core import PromptKind, Settings
 
 Level: TypeAlias = Literal["slice", "volume"]
 """``slice``: one prompt on each labelled slice, voxels pooled to the case; ``volume``: nobody says which slices."""

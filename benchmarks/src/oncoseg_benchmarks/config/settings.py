@@ -10,12 +10,10 @@ from pydantic import Field, field_validator, model_validator
 
 from oncoseg_benchmarks.config.prompt_settings import PromptPolicy, Text
 from oncoseg_benchmarks.table.rows import DESCRIPTION
-from oncoseg_core.contract.errors import ConfigError, close_matches
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Name
-from oncoseg_core.data.splits import OfficialSplit, SplitSettings
-from oncoseg_core.path.channels import ChannelChoice
-from oncoseg_core.plugins.configuration import apply_overrides, read_yaml, validate
+from oncoseg_core import ConfigError, Name, Settings, close_matches
+from oncoseg_core.data import OfficialSplit, SplitSettings
+from oncoseg_core.path import ChannelChoice
+from oncoseg_core.plugins import apply_overrides, read_yaml, validate
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+@-]*$", max_length=64)]
 """What rows call a model. No colon: ``floor:`` and ``ceiling:`` are the built-in references."""

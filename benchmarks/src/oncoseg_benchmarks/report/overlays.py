@@ -18,10 +18,8 @@ from oncoseg_benchmarks.run.run import Bench
 from oncoseg_benchmarks.scoring.case_scoring import mask_key
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, unpack
 from oncoseg_benchmarks.table.rows import Row
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.geometry import PlaneView
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.path.normalization import Normalization
+from oncoseg_core import BoolArray, OncoSegError, PlaneView
+from oncoseg_core.path import Normalization
 
 REFERENCE, PREDICTION, PROMPT = "#35c46a", "#ff9f1c", "#ffffff"
 """Told apart with red-green blindness too: the lines also differ in style."""

@@ -25,7 +25,7 @@ from oncoseg_benchmarks.run.run import Bench
 from oncoseg_benchmarks.run.run_folder import REPORT_FILE
 from oncoseg_benchmarks.statistics.groups import MARKS, Section, marks, of_section, sections, strata, subjects
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core.system import atomic_write
 
 MAY_COMPARE = (
     "What may be compared: rows of one table. Tables differ in where the prompts come from (nothing, a word, a box or "

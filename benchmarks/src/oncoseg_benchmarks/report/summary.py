@@ -17,9 +17,8 @@ from oncoseg_benchmarks.statistics.groups import all_groups, of_section, section
 from oncoseg_benchmarks.statistics.statistics import ranking_stability
 from oncoseg_benchmarks.table.results import write_table, write_timing
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
-from oncoseg_core.data.leakage import leak_rows
-from oncoseg_core.system.atomic import atomic_write
-from oncoseg_core.system.randomness import derived_seed
+from oncoseg_core.data import leak_rows
+from oncoseg_core.system import atomic_write, derived_seed
 
 
 def finish(bench: Bench) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from oncoseg_benchmarks.run.run_folder import RESULTS_FILE, RunFolder
 from oncoseg_benchmarks.statistics.statistics import PairedTest, holm, paired_test
 from oncoseg_benchmarks.table.results import read_table
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
-from oncoseg_core.contract.errors import DataError, UsageError, close_matches
+from oncoseg_core import DataError, UsageError, close_matches
 
 Method = Literal["wilcoxon", "permutation"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from oncoseg_benchmarks.run.run_folder import RunFolder
 from oncoseg_benchmarks.scoring.case_scoring import mask_key
 from oncoseg_benchmarks.scoring.saved_masks import digest, load_masks
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 
 def is_done(folder: RunFolder, unit: Mapping[str, Any] | None) -> bool:

@@ -23,12 +23,8 @@ from oncoseg_benchmarks.scoring.plans import ModelPlan, SubjectPlan, plan_subjec
 from oncoseg_benchmarks.scoring.policies import Policy, build_policies
 from oncoseg_benchmarks.scoring.saved_masks import save_masks
 from oncoseg_benchmarks.scoring.subjects import ModelSubject, Subject
-from oncoseg_core.contract.errors import ConfigError, DataError
-from oncoseg_core.contract.interfaces import Metric, Progress
-from oncoseg_core.contract.records import Case, MetricSpec, Target
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.plugins.environment import describe, peak_memory_mb
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import BoolArray, Case, ConfigError, DataError, Metric, MetricSpec, Progress, Registry, Target, Volume
+from oncoseg_core.plugins import environment_summary, peak_memory_mb
 
 
 @dataclass(frozen=True)
@@ -113,7 +109,7 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
         if reason is not None
     ]
     folder, process = RunFolder(settings.output), f"{rank}-of-{world}"
-    environment = {"versions": describe(registry), "commit": commit()}
+    environment = {"versions": environment_summary(registry), "commit": commit()}
     identity = {
         "config": settings.model_dump(mode="json", exclude={"output"}),
         "cases_sha256": chosen.sha256,

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.system.atomic import atomic_create, atomic_write
+from oncoseg_core import RunError
+from oncoseg_core.system import atomic_create, atomic_write
 
 RUN_FILE = "run.json"
 RESULTS_FILE = "results.csv"

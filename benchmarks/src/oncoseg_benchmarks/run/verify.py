@@ -22,11 +22,8 @@ from oncoseg_benchmarks.scoring.saved_masks import Packed, digest, load_masks, u
 from oncoseg_benchmarks.statistics.groups import all_groups
 from oncoseg_benchmarks.table.results import read_table
 from oncoseg_benchmarks.table.rows import DESCRIPTION, KEY, Row, as_text, from_text
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Metric, Progress
-from oncoseg_core.contract.records import MetricSpec
-from oncoseg_core.plugins.configuration import validate
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import DataError, Metric, MetricSpec, Progress, Registry
+from oncoseg_core.plugins import validate
 
 RELATIVE = 1e-9
 """By how much a score may differ: another build of the libraries adds in another order."""

@@ -15,13 +15,21 @@ from oncoseg_benchmarks.scoring.policies import Policy
 from oncoseg_benchmarks.scoring.saved_masks import Packed, digest, pack
 from oncoseg_benchmarks.scoring.subjects import Session, Subject
 from oncoseg_benchmarks.table.rows import Row
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.interfaces import Metric
-from oncoseg_core.contract.prompts import AnyPrompt, Box, Point, Prompt
-from oncoseg_core.contract.records import Case, MetricSpec, Target
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.inference.scoring import labelled_slices
-from oncoseg_core.system.randomness import derived_generator
+from oncoseg_core import (
+    AnyPrompt,
+    BoolArray,
+    Box,
+    Case,
+    Metric,
+    MetricSpec,
+    OncoSegError,
+    Point,
+    Prompt,
+    Target,
+    Volume,
+)
+from oncoseg_core.inference import labelled_slices
+from oncoseg_core.system import derived_generator
 
 
 @dataclass

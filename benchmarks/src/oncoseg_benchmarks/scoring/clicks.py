@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from oncoseg_core.contract.prompts import Point, Prompt
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, Point, Prompt
 
 GOOD_DICE = 0.9
 """NoC@90: the number of clicks to a Dice of 0.9 on the slice."""

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from oncoseg_core.contract.interfaces import Metric
-from oncoseg_core.contract.records import MetricSpec
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, Metric, MetricSpec
 
 ZERO_WHERE_ONE_IS_EMPTY = ("nsd",)
 """Scores of surfaces: where one mask has none, no part of the other agrees with it."""

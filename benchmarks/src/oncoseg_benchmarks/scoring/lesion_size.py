@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import ConvexHull
 
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 
 SIZES = ("< 10 mm", "10-20 mm", "> 20 mm")
 """10 mm is the smallest lesion that RECIST 1.1 measures on CT (Eisenhauer et al., Eur J Cancer 2009)."""

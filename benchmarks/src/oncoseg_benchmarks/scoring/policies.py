@@ -10,11 +10,7 @@ import numpy as np
 
 from oncoseg_benchmarks.config.prompt_settings import Clicks, NoPrompt, PromptPolicy
 from oncoseg_benchmarks.scoring.clicks import click
-from oncoseg_core.contract.interfaces import PromptGenerator
-from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import PromptGeneratorSpec, Target
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import BoolArray, Prompt, PromptGenerator, PromptGeneratorSpec, Registry, Target
 
 Ask: TypeAlias = Callable[[Prompt], BoolArray]
 """Answers a prompt on one slice with a mask ``(y, x)``."""

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import BoolArray, DataError
+from oncoseg_core.system import atomic_write
 
 Packed = tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]
 """The shape, and the first and last index along each axis (nine numbers); and the bits of that box."""

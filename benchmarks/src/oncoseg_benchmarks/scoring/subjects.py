@@ -19,15 +19,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.config.settings import Grid
 from oncoseg_benchmarks.scoring.policies import Policy
-from oncoseg_core.contract.errors import PluginError
-from oncoseg_core.contract.geometry import SliceGrid
-from oncoseg_core.contract.prompts import Box, Prompt
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.inference.predictor import EmbeddingCache, FittedVolume, Predictor
-from oncoseg_core.inference.propagation import PropagationSettings, propagate
-from oncoseg_core.path.preprocess import logits_to_slice, mask_to_model
-from oncoseg_core.path.zoom import Window, ZoomSettings, box_around, window_for
+from oncoseg_core import BoolArray, Box, ModelSpec, PluginError, Prompt, SliceGrid, Volume
+from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, PropagationSettings, propagate
+from oncoseg_core.path import Window, ZoomSettings, box_around, logits_to_slice, mask_to_model, window_for
 
 
 class Session(Protocol):

@@ -15,7 +15,7 @@ import numpy as np
 from oncoseg_benchmarks.config.settings import Statistics
 from oncoseg_benchmarks.statistics.statistics import bootstrap_interval, describe
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
-from oncoseg_core.system.randomness import derived_seed
+from oncoseg_core.system import derived_seed
 
 MARKS = {
     "certain": "cases that a model (†) was trained on: no test of it",

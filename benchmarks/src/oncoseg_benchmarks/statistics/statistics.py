@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 Float64 = npt.NDArray[np.float64]
 

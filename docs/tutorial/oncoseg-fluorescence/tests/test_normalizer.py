@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from oncoseg_testing import check_normalizer
-from pydantic import ValidationError
-
 from oncoseg_fluorescence.normalizer import FluorescenceNormalizer, FluorescenceSettings
 from oncoseg_fluorescence.plugin import SPEC
+from oncoseg_testing import check_normalizer
+from pydantic import ValidationError
 
 
 def test_it_keeps_the_contract():

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, DataError
 
 
 def box_mask(shape: tuple[int, int], x0: float, y0: float, x1: float, y1: float, origin: str) -> BoolArray:

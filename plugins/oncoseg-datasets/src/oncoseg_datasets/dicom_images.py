@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import GeometryError, ImageReadError, MissingDependencyError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Header
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Geometry, GeometryError, Header, ImageReadError, MissingDependencyError, Volume
 
 HEADER_KEYWORDS = (
     "BitsStored",

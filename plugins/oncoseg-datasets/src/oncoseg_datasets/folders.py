@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DataError, DatasetSpec
 
 _DEPTH = 5
 """How many levels below the given folder are searched: physionet.org/files/vindr-cxr/1.0.0/annotations has the most."""

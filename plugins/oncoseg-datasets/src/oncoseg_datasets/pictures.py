@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, DataError, GeometryError, ImageReadError, Volume
 
 _THRESHOLD = 127
 """In a lossy file, what is brighter is foreground: halfway between the 0 and 255 that were saved."""

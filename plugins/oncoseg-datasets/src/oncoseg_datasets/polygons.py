@@ -13,7 +13,7 @@ from math import gcd
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 
 Ring = npt.NDArray[np.float64]
 """A closed contour: its corners ``(n, 2)`` as (x, y); the last is joined to the first."""

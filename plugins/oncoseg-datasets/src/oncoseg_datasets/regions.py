@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 Region: TypeAlias = Literal["WT", "TC", "ET"]
 Coding: TypeAlias = Literal["2021", "2023", "2024", "msd"]

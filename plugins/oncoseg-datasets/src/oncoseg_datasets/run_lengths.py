@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, DataError
 
 EMPTY = "-1"
 """How the challenge writes that an image was read and nothing was found."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 Row = dict[str, str]
 

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from oncoseg_core.contract.errors import DataError, ImageReadError
-from oncoseg_core.contract.interfaces import Finding, Reader, Settings, Structures
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import DataError, Finding, ImageReadError, Reader, Settings, Structures, Volume
+from oncoseg_core.system import display_path
 from oncoseg_dicom.series.series import DicomFile, SeriesChoice, find_series, read_voxels
 
 if TYPE_CHECKING:
@@ -76,9 +74,11 @@ class DicomReader(Reader):
         from oncoseg_dicom.series.files import FileOpener
 
         if image.source is None or not self.recognises(image.source):
-            raise DataError(f"{shown(path)}: structures belong to a DICOM series; {shown(image.name)} is none")
+            raise DataError(
+                f"{display_path(path)}: structures belong to a DICOM series; {display_path(image.name)} is none"
+            )
         series = find_series(image.source, self.settings.series)
-        series.require_grid(image.geometry, shown(image.name))
+        series.require_grid(image.geometry, display_path(image.name))
         with quiet(), FileOpener() as opener:
             file, kind = _structure_file(path, opener)
             dataset = opener.dataset(file, pixels=True)
@@ -96,7 +96,7 @@ class DicomReader(Reader):
         Raises:
             ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.series.find_series`.
         """
-        from oncoseg_core.imaging.grid_checks import grid_findings
+        from oncoseg_core import grid_findings
         from oncoseg_dicom.quiet import quiet
         from oncoseg_dicom.series.search import LEFT_OUT
         from oncoseg_dicom.series.values import text
@@ -135,5 +135,7 @@ def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
         listed = ", ".join(told_within(file, path) for file, _ in found[:_LISTED])
         which = f" ({listed}{', …' * (len(found) > _LISTED)}); give the file of one" if found else ""
         count = len(found)
-        raise DataError(f"{shown(path)}: holds {count} files with structures (RTSTRUCT or SEG); expected one{which}")
+        raise DataError(
+            f"{display_path(path)}: holds {count} files with structures (RTSTRUCT or SEG); expected one{which}"
+        )
     return found[0]

@@ -22,8 +22,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
-from oncoseg_core.contract.errors import OncoSegError, StorageError
-from oncoseg_core.system.atomic import explain
+from oncoseg_core import OncoSegError, StorageError
+from oncoseg_core.system import write_failure
 
 LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
@@ -71,7 +71,7 @@ def explained(api: HfApi, repository: str, doing: str) -> Iterator[None]:
     except Exception as error:
         known = _known(error)
         if isinstance(known, OSError) and known.errno in DISK:
-            raise StorageError(explain(known, Path(known.filename or "what is fetched"))) from error
+            raise StorageError(write_failure(known, Path(known.filename or "what is fetched"))) from error
         raise HubError(f"{repository}: {doing} failed: {_reason(known, api, repository)}") from error
 
 

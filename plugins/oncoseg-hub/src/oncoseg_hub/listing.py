@@ -8,9 +8,8 @@ from typing import Any
 
 from rich.table import Table
 
-from oncoseg_core.contract.errors import WeightsError
-from oncoseg_core.lora.manifest import ADAPTER_FILES, AdapterManifest, ScoreSummary, read_manifest
-from oncoseg_core.lora.pulled import Origin, pulled_adapters
+from oncoseg_core import WeightsError
+from oncoseg_core.lora import ADAPTER_FILES, AdapterManifest, Origin, ScoreSummary, pulled_adapters, read_manifest
 
 
 def rows(folders: Iterable[Path]) -> list[dict[str, Any]]:

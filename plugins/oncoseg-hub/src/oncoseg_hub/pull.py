@@ -14,20 +14,22 @@ from typing import NamedTuple
 from huggingface_hub import HfApi
 from pydantic import ValidationError
 
-from oncoseg_core.contract.errors import StorageError, UsageError, WeightsError
-from oncoseg_core.lora.manifest import (
+from oncoseg_core import StorageError, UsageError, WeightsError
+from oncoseg_core.lora import (
     ADAPTER_FILES,
     CARD_FILE,
     CONFIG_FILE,
     MANIFEST_FILE,
+    ORIGIN_FILE,
     TRAINED_ON_FILE,
     WEIGHTS_FILE,
     AdapterManifest,
+    HubName,
+    Origin,
     check_files,
     read_trained_on,
 )
-from oncoseg_core.lora.pulled import ORIGIN_FILE, HubName, Origin
-from oncoseg_core.system.atomic import explain
+from oncoseg_core.system import write_failure
 from oncoseg_hub.client import HubError, explained
 
 MEBIBYTE = 1024 * 1024
@@ -97,7 +99,7 @@ def pull(
             manifest = _fetch(api, origin, sizes, Path(work))
             _put(Path(work) / "adapter", target, Path(work) / "replaced")
     except OSError as error:
-        raise StorageError(explain(error, target)) from error
+        raise StorageError(write_failure(error, target)) from error
     return Pulled(target, origin, manifest, was_there=False)
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
-from oncoseg_core.contract.errors import UsageError, WeightsError
-from oncoseg_core.lora.manifest import (
+from oncoseg_core import UsageError, WeightsError
+from oncoseg_core.lora import (
     ADAPTER_FILES,
     CARD_FILE,
     CONFIG_FILE,
@@ -17,10 +17,10 @@ from oncoseg_core.lora.manifest import (
     TRAINED_ON_FILE,
     WEIGHTS_FILE,
     AdapterManifest,
+    HubName,
     check_files,
     read_checked,
 )
-from oncoseg_core.lora.pulled import HubName
 from oncoseg_hub.client import LOG_IN, HubError, explained
 from oncoseg_hub.local_paths import paths_in_json, paths_in_text
 

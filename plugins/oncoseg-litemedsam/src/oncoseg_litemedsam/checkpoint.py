@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import WeightsError
-from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
+from oncoseg_core import WeightsError
+from oncoseg_core.inference import ensure_torchvision_imports
 
 ensure_torchvision_imports()  # the wheel imports timm, which imports torchvision
 with warnings.catch_warnings():

@@ -9,9 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import PromptError, UsageError
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel, Settings
-from oncoseg_core.contract.prompts import Box, Prompt
+from oncoseg_core import Box, Decoded, Prompt, PromptableModel, PromptError, Settings, UsageError
 from oncoseg_litemedsam.checkpoint import build_network
 from oncoseg_litemedsam.plugin import LITEMEDSAM
 

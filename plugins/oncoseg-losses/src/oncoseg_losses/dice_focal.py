@@ -7,8 +7,7 @@ from monai.losses.dice import DiceLoss
 from monai.losses.focal_loss import FocalLoss
 from pydantic import Field
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import SegmentationLoss, Settings
+from oncoseg_core import DataError, SegmentationLoss, Settings
 
 
 class Weighting(NamedTuple):

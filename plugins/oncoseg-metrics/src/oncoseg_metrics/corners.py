@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.system.threads import for_each
+from oncoseg_core.system import for_each
 
 SLAB = 32
 """Planes that are worked on at once: a few MB for each thread, however many slices the scan has."""

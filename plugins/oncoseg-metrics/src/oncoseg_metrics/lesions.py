@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 from scipy import ndimage
 
-from oncoseg_core.contract.interfaces import Metric, Settings
+from oncoseg_core import Metric, Settings
 from oncoseg_metrics.pairs import Pair, cropped, require_pair
 
 _NEIGHBOURS = {6: 1, 18: 2, 26: 3}

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from oncoseg_core.system.threads import for_each
+from oncoseg_core.system import for_each
 from oncoseg_metrics.corners import SLAB
 
 LINES = 256

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core.contract.interfaces import Metric
+from oncoseg_core import Metric
 from oncoseg_metrics.pairs import require_pair
 
 

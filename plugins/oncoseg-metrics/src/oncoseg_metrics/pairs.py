@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 
 class Pair(NamedTuple):

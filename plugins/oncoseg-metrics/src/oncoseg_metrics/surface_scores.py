@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core.contract.interfaces import Metric, Settings
+from oncoseg_core import Metric, Settings
 from oncoseg_metrics.pairs import require_pair
 from oncoseg_metrics.surfaces import Surface, SurfaceDistances, surface_distances
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, FiniteFloat, field_validator
 
-from oncoseg_core.contract.interfaces import Normalizer, Settings, Stats
+from oncoseg_core import Normalizer, Settings, Stats
 from oncoseg_modalities.intensity import generated
 from oncoseg_modalities.intensity.linear import to_unit
 

@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, FiniteFloat, field_validator
 
-from oncoseg_core.contract.interfaces import Header, Stats
+from oncoseg_core import Header, Stats
 from oncoseg_modalities.intensity import generated
 from oncoseg_modalities.intensity.percentile import Percent, PercentileNormalizer, PercentileSettings, Share
 from oncoseg_modalities.intensity.suv import suvbw_factor

@@ -4,9 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import FiniteFloat, field_validator
 
-from oncoseg_core.contract.interfaces import PromptGenerator, Settings
-from oncoseg_core.contract.prompts import Box, Prompt
-from oncoseg_core.contract.records import Target
+from oncoseg_core import Box, Prompt, PromptGenerator, Settings, Target
 from oncoseg_prompts.mask import extent
 
 

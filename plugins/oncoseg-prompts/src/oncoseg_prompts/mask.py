@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from oncoseg_core.contract.errors import PromptError
+from oncoseg_core import PromptError
 
 
 def extent(mask: np.ndarray) -> tuple[int, int, int, int]:

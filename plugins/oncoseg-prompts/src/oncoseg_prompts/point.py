@@ -5,9 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from oncoseg_core.contract.interfaces import PromptGenerator, Settings
-from oncoseg_core.contract.prompts import Point, Prompt
-from oncoseg_core.contract.records import Target
+from oncoseg_core import Point, Prompt, PromptGenerator, Settings, Target
 from oncoseg_prompts.mask import extent
 
 

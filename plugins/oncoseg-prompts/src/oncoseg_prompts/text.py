@@ -5,9 +5,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core.contract.interfaces import PromptGenerator, Settings
-from oncoseg_core.contract.prompts import Prompt, Text
-from oncoseg_core.contract.records import Target
+from oncoseg_core import Prompt, PromptGenerator, Settings, Target, Text
 
 
 class TextSettings(Settings):

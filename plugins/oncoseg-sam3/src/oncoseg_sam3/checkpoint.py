@@ -13,8 +13,8 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
-from oncoseg_core.contract.errors import UsageError
-from oncoseg_core.system.atomic import atomic_path
+from oncoseg_core import UsageError
+from oncoseg_core.system import atomic_path
 from oncoseg_sam3.weights import SUFFIXES, meta_key
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from oncoseg_core.contract.interfaces import Decoded, Instances
+from oncoseg_core import Decoded, Instances
 from oncoseg_sam3.boxes import giou, iou
 from oncoseg_sam3.network.upstream import FindStage
 from oncoseg_sam3.phrases import Phrases

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from oncoseg_core.contract.interfaces import Decoded, Instances
+from oncoseg_core import Decoded, Instances
 from oncoseg_sam3.prompting import Clicks
 
 CORNERS = (2, 3)

@@ -9,10 +9,17 @@ import torch
 from pydantic import Field, field_validator
 from torch import nn
 
-from oncoseg_core.contract.errors import PromptError, UsageError
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel, Settings, SliceTracker, TrainingOutput
-from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core import (
+    Decoded,
+    ModelSpec,
+    Prompt,
+    PromptableModel,
+    PromptError,
+    Settings,
+    SliceTracker,
+    TrainingOutput,
+    UsageError,
+)
 from oncoseg_sam3 import plugin
 from oncoseg_sam3.decoding import Candidates, answer, ground
 from oncoseg_sam3.interactive import segment_objects

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from oncoseg_core.inference.predictor import EmbeddingCache
+from oncoseg_core.inference import EmbeddingCache
 
 KEPT_BYTES = 32 * 2**20
 """A phrase takes 32 KiB at full size."""

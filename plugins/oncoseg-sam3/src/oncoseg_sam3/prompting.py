@@ -12,8 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import torch
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Rectangle, Text
+from oncoseg_core import Box, Exemplar, MaskPrompt, Point, Prompt, PromptError, PromptKind, Rectangle, Text
 from oncoseg_sam3.network.upstream import Prompt as GeometricPrompt
 
 WITHOUT_WORDS = "visual"

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from oncoseg_core.contract.errors import UsageError
-from oncoseg_core.contract.interfaces import Decoded, Instances, PromptableModel, SliceTracker
-from oncoseg_core.contract.prompts import Prompt
+from oncoseg_core import Decoded, Instances, Prompt, PromptableModel, SliceTracker, UsageError
 
 PROMPTED, FOLLOWED = "cond_frame_outputs", "non_cond_frame_outputs"
 """Meta's names of what it remembers of the prompted frame, and of the others."""

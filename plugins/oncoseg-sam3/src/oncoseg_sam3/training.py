@@ -18,7 +18,7 @@ from pydantic import Field
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from oncoseg_core.contract.interfaces import Settings, TrainingOutput
+from oncoseg_core import Settings, TrainingOutput
 from oncoseg_sam3.boxes import centred, giou, iou
 from oncoseg_sam3.decoding import Candidates
 from oncoseg_sam3.prompting import Question

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from oncoseg_core.contract.errors import WeightsError
+from oncoseg_core import WeightsError
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size

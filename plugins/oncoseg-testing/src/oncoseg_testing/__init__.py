@@ -16,7 +16,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from oncoseg_core.contract.errors import MissingDependencyError
+from oncoseg_core import MissingDependencyError
 
 if TYPE_CHECKING:
     from oncoseg_testing.checks.by_record import check_component

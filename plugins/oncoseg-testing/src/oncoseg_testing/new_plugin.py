@@ -14,25 +14,36 @@ import shutil
 import uuid
 from pathlib import Path
 
-from oncoseg_core.contract import records
-from oncoseg_core.contract.errors import StorageError, UsageError, close_matches
-from oncoseg_core.contract.records import ComponentSpec
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import explain
+from oncoseg_core import (
+    ComponentSpec,
+    DatasetSpec,
+    ExporterSpec,
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    NormalizerSpec,
+    PromptGeneratorSpec,
+    ReaderSpec,
+    Registry,
+    StorageError,
+    UsageError,
+    close_matches,
+)
+from oncoseg_core.system import write_failure
 
 TEMPLATES = Path(__file__).with_name("templates")
 PREFIX = "oncoseg-"
 LONGEST_NAME = 48
 
 KINDS: dict[str, type[ComponentSpec]] = {
-    "modality": records.NormalizerSpec,
-    "dataset": records.DatasetSpec,
-    "prompt": records.PromptGeneratorSpec,
-    "loss": records.LossSpec,
-    "metric": records.MetricSpec,
-    "reader": records.ReaderSpec,
-    "exporter": records.ExporterSpec,
-    "model": records.ModelSpec,
+    "modality": NormalizerSpec,
+    "dataset": DatasetSpec,
+    "prompt": PromptGeneratorSpec,
+    "loss": LossSpec,
+    "metric": MetricSpec,
+    "reader": ReaderSpec,
+    "exporter": ExporterSpec,
+    "model": ModelSpec,
 }
 """The kinds that there are templates of, and the record that each yields."""
 
@@ -71,7 +82,7 @@ def create_plugin(name: str, kind: str, dest: Path, registry: Registry) -> Path:
             target.write_text(named(template.read_text(encoding="utf-8"), name), encoding="utf-8")
         temporary.rename(folder)
     except OSError as error:
-        raise StorageError(explain(error, folder)) from error
+        raise StorageError(write_failure(error, folder)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -20,10 +20,10 @@ def new_plugin(
     dest: Annotated[Path, typer.Option(help="The folder in which oncoseg-NAME/ is made.")] = Path(),
 ) -> None:
     """Write a plugin package that builds, installs and passes its own tests, for you to change."""
-    from oncoseg_core.cli.app import installed
+    from oncoseg_core.cli import installed_registry
     from oncoseg_testing.new_plugin import create_plugin
 
-    folder = create_plugin(name, kind, dest, installed())
+    folder = create_plugin(name, kind, dest, installed_registry())
     typer.echo(f"Wrote {folder}. Next:")
     typer.echo(f"  pip install -e {shlex.quote(f'{folder}[test]')}")
     typer.echo(f"  pytest {shlex.quote(str(folder))}")

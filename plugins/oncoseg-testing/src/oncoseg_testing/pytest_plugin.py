@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 if TYPE_CHECKING:
-    from oncoseg_core.plugins.registry import Component, Plugin, Registry
+    from oncoseg_core import Registry
+    from oncoseg_core.plugins import Plugin, RegisteredComponent
 
 ExceptionInfo: TypeAlias = pytest.ExceptionInfo[BaseException]
 
@@ -51,9 +52,8 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
                 "--oncoseg-data is for the datasets and readers of a plugin: name it with --oncoseg"
             )
         return
-    from oncoseg_core.contract.errors import OncoSegError
-    from oncoseg_core.plugins.discovery import normalised
-    from oncoseg_core.plugins.registry import load_plugins
+    from oncoseg_core import OncoSegError, load_plugins
+    from oncoseg_core.plugins import normalised
 
     try:
         registry = load_plugins()
@@ -84,7 +84,7 @@ def _roots(given: list[str]) -> dict[str, Path]:
 
 
 def _plugin(registry: Registry, name: str) -> Plugin:
-    from oncoseg_core.contract.errors import close_matches
+    from oncoseg_core import close_matches
 
     usable = {plugin.name: plugin for plugin in registry.plugins if plugin.status in {"ok", "broken"}}
     if name not in usable:
@@ -95,9 +95,8 @@ def _plugin(registry: Registry, name: str) -> Plugin:
 
 
 def _require_known_datasets(registry: Registry, wanted: list[str], roots: dict[str, Path]) -> None:
-    from oncoseg_core.contract.errors import close_matches
-    from oncoseg_core.contract.records import DatasetSpec, ReaderSpec
-    from oncoseg_core.plugins.discovery import normalised
+    from oncoseg_core import DatasetSpec, ReaderSpec, close_matches
+    from oncoseg_core.plugins import normalised
 
     named = {normalised(one) for one in wanted}
     components = [
@@ -158,7 +157,7 @@ class BrokenPlugin(pytest.Item):
 class ComponentCheck(pytest.Item):
     """Runs the check of one component, with all that its record tells."""
 
-    def __init__(self, *, registry: Registry, component: Component, root: Path | None, **parts: Any) -> None:
+    def __init__(self, *, registry: Registry, component: RegisteredComponent, root: Path | None, **parts: Any) -> None:
         super().__init__(**parts)
         self.registry, self.component, self.root = registry, component, root
 
@@ -168,7 +167,7 @@ class ComponentCheck(pytest.Item):
         Raises:
             AssertionError: a rule is broken.
         """
-        from oncoseg_core.contract.errors import ConfigError
+        from oncoseg_core import ConfigError
         from oncoseg_testing import check_component
 
         spec = self.component.spec
@@ -182,7 +181,7 @@ class ComponentCheck(pytest.Item):
 
     def repr_failure(self, excinfo: ExceptionInfo, style: Any = None) -> Any:
         """A broken rule in three lines, an error of OncoSeg in one; anything else with its traceback."""
-        from oncoseg_core.contract.errors import OncoSegError
+        from oncoseg_core import OncoSegError
 
         error = excinfo.value
         if isinstance(error, OncoSegError):  # hypothesis may be what is missing, and rules need it

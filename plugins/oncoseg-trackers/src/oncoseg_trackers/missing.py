@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from oncoseg_core.contract.errors import MissingDependencyError
+from oncoseg_core import MissingDependencyError
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from oncoseg_core.contract.interfaces import Tracker
+from oncoseg_core import Tracker
 from oncoseg_trackers.missing import extra
 from oncoseg_trackers.numbers import NumbersOfEvents
 

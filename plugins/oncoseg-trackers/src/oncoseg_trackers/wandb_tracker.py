@@ -13,9 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 
-from oncoseg_core.contract.errors import StorageError
-from oncoseg_core.contract.interfaces import Settings, Tracker
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import Settings, StorageError, Tracker
+from oncoseg_core.system import atomic_write
 from oncoseg_trackers.missing import extra
 from oncoseg_trackers.numbers import NumbersOfEvents
 from oncoseg_trackers.private import shareable

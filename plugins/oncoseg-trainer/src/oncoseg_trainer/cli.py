@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from oncoseg_core.cli.command_line import run_app
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import load_plugins
+from oncoseg_core.cli import run_app
 
 if TYPE_CHECKING:
     from oncoseg_trainer.loop.run import Outcome

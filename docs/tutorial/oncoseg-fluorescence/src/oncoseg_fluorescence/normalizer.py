@@ -3,8 +3,9 @@
 from typing import Annotated
 
 import numpy as np
-from oncoseg_core.contract.interfaces import Normalizer, Settings, Stats
 from pydantic import Field, field_validator
+
+from oncoseg_core import Normalizer, Settings, Stats
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

@@ -10,12 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case, DatasetSpec
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import require_finite
-from oncoseg_core.path.settings import parts_of
+from oncoseg_core import BoolArray, Case, DatasetAdapter, DatasetSpec, OncoSegError, Volume
+from oncoseg_core.imaging import require_finite
+from oncoseg_core.path import parts_of
 
 
 class Problem(NamedTuple):

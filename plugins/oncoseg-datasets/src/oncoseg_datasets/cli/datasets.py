@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from oncoseg_core.contract.records import Case, DatasetSpec, NormalizerSpec
-from oncoseg_core.plugins.configuration import apply_overrides
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import Case, DatasetSpec, NormalizerSpec, load_plugins
+from oncoseg_core.plugins import apply_overrides
 from oncoseg_datasets.cli.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
 from oncoseg_datasets.cli.prepare import prepare
 

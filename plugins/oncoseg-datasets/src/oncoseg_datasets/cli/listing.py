@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.path.settings import parts_of
+from oncoseg_core import DatasetSpec
+from oncoseg_core.path import parts_of
 
 TABLE_WIDTH = 120
 MOST_TARGETS = 3

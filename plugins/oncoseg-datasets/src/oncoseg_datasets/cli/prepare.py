@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from oncoseg_core.contract.errors import ConfigError
-from oncoseg_core.plugins.configuration import apply_overrides
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ConfigError, load_plugins
+from oncoseg_core.plugins import apply_overrides
 
 if TYPE_CHECKING:
-    from oncoseg_core.data.prepared.preparing import Report
+    from oncoseg_core.data import PreparationReport
 
 NORMALIZERS = "normalizers"
 SHOWN_SKIPS = 20
@@ -51,12 +50,11 @@ def prepare(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from oncoseg_core.data.prepared.one_case import Job
-    from oncoseg_core.data.prepared.preparing import prepare_dataset
+    from oncoseg_core.data import PreparationJob, prepare_dataset
 
     settings = apply_overrides({}, overrides or [])
     normalizers = _normalizers(settings.pop(NORMALIZERS, {}))
-    job = Job(name, (dest or Path("prepared") / name).absolute(), settings, normalizers)
+    job = PreparationJob(name, (dest or Path("prepared") / name).absolute(), settings, normalizers)
     started = time.monotonic()
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -83,7 +81,7 @@ def _normalizers(given: Any) -> Mapping[str, Mapping[str, Any]]:
     return given
 
 
-def _plain(report: Report) -> dict[str, Any]:
+def _plain(report: PreparationReport) -> dict[str, Any]:
     return {
         "folder": str(report.folder),
         "prepared": report.prepared,
@@ -94,7 +92,7 @@ def _plain(report: Report) -> dict[str, Any]:
     }
 
 
-def _print(report: Report) -> None:
+def _print(report: PreparationReport) -> None:
     for skipped in report.skipped[:SHOWN_SKIPS]:
         typer.echo(f"skipped {skipped.case_id}: {skipped.reason}")
     if len(report.skipped) > SHOWN_SKIPS:

@@ -13,15 +13,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from oncoseg_core.contract.errors import DataError, OncoSegError, UsageError
-from oncoseg_core.contract.interfaces import Normalizer
-from oncoseg_core.contract.records import Case, NormalizerSpec
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.path.channels import choose_channels
-from oncoseg_core.path.channelwise import ChannelwiseNormalizer
-from oncoseg_core.path.settings import parts_of
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_path
+from oncoseg_core import (
+    BoolArray,
+    Case,
+    DataError,
+    Normalizer,
+    NormalizerSpec,
+    OncoSegError,
+    Registry,
+    UsageError,
+    Volume,
+)
+from oncoseg_core.path import ChannelwiseNormalizer, choose_channels, parts_of
+from oncoseg_core.system import atomic_path
 
 MOST_TILES = 16
 MOST_OUTLINES = 8

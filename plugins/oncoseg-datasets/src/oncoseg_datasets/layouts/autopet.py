@@ -9,9 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case, Split
+from oncoseg_core import Case, DataError, Settings, Split
 from oncoseg_datasets.layouts.files import by_stem, either, listed, natural, require_folder
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import DataError, PluginError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case, DatasetSpec, Target
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, Case, DataError, DatasetSpec, FileDataset, PluginError, Target
 from oncoseg_datasets.folders import not_the_dataset
 
 
-class LayoutAdapter(DatasetAdapter):
+class LayoutAdapter(FileDataset):
     """An adapter that takes name, targets, modality and kind of annotation from its record."""
 
     @property

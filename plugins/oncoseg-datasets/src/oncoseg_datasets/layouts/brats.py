@@ -13,9 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case, Split, Target
+from oncoseg_core import Case, DataError, Settings, Split, Target
 from oncoseg_datasets.folders import is_leftover
 from oncoseg_datasets.layouts.files import add_once, either, natural, require_folder
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter

@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case, Split, Target
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, Split, Target, Volume
 from oncoseg_datasets.dicom_images import read_film, read_header
 from oncoseg_datasets.folders import folders_in, folders_named, is_leftover, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case, Split
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import read_volume
+from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Volume
+from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.boxes import box_mask
 from oncoseg_datasets.folders import folders_named, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts

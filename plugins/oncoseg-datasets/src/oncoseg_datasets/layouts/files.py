@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 from oncoseg_datasets.folders import is_leftover
 
 NIFTI = (".nii.gz", ".nii")

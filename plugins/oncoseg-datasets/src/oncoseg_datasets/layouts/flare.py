@@ -9,10 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError, ImageReadError, StorageError
-from oncoseg_core.contract.records import Case, Split
-from oncoseg_core.system.atomic import atomic_write
-from oncoseg_core.system.cache_folder import cache_directory
+from oncoseg_core import Case, DataError, ImageReadError, Split, StorageError
+from oncoseg_core.system import atomic_write, cache_directory
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, natural
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 from oncoseg_datasets.layouts.nifti_values import values_in_label

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError, GeometryError
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
 from oncoseg_datasets.dicom_images import Series, read_film, read_header, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, Geometry, GeometryError, ImageReadError, Volume
 from oncoseg_datasets.folders import files_in, folders_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
 from oncoseg_datasets.pictures import read_mask

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, DataError
 from oncoseg_datasets.layouts.files import either, listed, require_folder
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 

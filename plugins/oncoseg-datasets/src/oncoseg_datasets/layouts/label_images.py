@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import read_label, read_volume, target_mask
+from oncoseg_core import BoolArray, Case, DataError, Volume
+from oncoseg_core.imaging import read_label, read_volume, target_mask
 from oncoseg_datasets.layouts.base import LayoutAdapter
 
 

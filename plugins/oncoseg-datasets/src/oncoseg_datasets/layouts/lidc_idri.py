@@ -11,10 +11,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, Settings, Volume
 from oncoseg_datasets.dicom_images import Series, read_header, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, is_leftover
 from oncoseg_datasets.layouts.base import LayoutAdapter

@@ -10,11 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import read_label, read_volume
+from oncoseg_core import BoolArray, Case, DataError, Settings, Volume
+from oncoseg_core.imaging import read_label, read_volume
 from oncoseg_datasets.layouts.files import add_once, natural, require_folder, walked
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter, require_known_values
 

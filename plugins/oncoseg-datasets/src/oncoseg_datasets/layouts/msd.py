@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, DataError
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, natural
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 
 _HEADER_BYTES = 348
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4"}

@@ -9,10 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError, GeometryError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.records import Case, Target
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, Geometry, GeometryError, Target, Volume
 from oncoseg_datasets.dicom_images import read_header, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts

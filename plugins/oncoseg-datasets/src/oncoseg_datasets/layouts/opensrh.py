@@ -11,12 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case, Split
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import read_volume
+from oncoseg_core import BoolArray, Case, DataError, Geometry, Settings, Split, Volume
+from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.folders import one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
 from oncoseg_datasets.records.srh import SRH_NORMAL, SRH_TUMOR

@@ -10,10 +10,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case, Split
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import read_volume
+from oncoseg_core import BoolArray, Case, DataError, Split, Volume
+from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.folders import files_in, folders_named, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
 from oncoseg_datasets.pictures import union_of_masks

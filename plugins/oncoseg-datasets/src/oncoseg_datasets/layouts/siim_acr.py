@@ -7,9 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, Volume
 from oncoseg_datasets.dicom_images import read_film, read_header
 from oncoseg_datasets.folders import folders_named, is_leftover, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter

@@ -7,11 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError, close_matches
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case, Split
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import read_label, read_volume
+from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Volume, close_matches
+from oncoseg_core.imaging import read_label, read_volume
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, listed
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter, require_known_values
 from oncoseg_datasets.records.structures import STRUCTURES

@@ -9,10 +9,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Case, Split, Target
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Target, Volume
 from oncoseg_datasets.boxes import box_mask
 from oncoseg_datasets.dicom_images import read_film
 from oncoseg_datasets.folders import files_in, folders_named, one_file_named

@@ -6,7 +6,7 @@ of both codings of its exams, 3 (2023) and 4 (up to 2021) for the enhancing tumo
 
 from __future__ import annotations
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 from oncoseg_datasets.records.targets import target
 

@@ -1,6 +1,6 @@
 """Breast MR. The label value 1 is the annotated box."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
 DUKE_BREAST_MRI = DatasetSpec(

@@ -4,7 +4,7 @@ Label values are those that the adapters give: 1, 2, … for the mask files of o
 release for the findings of VinDr-CXR.
 """
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
 VINDR_FINDINGS: dict[str, tuple[int, str]] = {

@@ -1,6 +1,6 @@
 """Dermoscopy: skin lesions. The label value 1 is what the mask picture marks."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
 _LESION = (Target(name="skin lesion", labels=frozenset({1})),)

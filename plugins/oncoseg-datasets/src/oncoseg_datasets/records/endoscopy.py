@@ -1,6 +1,6 @@
 """Endoscopy: polyps. The label value 1 is what the mask picture marks."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
 _POLYP = (Target(name="polyp", labels=frozenset({1})),)

@@ -3,7 +3,7 @@
 Label values are numbers that the adapters give; for DeepLesion those of its ``Coarse_lesion_type``.
 """
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
 DEEPLESION_TYPES: dict[int, str] = {

@@ -1,6 +1,6 @@
 """Mammograms. Label values are numbers of the abnormality's kind, given here."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 
 CBIS_MASS, CBIS_CALCIFICATION = 1, 2
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 from oncoseg_datasets.records.targets import LIVER_TUMOUR, target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from oncoseg_core.contract.records import Overlap
+from oncoseg_core import Overlap
 
 
 class _Edge(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DatasetSpec
 from oncoseg_datasets.records.overlaps import overlaps_of
 from oncoseg_datasets.records.targets import target
 

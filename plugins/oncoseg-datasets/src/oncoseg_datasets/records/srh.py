@@ -1,6 +1,6 @@
 """Stimulated Raman histology. Label values are numbers of the patches' class, given here."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 
 SRH_TUMOR, SRH_NORMAL = 1, 2
 

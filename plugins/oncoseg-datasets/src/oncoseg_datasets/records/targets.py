@@ -5,7 +5,7 @@ A target's name is the concept in words, ``tumour`` spelled as in the rest of On
 
 from __future__ import annotations
 
-from oncoseg_core.contract.records import Target
+from oncoseg_core import Target
 
 LIVER_TUMOUR = ("liver tumor",)
 

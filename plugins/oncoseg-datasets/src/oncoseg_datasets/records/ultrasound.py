@@ -1,6 +1,6 @@
 """Ultrasound: breast and thyroid. The label value 1 is what any of an image's mask pictures marks."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 
 BUSI = DatasetSpec(
     name="busi",

@@ -1,6 +1,6 @@
 """Radiographs of bones. Label values are numbers of the tumour's kind, given here."""
 
-from oncoseg_core.contract.records import DatasetSpec, Target
+from oncoseg_core import DatasetSpec, Target
 
 BTXRD_SUBTYPES: dict[str, tuple[int, str]] = {
     "osteochondroma": (1, "osteochondroma"),

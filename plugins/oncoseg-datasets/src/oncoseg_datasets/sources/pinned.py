@@ -12,8 +12,8 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import DataError
+from oncoseg_core.system import atomic_write
 from oncoseg_datasets.sources.manifest import SampleFile, Source
 
 

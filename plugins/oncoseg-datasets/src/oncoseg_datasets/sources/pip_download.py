@@ -13,8 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError, MissingDependencyError
-from oncoseg_core.contract.interfaces import Progress
+from oncoseg_core import DataError, MissingDependencyError, Progress
 from oncoseg_datasets.sources import no_build
 from oncoseg_datasets.sources.manifest import Source
 

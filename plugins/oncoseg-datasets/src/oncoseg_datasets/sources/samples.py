@@ -9,11 +9,8 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from oncoseg_core.contract.errors import DataError, StorageError
-from oncoseg_core.contract.interfaces import DatasetAdapter, Progress, Settings
-from oncoseg_core.contract.records import Case, Split
-from oncoseg_core.system.atomic import explain
-from oncoseg_core.system.cache_folder import cache_directory
+from oncoseg_core import Case, DataError, FileDataset, Progress, Settings, Split, StorageError
+from oncoseg_core.system import cache_directory, write_failure
 from oncoseg_datasets.plugin import SAMPLES
 from oncoseg_datasets.sources.manifest import PYRADIOMICS, SOURCES, TPTBOX, SampleFile, Source
 from oncoseg_datasets.sources.pinned import check_present, is_right, unpack
@@ -88,7 +85,7 @@ def fetch_sources(sources: Iterable[Source], destination: Path, progress: Progre
                 destination.mkdir(parents=True, exist_ok=True)
                 work = tempfile.TemporaryDirectory(prefix=".fetch-", dir=destination, ignore_cleanup_errors=True)
             except OSError as error:
-                raise StorageError(explain(error, destination)) from error
+                raise StorageError(write_failure(error, destination)) from error
             with work as folder:
                 archive = download_archive(source, Path(folder), progress)
                 unpack(archive, source, needed, destination)
@@ -106,7 +103,7 @@ class SamplesSettings(Settings):
     sources: Annotated[tuple[Literal["pyradiomics", "tptbox"], ...], Field(min_length=1)] = ("pyradiomics",)
 
 
-class SamplesAdapter(DatasetAdapter):
+class SamplesAdapter(FileDataset):
     """Five tumour scans (``pyradiomics``) and two spine scans (``tptbox``), one target each."""
 
     Settings = SamplesSettings

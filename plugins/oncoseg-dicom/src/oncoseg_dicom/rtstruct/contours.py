@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 from oncoseg_dicom.rtstruct.keyholes import holes_of, join, landings
 from oncoseg_dicom.rtstruct.outlines import Ints, Points, outline_of
 from oncoseg_dicom.rtstruct.smoothing import Smoothing, smooth

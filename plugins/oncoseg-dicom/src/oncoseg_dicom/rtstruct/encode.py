@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import GeometryError
+from oncoseg_core import GeometryError
 from oncoseg_dicom.rtstruct.contours import Rings
 from oncoseg_dicom.series.series import Plane, Series
 

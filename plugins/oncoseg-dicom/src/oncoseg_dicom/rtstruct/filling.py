@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 
 Ints = npt.NDArray[np.int64]
 Points = npt.NDArray[np.float64]

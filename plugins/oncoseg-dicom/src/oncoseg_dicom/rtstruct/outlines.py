@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 
 PULL = 0.02
 """Pixels by which outlines are pulled to their solid side. Measured: with it plastimatch, dcmrtstruct2nii, platipy and

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.uid import RTStructureSetStorage
 
-from oncoseg_core.contract.errors import GeometryError, ImageReadError, OncoSegError
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import GeometryError, ImageReadError, OncoSegError
+from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.files import reason
 from oncoseg_dicom.series.series import Series
@@ -76,7 +76,7 @@ class DrawnStructure:
 def name_of(dataset: Dataset) -> str:
     """What to call a structure set in messages."""
     filename = getattr(dataset, "filename", None)
-    return shown(str(filename)) if isinstance(filename, (str, bytes)) or filename else "the structure set"
+    return display_path(str(filename)) if isinstance(filename, (str, bytes)) or filename else "the structure set"
 
 
 def structures_in(dataset: Dataset) -> list[DrawnStructure]:

@@ -8,9 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from pydicom.dataset import Dataset
 
-from oncoseg_core.contract.errors import DataError, GeometryError
-from oncoseg_core.contract.interfaces import Structures
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, DataError, GeometryError, Structures
 from oncoseg_dicom.rtstruct.contour_planes import in_pixels, place
 from oncoseg_dicom.rtstruct.filling import draw, fill
 from oncoseg_dicom.rtstruct.overlaps import slices_with_overlaps

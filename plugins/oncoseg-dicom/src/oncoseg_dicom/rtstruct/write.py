@@ -16,12 +16,20 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
-from oncoseg_core.contract.errors import DataError, GeometryError, StorageError, UsageError, close_matches
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Exporter, ExportReport, Settings
-from oncoseg_core.contract.volume import BoolArray, Segmentation
-from oncoseg_core.system.atomic import atomic_path
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import (
+    BoolArray,
+    DataError,
+    Exporter,
+    ExportReport,
+    Geometry,
+    GeometryError,
+    Segmentation,
+    Settings,
+    StorageError,
+    UsageError,
+    close_matches,
+)
+from oncoseg_core.system import atomic_path, display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.contours import Extent, extent_of, trace
 from oncoseg_dicom.rtstruct.encode import GeometricType, structure_item
@@ -137,7 +145,7 @@ def write_structures(
         dataset.add(DataElement(_ROI_CONTOUR_SEQUENCE, "OB", content))
         with atomic_path(destination) as temporary:
             dataset.save_as(temporary, implicit_vr=True, little_endian=True, enforce_file_format=True)
-            _require_same(temporary, written, series, shown(destination))
+            _require_same(temporary, written, series, display_path(destination))
     return ExportReport((destination,), tuple(notes))
 
 

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import GeometryError
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, GeometryError
 from oncoseg_dicom.series.series import EXPORT_TOLERANCE_MM, Series
 
 

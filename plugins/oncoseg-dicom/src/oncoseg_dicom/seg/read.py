@@ -16,9 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SegmentationStorage
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
-from oncoseg_core.contract.interfaces import Structures
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, DataError, GeometryError, ImageReadError, Structures
 from oncoseg_dicom.seg.frame_placement import Placement, placement
 from oncoseg_dicom.series.series import Series
 

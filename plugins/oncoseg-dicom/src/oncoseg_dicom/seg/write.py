@@ -24,12 +24,20 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from oncoseg_core.contract.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Exporter, ExportReport, Settings
-from oncoseg_core.contract.volume import BoolArray, Segmentation
-from oncoseg_core.system.atomic import atomic_path
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import (
+    BoolArray,
+    DataError,
+    Exporter,
+    ExportReport,
+    Geometry,
+    OncoSegError,
+    Segmentation,
+    Settings,
+    StorageError,
+    UsageError,
+    close_matches,
+)
+from oncoseg_core.system import atomic_path, display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.header import LONG_STRING
 from oncoseg_dicom.rtstruct.write import COLORS
@@ -123,7 +131,7 @@ def write_seg(segmentation: Segmentation, series: Series, destination: Path, set
         dataset = _build(segments, segmentation.provenance, series, settings)
         with atomic_path(destination) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
-            _require_same(temporary, segments, series, shown(destination))
+            _require_same(temporary, segments, series, display_path(destination))
     return ExportReport((destination,), tuple(notes))
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from pydicom.pixels.utils import as_pixel_options
 from pydicom.uid import UID
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 from oncoseg_dicom.series.values import printable
 
 SECONDS = 300.0

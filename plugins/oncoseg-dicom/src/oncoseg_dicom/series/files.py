@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Self
 import pydicom
 from pydicom.filereader import read_partial
 
-from oncoseg_core.contract.errors import ImageReadError, OncoSegError
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import ImageReadError, OncoSegError
+from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.limits import ARCHIVE_MEMBERS, FOLDER_FILES, BoundedStream, require_bounded_member
 from oncoseg_dicom.series.series import DicomFile
@@ -60,7 +60,7 @@ class FileOpener:
             try:
                 self._archives[path] = zipfile.ZipFile(path)
             except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-                raise ImageReadError(f"{shown(path)}: cannot be read as a zip archive: {error}") from None
+                raise ImageReadError(f"{display_path(path)}: cannot be read as a zip archive: {error}") from None
         return self._archives[path]
 
     def open(self, file: DicomFile) -> tuple[BinaryIO, int]:
@@ -128,14 +128,14 @@ class FileOpener:
 
 def told(file: DicomFile, secrets: Iterable[str] = ()) -> str:
     """A file's name for messages, without what leads to the patient."""
-    return shown(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
+    return display_path(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
 
 
 def told_within(file: DicomFile, source: Path, secrets: Iterable[str] = ()) -> str:
     """A file's name within the folder or archive that is read, as :func:`told`."""
     if file.member is not None:
-        return shown(file.member, secrets)
-    return shown(file.path.relative_to(source) if file.path != source else file.path.name, secrets)
+        return display_path(file.member, secrets)
+    return display_path(file.path.relative_to(source) if file.path != source else file.path.name, secrets)
 
 
 def secrets_of(header: Any) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
         files = [DicomFile(file) for file in inside if file.is_file()]  # a pipe would be waited for
         most = FOLDER_FILES
     elif not path.is_file():
-        raise ImageReadError(f"{shown(path)}: is neither a file nor a folder")
+        raise ImageReadError(f"{display_path(path)}: is neither a file nor a folder")
     elif opener.start(DicomFile(path), 4) in _ZIP:
         members = [member for member in opener.archive(path).infolist() if not member.is_dir()]
         files = [DicomFile(path, member.filename) for member in members]
@@ -168,7 +168,9 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
     else:
         files, most = [DicomFile(path)], 1
     if len(files) > most:
-        raise ImageReadError(f"{shown(path)}: holds {len(files)} files, more than {most}; give the folder of one study")
+        raise ImageReadError(
+            f"{display_path(path)}: holds {len(files)} files, more than {most}; give the folder of one study"
+        )
     outside = [file for file in files if file.member and _leads_out(PureWindowsPath(file.member))]
     notes = [f"{len(outside)} names in the archive lead out of it; nothing was unpacked"] if outside else []
     return sorted(files, key=lambda file: (str(file.path), file.member or "")), notes
@@ -181,5 +183,5 @@ def _leads_out(name: PureWindowsPath) -> bool:
 
 def reason(error: BaseException) -> str:
     """A foreign error for a message: its kind and the beginning of its text."""
-    text = shown(printable(" ".join(str(error).split()).split(" - ")[0])[:160])
+    text = display_path(printable(" ".join(str(error).split()).split(" - ")[0])[:160])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

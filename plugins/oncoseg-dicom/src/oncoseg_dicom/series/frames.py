@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 from oncoseg_dicom.series.modality import ENHANCED
 from oncoseg_dicom.series.series import DicomFile, Float64
 from oncoseg_dicom.series.values import number, numbers, required, text, texts, whole

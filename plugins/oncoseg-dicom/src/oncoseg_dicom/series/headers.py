@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 from oncoseg_dicom.series.values import text
 
 KEYWORDS = (

@@ -6,7 +6,7 @@ import zlib
 from typing import Any, BinaryIO
 from zipfile import ZipInfo
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 
 HEADER_BYTES = 64 * 2**20
 """Most bytes of a header that are read: an enhanced object of 10,000 frames has about 20 MB of functional groups."""

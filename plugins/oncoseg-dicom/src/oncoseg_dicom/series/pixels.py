@@ -19,9 +19,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from oncoseg_core.contract.errors import ImageReadError, MissingDependencyError, OncoSegError
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import ImageReadError, MissingDependencyError, OncoSegError, Volume
+from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.decoding import DecodingProcess
 from oncoseg_dicom.series.files import FileOpener, reason, secrets_of, told
@@ -64,7 +63,7 @@ def read(series: Series) -> Volume:
                 raise ImageReadError(f"{name}: lacks {len(indices)} of its frames; it is cut short")
             photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
             headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
-    header = combined(headers, shown(series.source, secrets))
+    header = combined(headers, display_path(series.source, secrets))
     return Volume(
         voxels,
         series.geometry,

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import ImageReadError
-from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core import Geometry, ImageReadError
 from oncoseg_dicom.series.frames import Frame
 from oncoseg_dicom.series.modality import PICTURES
 from oncoseg_dicom.series.sorting import Stack, names, required_spacing

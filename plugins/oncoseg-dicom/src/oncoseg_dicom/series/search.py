@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import ImageReadError
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import ImageReadError
+from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.files import FileOpener, files_of, looks_like_dicom, secrets_of, told, told_within
 from oncoseg_dicom.series.frames import PER_FRAME, SHARED, TELLS_APART, Frame, frames_of
@@ -69,7 +69,7 @@ class _Group:
         """What it is, for a list to choose from."""
         number = text(self.header, "SeriesNumber") or "without a number"
         parts = [text(self.header, "Modality") or "?", f"{len(self.files)} file{'s' * (len(self.files) != 1)}"]
-        description = shown(text(self.header, "SeriesDescription"), secrets)[:40]
+        description = display_path(text(self.header, "SeriesDescription"), secrets)[:40]
         if description:
             parts.append(repr(description))
         return f"{number} ({', '.join(parts)}, {_UID}{self.uid[-4:]})"
@@ -78,10 +78,10 @@ class _Group:
 def find(path: Path, series: str | None) -> Series:
     """As :func:`oncoseg_dicom.series.series.find_series`."""
     if not path.exists():
-        raise ImageReadError(f"{shown(path)}: no such file or folder")
+        raise ImageReadError(f"{display_path(path)}: no such file or folder")
     with quiet(), FileOpener() as opener:
         groups, notes = _groups(path, opener)
-        group = _chosen(groups, series, shown(path))
+        group = _chosen(groups, series, display_path(path))
         _require_no_nameless(groups, path)
         secrets = secrets_of(group.header)
         frames = [
@@ -94,9 +94,9 @@ def find(path: Path, series: str | None) -> Series:
         )
         notes += [f"{LEFT_OUT}: {count} x {what}" for what, count in left_out.items()]
         if all(frame.position is None for frame in frames):
-            stack, physical = picture(frames, group.header, shown(path, secrets))
+            stack, physical = picture(frames, group.header, display_path(path, secrets))
         else:
-            stack, physical = stacked(frames, shown(path, secrets)), True
+            stack, physical = stacked(frames, display_path(path, secrets)), True
         first = stack.frames[0]
         return Series(
             source=path,
@@ -139,9 +139,9 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
         group = groups.setdefault((uid, refused), _Group(uid, refused, header))
         group.files.append((file, header))
     if not groups and directories == len(files) == 1:
-        raise ImageReadError(f"{shown(path)}: is a DICOMDIR, which only lists files; give its folder")
+        raise ImageReadError(f"{display_path(path)}: is a DICOMDIR, which only lists files; give its folder")
     if not groups:
-        raise ImageReadError(f"{shown(path)}: holds no DICOM file ({len(files)} files were looked at)")
+        raise ImageReadError(f"{display_path(path)}: holds no DICOM file ({len(files)} files were looked at)")
     return list(groups.values()), notes
 
 
@@ -152,7 +152,7 @@ def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
     if nameless:
         listed = ", ".join(nameless[:_LISTED]) + ", …" * (len(nameless) > _LISTED)
         raise ImageReadError(
-            f"{shown(path, secrets)}: files that do not say of which series they are: {len(nameless)} "
+            f"{display_path(path, secrets)}: files that do not say of which series they are: {len(nameless)} "
             f"({listed}); they are damaged, and may be slices: move them out"
         )
 
@@ -168,7 +168,7 @@ def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
 
 def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
-    name = shown(name, secrets)
+    name = display_path(name, secrets)
     meant = _meant(groups, series)
     images = [group for group in meant if group.refused is None]
     if len(images) == 1:
@@ -186,7 +186,7 @@ def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_LISTED))
         raise ImageReadError(f"{name}: holds no image series, but {listed}")
     listed = "; ".join(group.describe(secrets) for group in groups[:_LISTED])
-    asked = shown(series or "")
+    asked = display_path(series or "")
     raise ImageReadError(f"{name}: no series has the number {asked}, or a UID with that end; there are: {listed}")
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import Geometry, Volume
 
 Float64 = npt.NDArray[np.float64]
 

@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core.contract.errors import GeometryError
-from oncoseg_core.contract.geometry import Geometry
+from oncoseg_core import Geometry, GeometryError
 from oncoseg_dicom.series.frames import TELLS_APART, Frame
 from oncoseg_dicom.series.series import EXPORT_TOLERANCE_MM, Float64
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import ImageReadError
+from oncoseg_core import ImageReadError
 from oncoseg_dicom.series.series import Float64
 
 _LONGEST = 60

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from oncoseg_core.contract.records import NormalizerSpec
-from oncoseg_core.path.channels import ChannelChoice, choose_channels
+from oncoseg_core import NormalizerSpec
+from oncoseg_core.path import ChannelChoice, choose_channels
 from oncoseg_modalities.plugin import MRI
 
 

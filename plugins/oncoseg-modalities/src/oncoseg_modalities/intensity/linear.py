@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.system.threads import for_each
+from oncoseg_core.system import for_each
 
 Curve = Callable[[npt.NDArray[np.float64]], None]
 """Bends values in [0, 1] in place: rising, 0 to 0 and 1 to 1."""

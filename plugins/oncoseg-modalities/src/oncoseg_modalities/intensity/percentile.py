@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Normalizer, Settings, Stats
+from oncoseg_core import DataError, Normalizer, Settings, Stats
 from oncoseg_modalities.intensity.colour import is_grey
 from oncoseg_modalities.intensity.linear import Curve, to_unit
 from oncoseg_modalities.intensity.ranks import RankedValues, percentile, rank_values

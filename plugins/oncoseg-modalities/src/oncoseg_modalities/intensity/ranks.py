@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from oncoseg_core.system.threads import for_each
+from oncoseg_core.system import for_each
 
 Result = TypeVar("Result")
 

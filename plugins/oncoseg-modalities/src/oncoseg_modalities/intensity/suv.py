@@ -9,8 +9,7 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Header
+from oncoseg_core import DataError, Header
 
 _LEAST_DOSE_BQ = 1e5
 _MOST_HALF_LIVES = 10

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import WeightsError
+from oncoseg_core import WeightsError
 from oncoseg_sam3.network import patches
 from oncoseg_sam3.network.sizes import Size
 from oncoseg_sam3.network.upstream import (

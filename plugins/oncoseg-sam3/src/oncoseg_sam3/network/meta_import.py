@@ -26,8 +26,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from oncoseg_core.contract.errors import MissingDependencyError
-from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
+from oncoseg_core import MissingDependencyError
+from oncoseg_core.inference import ensure_torchvision_imports
 
 _lock = threading.Lock()
 

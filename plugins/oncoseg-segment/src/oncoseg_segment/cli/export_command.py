@@ -70,9 +70,9 @@ def export(
 
     An RTSTRUCT or SEG has no place without its series, so --on is needed to read one too.
     """
-    from oncoseg_core.cli.app import installed
+    from oncoseg_core.cli import installed_registry
 
-    registry = installed()
+    registry = installed_registry()
     if not allow_broken_plugins:
         registry.require_sound()
     from oncoseg_segment.files.export_masks import ConvertRequest, convert_file

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from oncoseg_core.contract.errors import UsageError
+from oncoseg_core import UsageError
 
 
 class Zoom(StrEnum):
@@ -165,9 +165,9 @@ def segment(
     ] = False,
 ) -> None:
     """Segment what prompts ask for, on slices or in a volume; what is found is written in the image's own geometry."""
-    from oncoseg_core.cli.app import installed
+    from oncoseg_core.cli import installed_registry
 
-    registry = installed()
+    registry = installed_registry()
     if not allow_broken_plugins:
         registry.require_sound()
     from oncoseg_segment.prompts.options import PromptOptions
@@ -193,7 +193,7 @@ def segment(
         )
     structures = (options.structure(),) if prompts is None else read_prompts(prompts)
 
-    from oncoseg_core.cli.progress import progress_bar
+    from oncoseg_core.cli import progress_bar
     from oncoseg_segment.files.run import SegmentRequest, segment_file
 
     request = SegmentRequest(

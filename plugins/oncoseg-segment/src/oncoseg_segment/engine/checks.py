@@ -9,9 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.path.settings import parts_of
+from oncoseg_core import BoolArray, Geometry, Volume
+from oncoseg_core.path import parts_of
 
 MOST_PARTS = 3
 """A structure in more separate parts than that is told of; a tumour with its nodes may well be."""

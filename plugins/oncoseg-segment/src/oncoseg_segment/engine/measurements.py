@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.path.settings import parts_of
+from oncoseg_core import BoolArray, Geometry, Volume
+from oncoseg_core.path import parts_of
 
 Float64 = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray
 
 Overlaps: TypeAlias = Literal["keep", "first", "highest-score"]
 

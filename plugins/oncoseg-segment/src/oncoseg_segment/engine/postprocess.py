@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Volume
 from oncoseg_segment.engine.checks import Finding, examine_structure
 from oncoseg_segment.engine.measurements import Measurements, measure
 from oncoseg_segment.engine.overlaps import Overlaps, resolve_overlaps

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.interfaces import PromptableModel
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.path.zoom import ZoomSettings, smallest_resolvable_mm
+from oncoseg_core import BoolArray, PromptableModel, Volume
+from oncoseg_core.path import ZoomSettings, smallest_resolvable_mm
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.structures import OnSlice, StructureResult
 

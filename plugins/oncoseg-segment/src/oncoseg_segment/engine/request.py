@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oncoseg_core.inference.precision import Precision
+from oncoseg_core.inference import Precision
 from oncoseg_segment.engine.overlaps import Overlaps
 from oncoseg_segment.prompts.structure_request import StructureRequest
 

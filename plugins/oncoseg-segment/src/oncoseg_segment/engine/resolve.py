@@ -5,16 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import PromptError, UsageError, close_matches
-from oncoseg_core.contract.records import ModelSpec, NormalizerSpec
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.inference.propagation import PropagationSettings
-from oncoseg_core.lora.manifest import read_manifest
-from oncoseg_core.path.channels import parse_channels
-from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.path.zoom import ZoomSettings
-from oncoseg_core.plugins.configuration import apply_overrides, validate
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import ModelSpec, NormalizerSpec, PromptError, Registry, UsageError, Volume, close_matches
+from oncoseg_core.inference import PropagationSettings
+from oncoseg_core.lora import read_manifest
+from oncoseg_core.path import PathSettings, ZoomSettings, parse_channels
+from oncoseg_core.plugins import apply_overrides, validate
 from oncoseg_segment.engine.request import SegmentRequest
 from oncoseg_segment.prompts.placement import PlacedStructure, place
 
@@ -92,7 +87,7 @@ def build_model(registry: Registry, request: SegmentRequest, adapter: Path | Non
     model = registry.build(ModelSpec, request.model, settings)
     if adapter is None:
         return model
-    from oncoseg_core.lora.store import load_adapter
+    from oncoseg_core.lora import load_adapter
 
     return load_adapter(model, adapter)
 

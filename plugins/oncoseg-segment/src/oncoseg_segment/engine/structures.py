@@ -7,12 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import Progress
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.inference.predictor import FittedVolume, Predictor, SliceResult
-from oncoseg_core.inference.propagation import PropagationSettings, propagate
-from oncoseg_core.path.zoom import Window
+from oncoseg_core import BoolArray, Progress, PromptError
+from oncoseg_core.inference import FittedVolume, Predictor, PropagationSettings, SliceResult, propagate
+from oncoseg_core.path import Window
 from oncoseg_segment.prompts.placement import PlacedStructure
 
 

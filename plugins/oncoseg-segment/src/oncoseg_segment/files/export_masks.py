@@ -8,14 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from oncoseg_core.contract.errors import DataError, QualityError, UsageError, close_matches
-from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
-from oncoseg_core.imaging.content_hash import content_hash
-from oncoseg_core.imaging.open_image import format_of, read_image, read_masks, reader_settings
-from oncoseg_core.path.normalization import Normalization
-from oncoseg_core.plugins.environment import describe
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import BoolArray, DataError, QualityError, Registry, Segmentation, UsageError, Volume, close_matches
+from oncoseg_core.imaging import content_hash, format_of, read_image, read_masks, reader_settings
+from oncoseg_core.path import Normalization
+from oncoseg_core.plugins import environment_summary
+from oncoseg_core.system import display_path
 from oncoseg_segment.engine.checks import Finding, examine_image, examine_structure, refusal_of
 from oncoseg_segment.engine.measurements import measure
 from oncoseg_segment.engine.overlaps import resolve_overlaps
@@ -101,7 +98,7 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
             {"name": name, "measurements": asdict(measure(mask, volume))} for name, mask in masks.items()
         ],
         "findings": [asdict(finding) for finding in findings],
-        "software": describe(registry),
+        "software": environment_summary(registry),
     }  # fmt: skip
     with staging() as stage:
         jobs = [(output, exporter, segmentation) for output, exporter in zip(outputs, exporters, strict=True)]
@@ -164,8 +161,8 @@ def _told(written: Written) -> dict[str, Any]:
     return {
         "format": written.output.format,
         "files": [
-            {"file": shown(file.name), "sha256": sha256}
+            {"file": display_path(file.name), "sha256": sha256}
             for file, sha256 in zip(written.files, written.sha256, strict=True)
         ],
-        "notes": [shown(note) for note in written.notes],
+        "notes": [display_path(note) for note in written.notes],
     }

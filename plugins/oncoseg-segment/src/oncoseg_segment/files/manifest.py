@@ -13,20 +13,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core import __version__
-from oncoseg_core.contract.interfaces import PromptableModel
-from oncoseg_core.contract.prompts import AnyPrompt, Point, Prompt, Rectangle, Text
-from oncoseg_core.contract.records import ModelSpec, ReaderSpec
-from oncoseg_core.contract.volume import Volume
-from oncoseg_core.imaging.content_hash import content_hash
-from oncoseg_core.imaging.formats import format_suffix
-from oncoseg_core.inference.predictor import FittedVolume
-from oncoseg_core.inference.propagation import PropagationSettings
-from oncoseg_core.lora.manifest import MANIFEST_FILE
-from oncoseg_core.path.zoom import ZoomSettings
-from oncoseg_core.plugins.environment import describe, peak_memory_mb
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import (
+    AnyPrompt,
+    ModelSpec,
+    Point,
+    Prompt,
+    PromptableModel,
+    ReaderSpec,
+    Rectangle,
+    Registry,
+    Text,
+    Volume,
+    __version__,
+)
+from oncoseg_core.imaging import content_hash, format_suffix
+from oncoseg_core.inference import FittedVolume, PropagationSettings
+from oncoseg_core.lora import MANIFEST_FILE
+from oncoseg_core.path import ZoomSettings
+from oncoseg_core.plugins import environment_summary, peak_memory_mb
+from oncoseg_core.system import display_path
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.postprocess import Judged
 from oncoseg_segment.engine.report import ranges, report_of
@@ -104,7 +109,7 @@ def manifest_of(
         "findings": [asdict(finding) for finding in findings],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak memory MB": peak_memory_mb(),
-        "software": describe(run.registry),
+        "software": environment_summary(run.registry),
     }
 
 
@@ -128,7 +133,7 @@ def provenance_of(run: Run) -> dict[str, str]:
 
 
 def _told(path: Path, run: Run) -> str:
-    return str(path) if run.request.identify else shown(path.name)
+    return str(path) if run.request.identify else display_path(path.name)
 
 
 def _output(written: Written, run: Run) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def _output(written: Written, run: Run) -> dict[str, Any]:
             {"file": _told(file, run), "sha256": sha256}
             for file, sha256 in zip(written.files, written.sha256, strict=True)
         ],
-        "notes": [shown(note) for note in written.notes],
+        "notes": [display_path(note) for note in written.notes],
     }
 
 
@@ -172,7 +177,9 @@ def _model(run: Run) -> dict[str, Any]:
     return {
         "name": run.model.spec.name,
         "weights": run.model.weights_sha256,
-        "settings": list(request.model_settings) if request.identify else [shown(s) for s in request.model_settings],
+        "settings": list(request.model_settings)
+        if request.identify
+        else [display_path(s) for s in request.model_settings],
         "adapter": adapter,
         "zoom": None if run.zoom is None else run.zoom.model_dump(mode="json"),
         "path": run.fitted.preprocessor.settings.model_dump(mode="json"),
@@ -182,7 +189,7 @@ def _model(run: Run) -> dict[str, Any]:
 def _adapter_name(run: Run) -> str:
     """Its name on the hub, or its folder's."""
     given = str(run.request.adapter)
-    return given if run.request.identify or not Path(given).is_dir() else shown(Path(given).name)
+    return given if run.request.identify or not Path(given).is_dir() else display_path(Path(given).name)
 
 
 def _structure(one: Judged, asked: StructureRequest, placed: PlacedStructure, run: Run) -> dict[str, Any]:

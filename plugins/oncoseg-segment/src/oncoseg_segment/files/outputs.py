@@ -14,17 +14,31 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError, OncoSegError, StorageError, UsageError, close_matches
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import ExportReport
-from oncoseg_core.contract.records import ExporterSpec
-from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
-from oncoseg_core.imaging.formats import ONE_FILE_SUFFIXES, is_own_format, require_even, write_segmentation
-from oncoseg_core.imaging.label_images import numbers_of
-from oncoseg_core.imaging.open_image import format_of, read_masks
-from oncoseg_core.plugins.configuration import apply_overrides
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_write, explain
+from oncoseg_core import (
+    BoolArray,
+    DataError,
+    ExporterSpec,
+    ExportReport,
+    Geometry,
+    OncoSegError,
+    Registry,
+    Segmentation,
+    StorageError,
+    UsageError,
+    Volume,
+    close_matches,
+)
+from oncoseg_core.imaging import (
+    ONE_FILE_SUFFIXES,
+    format_of,
+    is_own_format,
+    numbers_of,
+    read_masks,
+    require_even,
+    write_segmentation,
+)
+from oncoseg_core.plugins import apply_overrides
+from oncoseg_core.system import atomic_write, write_failure
 
 _FORMAT = re.compile(r"^([a-z0-9][a-z0-9_.+-]*)=(.+)$", re.DOTALL)
 
@@ -139,7 +153,7 @@ class Staging:
             try:
                 folder.mkdir(parents=True)
             except OSError as error:
-                raise StorageError(explain(error, target)) from error
+                raise StorageError(write_failure(error, target)) from error
             self._folders[parent] = folder
         staged = self._folders[parent] / target.name
         self._files[target] = staged
@@ -182,7 +196,7 @@ class Staging:
             except OSError as error:
                 for path in new:
                     path.unlink(missing_ok=True)
-                raise StorageError(explain(error, target)) from error
+                raise StorageError(write_failure(error, target)) from error
             if not existed:
                 new.append(target)
 

@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import MissingDependencyError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import BoolArray
+from oncoseg_core import BoolArray, Geometry, MissingDependencyError
 
 COLOURS = ("#ffb000", "#00c2ff", "#ff5fa2", "#7ee787", "#c297ff", "#ff7b00", "#fff275", "#5eead4")
 

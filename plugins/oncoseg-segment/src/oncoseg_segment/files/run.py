@@ -12,17 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import MissingDependencyError, QualityError
-from oncoseg_core.contract.interfaces import Progress
-from oncoseg_core.contract.records import NormalizerSpec
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.imaging.open_image import format_of, read_image, reader_settings
-from oncoseg_core.inference.device import choose_device
-from oncoseg_core.inference.predictor import EmbeddingCache, Predictor
-from oncoseg_core.lora.pulled import adapter_folder
-from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.path.settings import parts_of
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import MissingDependencyError, NormalizerSpec, Progress, QualityError, Registry, Segmentation
+from oncoseg_core.imaging import format_of, read_image, reader_settings
+from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
+from oncoseg_core.lora import adapter_folder
+from oncoseg_core.path import Preprocessor, parts_of
 from oncoseg_segment.engine.checks import Finding, examine_image, refusal_of
 from oncoseg_segment.engine.postprocess import findings_of, judge, nothing_left
 from oncoseg_segment.engine.report import examine_model

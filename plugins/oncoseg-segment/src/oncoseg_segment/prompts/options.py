@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from oncoseg_core.contract.errors import PromptError, UsageError
-from oncoseg_core.contract.prompts import Text
+from oncoseg_core import PromptError, Text, UsageError
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest, Units
 
 

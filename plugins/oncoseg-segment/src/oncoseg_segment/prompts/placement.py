@@ -9,10 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import PromptError, UsageError
-from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
-from oncoseg_core.contract.prompts import AnyPrompt, Exemplar, Point, Prompt, Text, check_on_slice
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import (
+    SAME_GRID_MM,
+    AnyPrompt,
+    Exemplar,
+    Geometry,
+    Point,
+    Prompt,
+    PromptError,
+    Text,
+    UsageError,
+    Volume,
+    check_on_slice,
+)
 from oncoseg_segment.prompts.options import parse_slices, require_slice
 from oncoseg_segment.prompts.structure_request import Hint, Numbers, StructureRequest
 

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from oncoseg_core.contract.errors import ConfigError, PromptError
-from oncoseg_core.contract.prompts import Text
-from oncoseg_core.plugins.configuration import validate
+from oncoseg_core import ConfigError, PromptError, Text
+from oncoseg_core.plugins import validate
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest, Units
 
 LARGEST_FILE = 10_000_000

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts import Box, Exemplar, Point, PromptKind
+from oncoseg_core import Box, Exemplar, Point, PromptError, PromptKind
 
 Units: TypeAlias = Literal["voxel", "mm"]
 Numbers: TypeAlias = tuple[float, ...]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from oncoseg_core.contract.errors import MissingDependencyError, UsageError, close_matches
+from oncoseg_core import MissingDependencyError, UsageError, close_matches
 
 if TYPE_CHECKING:
     from oncoseg_testing.broken.examples import BrokenExample

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from oncoseg_core.cli.command_line import run_app
+from oncoseg_core.cli import run_app
 from oncoseg_testing.broken import KINDS, broken_examples
 
 app = typer.Typer(add_completion=False)

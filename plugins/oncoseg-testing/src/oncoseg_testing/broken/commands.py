@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from oncoseg_core.contract.records import CommandSpec
+from oncoseg_core import CommandSpec
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.commands import check_command
 

@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case, DatasetSpec, Target
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, DataError, DatasetSpec, FileDataset, Target, Volume
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.datasets import check_dataset
 
@@ -40,7 +37,7 @@ def write_tiny_dataset(root: Path) -> None:
         sitk.WriteImage(sitk.Cast(image, sitk.sitkUInt8), root / f"{name}-label.nii")
 
 
-def check(broken: type[DatasetAdapter]) -> None:
+def check(broken: type[FileDataset]) -> None:
     """Check a class on a small folder that goes."""
     with tempfile.TemporaryDirectory() as folder:
         write_tiny_dataset(Path(folder))
@@ -50,7 +47,7 @@ def check(broken: type[DatasetAdapter]) -> None:
 EXAMPLES = BrokenExamples("dataset", check)
 
 
-class Folder(DatasetAdapter):
+class Folder(FileDataset):
     def case(self, name: str, path: Path) -> Case:
         return Case(
             dataset="tiny",

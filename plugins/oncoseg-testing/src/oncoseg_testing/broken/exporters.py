@@ -5,10 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from oncoseg_core.contract.errors import StorageError
-from oncoseg_core.contract.interfaces import Exporter, ExportReport
-from oncoseg_core.contract.volume import Segmentation
-from oncoseg_core.imaging.formats import write_segmentation
+from oncoseg_core import Exporter, ExportReport, Segmentation, StorageError
+from oncoseg_core.imaging import write_segmentation
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.exporters import check_exporter
 

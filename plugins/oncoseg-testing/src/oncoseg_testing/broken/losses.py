@@ -7,7 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import nn
 
-from oncoseg_core.contract.interfaces import SegmentationLoss
+from oncoseg_core import SegmentationLoss
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.losses import check_loss
 

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from oncoseg_core.contract.interfaces import Metric
+from oncoseg_core import Metric
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.metrics import check_metric
 

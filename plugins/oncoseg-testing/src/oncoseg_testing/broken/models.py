@@ -9,10 +9,7 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import Decoded, Instances, PromptableModel
-from oncoseg_core.contract.prompts import Box, Point, Prompt
-from oncoseg_core.contract.records import LoraSpec, ModelSpec
+from oncoseg_core import Box, Decoded, Instances, LoraSpec, ModelSpec, Point, Prompt, PromptableModel, PromptError
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.models import check_model
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.interfaces import Header, Normalizer, Stats
-from oncoseg_core.contract.records import NormalizerSpec
+from oncoseg_core import Header, Normalizer, NormalizerSpec, Stats
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.normalizers import check_normalizer
 

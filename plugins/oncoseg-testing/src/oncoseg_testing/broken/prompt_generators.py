@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import PromptGenerator
-from oncoseg_core.contract.prompts import Box, MaskPrompt, Point, Prompt, PromptKind, Text
-from oncoseg_core.contract.records import Target
+from oncoseg_core import Box, MaskPrompt, Point, Prompt, PromptError, PromptGenerator, PromptKind, Target, Text
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.prompt_generators import check_prompt_generator
 

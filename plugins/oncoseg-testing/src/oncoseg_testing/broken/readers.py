@@ -10,10 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError, ImageReadError, OncoSegError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Reader, Structures
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import DataError, Geometry, ImageReadError, OncoSegError, Reader, Structures, Volume
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.readers import check_reader
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.interfaces import Tracker
+from oncoseg_core import Tracker
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.trackers import check_tracker
 

@@ -7,9 +7,21 @@ from functools import partial
 from pathlib import Path
 
 import oncoseg_testing as testing
-from oncoseg_core.contract import records
-from oncoseg_core.contract.errors import UsageError
-from oncoseg_core.plugins.registry import Component, Registry
+from oncoseg_core import (
+    CommandSpec,
+    DatasetSpec,
+    ExporterSpec,
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    NormalizerSpec,
+    PromptGeneratorSpec,
+    ReaderSpec,
+    Registry,
+    TrackerSpec,
+    UsageError,
+)
+from oncoseg_core.plugins import RegisteredComponent
 
 MODALITY = "ct"
 """What a loss is built for, unless it is said."""
@@ -17,7 +29,7 @@ MODALITY = "ct"
 
 def check_component(  # noqa: C901 - one case per kind
     registry: Registry,
-    component: Component,
+    component: RegisteredComponent,
     *,
     root: Path | None = None,
     cases_to_read: int = 2,
@@ -41,29 +53,29 @@ def check_component(  # noqa: C901 - one case per kind
     spec = component.spec
     build = partial(registry.build, type(spec), spec.component_name)
     match spec:
-        case records.NormalizerSpec():
+        case NormalizerSpec():
             testing.check_normalizer(build(), spec=spec)
-        case records.DatasetSpec():
+        case DatasetSpec():
             if root is None:
                 raise UsageError(f"the dataset {spec.name!r} is checked in its folder; say where it is")
             testing.check_dataset(build(), root, spec, cases_to_read=cases_to_read)
-        case records.PromptGeneratorSpec():
+        case PromptGeneratorSpec():
             testing.check_prompt_generator(build(), makes=spec.makes)
-        case records.LossSpec():
+        case LossSpec():
             testing.check_loss(build(modality=modality))
-        case records.ModelSpec():
+        case ModelSpec():
             testing.check_model(build())
-        case records.ReaderSpec():
+        case ReaderSpec():
             with tempfile.TemporaryDirectory() as folder:
                 testing.check_reader(build(), Path(folder), image=root)
-        case records.ExporterSpec():
+        case ExporterSpec():
             with tempfile.TemporaryDirectory() as folder:
                 testing.check_exporter(build(), Path(folder), suffix=spec.suffix)
-        case records.MetricSpec():
+        case MetricSpec():
             testing.check_metric(build(), better=spec.better)
-        case records.TrackerSpec():
+        case TrackerSpec():
             with tempfile.TemporaryDirectory() as folder:
                 testing.check_tracker(build, Path(folder))
-        case records.CommandSpec():
-            registry.component(records.CommandSpec, spec.name)
+        case CommandSpec():
+            registry.component(CommandSpec, spec.name)
             testing.check_command(spec)

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Header, Normalizer
+from oncoseg_core import DataError, Header, Normalizer
 from oncoseg_testing.checks.rules import read_only, require, rule, show
 
 Voxels = npt.NDArray[Any]

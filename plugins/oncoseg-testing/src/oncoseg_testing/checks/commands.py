@@ -11,7 +11,7 @@ import sys
 import typer
 from typer.testing import CliRunner
 
-from oncoseg_core.contract.records import CommandSpec
+from oncoseg_core import CommandSpec
 from oncoseg_testing.checks.rules import require, rule
 
 HEAVY = ("torch", "monai", "SimpleITK", "pydicom")

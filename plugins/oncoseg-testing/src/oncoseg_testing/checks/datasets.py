@@ -13,9 +13,7 @@ from unittest import mock
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case, DatasetSpec
+from oncoseg_core import Case, DataError, DatasetAdapter, DatasetSpec
 from oncoseg_testing.checks.rules import refuses, require, rule
 
 

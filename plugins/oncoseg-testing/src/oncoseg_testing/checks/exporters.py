@@ -7,10 +7,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.errors import StorageError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Exporter, ExportReport
-from oncoseg_core.contract.volume import Segmentation
+from oncoseg_core import Exporter, ExportReport, Geometry, Segmentation, StorageError
 from oncoseg_testing.checks.rules import for_all, refuses, require, rule, show
 
 

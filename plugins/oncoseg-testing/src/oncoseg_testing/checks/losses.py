@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from hypothesis import strategies as st
 
-from oncoseg_core.contract.interfaces import SegmentationLoss
+from oncoseg_core import SegmentationLoss
 from oncoseg_testing.checks.rules import for_all, require, rule
 
 Pair = tuple[torch.Tensor, torch.Tensor]

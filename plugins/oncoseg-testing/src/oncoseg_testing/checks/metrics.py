@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.interfaces import Metric
+from oncoseg_core import Metric
 from oncoseg_testing.checks.rules import for_all, read_only, require, rule, show
 
 Mask = npt.NDArray[np.bool_]

@@ -9,10 +9,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel
-from oncoseg_core.contract.prompts import AnyPrompt, Box, Exemplar, MaskPrompt, Point, Prompt, PromptKind, Text
-from oncoseg_core.contract.records import ModelSpec
+from oncoseg_core import (
+    AnyPrompt,
+    Box,
+    Decoded,
+    Exemplar,
+    MaskPrompt,
+    ModelSpec,
+    Point,
+    Prompt,
+    PromptableModel,
+    PromptError,
+    PromptKind,
+    Text,
+)
 from oncoseg_testing.checks.rules import refuses, require, rule
 
 ALIKE = 1e-3

@@ -11,9 +11,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Normalizer, Stats
-from oncoseg_core.contract.records import NormalizerSpec
+from oncoseg_core import DataError, Normalizer, NormalizerSpec, Stats
 from oncoseg_testing.checks.calibration import check_calibration
 from oncoseg_testing.checks.rules import for_all, read_only, require, rule, show
 

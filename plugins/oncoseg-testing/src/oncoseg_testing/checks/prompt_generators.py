@@ -10,10 +10,7 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import PromptGenerator
-from oncoseg_core.contract.prompts import AnyPrompt, MaskPrompt, Prompt, PromptKind, check_on_slice
-from oncoseg_core.contract.records import Target
+from oncoseg_core import AnyPrompt, MaskPrompt, Prompt, PromptError, PromptGenerator, PromptKind, Target, check_on_slice
 from oncoseg_testing.checks.rules import for_all, read_only, refuses, require, rule, show
 
 Mask = npt.NDArray[np.bool_]

@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Reader, Structures
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core import DataError, Geometry, GeometryError, ImageReadError, Reader, Structures, Volume
 from oncoseg_testing.checks.rules import require, rule, show
 
 REFUSALS = (ImageReadError, GeometryError, DataError)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import FlakyFailure
 from hypothesis.strategies import SearchStrategy
 
-from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core import OncoSegError
 
 Example = TypeVar("Example")
 

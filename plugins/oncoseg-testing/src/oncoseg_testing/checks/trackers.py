@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from oncoseg_core.contract.interfaces import Tracker
+from oncoseg_core import Tracker
 from oncoseg_testing.checks.rules import require, rule
 
 _SCORE = {

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from oncoseg_core.contract.errors import RunError, WeightsError
-from oncoseg_core.lora.manifest import MANIFEST_FILE as ADAPTER_MANIFEST
-from oncoseg_core.lora.manifest import check_files
-from oncoseg_core.plugins.configuration import explain, read_yaml
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import RunError, WeightsError
+from oncoseg_core.lora import MANIFEST_FILE as ADAPTER_MANIFEST
+from oncoseg_core.lora import check_files
+from oncoseg_core.plugins import read_yaml, validation_message
+from oncoseg_core.system import atomic_write
 from oncoseg_trainer.chain.tasks import Task
 from oncoseg_trainer.checkpoints.run_folder import CONFIG_FILE, differing_keys
 from oncoseg_trainer.config.settings import TrainSettings
@@ -189,7 +189,7 @@ def _sound(folder: Path, task: Task, before: str | None) -> TaskRecord:
         done = effective_config(TrainSettings.model_validate({**record.config, "output": folder}))
     except ValidationError as error:
         raise _UnfitError(
-            f"was done with keys that are not known any more ({explain(TrainSettings, error)})"
+            f"was done with keys that are not known any more ({validation_message(TrainSettings, error)})"
         ) from error
     differing = differing_keys(done, effective_config(task.settings))
     if differing:

@@ -11,11 +11,10 @@ from typing import Any
 
 import yaml
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.data.leakage import TrainedOn, seen_scans
-from oncoseg_core.lora.manifest import read_trained_on
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import Registry, RunError
+from oncoseg_core.data import TrainedOn, seen_scans
+from oncoseg_core.lora import read_trained_on
+from oncoseg_core.system import atomic_write
 from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, Row
 from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
 from oncoseg_trainer.chain.manifest import ADAPTER, TASKS, TaskRecord, sha256_of, survey, write_record

@@ -8,15 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.contract.interfaces import Metric, PromptGenerator
-from oncoseg_core.contract.records import MetricSpec, ModelSpec, PromptGeneratorSpec
-from oncoseg_core.inference.precision import Precision
-from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.lora.manifest import read_manifest
-from oncoseg_core.lora.store import load_adapter
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import Metric, MetricSpec, ModelSpec, PromptGenerator, PromptGeneratorSpec, Registry, RunError
+from oncoseg_core.inference import Precision, Predictor
+from oncoseg_core.lora import load_adapter, read_manifest
+from oncoseg_core.system import atomic_write
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import Task
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score

@@ -9,10 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from oncoseg_core.contract.errors import ConfigError, close_matches
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Name
-from oncoseg_core.plugins.configuration import apply_overrides, read_yaml, validate
+from oncoseg_core import ConfigError, Name, Settings, close_matches
+from oncoseg_core.plugins import apply_overrides, read_yaml, validate
 from oncoseg_trainer.config.settings import read_config
 
 WHOLE = ("model", "loss", "sampling")

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import ConfigError, DataError, close_matches
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import DatasetSpec
-from oncoseg_core.data.leakage import Leak, declared_leaks, refuse_leaks
-from oncoseg_core.data.prepared.index import INDEX
-from oncoseg_core.plugins.configuration import validate
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import ConfigError, DataError, DatasetAdapter, DatasetSpec, Registry, close_matches
+from oncoseg_core.data import INDEX, Leak, declared_leaks, refuse_leaks
+from oncoseg_core.plugins import validate
 from oncoseg_trainer.chain.settings import ChainDataset, ChainSettings, task_values
 from oncoseg_trainer.config.data_settings import DatasetChoice, DataSettings
 from oncoseg_trainer.config.settings import TrainSettings

@@ -10,15 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.data.leakage import Scan
-from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_write
-from oncoseg_core.system.randomness import derived_seed
+from oncoseg_core import DatasetAdapter, ModelSpec, Registry, RunError
+from oncoseg_core.data import Scan
+from oncoseg_core.path import PathSettings, Preprocessor
+from oncoseg_core.system import atomic_write, derived_seed
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import Task
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases

@@ -24,8 +24,8 @@ from typing import Any, BinaryIO, Protocol
 import torch
 from torch import nn
 
-from oncoseg_core.contract.errors import PluginError, RunError, StorageError, WeightsError
-from oncoseg_core.system.atomic import atomic_path
+from oncoseg_core import PluginError, RunError, StorageError, WeightsError
+from oncoseg_core.system import atomic_path
 
 FORMAT = 2
 """1 was a single ``checkpoint.pt`` without a checksum, never published."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from oncoseg_core.contract.errors import StorageError
+from oncoseg_core import StorageError
 from oncoseg_trainer.checkpoints.checkpoint import Stateful, tensor_bytes
 
 CHECKPOINTS_AT_ONCE = 3

@@ -6,7 +6,7 @@ import contextlib
 import errno
 from pathlib import Path
 
-from oncoseg_core.contract.errors import RunError, StorageError, WeightsError
+from oncoseg_core import RunError, StorageError, WeightsError
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from oncoseg_trainer.checkpoints.disk_space import OVERHEAD, NoRoomError, require_room
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import RunError
+from oncoseg_core import RunError
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, RunState
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
 from oncoseg_trainer.checkpoints.run_folder import differing_keys

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.plugins.configuration import read_yaml
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import RunError
+from oncoseg_core.plugins import read_yaml
+from oncoseg_core.system import atomic_write
 from oncoseg_trainer.config.settings import TrainSettings
 
 CONFIG_FILE = "config.yaml"

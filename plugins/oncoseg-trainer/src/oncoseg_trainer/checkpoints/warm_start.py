@@ -11,16 +11,11 @@ from typing import Any
 
 from torch import nn
 
-from oncoseg_core.contract.errors import ConfigError, DataError, RunError, WeightsError
-from oncoseg_core.contract.records import DatasetSpec, ModelSpec
-from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.lora.inject import adapt
-from oncoseg_core.lora.manifest import MANIFEST_FILE, read_manifest, read_trained_on
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.lora.store import load_adapter
-from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, Registry, RunError, WeightsError
+from oncoseg_core.data import TrainedOn
+from oncoseg_core.lora import MANIFEST_FILE, LoraSettings, adapt, load_adapter, read_manifest, read_trained_on
+from oncoseg_core.path import PathSettings
+from oncoseg_core.system import atomic_write
 from oncoseg_trainer.config.settings import TrainSettings
 
 STARTED_FILE = "started_from.json"

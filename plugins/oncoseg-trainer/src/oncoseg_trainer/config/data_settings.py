@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Name, Split
-from oncoseg_core.data.splits import FileSplit, OfficialSplit, SplitSettings
+from oncoseg_core import Name, Settings, Split
+from oncoseg_core.data import FileSplit, OfficialSplit, SplitSettings
 
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 

@@ -8,12 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from oncoseg_core.contract.errors import ConfigError, close_matches
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Name
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.path.channels import ChannelChoice
-from oncoseg_core.plugins.configuration import apply_overrides, read_yaml, validate
+from oncoseg_core import ConfigError, Name, Settings, close_matches
+from oncoseg_core.lora import LoraSettings
+from oncoseg_core.path import ChannelChoice
+from oncoseg_core.plugins import apply_overrides, read_yaml, validate
 from oncoseg_trainer.config.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
 from oncoseg_trainer.config.training_settings import DECIDES, OptimisationSettings
 

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.inference.precision import Precision
+from oncoseg_core import Settings
+from oncoseg_core.inference import Precision
 
 NotNegative: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]

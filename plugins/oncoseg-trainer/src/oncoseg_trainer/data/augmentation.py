@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from monai.transforms import Affine, Flip, Rand2DElastic
 
-from oncoseg_core.contract.geometry import SliceGrid
+from oncoseg_core import SliceGrid
 from oncoseg_trainer.config.data_settings import AugmentationSettings
 
 ELASTIC_GRID_PX = 32

@@ -16,8 +16,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from oncoseg_core.contract.errors import OncoSegError, PluginError, RunError
-from oncoseg_core.contract.prompts import Prompt
+from oncoseg_core import OncoSegError, PluginError, Prompt, RunError
 from oncoseg_trainer.data.plan import Plan
 from oncoseg_trainer.data.samples import Sample, SampleMaker
 from oncoseg_trainer.data.sampling import Draw, Sampler

@@ -11,12 +11,18 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from oncoseg_core.contract.errors import ConfigError, DataError, PluginError, close_matches
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Annotation, DatasetSpec
-from oncoseg_core.data.splits import FrozenSplit, OfficialSplit, Side, split_cases
-from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import (
+    Annotation,
+    ConfigError,
+    DataError,
+    DatasetAdapter,
+    DatasetSpec,
+    PluginError,
+    Registry,
+    close_matches,
+)
+from oncoseg_core.data import FrozenSplit, OfficialSplit, Side, split_cases
+from oncoseg_core.path import Preprocessor
 from oncoseg_trainer.config.data_settings import DatasetChoice, DataSettings, WeakChoice
 from oncoseg_trainer.data.case_source import CaseSource, MemorySource, Row
 from oncoseg_trainer.data.prepared_source import StoreDataset

@@ -10,11 +10,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.interfaces import DatasetAdapter, Stats
-from oncoseg_core.contract.records import Annotation, Case, Split
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.content_hash import content_hash
-from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core import Annotation, BoolArray, Case, DatasetAdapter, Split, Stats, Volume
+from oncoseg_core.imaging import content_hash
+from oncoseg_core.path import Preprocessor
 
 MEMORY_BYTES = 2 * 1024**3
 """Volumes read whole are kept up to this size, over all workers; the least recently used go first."""

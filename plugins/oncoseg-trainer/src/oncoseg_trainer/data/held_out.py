@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from oncoseg_core.contract.interfaces import Metric, PromptGenerator
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.data.leakage import Scan
-from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.inference.scoring import score_case
+from oncoseg_core import BoolArray, Case, Metric, PromptGenerator, Volume
+from oncoseg_core.data import Scan
+from oncoseg_core.inference import Predictor, score_case
 from oncoseg_trainer.data.case_source import CaseSource
 from oncoseg_trainer.data.sampling import LabelledSlices
 

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoseg_core.contract.errors import ConfigError
-from oncoseg_core.contract.records import Case, DatasetSpec
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.data.prepared import PreparedStore
-from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core import BoolArray, Case, ConfigError, DatasetSpec, Volume
+from oncoseg_core.data import PreparedStore
+from oncoseg_core.path import Preprocessor
 from oncoseg_trainer.config.data_settings import DatasetChoice
 from oncoseg_trainer.data.case_source import Counts, ReadCase, Row
 

@@ -9,13 +9,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from oncoseg_core.contract.geometry import SliceGrid
-from oncoseg_core.contract.interfaces import PromptGenerator
-from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import Case, Target
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
-from oncoseg_core.system.randomness import derived_generator
+from oncoseg_core import BoolArray, Case, Prompt, PromptGenerator, SliceGrid, Target
+from oncoseg_core.path import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
+from oncoseg_core.system import derived_generator
 from oncoseg_trainer.config.data_settings import WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives
 from oncoseg_trainer.data.case_selection import WEAK

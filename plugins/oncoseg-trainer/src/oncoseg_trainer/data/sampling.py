@@ -13,9 +13,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import ConfigError, DataError, close_matches
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.system.randomness import derived_generator
+from oncoseg_core import BoolArray, ConfigError, DataError, close_matches
+from oncoseg_core.system import derived_generator
 from oncoseg_trainer.config.data_settings import ForegroundSampling, LabelledSampling
 from oncoseg_trainer.data.case_source import CaseSource, Counts
 

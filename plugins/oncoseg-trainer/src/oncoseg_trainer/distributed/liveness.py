@@ -23,7 +23,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from oncoseg_core.contract.errors import RunError
+from oncoseg_core import RunError
 
 IDLE_SECONDS, PROBE_SECONDS, PROBES = 10, 5, 3
 """A machine that answers nothing for 10 + 3 x 5 s is lost: as long as torchrun's rendezvous gives a node (3 x 5 s

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 
-from oncoseg_core.contract.errors import RunError, UsageError
+from oncoseg_core import RunError, UsageError
 from oncoseg_trainer.distributed.liveness import JOIN_SECONDS, Lifelines, watched
 
 T = TypeVar("T")

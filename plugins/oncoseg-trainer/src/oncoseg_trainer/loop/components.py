@@ -9,17 +9,23 @@ from typing import Any
 
 import torch
 
-from oncoseg_core.contract.errors import ConfigError, close_matches
-from oncoseg_core.contract.interfaces import Metric, PromptGenerator
-from oncoseg_core.contract.records import LossSpec, MetricSpec, ModelSpec, PromptGeneratorSpec
-from oncoseg_core.data.leakage import Scan
-from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.lora.inject import trainable_parameters
-from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.path.settings import PathSettings, parts_of
-from oncoseg_core.plugins.environment import describe
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.randomness import derived_seed
+from oncoseg_core import (
+    ConfigError,
+    LossSpec,
+    Metric,
+    MetricSpec,
+    ModelSpec,
+    PromptGenerator,
+    PromptGeneratorSpec,
+    Registry,
+    close_matches,
+)
+from oncoseg_core.data import Scan
+from oncoseg_core.inference import Predictor
+from oncoseg_core.lora import trainable_parameters
+from oncoseg_core.path import PathSettings, Preprocessor, parts_of
+from oncoseg_core.plugins import environment_summary
+from oncoseg_core.system import derived_seed
 from oncoseg_trainer.checkpoints.checkpoint import RunState, Stateful
 from oncoseg_trainer.checkpoints.resume import (
     Resumed,
@@ -136,7 +142,7 @@ class RunParts:
             terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
         self.trainable = trainable_parameters(self.model)
         self._prepare_training(accumulation)
-        self.versions = describe(registry)
+        self.versions = environment_summary(registry)
         if resumed is not None:
             require_same_data(resumed, self.state)
             resumed.checkpoint.restore(self.trainable, self.parts, str(resumed.path))

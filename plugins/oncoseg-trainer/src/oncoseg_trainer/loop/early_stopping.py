@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from oncoseg_core.inference.scoring import summarise
+from oncoseg_core.inference import summarise
 from oncoseg_trainer.config.training_settings import DECIDES, EarlyStopping
 
 

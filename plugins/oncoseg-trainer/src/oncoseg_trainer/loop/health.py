@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.inference.precision import Precision
-from oncoseg_core.inference.scoring import summarise
+from oncoseg_core import RunError
+from oncoseg_core.inference import Precision, summarise
 from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.config.training_settings import DECIDES
 

@@ -13,11 +13,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from oncoseg_core.contract.errors import RunError
-from oncoseg_core.contract.interfaces import PromptableModel, SegmentationLoss
-from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.inference.precision import Precision, autocast
-from oncoseg_core.system.randomness import derived_seed
+from oncoseg_core import Prompt, PromptableModel, RunError, SegmentationLoss
+from oncoseg_core.inference import Precision, autocast
+from oncoseg_core.system import derived_seed
 from oncoseg_trainer.config.training_settings import DdpSettings, OptimisationSettings
 from oncoseg_trainer.data.batches import Batch, BatchStream
 from oncoseg_trainer.data.plan import Plan

@@ -6,11 +6,19 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from oncoseg_core.contract.records import MetricSpec, PromptGeneratorSpec
-from oncoseg_core.data.splits import Side
-from oncoseg_core.inference.scoring import summarise
-from oncoseg_core.lora.card import DatasetFacts, Evidence
-from oncoseg_core.lora.manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, Use
+from oncoseg_core import MetricSpec, PromptGeneratorSpec
+from oncoseg_core.data import Side
+from oncoseg_core.inference import summarise
+from oncoseg_core.lora import (
+    DatasetFacts,
+    Evidence,
+    LeakageRecord,
+    MetricRow,
+    ScoreSummary,
+    SplitRecord,
+    SplitSide,
+    Use,
+)
 from oncoseg_trainer.data.case_selection import ChosenDataset
 from oncoseg_trainer.data.case_source import Row
 

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.interfaces import PromptGenerator
-from oncoseg_core.contract.prompts import Box
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.system.randomness import derived_generator
+from oncoseg_core import BoolArray, Box, Case, PromptGenerator, Volume
+from oncoseg_core.inference import Predictor
+from oncoseg_core.system import derived_generator
 from oncoseg_trainer.reporting.pictures import Overlay, draw_overlay
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from oncoseg_core.contract.interfaces import Tracker
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import Tracker
+from oncoseg_core.system import atomic_write
 from oncoseg_trainer.reporting.html_page import MOST_PICTURES, Picture, Report, page
 from oncoseg_trainer.reporting.jsonl import METRICS_FILE, read_metrics
 

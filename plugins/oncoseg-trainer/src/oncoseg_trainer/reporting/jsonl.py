@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from oncoseg_core.contract.errors import StorageError
-from oncoseg_core.contract.interfaces import Tracker
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import StorageError, Tracker
+from oncoseg_core.system import atomic_write
 
 METRICS_FILE = "metrics.jsonl"
 

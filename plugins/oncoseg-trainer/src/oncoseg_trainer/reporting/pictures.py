@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from oncoseg_core.contract.prompts import Box
+from oncoseg_core import Box
 
 REFERENCE, BEFORE, AFTER, PROMPT = "#35c46a", "#ff9f1c", "#3aa0ff", "#ffffff"
 """Told apart with red-green blindness too: the lines also differ in style."""

@@ -16,7 +16,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from oncoseg_core.plugins.environment import peak_memory_mb
+from oncoseg_core.plugins import peak_memory_mb
 from oncoseg_trainer.reporting.by_target import MEASURES, by_target, headline, loss_terms, mean, metric_title
 
 WINDOW = 50

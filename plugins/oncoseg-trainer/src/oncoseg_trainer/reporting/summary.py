@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from oncoseg_core.data.leakage import leak_rows
-from oncoseg_core.inference.scoring import summarise
-from oncoseg_core.plugins.environment import describe, peak_memory_mb
+from oncoseg_core.data import leak_rows
+from oncoseg_core.inference import summarise
+from oncoseg_core.plugins import environment_summary, peak_memory_mb
 
 if TYPE_CHECKING:
     from oncoseg_trainer.loop.run import Run
@@ -82,7 +82,7 @@ def summarise_run(run: Run, zero_shot: Sequence[dict[str, Any]], adapted: Sequen
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
         "warnings": list(run.state.warnings),
-        "versions": describe(run.registry),
+        "versions": environment_summary(run.registry),
     }
 
 

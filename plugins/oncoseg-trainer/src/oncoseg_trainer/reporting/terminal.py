@@ -14,7 +14,7 @@ from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, Tim
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from oncoseg_core.contract.interfaces import Progress
+from oncoseg_core import Progress
 from oncoseg_trainer.reporting.progress_table import Figures, PlainView, TableView, TrainingView
 from oncoseg_trainer.reporting.summary import cautions, held_out_words
 

@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import OncoSegError
-from oncoseg_core.contract.interfaces import Tracker
-from oncoseg_core.contract.records import TrackerSpec
-from oncoseg_core.plugins.registry import Registry
+from oncoseg_core import OncoSegError, Registry, Tracker, TrackerSpec
 from oncoseg_trainer.config.settings import ComponentChoice
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
+from oncoseg_core import BoolArray, Case, Volume
 from oncoseg_datasets.layouts.files import require_folder
 from oncoseg_datasets.layouts.generic.dicom import dicom_cases
 from oncoseg_datasets.layouts.generic.folders import folder_cases

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core.contract.errors import DataError, ImageReadError
-from oncoseg_core.contract.records import Case, Target
-from oncoseg_core.system.privacy import shown
+from oncoseg_core import Case, DataError, ImageReadError, Target
+from oncoseg_core.system import display_path
 from oncoseg_datasets.dicom_images import read_header
 from oncoseg_datasets.layouts.files import natural, walked
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
@@ -56,7 +55,9 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
         try:
             drawn_on, drawn_there = _series_of(header, path, series), _names(header)
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # what a damaged sequence leads pydicom to
-            raise ImageReadError(f"{shown(path)}: its structures cannot be read: {type(error).__name__}") from error
+            raise ImageReadError(
+                f"{display_path(path)}: its structures cannot be read: {type(error).__name__}"
+            ) from error
         for one in drawn_on:
             one.objects.setdefault(_KINDS[str(header.Modality)], []).append((path, drawn_there))
     chosen = [(one, *_chosen(one, settings)) for one in series.values() if _wanted(one, settings)]
@@ -101,8 +102,8 @@ def _series_of(header: Any, path: Path, series: dict[str, _Series]) -> list[_Ser
         found = [one for one in series.values() if one.instances & images]
     if not found:
         raise DataError(
-            f"{shown(path)}: its structures are drawn on images that are not in this folder; add the series, or take "
-            "the file away"
+            f"{display_path(path)}: its structures are drawn on images that are not in this folder; add the series, or "
+            "take the file away"
         )
     return found
 
@@ -146,12 +147,12 @@ def _chosen(series: _Series, settings: GenericSettings) -> tuple[list[Path], lis
     """The objects to read on a series, and the names of their structures."""
     kinds = [settings.objects] if settings.objects is not None else sorted(series.objects)
     if len(kinds) > 1:
-        paths = [shown(path) for kind in kinds for path, _ in series.objects[kind]]
+        paths = [display_path(path) for kind in kinds for path, _ in series.objects[kind]]
         raise DataError(f"{' and '.join(paths)} are drawn on one series; say which to take: objects rtstruct, or seg")
     objects = [one for kind in kinds for one in series.objects.get(kind, ())]
     names = [name for _, drawn in objects for name in drawn]
     twice = sorted({name for name in names if names.count(name) > 1})
-    told = " and ".join(shown(path) for path, _ in objects)
+    told = " and ".join(display_path(path) for path, _ in objects)
     if twice:
         raise DataError(
             f"{told}: two structures of one series are called {twice[0]!r}; rename one, or keep one of the files in "

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, DataError
 from oncoseg_datasets.layouts.files import add_once, natural, walked
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 

@@ -11,9 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from oncoseg_core.contract.errors import DataError, close_matches
-from oncoseg_core.contract.records import Case
-from oncoseg_core.plugins.configuration import explain
+from oncoseg_core import Case, DataError, close_matches
+from oncoseg_core.plugins import validation_message
 from oncoseg_datasets.layouts.files import natural, walked
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 
@@ -86,7 +85,7 @@ def _case(path: Path, number: int, row: Mapping[Any, Any], settings: GenericSett
             category=filled.get("category"),
         )
     except ValidationError as error:
-        raise DataError(f"{where}: {explain(Case, error)}") from error
+        raise DataError(f"{where}: {validation_message(Case, error)}") from error
 
 
 def _files(path: Path) -> list[Path]:

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case, Target
+from oncoseg_core import Case, DataError, Target
 from oncoseg_datasets.layouts.files import by_stem, natural
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 

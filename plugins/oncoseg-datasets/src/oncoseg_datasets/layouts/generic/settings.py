@@ -7,8 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
-from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.records import Target
+from oncoseg_core import Settings, Target
 
 TargetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Values: TypeAlias = Annotated[frozenset[int], Field(min_length=1)]

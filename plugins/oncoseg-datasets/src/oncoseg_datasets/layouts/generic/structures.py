@@ -11,12 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import DataError, MissingDependencyError
-from oncoseg_core.contract.records import Case, ReaderSpec
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.imaging.formats import is_own_format, read_volume
-from oncoseg_core.imaging.open_image import read_image, read_masks
-from oncoseg_core.plugins.registry import Registry, load_plugins
+from oncoseg_core import BoolArray, Case, DataError, MissingDependencyError, ReaderSpec, Registry, Volume, load_plugins
+from oncoseg_core.imaging import is_own_format, read_image, read_masks, read_volume
 from oncoseg_datasets.dicom_images import read_header
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 

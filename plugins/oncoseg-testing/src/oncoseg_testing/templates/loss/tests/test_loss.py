@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from oncoseg_testing import check_loss
-
 from oncoseg_newname.loss import NewnameLoss, NewnameSettings
+from oncoseg_testing import check_loss
 
 SURE = 50.0
 

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from oncoseg_core import Case
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.imaging.formats import PICTURE_SUFFIXES, VOLUME_SUFFIXES
-from oncoseg_core.contract.interfaces import DatasetAdapter, Settings
 from pydantic import Field
 
+from oncoseg_core import Case, DataError, FileDataset, Settings
+from oncoseg_core.imaging import PICTURE_SUFFIXES, VOLUME_SUFFIXES
 from oncoseg_newname.plugin import SPEC
 
 SUFFIXES = VOLUME_SUFFIXES + PICTURE_SUFFIXES
@@ -23,7 +21,7 @@ class NewnameSettings(Settings):
     test_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
-class NewnameAdapter(DatasetAdapter):
+class NewnameAdapter(FileDataset):
     """``images/PATIENT_NUMBER.nii.gz`` (or another format) with a label image of the same name in ``labels/``."""
 
     Settings = NewnameSettings

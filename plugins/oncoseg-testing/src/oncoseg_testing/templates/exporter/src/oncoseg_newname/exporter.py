@@ -4,11 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from oncoseg_core.system.atomic import atomic_path
-from oncoseg_core.contract.errors import DataError, ImageReadError, StorageError
-from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.contract.interfaces import Exporter, ExportReport, Settings
-from oncoseg_core.contract.volume import Segmentation
+
+from oncoseg_core import (
+    DataError,
+    Exporter,
+    ExportReport,
+    ImageReadError,
+    Segmentation,
+    Settings,
+    StorageError,
+)
+from oncoseg_core.imaging import read_volume
+from oncoseg_core.system import atomic_path
 
 
 class NewnameSettings(Settings):

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 import torch
-from oncoseg_core.contract.interfaces import SegmentationLoss, Settings
 from pydantic import Field
+
+from oncoseg_core import SegmentationLoss, Settings
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

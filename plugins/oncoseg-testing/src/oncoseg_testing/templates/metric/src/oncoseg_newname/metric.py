@@ -2,8 +2,8 @@
 
 import numpy as np
 import numpy.typing as npt
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Metric, Settings
+
+from oncoseg_core import DataError, Metric, Settings
 
 
 class NewnameSettings(Settings):

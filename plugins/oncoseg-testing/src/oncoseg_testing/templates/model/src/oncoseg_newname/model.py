@@ -4,12 +4,18 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import Decoded, PromptableModel, Settings
-from oncoseg_core.contract.prompts import Box, Point, Prompt
 from pydantic import Field
 from torch import nn
 
+from oncoseg_core import (
+    Box,
+    Decoded,
+    Point,
+    Prompt,
+    PromptableModel,
+    PromptError,
+    Settings,
+)
 from oncoseg_newname.plugin import SPEC
 
 PATCH = 4

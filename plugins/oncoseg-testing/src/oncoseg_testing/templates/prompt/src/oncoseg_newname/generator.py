@@ -4,11 +4,9 @@ from typing import Annotated
 
 import numpy as np
 import SimpleITK as sitk
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import PromptGenerator, Settings
-from oncoseg_core.contract.prompts import Box, Prompt
-from oncoseg_core.contract.records import Target
 from pydantic import Field, field_validator
+
+from oncoseg_core import Box, Prompt, PromptError, PromptGenerator, Settings, Target
 
 Pixels = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

@@ -5,10 +5,16 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from oncoseg_core.contract.errors import GeometryError, ImageReadError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import Reader, Settings, Structures
-from oncoseg_core.contract.volume import Volume
+
+from oncoseg_core import (
+    Geometry,
+    GeometryError,
+    ImageReadError,
+    Reader,
+    Settings,
+    Structures,
+    Volume,
+)
 
 DAMAGED = (
     *(OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, NotImplementedError, RuntimeError),
