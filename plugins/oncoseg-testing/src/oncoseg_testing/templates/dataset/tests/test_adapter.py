@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
-from oncoseg_newname.adapter import NewnameAdapter, NewnameSettings
-from oncoseg_newname.plugin import SPEC
+from oncoseg_core import DataError
 from oncoseg_testing import check_dataset
 
-from oncoseg_core import DataError
+from oncoseg_newname.adapter import NewnameAdapter, NewnameSettings
+from oncoseg_newname.plugin import SPEC
 
 TARGET = SPEC.targets[0]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from oncoseg_newname.exporter import NewnameExporter
-from oncoseg_newname.plugin import SPEC
+from oncoseg_core import DataError, Geometry, Segmentation
 from oncoseg_testing import check_exporter
 
-from oncoseg_core import DataError, Geometry, Segmentation
+from oncoseg_newname.exporter import NewnameExporter
+from oncoseg_newname.plugin import SPEC
 
 GRID = Geometry.from_parts((3, 4, 5), spacing=(2.5, 0.7, 0.8), origin=(-10.0, 20.0, 30.0))
 

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from oncoseg_newname.loss import NewnameLoss, NewnameSettings
 from oncoseg_testing import check_loss
+
+from oncoseg_newname.loss import NewnameLoss, NewnameSettings
 
 SURE = 50.0
 

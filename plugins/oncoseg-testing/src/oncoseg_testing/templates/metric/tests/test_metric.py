@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from oncoseg_newname.metric import Newname, NewnameSettings
-from oncoseg_newname.plugin import SPEC
+from oncoseg_core import DataError
 from oncoseg_testing import check_metric
 
-from oncoseg_core import DataError
+from oncoseg_newname.metric import Newname, NewnameSettings
+from oncoseg_newname.plugin import SPEC
 
 
 @pytest.mark.parametrize("in_plane", [False, True])

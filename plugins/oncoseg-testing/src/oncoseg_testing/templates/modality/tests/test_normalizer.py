@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from oncoseg_newname.normalizer import NewnameNormalizer, NewnameSettings
-from oncoseg_newname.plugin import SPEC
 from oncoseg_testing import check_normalizer
 from pydantic import ValidationError
+
+from oncoseg_newname.normalizer import NewnameNormalizer, NewnameSettings
+from oncoseg_newname.plugin import SPEC
 
 
 def test_it_keeps_the_contract():

@@ -1,11 +1,11 @@
 """The model keeps the contract, sees prompts where they are, and learns."""
 
 import torch
-from oncoseg_newname.model import NewnameModel, NewnameSettings
+from oncoseg_core import Box, Point
 from oncoseg_testing import check_model
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from oncoseg_core import Box, Point
+from oncoseg_newname.model import NewnameModel, NewnameSettings
 
 
 def test_it_keeps_the_contract():

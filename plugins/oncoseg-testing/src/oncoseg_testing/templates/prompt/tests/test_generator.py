@@ -1,11 +1,11 @@
 """The prompt generator keeps the contract, and does what its docstring says."""
 
 import numpy as np
-from oncoseg_newname.generator import NewnameGenerator, NewnameSettings
-from oncoseg_newname.plugin import SPEC
+from oncoseg_core import Box, Target
 from oncoseg_testing import check_prompt_generator
 
-from oncoseg_core import Box, Target
+from oncoseg_newname.generator import NewnameGenerator, NewnameSettings
+from oncoseg_newname.plugin import SPEC
 
 RNG = np.random.default_rng(0)
 TARGET = Target(name="lung tumour", labels=frozenset({1}))

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oncoseg_newname.reader import NewnameReader, NewnameSettings
+from oncoseg_core import GeometryError, ImageReadError
 from oncoseg_testing import check_reader
 
-from oncoseg_core import GeometryError, ImageReadError
+from oncoseg_newname.reader import NewnameReader, NewnameSettings
 
 AFFINE = np.array([[0.7, 0, 0, -10], [0, 0.8, 0, 20], [0, 0, 2.5, 30], [0, 0, 0, 1]])
 SHAPE = (3, 4, 5)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-
 from oncoseg_core import Case, DataError, FileDataset, Settings
 from oncoseg_core.imaging import PICTURE_SUFFIXES, VOLUME_SUFFIXES
+from pydantic import Field
+
 from oncoseg_newname.plugin import SPEC
 
 SUFFIXES = VOLUME_SUFFIXES + PICTURE_SUFFIXES

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-
 from oncoseg_core import (
     DataError,
     Exporter,

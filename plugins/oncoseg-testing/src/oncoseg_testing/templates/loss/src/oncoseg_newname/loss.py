@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import torch
-from pydantic import Field
-
 from oncoseg_core import SegmentationLoss, Settings
+from pydantic import Field
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

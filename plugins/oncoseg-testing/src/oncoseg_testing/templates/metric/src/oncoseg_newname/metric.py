@@ -2,7 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-
 from oncoseg_core import DataError, Metric, Settings
 
 

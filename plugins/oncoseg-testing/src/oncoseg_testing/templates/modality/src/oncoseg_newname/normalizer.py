@@ -3,9 +3,8 @@
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field, field_validator
-
 from oncoseg_core import Normalizer, Settings, Stats
+from pydantic import Field, field_validator
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-from pydantic import Field
-from torch import nn
-
 from oncoseg_core import (
     Box,
     Decoded,
@@ -16,6 +13,9 @@ from oncoseg_core import (
     PromptError,
     Settings,
 )
+from pydantic import Field
+from torch import nn
+
 from oncoseg_newname.plugin import SPEC
 
 PATCH = 4

@@ -4,9 +4,8 @@ from typing import Annotated
 
 import numpy as np
 import SimpleITK as sitk
-from pydantic import Field, field_validator
-
 from oncoseg_core import Box, Prompt, PromptError, PromptGenerator, Settings, Target
+from pydantic import Field, field_validator
 
 Pixels = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

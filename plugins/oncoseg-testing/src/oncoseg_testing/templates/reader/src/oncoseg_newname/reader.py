@@ -5,7 +5,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-
 from oncoseg_core import (
     Geometry,
     GeometryError,
