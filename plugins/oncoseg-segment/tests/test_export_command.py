@@ -190,7 +190,7 @@ def test_strict_and_overwrite(series, tmp_path):
     failed(oncoseg(*command, "--strict", cwd=tmp_path), 1, "nothing was exported: --strict", "touches the border")
     ended = done(*command, cwd=tmp_path)
     assert "warning: 'label 1' touches the border of the image" in ended.stderr
-    failed(oncoseg(*command, cwd=tmp_path), 2, "a.dcm exists; give another --output, or --overwrite")
+    failed(oncoseg(*command, cwd=tmp_path), 2, "a.dcm exists; give another name, or --overwrite")
     done(*command, "--overwrite", cwd=tmp_path)
 
 

@@ -9,10 +9,11 @@ from toy_series import components, write_series
 from oncoseg_core import DataError, ExporterSpec, OncoSegError, Registry, Segmentation, StorageError, UsageError
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_core.imaging.open_image import read_image
+from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_segment.files.outputs import (
+    check_export_settings,
     export_segmentation,
-    parse_export_settings,
     parse_output,
     prepare_exporters,
     require_free,
@@ -37,12 +38,10 @@ def masks():
     return {"one": found[0], "two": found[1]}
 
 
-def export(registry, series, *outputs, settings=(), names=("one", "two"), image_settings=None):
+def export(registry, series, *outputs, settings=None, names=("one", "two"), image_settings=None):
     parsed = [parse_output(registry, output) for output in outputs]
     image = read_image(registry, series, settings=image_settings)
-    exporters = prepare_exporters(
-        registry, parsed, series, image_settings or {}, parse_export_settings(settings, parsed)
-    )
+    exporters = prepare_exporters(registry, parsed, series, image_settings or {}, settings or {})
     segmentation = Segmentation({name: masks()[name] for name in names}, image.geometry)
     with staging() as stage:
         jobs = [(output, exporter, segmentation) for output, exporter in zip(parsed, exporters, strict=True)]
@@ -73,7 +72,7 @@ def test_outputs_are_understood(registry):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.toy", "a.toy: several formats have that suffix; say which: --output contours=a.toy or voxels=a.toy"),
+        ("a.toy", "a.toy: several formats have that suffix; say which: `outputs` contours=a.toy or voxels=a.toy"),
         ("a.dcm", "a.dcm: a mask is written as one of .nii, .nii.gz, .nrrd, .mha, or as FORMAT=FILE .formats: contours, voxels"),
         ("contors=a.toy", "unknown exporter 'contors'; did you mean 'contours'"),
         ("run=3.nrrd", "unknown exporter 'run'"),
@@ -87,13 +86,11 @@ def test_outputs_that_are_not_understood(registry, text, message):
 
 def test_settings_of_outputs(registry):
     outputs = [parse_output(registry, text) for text in ("contours=a.toy", "b.nrrd")]
-    assert parse_export_settings(["contours.lose=1", "contours.broken=true"], outputs) == {
-        "contours": {"lose": 1, "broken": True}
-    }
+    check_export_settings({"contours": {"lose": 1, "broken": True}}, outputs)
     with pytest.raises(UsageError, match="no output is in that format; did you mean 'contours'"):
-        parse_export_settings(["contour.lose=1"], outputs)
-    with pytest.raises(UsageError, match="--export-set contours=1: expected FORMAT.KEY=VALUE"):
-        parse_export_settings(["contours=1"], outputs)
+        check_export_settings({"contour": {"lose": 1}}, outputs)
+    with pytest.raises(UsageError, match="`export_settings` contours=1: expected FORMAT.KEY=VALUE"):
+        check_export_settings({"contours": 1}, outputs)
 
 
 def test_everything_is_written_with_its_hash(registry, series, tmp_path):
@@ -107,7 +104,7 @@ def test_everything_is_written_with_its_hash(registry, series, tmp_path):
 
 def test_a_label_image_cannot_hold_overlaps_and_says_what_can_be_done(registry, series, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(DataError, match="overlaps another one.*--overlaps first or highest-score") as error:
+    with pytest.raises(DataError, match="overlaps another one.*`overlaps` first or highest-score") as error:
         export(registry, series, f"contours={out}/a.toy", f"{out}/b.nrrd")
     assert "partial" not in str(error.value)
     assert not out.exists()
@@ -118,7 +115,13 @@ def test_a_label_image_cannot_hold_overlaps_and_says_what_can_be_done(registry, 
 def test_all_or_none(registry, series, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(StorageError, match=f"cannot write {out}/b.toy: it is broken"):
-        export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", settings=["voxels.broken=true"])
+        export(
+            registry,
+            series,
+            f"contours={out}/a.toy",
+            f"voxels={out}/b.toy",
+            settings=apply_overrides({}, ["voxels.broken=true"]),
+        )
     assert files(out) == []
 
 
@@ -126,7 +129,7 @@ def test_folders_that_were_made_for_nothing_go_and_no_others(registry, series, t
     outer = tmp_path / "outer"
     outer.mkdir()
     with pytest.raises(StorageError, match="it is broken"):
-        export(registry, series, f"contours={outer}/a/b/c.toy", settings=["contours.broken=true"])
+        export(registry, series, f"contours={outer}/a/b/c.toy", settings=apply_overrides({}, ["contours.broken=true"]))
     assert outer.is_dir()
     assert not (outer / "a").exists()
     (tmp_path / "taken").touch()
@@ -148,7 +151,13 @@ def test_an_older_file_stays_where_the_export_fails(registry, series, tmp_path):
     export(registry, series, f"contours={out}/a.toy", names=["one"])
     before = (out / "a.toy").read_bytes()
     with pytest.raises(StorageError, match="it is broken"):
-        export(registry, series, f"contours={out}/a.toy", f"voxels={out}/b.toy", settings=["voxels.broken=true"])
+        export(
+            registry,
+            series,
+            f"contours={out}/a.toy",
+            f"voxels={out}/b.toy",
+            settings=apply_overrides({}, ["voxels.broken=true"]),
+        )
     assert files(out) == ["a.toy"]
     assert (out / "a.toy").read_bytes() == before
 
@@ -170,7 +179,7 @@ def test_formats_that_do_not_agree_are_refused(registry, series, tmp_path):
     out = tmp_path / "out"
     both = [f"contours={out}/a.toy", f"voxels={out}/b.toy"]
     with pytest.raises(StorageError, match=f"{out}/b.toy: structure 'one' differs by 2 voxels when it is read back"):
-        export(registry, series, *both, settings=["voxels.lose=2"])
+        export(registry, series, *both, settings=apply_overrides({}, ["voxels.lose=2"]))
     assert files(out) == []
 
 
@@ -192,7 +201,7 @@ def test_nothing_is_replaced_unasked(tmp_path):
     image.touch()
     old.touch()
     require_free([tmp_path / "new.nrrd"], [image], overwrite=False)
-    with pytest.raises(UsageError, match="old.nrrd exists; give another --output, or --overwrite"):
+    with pytest.raises(UsageError, match="old.nrrd exists; give another name, or `overwrite`"):
         require_free([old], [image], overwrite=False)
     require_free([old], [image], overwrite=True)
     with pytest.raises(UsageError, match="is the image itself"):

@@ -13,25 +13,16 @@ import pytest
 import SimpleITK as sitk
 import torch
 import toy_series
-from torch import nn
+from toy_engine import Brighter, image_file, registry_of
 
 from oncoseg_core import (
     Box,
     DataError,
-    Decoded,
     Exemplar,
     Geometry,
-    Instances,
-    LoraSpec,
-    ModelSpec,
-    Normalizer,
-    NormalizerSpec,
     OncoSegError,
     Point,
-    PromptableModel,
     QualityError,
-    Registry,
-    Settings,
     StorageError,
     Text,
     UsageError,
@@ -39,97 +30,21 @@ from oncoseg_core import (
 )
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_core.imaging.voxel_hash import content_hash
-from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
+from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.files.run import SegmentRequest, segment_file
 from oncoseg_segment.prompts.options import PromptOptions, parse_slices
 from oncoseg_segment.prompts.placement import place
 from oncoseg_segment.prompts.prompt_file import read_prompts
 
-SPEC = ModelSpec(
-    name="brighter", factory="tests:None", summary="test", prompt_kinds=("box", "text"), input_size=128,
-    lora=LoraSpec(targets=("qkv",), untrained={"box": "boxes go through a part that stays as it was"}), weights="none",
-)  # fmt: skip
-
-
-class Unit(Normalizer):
-    def fit(self, voxels):
-        return {}
-
-    def apply(self, voxels, stats):
-        return voxels.astype(np.float32)
-
-
-class BrighterSettings(Settings):
-    weights: str = "random:7"
-
-
-class Brighter(nn.Module, PromptableModel):
-    """What is brighter than one half in the box, or anywhere for a text, whose two halves of the image are instances."""
-
-    Settings = BrighterSettings
-    spec = SPEC
-
-    def __init__(self, settings=None):
-        nn.Module.__init__(self)
-        PromptableModel.__init__(self, settings)
-        self.weights_sha256 = self.settings.weights
-
-    encoded = 0
-
-    def encode_image(self, pixels):
-        Brighter.encoded += 1
-        return pixels[:, 0]
-
-    def decode(self, embedding, prompts):
-        if len(prompts) > 1:
-            each = [self.decode(embedding, [prompt]) for prompt in prompts]
-            return Decoded(torch.cat([one.logits for one in each]), torch.cat([one.scores for one in each]))
-        ((hint,),) = prompts
-        logits = embedding - 0.5
-        present = float((logits > 0).any())
-        if hint.kind == "box":
-            c = torch.arange(128) + 0.5
-            inside = ((c > hint.y0) & (c < hint.y1))[:, None] & ((c > hint.x0) & (c < hint.x1))
-            return Decoded(logits.where(inside, -0.5), torch.tensor([0.8]))
-        halves = torch.cat([logits.where(torch.arange(128) < 64, -0.5), logits.where(torch.arange(128) >= 64, -0.5)])
-        found = halves[(halves > 0).any((1, 2))]
-        return Decoded(logits, torch.tensor([0.2 + present / 2]), torch.tensor([0.1 + 0.8 * present]),
-                       (Instances(found, torch.ones(len(found))),))  # fmt: skip
-
 
 @pytest.fixture
 def registry():
-    registry = Registry()
-    for spec, hook in (
-        (NormalizerSpec(modality="unit", factory="tests:Unit", summary="test"), "oncoseg_normalizers"),
-        (SPEC, "oncoseg_models"),
-    ):
-        registry.components.append(RegisteredComponent(hook, spec, Plugin("test", "1")))
-    registry.components += toy_series.components()
-    registry.built = []
-
-    def build(record, name, settings=None):
-        registry.built.append(name)
-        if record is NormalizerSpec:
-            return Unit()
-        if record is ModelSpec:
-            return Brighter(BrighterSettings(**(settings or {})))
-        return Registry.build(registry, record, name, settings)
-
-    registry.build = build
-    return registry
+    return registry_of()
 
 
 @pytest.fixture
 def image(tmp_path):
-    """Eight slices, 2.5 mm apart; on slices 2 to 5 a bright square that fills columns 40 to 59 and rows 30 to 49."""
-    voxels = np.zeros((8, 128, 128), dtype=np.float32)
-    voxels[2:6, 30:50, 40:60] = 1.0
-    picture = sitk.GetImageFromArray(voxels)
-    picture.SetSpacing((0.5, 0.5, 2.5))
-    path = tmp_path / "scan.nrrd"
-    sitk.WriteImage(picture, str(path))
-    return path
+    return image_file(tmp_path)
 
 
 OF_PROMPT = ("slice_index", "slices", "propagate", "target", "units")
@@ -138,10 +53,18 @@ OF_PROMPT = ("slice_index", "slices", "propagate", "target", "units")
 def requested(image, prompt, **options):
     """A request for one structure; the mask goes to ``mask.nii.gz`` beside the image."""
     own = {key: options.pop(key) for key in OF_PROMPT if key in options}
-    return SegmentRequest(
-        image=image, model="brighter", structures=[PromptOptions(**prompt, **own).structure()],
-        **{"modality": "unit", "outputs": [f"{image.parent}/mask.nii.gz"], "overwrite": True, "zoom": "off", **options},
-    )  # fmt: skip
+    structures = [PromptOptions(**prompt, **own).structure()]
+    return request(image, structures, **{"outputs": [f"{image.parent}/mask.nii.gz"], "overwrite": True, **options})
+
+
+OF_REQUEST = ("outputs", "image_settings", "export_settings", "strict", "identify", "overwrite", "inputs")
+
+
+def request(image, structures, **options):
+    """A request with the model and modality of these tests, on whole slices unless ``zoom`` is given."""
+    of_request = {key: options.pop(key) for key in OF_REQUEST if key in options}
+    settings = SegmentSettings(**{"model": "brighter", "modality": "unit", "zoom": None, **options})
+    return SegmentRequest(image, structures, settings, **of_request)
 
 
 def segmented(registry, image, prompt, **options):
@@ -158,7 +81,7 @@ BOX = {"boxes": ["38,28,62,52"]}
 
 
 def test_one_slice(registry, image):
-    report, mask = segmented(registry, image, BOX, slice_index=3, model_settings=["weights=abc"])
+    report, mask = segmented(registry, image, BOX, slice_index=3, model_settings={"weights": "abc"})
     assert list(np.flatnonzero(mask.any((1, 2)))) == [3]
     assert mask[3, 30:50, 40:60].all()
     assert mask.sum() == 400
@@ -198,7 +121,7 @@ def test_a_text_on_every_slice(registry, image):
 
 
 def test_an_absent_concept_is_an_empty_mask_and_says_so(registry, image):
-    told, mask = segmented(registry, image, {"texts": ["tumour"]}, slice_index=0, model_settings=["weights=abc"])
+    told, mask = segmented(registry, image, {"texts": ["tumour"]}, slice_index=0, model_settings={"weights": "abc"})
     assert not mask.any()
     assert told["size"] == "empty"
     assert (told["presence"], told["instances"], told["model's own score"]) == (0.1, 0, 0.2)
@@ -209,7 +132,7 @@ def test_propagation_tells_why_it_ended(registry, image):
     told = []
     request = requested(
         image, BOX, slice_index=4, outputs=[f"{image.parent}/mask.nrrd"], propagate=True, target="lesion",
-        propagate_settings=["minimum_score=0.5"], zoom="auto",
+        propagation={"minimum_score": 0.5}, zoom={},
     )  # fmt: skip
     (report,) = segment_file(registry, request, lambda *what: told.append(what))["structures"]
     mask = read_volume(image.parent / "mask.nrrd", "label").voxels[0] > 0
@@ -225,17 +148,17 @@ def test_propagation_tells_why_it_ended(registry, image):
 
 def test_zoom_is_told_and_a_cut_mask_warned_of(registry, image):
     report, mask = segmented(
-        registry, image, BOX, slice_index=3, zoom="always", zoom_settings=["context=2", "magnification=4"]
+        registry, image, BOX, slice_index=3, zoom={"when": "always", "context": 2, "magnification": 4}
     )
     assert report["zoom"] == "always: on 1 of 1 slices, to 48 x 48 pixels"
     assert mask[3, 30:50, 40:60].all()
     assert report["smallest resolvable lesion"].startswith("1 mm")
     inside = {"boxes": ["44,34,56,46"]}
     cut, _ = segmented(
-        registry, image, inside, slice_index=3, zoom="always", zoom_settings=["context=1", "magnification=90"]
+        registry, image, inside, slice_index=3, zoom={"when": "always", "context": 1, "magnification": 90}
     )
     assert "on slice 3 the mask reaches the border of the zoomed window" in cut["warnings"][1]
-    large, _ = segmented(registry, image, BOX, slice_index=3, zoom="auto", zoom_settings=["minimum_logits=8"])
+    large, _ = segmented(registry, image, BOX, slice_index=3, zoom={"minimum_logits": 8})
     assert large["zoom"] == "auto: on no slice"
 
 
@@ -261,13 +184,7 @@ def test_a_picture_is_measured_in_pixels(registry, tmp_path):
         ({"boxes": ["200,1,205,5"]}, {}, "lies outside the slice, which is 128 pixels wide"),
         (BOX, {"slices": "1:2"}, "--slice and --slices are both given"),
         (BOX, {"slice_index": None, "slices": "1:2", "propagate": True}, "--propagate starts from one slice"),
-        (BOX, {"propagate_settings": ["margin=3"]}, "--propagate-set does nothing without --propagate"),
-        (BOX, {"propagate": True, "propagate_settings": ["margn=3"]}, "--propagate-set: unknown key 'margn'; did you mean 'margin'"),
-        (BOX, {"propagate": True, "propagate_settings": ["tracker=own"]}, "has no tracker of its own"),
-        (BOX, {"zoom_settings": ["context=3"]}, "--zoom-set does nothing without --zoom auto or --zoom always"),
-        (BOX, {"zoom": "auto", "zoom_settings": ["context=0.5"]}, "--zoom-set: context = 0.5: input should be greater"),
-        (BOX, {"zoom": "auto", "zoom_settings": ["context"]}, "--zoom-set context: expected KEY=VALUE, such as --zoom-set expected_mm=12"),
-        (BOX, {"model_settings": ["weights"]}, "--model-set weights: expected KEY=VALUE"),
+        (BOX, {"propagate": True, "propagation": {"tracker": "own"}}, "has no tracker of its own"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_in_one_line(registry, image, prompt, options, message):
@@ -276,7 +193,7 @@ def test_what_is_wrong_is_said_in_one_line(registry, image, prompt, options, mes
         segmented(registry, image, prompt, **{"slice_index": 3, **options})
     assert "\n" not in str(error.value)
     assert sorted(image.parent.iterdir()) == before
-    if "tracker" not in message and "model-set" not in message:
+    if "tracker" not in message:
         assert "brighter" not in registry.built  # a large model takes its time
 
 
@@ -352,10 +269,7 @@ A, B = {"name": "a", "box": [38, 28, 3, 50, 52, 5]}, {"name": "b", "box": [44, 2
 
 
 def ask(image, asked, *outputs, **more):
-    return SegmentRequest(
-        image=image, model="brighter", structures=asked, outputs=outputs,
-        **{"modality": "unit", "zoom": "off", "model_settings": ["weights=abc"], **more},
-    )  # fmt: skip
+    return request(image, asked, outputs=outputs, **{"model_settings": {"weights": "abc"}, **more})
 
 
 @pytest.fixture
@@ -414,7 +328,7 @@ def test_overlaps(registry, series, tmp_path, rule, of_a, of_b, lost, monkeypatc
 
 def test_a_label_image_refuses_overlaps_and_names_the_option(registry, image, tmp_path):
     request = ask(image, structures(tmp_path, A, B), f"{tmp_path}/out/mask.nrrd")
-    with pytest.raises(DataError, match="--overlaps first or highest-score gives each voxel to one structure"):
+    with pytest.raises(DataError, match="`overlaps` first or highest-score gives each voxel to one structure"):
         segment_file(registry, request)
     assert not (tmp_path / "out").exists()
 
@@ -467,12 +381,12 @@ def test_an_empty_structure_is_left_out_of_a_series_format(registry, series, tmp
 
 def test_strict_exports_nothing_where_there_is_a_warning(registry, image, tmp_path):
     asked = structures(tmp_path, A)
-    for number, (more, sound) in enumerate([({}, True), ({"model_settings": ()}, False)]):
+    for number, (more, sound) in enumerate([({}, True), ({"model_settings": {}}, False)]):
         request = ask(image, asked, f"{tmp_path}/{number}/mask.nrrd", strict=True, **more)
         if sound:
             segment_file(registry, request)
         else:
-            with pytest.raises(QualityError, match="--strict, and there is a warning: MODEL 'brighter' HAS RANDOM"):
+            with pytest.raises(QualityError, match="`strict`, and there is a warning: MODEL 'brighter' HAS RANDOM"):
                 segment_file(registry, request)
         assert (tmp_path / str(number) / "mask.nrrd").exists() == sound
         assert (tmp_path / str(number) / "mask.json").exists()
@@ -503,15 +417,15 @@ def test_the_modality_is_what_the_series_tells(registry, series, tmp_path):
 
 def test_settings_of_the_image_reach_reader_and_exporter(registry, series, tmp_path):
     asked, out = structures(tmp_path, A), f"contours={tmp_path}/a.toy"
-    segment_file(registry, ask(series, asked, out, image_settings=["series=3"]))
+    segment_file(registry, ask(series, asked, out, image_settings={"series": "3"}))
     with pytest.raises(OncoSegError, match="has no series 4"):
-        segment_file(registry, ask(series, asked, out, image_settings=["series=4"], overwrite=True))
+        segment_file(registry, ask(series, asked, out, image_settings={"series": "4"}, overwrite=True))
     with pytest.raises(OncoSegError, match="settings of exporter 'contours': unknown key 'serie'"):
-        segment_file(registry, ask(series, asked, out, image_settings=["serie=4"], overwrite=True))
+        segment_file(registry, ask(series, asked, out, image_settings={"serie": "4"}, overwrite=True))
     with pytest.raises(OncoSegError, match="settings of reader 'toy': unknown key 'serie'"):
-        segment_file(registry, ask(series, asked, f"{tmp_path}/b.nrrd", image_settings=["serie=4"]))
+        segment_file(registry, ask(series, asked, f"{tmp_path}/b.nrrd", image_settings={"serie": "4"}))
     with pytest.raises(StorageError, match="it is broken"):
-        segment_file(registry, ask(series, asked, out, export_settings=["contours.broken=true"], overwrite=True))
+        segment_file(registry, ask(series, asked, out, export_settings={"contours": {"broken": True}}, overwrite=True))
 
 
 @pytest.fixture
@@ -521,7 +435,7 @@ def no_model(monkeypatch):
     def build(*_):
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr("oncoseg_segment.files.run.build_model", build)
+    monkeypatch.setattr("oncoseg_segment.engine.session.build_model", build)
 
 
 @pytest.mark.usefixtures("no_model")
@@ -542,7 +456,7 @@ def test_what_a_format_cannot_hold_is_refused_before_the_model_works(registry, s
 def test_the_manifest(registry, image, tmp_path):
     asked = structures(tmp_path, A)
     output = tmp_path / "out" / "mask.nrrd"
-    manifest = segment_file(registry, ask(image, asked, str(output), model_settings=["weights=abc"]))
+    manifest = segment_file(registry, ask(image, asked, str(output), model_settings={"weights": "abc"}))
     assert manifest["outcome"] == "written"
     ((written,),) = (one["files"] for one in manifest["outputs"])
     assert written == {"file": "mask.nrrd", "sha256": hashlib.sha256(output.read_bytes()).hexdigest()}
@@ -627,7 +541,7 @@ def test_manifest_and_preview_do_not_replace_older_files_either(registry, image,
     out.mkdir()
     (out / name).write_text("older")
     request = ask(image, structures(tmp_path, A), f"{out}/mask.nrrd")
-    with pytest.raises(UsageError, match=f"{name} exists; give another --output, or --overwrite"):
+    with pytest.raises(UsageError, match=f"{name} exists; give another name, or `overwrite`"):
         segment_file(registry, request)
     assert [path.name for path in out.iterdir()] == [name]
     segment_file(registry, replace(request, overwrite=True))

@@ -2,18 +2,24 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 
 import oncoseg_segment.files.run
-from oncoseg_core import OncoSegError
+from oncoseg_core import OncoSegError, UsageError
 from oncoseg_core.cli.app import app
+from oncoseg_core.inference import PropagationSettings
+from oncoseg_core.path import ZoomSettings
 from oncoseg_dicom.series.write_series import write_series
-from oncoseg_segment.cli.segment_command import _lines
+from oncoseg_segment.cli.options import new_names
+from oncoseg_segment.cli.segment_command import OPTIONS, _lines
+from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest
 
 TOLD = {
@@ -45,20 +51,21 @@ def run(monkeypatch):
 
 def test_without_options(run):
     request = run("scan.nrrd", "--model", "litemedsam", "--box", "1,2,3,4")
-    assert (str(request.image), request.model) == ("scan.nrrd", "litemedsam")
+    assert (str(request.image), request.settings.model) == ("scan.nrrd", "litemedsam")
     assert request.structures == (StructureRequest("object", (Hint("box", (1, 2, 3, 4), True, "--box 1,2,3,4"),)),)
     for key, value in {
-        "image_settings": (), "propagate_settings": (), "zoom": "auto", "zoom_settings": (), "model_settings": (),
-        "device": "auto", "precision": "fp32", "modality": None, "channels": None, "adapter": None, "overlaps": "keep",
-        "minimum_score": None, "outputs": (), "export_settings": (), "strict": False, "identify": False,
+        "image_settings": {}, "outputs": (), "export_settings": {}, "strict": False, "identify": False,
         "overwrite": False, "inputs": (),
     }.items():  # fmt: skip
         assert getattr(request, key) == value
+    assert request.settings == SegmentSettings(model="litemedsam")
 
 
-def test_every_option_is_passed_on(run):
+def test_every_option_is_passed_on(run, tmp_path):
+    series = str(tmp_path / "CT")
+    write_series(tmp_path / "CT", np.zeros((2, 8, 8), dtype=np.int16), [[0, 0, 0], [0, 0, 2]])
     request = run(
-        "CT", "--model", "sam3", "--box", "-1,-2.5,3,4,5,6", "--point", "1,2,3", "--negative-point", "4,5,6",
+        series, "--model", "sam3", "--box", "-1,-2.5,3,4,5,6", "--point", "1,2,3", "--negative-point", "4,5,6",
         "--exemplar", "1,1,1,2,2,2", "--negative-exemplar", "3,3,3,4,4,4", "--text", "tumour", "--units", "mm",
         "--slice", "7", "--propagate", "--target", "GTV", "--overlaps", "highest-score", "--minimum-score", "0.5",
         "--propagate-set", "margin=2", "--zoom", "always", "--zoom-set", "context=3", "--model-set", "weights=w",
@@ -83,12 +90,15 @@ def test_every_option_is_passed_on(run):
         ("exemplar", False, (3, 3, 3, 4, 4, 4)),
     ]
     for key, value in {
-        "image_settings": ["series=3"], "propagate_settings": ["margin=2"], "zoom": "always", "zoom_settings": ["context=3"],
-        "model_settings": ["weights=w"], "device": "cpu", "precision": "bf16", "modality": "ct", "channels": "0,1,2",
-        "adapter": "a", "overlaps": "highest-score", "minimum_score": 0.5, "outputs": ["rtstruct=rs.dcm", "seg=seg.dcm"],
-        "export_settings": ["seg.empty=omit"], "strict": True, "identify": True, "overwrite": True,
+        "image_settings": {"series": "3"}, "outputs": ["rtstruct=rs.dcm", "seg=seg.dcm"],
+        "export_settings": {"seg": {"empty": "omit"}}, "strict": True, "identify": True, "overwrite": True,
     }.items():  # fmt: skip
         assert getattr(request, key) == value
+    assert request.settings == SegmentSettings(
+        model="sam3", model_settings={"weights": "w"}, adapter="a", modality="ct", channels=(0, 1, 2), device="cpu",
+        precision="bf16", zoom=ZoomSettings(when="always", context=3), propagation=PropagationSettings(margin=2),
+        overlaps="highest-score", minimum_score=0.5,
+    )  # fmt: skip
     assert run("scan.nrrd", "--model", "m", "--text", "a", "--slices", "1:2").structures[0].slices == "1:2"
 
 
@@ -166,3 +176,50 @@ def test_a_dicom_series_is_segmented_and_nobody_is_named(tmp_path):
     told += (out / "rs.png").read_bytes().decode("latin-1")
     assert [secret for secret in SECRETS if secret.lower() in told.lower()] == []
     assert str(tmp_path) not in manifest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--propagate-set", "margin=3"], "--propagate-set does nothing without --propagate"),
+        (["--propagate", "--propagate-set", "margn=3"], "--propagate-set: unknown key 'margn'; did you mean 'margin'"),
+        (["--zoom", "off", "--zoom-set", "context=3"], "--zoom-set does nothing without --zoom auto or --zoom always"),
+        (["--zoom-set", "context=0.5"], "--zoom-set: context = 0.5: input should be greater"),
+        (["--zoom-set", "context"], "--zoom-set context: expected KEY=VALUE, such as --zoom-set expected_mm=12"),
+        (["--model-set", "weights"], "--model-set weights: expected KEY=VALUE"),
+    ],
+)
+def test_settings_that_cannot_be_read_name_their_option(run, arguments, message):
+    with pytest.raises(OncoSegError, match=message):
+        run("scan.nrrd", "--model", "litemedsam", "--box", "1,2,3,4", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["1"], "--names 1: expected VALUE=NAME, such as 1=liver,2=tumour"),
+        (["1=a,1=b"], "'1' is given twice"),
+        (["1=a", "3=a"], "'a' is given twice"),
+    ],
+)
+def test_names_that_cannot_be_read(texts, message):
+    with pytest.raises(OncoSegError, match=message):
+        new_names(texts)
+
+
+def test_the_command_spells_the_fields_that_a_message_names(run, monkeypatch):
+    def refuse(_, request, __):
+        raise UsageError("`slice_index` and `slices` are both given; see `oncoseg adapters pull NAME`")
+
+    run("scan.nrrd", "--model", "litemedsam", "--box", "1,2,3,4")
+    monkeypatch.setattr(oncoseg_segment.files.run, "segment_file", refuse)
+    with pytest.raises(UsageError) as error:
+        app(args=["segment", "scan.nrrd", "--model", "litemedsam", "--box", "1,2,3,4"], standalone_mode=False)
+    assert str(error.value) == "--slice and --slices are both given; see `oncoseg adapters pull NAME`"
+
+
+def test_every_field_that_messages_name_has_an_option():
+    source = Path(oncoseg_segment.files.run.__file__).parents[1]
+    texts = [path.read_text() for path in source.rglob("*.py") if path.parent.name != "cli"]
+    named = {name for text in texts for name in re.findall(r"(?<![`:])`([a-z_.]+)`(?!`)", text)}
+    assert named - {*OPTIONS, "names", "measurements"} == set()

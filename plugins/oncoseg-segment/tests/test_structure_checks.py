@@ -137,4 +137,4 @@ def test_many_parts():
 
 def test_strict_names_all_warnings():
     findings = [Finding("warning", "image", "one"), Finding("note", "image", "two"), Finding("warning", "a", "three")]
-    assert refusal_of(findings) == "--strict, and there is a warning: one; three"
+    assert refusal_of(findings) == "`strict`, and there is a warning: one; three"

@@ -9,6 +9,19 @@ from typing import Annotated
 
 import typer
 
+from oncoseg_segment.cli.options import export_settings, new_names, options_in_messages, with_options
+
+OPTIONS = {
+    "names": "--names",
+    "outputs": "--output",
+    "measurements": "--measurements",
+    "overlaps": "--overlaps",
+    "overwrite": "--overwrite",
+    "strict": "--strict",
+    "export_settings": "--export-set",
+}
+"""How the command spells the fields that messages of the library name."""
+
 app = typer.Typer(add_completion=False)
 
 
@@ -75,34 +88,36 @@ def export(
     registry = installed_registry()
     if not allow_broken_plugins:
         registry.require_sound()
-    from oncoseg_segment.files.export_masks import ConvertRequest, convert_file
+    from oncoseg_core.imaging import reader_settings
+    from oncoseg_segment.files.export_masks import ExportRequest, export_masks
 
-    request = ConvertRequest(
-        masks=masks,
-        on=on,
-        outputs=output or (),
-        names=names or (),
-        image_settings=image_set or (),
-        mask_settings=mask_set or (),
-        export_settings=export_set or (),
-        modality=modality,
-        overlaps=overlaps.value,
-        made_by=made_by,
-        measurements=measurements,
-        strict=strict,
-        overwrite=overwrite,
-    )
-    told = convert_file(registry, request)
-    for finding in told["findings"]:
-        typer.echo(f"{finding['level']}: {finding['message']}", err=True)
+    with options_in_messages(OPTIONS):
+        request = ExportRequest(
+            masks=masks,
+            on=on,
+            outputs=output or (),
+            names=new_names(names or ()),
+            image_settings=reader_settings(registry, on, image_set, "--image-set") if image_set else {},
+            mask_settings=reader_settings(registry, masks, mask_set, "--mask-set") if mask_set else {},
+            export_settings=export_settings(export_set or ()),
+            modality=modality,
+            overlaps=overlaps.value,
+            made_by=made_by,
+            measurements=measurements,
+            strict=strict,
+            overwrite=overwrite,
+        )
+        record = export_masks(registry, request)
+    for finding in record["findings"]:
+        typer.echo(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
     if as_json:
-        typer.echo(json.dumps(told, indent=2))
+        typer.echo(json.dumps(record, indent=2))
         return
-    for written in told["outputs"]:
+    for written in record["outputs"]:
         typer.echo(f"{written['format']}: {', '.join(one['file'] for one in written['files'])}")
         for note in written["notes"]:
             typer.echo(f"  {note}")
-    for structure in told["structures"]:
+    for structure in record["structures"]:
         found = structure["measurements"]
         volume = "" if found["volume_ml"] is None else f", {found['volume_ml']:.4g} mL"
         typer.echo(f"structure: {structure['name']}, {found['voxels']} voxels{volume}")

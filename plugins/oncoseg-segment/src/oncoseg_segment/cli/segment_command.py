@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +11,30 @@ from typing import Annotated, Any
 import typer
 
 from oncoseg_core import UsageError
+from oncoseg_segment.cli.options import export_settings, options_in_messages, with_options
+
+OPTIONS = {
+    "slice_index": "--slice",
+    "slices": "--slices",
+    "propagate": "--propagate",
+    "units": "--units",
+    "box": "--box",
+    "point": "--point",
+    "text": "--text",
+    "exemplar": "--exemplar",
+    "scribble": "--scribble",
+    "lasso": "--lasso",
+    "modality": "--modality",
+    "zoom": "--zoom",
+    "zoom.context": "--zoom-set context=…",
+    "minimum_score": "--minimum-score",
+    "overlaps": "--overlaps",
+    "outputs": "--output",
+    "overwrite": "--overwrite",
+    "strict": "--strict",
+    "export_settings": "--export-set",
+}
+"""How the command spells the fields that messages of the library name."""
 
 
 class Zoom(StrEnum):
@@ -194,36 +218,75 @@ def segment(
     structures = (options.structure(),) if prompts is None else read_prompts(prompts)
 
     from oncoseg_core.cli import progress_bar
+    from oncoseg_core.imaging import reader_settings
+    from oncoseg_core.path import parse_channels
+    from oncoseg_core.plugins import apply_overrides
+    from oncoseg_segment.engine.settings import SegmentSettings
     from oncoseg_segment.files.run import SegmentRequest, segment_file
 
-    request = SegmentRequest(
-        image=image,
+    settings = SegmentSettings(
         model=model,
-        structures=structures,
-        image_settings=image_set or (),
-        propagate_settings=propagate_set or (),
-        zoom=zoom.value,
-        zoom_settings=zoom_set or (),
-        model_settings=model_set or (),
+        model_settings=apply_overrides({}, model_set or (), "--model-set", "weights=FILE"),
+        adapter=adapter,
+        modality=modality,
+        channels=None if channels is None else parse_channels(channels),
         device=device.value,
         precision=precision.value,
-        modality=modality,
-        channels=channels,
-        adapter=adapter,
+        zoom=_zoom(zoom, zoom_set or ()),
+        propagation=_propagation(propagate_set or (), follows=any(one.propagate for one in structures)),
         overlaps=overlaps.value,
         minimum_score=minimum_score,
-        outputs=output or (),
-        export_settings=export_set or (),
-        strict=strict,
-        identify=identify,
-        overwrite=overwrite,
-        inputs=() if prompts is None else (prompts,),
     )
-    with progress_bar() as progress:
+    with options_in_messages(OPTIONS), progress_bar() as progress:
+        request = SegmentRequest(
+            image=image,
+            structures=structures,
+            settings=settings,
+            image_settings=reader_settings(registry, image, image_set, "--image-set") if image_set else {},
+            outputs=output or (),
+            export_settings=export_settings(export_set or ()),
+            strict=strict,
+            identify=identify,
+            overwrite=overwrite,
+            inputs=() if prompts is None else (prompts,),
+        )
         manifest = segment_file(registry, request, progress)
     for finding in manifest["findings"]:
-        typer.echo(f"{finding['level']}: {finding['message']}", err=True)
-    typer.echo(json.dumps(manifest, indent=2) if as_json else "\n".join(_lines(manifest)))
+        typer.echo(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
+    lines = json.dumps(manifest, indent=2) if as_json else with_options("\n".join(_lines(manifest)), OPTIONS)
+    typer.echo(lines)
+
+
+def _zoom(zoom: Zoom, texts: Sequence[str]) -> Any:
+    """How to zoom; None for not at all.
+
+    Raises:
+        UsageError: a setting is wrong, or nothing would read it.
+    """
+    from oncoseg_core.path import ZoomSettings
+    from oncoseg_core.plugins import apply_overrides, validate
+
+    if zoom is Zoom.off:
+        if texts:
+            raise UsageError("--zoom-set does nothing without --zoom auto or --zoom always")
+        return None
+    values = apply_overrides({}, texts, "--zoom-set", "expected_mm=12")
+    return validate(ZoomSettings, {**values, "when": zoom.value}, "--zoom-set")
+
+
+def _propagation(texts: Sequence[str], *, follows: bool) -> Any:
+    """How structures are followed.
+
+    Raises:
+        UsageError: a setting is wrong, or nothing would read it.
+    """
+    from oncoseg_core.inference import PropagationSettings
+    from oncoseg_core.plugins import apply_overrides, validate
+
+    if texts and not follows:
+        raise UsageError("--propagate-set does nothing without --propagate")
+    values = apply_overrides({}, texts, "--propagate-set", "minimum_score=0.7")
+    return validate(PropagationSettings, values, "--propagate-set")
 
 
 def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:

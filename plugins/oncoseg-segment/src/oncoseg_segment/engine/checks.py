@@ -32,7 +32,7 @@ LIKELY_SUV = (0.5, 200.0)
 
 @dataclass(frozen=True)
 class Finding:
-    """``about`` is ``image`` or a structure's name; a ``warning`` makes ``--strict`` refuse, a ``note`` does not."""
+    """``about`` is ``image`` or a structure's name; a ``warning`` makes ``strict`` refuse, a ``note`` does not."""
 
     level: Literal["note", "warning"]
     about: str
@@ -65,11 +65,11 @@ def examine_structure(name: str, mask: BoolArray) -> list[Finding]:
 
 
 def refusal_of(findings: Sequence[Finding]) -> str | None:
-    """Why ``--strict`` refuses to export; None where there is no warning."""
+    """Why ``strict`` refuses to export; None where there is no warning."""
     warnings = [finding.message for finding in findings if finding.level == "warning"]
     if not warnings:
         return None
-    return f"--strict, and there is a warning: {'; '.join(warnings)}"
+    return f"`strict`, and there is a warning: {'; '.join(warnings)}"
 
 
 def _gaps(geometry: Geometry) -> Iterator[str]:

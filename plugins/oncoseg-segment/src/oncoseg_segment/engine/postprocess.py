@@ -16,7 +16,7 @@ from oncoseg_segment.engine.structures import StructureResult
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class KeptStructure:
     """A structure and what becomes of it.
 
     ``number`` counts from 1 and is its value in a label image. ``mask`` is what remains after overlaps were resolved,
@@ -41,9 +41,9 @@ class Judged:
         return any(one.voxels for one in self.result.found)
 
 
-def judge(
+def keep_structures(
     results: Sequence[StructureResult], volume: Volume, overlaps: Overlaps, minimum_score: float | None
-) -> list[Judged]:
+) -> list[KeptStructure]:
     """Decide which structures are exported, resolve the overlaps of these, and measure all.
 
     Args:
@@ -65,17 +65,17 @@ def judge(
     )
     for number, mask in zip(kept, resolved, strict=True):
         masks[number] = mask
-    judged = []
+    kept_structures = []
     for number, (result, mask, reason) in enumerate(zip(results, masks, left_out, strict=True), start=1):
         lost = int(np.count_nonzero(result.mask)) - int(np.count_nonzero(mask))
         why = reason
         if why is None and not mask.any():
             why = "all of it was given to other structures" if lost else "nothing was found: the mask is empty"
-        judged.append(Judged(number, result, mask, why, lost, measure(mask, volume)))
-    return judged
+        kept_structures.append(KeptStructure(number, result, mask, why, lost, measure(mask, volume)))
+    return kept_structures
 
 
-def findings_of(one: Judged) -> list[Finding]:
+def findings_of(one: KeptStructure) -> list[Finding]:
     """What is to be said of a structure."""
     findings = examine_result(one.result)
     if one.found:
@@ -86,13 +86,13 @@ def findings_of(one: Judged) -> list[Finding]:
     return findings
 
 
-def nothing_left(judged: Sequence[Judged], *, may_be_empty: bool) -> str | None:
+def nothing_left(kept_structures: Sequence[KeptStructure], *, may_be_empty: bool) -> str | None:
     """Why there is nothing to write; None where there is.
 
     ``may_be_empty``: the formats hold an empty structure, and that nothing was found is an answer.
     """
-    if any(one.left_out is None for one in judged):
+    if any(one.left_out is None for one in kept_structures):
         return None
-    if may_be_empty and not any(one.found for one in judged):
+    if may_be_empty and not any(one.found for one in kept_structures):
         return None
-    return "no structure is left (" + "; ".join(f"{one.name!r}: {one.left_out}" for one in judged) + ")"
+    return "no structure is left (" + "; ".join(f"{one.name!r}: {one.left_out}" for one in kept_structures) + ")"

@@ -78,7 +78,7 @@ def examine_result(result: StructureResult) -> list[Finding]:
     if cut_off:
         told.append(
             f"on slice {ranges(cut_off)} the mask reaches the border of the zoomed window and may be cut off; "
-            "try a larger --zoom-set context=…, or --zoom off"
+            "try a larger `zoom.context`, or no `zoom`"
         )
     return [Finding("warning", result.name, message) for message in told]
 

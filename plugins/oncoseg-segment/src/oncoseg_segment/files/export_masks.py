@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from oncoseg_core import BoolArray, DataError, QualityError, Registry, Segmentation, UsageError, Volume, close_matches
-from oncoseg_core.imaging import content_hash, format_of, read_image, read_masks, reader_settings
+from oncoseg_core.imaging import content_hash, format_of, read_image, read_masks
 from oncoseg_core.path import Normalization
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import display_path
@@ -18,8 +18,8 @@ from oncoseg_segment.engine.measurements import measure
 from oncoseg_segment.engine.overlaps import resolve_overlaps
 from oncoseg_segment.files.outputs import (
     Written,
+    check_export_settings,
     export_segmentation,
-    parse_export_settings,
     parse_output,
     prepare_exporters,
     require_free,
@@ -31,19 +31,20 @@ LABEL = "label "
 
 
 @dataclass(frozen=True)
-class ConvertRequest:
-    """What was asked for; see ``oncoseg export --help``.
+class ExportRequest:
+    """Masks, the image that they belong to, and where they go.
 
-    ``names`` are ``VALUE=NAME`` of a label image, or ``OLD=NEW`` of structures. ``made_by`` says what made the masks.
+    ``names`` map the values of a label image, as text, or structures' names to new names.
+    ``made_by`` says what made the masks.
     """
 
     masks: Path
     on: Path
     outputs: Sequence[str]
-    names: Sequence[str] = ()
-    image_settings: Sequence[str] = ()
-    mask_settings: Sequence[str] = ()
-    export_settings: Sequence[str] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    image_settings: Mapping[str, Any] = field(default_factory=dict)
+    mask_settings: Mapping[str, Any] = field(default_factory=dict)
+    export_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     modality: str | None = None
     overlaps: Literal["keep", "first"] = "keep"
     made_by: str | None = None
@@ -52,7 +53,7 @@ class ConvertRequest:
     overwrite: bool = False
 
 
-def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
+def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     """Read masks, put them on their image, judge, measure and write them; returns what was done, as plain values.
 
     Raises:
@@ -61,22 +62,19 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
         OncoSegError: in one line, whatever else is wrong; no file is left behind.
     """
     if not request.outputs and request.measurements is None:
-        raise UsageError("nothing is to be written: give --output [FORMAT=]FILE, or --measurements FILE.json")
+        raise UsageError("nothing is to be written: give `outputs` [FORMAT=]FILE, or `measurements` FILE.json")
     outputs = [parse_output(registry, text) for text in request.outputs]
     own = [] if request.measurements is None else [request.measurements]
     require_free([*(output.path for output in outputs), *own], [request.masks, request.on], overwrite=request.overwrite)
-    renamed = _names(request.names)
-    image_settings = reader_settings(registry, request.on, request.image_settings, "--image-set")
-    mask_settings = reader_settings(registry, request.masks, request.mask_settings, "--mask-set")
-    exporters = prepare_exporters(
-        registry, outputs, request.on, image_settings, parse_export_settings(request.export_settings, outputs)
-    )
+    image_settings, mask_settings = request.image_settings, request.mask_settings
+    check_export_settings(request.export_settings, outputs)
+    exporters = prepare_exporters(registry, outputs, request.on, image_settings, request.export_settings)
     mask_reader = format_of(registry, request.masks)
     stored = read_image(registry, request.on, settings=image_settings)
     if mask_reader is not None:  # it looks for the same series
         mask_settings = {**image_settings, **mask_settings}
     structures = read_masks(registry, request.masks, stored, mask_settings)
-    masks = _renamed(structures.masks, renamed, label=mask_reader is None)
+    masks = _renamed(structures.masks, request.names, label=mask_reader is None)
     masks = dict(zip(masks, resolve_overlaps(list(masks.values()), [{} for _ in masks], request.overlaps), strict=True))
     modality = request.modality or stored.modality
     volume = _calibrated(registry, stored, modality)
@@ -88,7 +86,7 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
         raise QualityError(f"nothing was exported: {refusal}")
     provenance = {} if request.made_by is None else {"model": request.made_by}
     segmentation = Segmentation(masks, stored.geometry, {}, provenance)
-    told: dict[str, Any] = {
+    record: dict[str, Any] = {
         "image": {
             "kind": _kind(registry, request.on, stored),
             "content hash": content_hash(stored.voxels, stored.geometry),
@@ -102,8 +100,8 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
     }  # fmt: skip
     with staging() as stage:
         jobs = [(output, exporter, segmentation) for output, exporter in zip(outputs, exporters, strict=True)]
-        told["outputs"] = [_told(one) for one in export_segmentation(stage, registry, jobs, stored, image_settings)]
-        text = json.dumps(told, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        record["outputs"] = [_output(one) for one in export_segmentation(stage, registry, jobs, stored, image_settings)]
+        text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         if request.measurements is not None:
             stage.write(request.measurements, text)
         stage.commit()
@@ -111,36 +109,18 @@ def convert_file(registry: Registry, request: ConvertRequest) -> dict[str, Any]:
     return plain
 
 
-def _names(texts: Sequence[str]) -> dict[str, str]:
-    """``1=liver,2=tumour`` as a mapping.
-
-    Raises:
-        UsageError: it is something else, or names two alike.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        for part in text.split(","):
-            old, equals, new = (piece.strip() for piece in part.partition("="))
-            if not (old and equals and new):
-                raise UsageError(f"--names {text}: expected VALUE=NAME, such as 1=liver,2=tumour")
-            if old in found or new in found.values():
-                raise UsageError(f"--names {text}: {old if old in found else new!r} is given twice")
-            found[old] = new
-    return found
-
-
 def _renamed(masks: Mapping[str, BoolArray], names: Mapping[str, str], *, label: bool) -> dict[str, BoolArray]:
     keys = {name.removeprefix(LABEL) if label else name: name for name in masks}
     for old in names:
         if old not in keys:
             what = "value" if label else "structure"
-            raise UsageError(f"--names: the masks have no {what} {old!r}{close_matches(old, keys)}")
+            raise UsageError(f"`names`: the masks have no {what} {old!r}{close_matches(old, keys)}")
     unnamed = [key for key in keys if key not in names]
     if label and names and unnamed:
-        raise UsageError(f"--names: value {unnamed[0]} of the label image has no name; name all {len(keys)} or none")
+        raise UsageError(f"`names`: value {unnamed[0]} of the label image has no name; name all {len(keys)} or none")
     found = {names.get(key, name): masks[name] for key, name in keys.items()}
     if len(found) < len(masks):
-        raise DataError("two structures would have one name; --names gives others")
+        raise DataError("two structures would have one name; `names` gives others")
     return found
 
 
@@ -157,7 +137,7 @@ def _kind(registry: Registry, path: Path, volume: Volume) -> str:
     return f"{what}, {volume.geometry.shape[0]} slices"
 
 
-def _told(written: Written) -> dict[str, Any]:
+def _output(written: Written) -> dict[str, Any]:
     return {
         "format": written.output.format,
         "files": [

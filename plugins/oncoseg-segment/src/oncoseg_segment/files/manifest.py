@@ -15,27 +15,20 @@ from typing import Any
 
 from oncoseg_core import (
     AnyPrompt,
-    ModelSpec,
     Point,
     Prompt,
-    PromptableModel,
     ReaderSpec,
     Rectangle,
-    Registry,
     Text,
-    Volume,
-    __version__,
 )
 from oncoseg_core.imaging import content_hash, format_suffix
-from oncoseg_core.inference import FittedVolume, PropagationSettings
 from oncoseg_core.lora import MANIFEST_FILE
-from oncoseg_core.path import ZoomSettings
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
 from oncoseg_core.system import display_path
 from oncoseg_segment.engine.checks import Finding
-from oncoseg_segment.engine.postprocess import Judged
+from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.report import ranges, report_of
-from oncoseg_segment.engine.request import SegmentRequest
+from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.files.outputs import Written
 from oncoseg_segment.prompts.placement import PlacedStructure
 from oncoseg_segment.prompts.structure_request import StructureRequest
@@ -44,29 +37,19 @@ FORMAT = 1
 """Counts up when a key changes its meaning."""
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """All that a run was made of. ``modality`` is what the values were taken for and how that was known; ``stored``
-    the image as it was read.
-    """
+@dataclass(frozen=True)
+class SegmentRun:
+    """A result, the file that its image was read from, how, and whether real paths may be named."""
 
-    registry: Registry
-    request: SegmentRequest
+    result: SegmentationResult
+    path: Path
+    image_settings: Mapping[str, Any]
     reader: ReaderSpec | None
-    stored: Volume
-    fitted: FittedVolume
-    modality: tuple[str, str]
-    model: PromptableModel
-    adapter: Path | None
-    device: Any
-    zoom: ZoomSettings | None
-    following: PropagationSettings | None
-    judged: Sequence[Judged]
-    placed: Sequence[PlacedStructure]
+    identify: bool
 
 
 def manifest_of(
-    run: Run,
+    run: SegmentRun,
     findings: Sequence[Finding],
     written: Sequence[Written],
     preview: Path | None,
@@ -86,30 +69,32 @@ def manifest_of(
         seconds: by phase.
         refusal: why nothing was exported, if so.
     """
-    request = run.request
+    result = run.result
+    settings = result.settings
+    follows = any(structure.propagate for structure in result.requests)
     return {
         "format": FORMAT,
         "outcome": "written" if refusal is None else f"nothing was exported: {refusal}",
         "approval": "none: research software, look at every structure",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "outputs": [_output(one, run) for one in written],
-        "preview": None if preview is None else _told(preview, run),
+        "preview": None if preview is None else _named(preview, run),
         "image": _image(run),
-        "modality": f"{run.modality[0]} ({run.modality[1]})",
+        "modality": f"{result.modality[0]} ({result.modality[1]})",
         "model": _model(run),
-        "device": f"{run.device.type}, {request.precision}",
-        "propagation settings": None if run.following is None else run.following.model_dump(mode="json"),
-        "overlaps": request.overlaps,
-        "minimum score": request.minimum_score,
+        "device": f"{result.device}, {settings.precision}",
+        "propagation settings": settings.propagation.model_dump(mode="json") if follows else None,
+        "overlaps": settings.overlaps,
+        "minimum score": settings.minimum_score,
         "structures": [
-            _structure(one, asked, placed, run)
-            for one, asked, placed in zip(run.judged, request.structures, run.placed, strict=True)
+            _structure(one, request, placed, result)
+            for one, request, placed in zip(result.structures, result.requests, result.placed, strict=True)
         ],
         "warnings": [finding.message for finding in findings if finding.level == "warning"],
         "findings": [asdict(finding) for finding in findings],
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "peak memory MB": peak_memory_mb(),
-        "software": environment_summary(run.registry),
+        "software": environment_summary(result.registry),
     }
 
 
@@ -118,103 +103,85 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     return json.dumps(manifest, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def provenance_of(run: Run) -> dict[str, str]:
-    """What made the masks, for whoever writes them to a file."""
-    component = run.registry.component(ModelSpec, run.request.model)
-    told = {
-        "model": run.model.spec.name,
-        "version": str(component.plugin),
-        "weights": run.model.weights_sha256,
-        "software": f"oncoseg-core {__version__}",
-    }
-    if run.request.adapter is not None:
-        told["adapter"] = _adapter_name(run)
-    return told
+def _named(path: Path, run: SegmentRun) -> str:
+    return str(path) if run.identify else display_path(path.name)
 
 
-def _told(path: Path, run: Run) -> str:
-    return str(path) if run.request.identify else display_path(path.name)
-
-
-def _output(written: Written, run: Run) -> dict[str, Any]:
+def _output(written: Written, run: SegmentRun) -> dict[str, Any]:
     return {
         "format": written.output.format,
         "files": [
-            {"file": _told(file, run), "sha256": sha256}
+            {"file": _named(file, run), "sha256": sha256}
             for file, sha256 in zip(written.files, written.sha256, strict=True)
         ],
         "notes": [display_path(note) for note in written.notes],
     }
 
 
-def _image(run: Run) -> dict[str, Any]:
-    volume = run.fitted.volume
+def _image(run: SegmentRun) -> dict[str, Any]:
+    volume = run.result.fitted.volume
     depth = volume.geometry.shape[0]
     if run.reader is not None:
         kind = f"{run.reader.format.upper()} series, {depth} slices"
     else:
-        kind = f"{format_suffix(run.request.image).removeprefix('.')} file, {depth} slices"
+        kind = f"{format_suffix(run.path).removeprefix('.')} file, {depth} slices"
     told: dict[str, Any] = {
         "kind": kind,
-        "content hash": content_hash(run.stored.voxels, volume.geometry),
+        "content hash": content_hash(run.result.image.voxels, volume.geometry),
         "shape z y x": list(volume.geometry.shape),
         "channels": len(volume.voxels),
         "spacing z y x mm": list(volume.geometry.spacing) if volume.physical else None,
         "evenly spaced and upright": volume.geometry.irregularity is None,
     }
-    if run.request.identify:
-        told["path"] = str(run.request.image)
-        told["settings"] = list(run.request.image_settings)
+    if run.identify:
+        told["path"] = str(run.path)
+        told["settings"] = dict(run.image_settings)
     return told
 
 
-def _model(run: Run) -> dict[str, Any]:
-    request = run.request
+def _model(run: SegmentRun) -> dict[str, Any]:
+    result = run.result
     adapter = None
-    if run.adapter is not None:
-        digest = hashlib.sha256((run.adapter / MANIFEST_FILE).read_bytes()).hexdigest()
-        adapter = {"name": _adapter_name(run), "sha256": digest}
+    if result.adapter is not None:
+        digest = hashlib.sha256((result.adapter / MANIFEST_FILE).read_bytes()).hexdigest()
+        adapter = {"name": result.adapter_name(identify=run.identify), "sha256": digest}
+    settings = [f"{key}={value}" for key, value in result.settings.model_settings.items()]
+    zoom = result.settings.zoom
     return {
-        "name": run.model.spec.name,
-        "weights": run.model.weights_sha256,
-        "settings": list(request.model_settings)
-        if request.identify
-        else [display_path(s) for s in request.model_settings],
+        "name": result.model.spec.name,
+        "weights": result.model.weights_sha256,
+        "settings": settings if run.identify else [display_path(setting) for setting in settings],
         "adapter": adapter,
-        "zoom": None if run.zoom is None else run.zoom.model_dump(mode="json"),
-        "path": run.fitted.preprocessor.settings.model_dump(mode="json"),
+        "zoom": None if zoom is None else zoom.model_dump(mode="json"),
+        "path": result.fitted.preprocessor.settings.model_dump(mode="json"),
     }
 
 
-def _adapter_name(run: Run) -> str:
-    """Its name on the hub, or its folder's."""
-    given = str(run.request.adapter)
-    return given if run.request.identify or not Path(given).is_dir() else display_path(Path(given).name)
-
-
-def _structure(one: Judged, asked: StructureRequest, placed: PlacedStructure, run: Run) -> dict[str, Any]:
+def _structure(
+    one: KeptStructure, request: StructureRequest, placed: PlacedStructure, result: SegmentationResult
+) -> dict[str, Any]:
     return {
         "name": one.name,
         "number": one.number,
         "left out": one.left_out,
-        **report_of(one.result, one.mask, run.fitted.volume, run.model, run.zoom),
+        **report_of(one.result, one.mask, result.fitted.volume, result.model, result.settings.zoom),
         "voxels given to others": one.lost,
         "measurements": asdict(one.measurements),
         "prompt": {
-            "as given": _as_given(asked),
+            "as given": _as_given(request),
             "in voxels": _in_voxels(placed),
         },
     }
 
 
-def _as_given(asked: StructureRequest) -> dict[str, Any]:
+def _as_given(request: StructureRequest) -> dict[str, Any]:
     return {
-        "units": asked.units,
-        "hints": [{"kind": h.kind, "positive": h.positive, "numbers": list(h.numbers)} for h in asked.hints],
-        "text": asked.text,
-        "slice": asked.slice_index,
-        "slices": asked.slices,
-        "propagate": asked.propagate,
+        "units": request.units,
+        "hints": [{"kind": h.kind, "positive": h.positive, "numbers": list(h.numbers)} for h in request.hints],
+        "text": request.text,
+        "slice": request.slice_index,
+        "slices": request.slices,
+        "propagate": request.propagate,
     }
 
 

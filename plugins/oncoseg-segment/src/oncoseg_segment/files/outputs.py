@@ -37,7 +37,6 @@ from oncoseg_core.imaging import (
     require_even,
     write_segmentation,
 )
-from oncoseg_core.plugins import apply_overrides
 from oncoseg_core.system import atomic_write, write_failure
 
 _FORMAT = re.compile(r"^([a-z0-9][a-z0-9_.+-]*)=(.+)$", re.DOTALL)
@@ -82,7 +81,7 @@ def parse_output(registry: Registry, text: str) -> Output:
         return Output(path, fitting[0])
     if fitting:
         choices = " or ".join(f"{spec.format}={path}" for spec in fitting)
-        raise UsageError(f"{path}: several formats have that suffix; say which: --output {choices}")
+        raise UsageError(f"{path}: several formats have that suffix; say which: `outputs` {choices}")
     if path.name.lower().endswith(ONE_FILE_SUFFIXES):
         return Output(path)
     formats = ", ".join(spec.format for spec in registry.specs(ExporterSpec)) or "none is installed"
@@ -91,21 +90,18 @@ def parse_output(registry: Registry, text: str) -> Output:
     )
 
 
-def parse_export_settings(texts: Sequence[str], outputs: Iterable[Output]) -> dict[str, dict[str, Any]]:
-    """``FORMAT.KEY=VALUE`` by format.
+def check_export_settings(settings: Mapping[str, Any], outputs: Iterable[Output]) -> None:
+    """Refuse settings of a format that is not written; those of the others are checked when exporters are built.
 
     Raises:
-        ConfigError: it cannot be read.
         UsageError: there is no output in that format.
     """
-    settings = apply_overrides({}, texts, "--export-set", "rtstruct.label=Tumours")
     formats = {output.spec.format for output in outputs if output.spec is not None}
     for name, values in settings.items():
         if name not in formats:
-            raise UsageError(f"--export-set {name}.…: no output is in that format{close_matches(name, formats)}")
-        if not isinstance(values, dict):
-            raise UsageError(f"--export-set {name}={values}: expected FORMAT.KEY=VALUE, such as {name}.KEY=VALUE")
-    return settings
+            raise UsageError(f"`export_settings` {name}.…: no output is in that format{close_matches(name, formats)}")
+        if not isinstance(values, Mapping):
+            raise UsageError(f"`export_settings` {name}={values}: expected FORMAT.KEY=VALUE, such as {name}.KEY=VALUE")
 
 
 def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
@@ -120,7 +116,7 @@ def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bo
     for path in paths:
         real = path.resolve()
         if real in {other.resolve() for other in inputs}:
-            raise UsageError(f"--output: {path} is the image itself, or another file that is read; give another name")
+            raise UsageError(f"`outputs`: {path} is the image itself, or another file that is read; give another name")
         if real.exists() and any(other.is_dir() and real.is_relative_to(other.resolve()) for other in inputs):
             raise UsageError(f"{path} is in the folder that is read, and may be one of its images; give another name")
         if real in taken:
@@ -129,7 +125,7 @@ def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bo
         if path.is_dir():
             raise UsageError(f"{path}: is a folder; give a file name")
         if path.exists() and not overwrite:
-            raise UsageError(f"{path} exists; give another --output, or --overwrite to replace it")
+            raise UsageError(f"{path} exists; give another name, or `overwrite` to replace it")
 
 
 @dataclass
@@ -306,7 +302,7 @@ def export_segmentation(
         except OncoSegError as error:
             message = stage.told(str(error))
             if isinstance(error, DataError) and _overlapping(segmentation):
-                message += "; --overlaps first or highest-score gives each voxel to one structure"
+                message += "; `overlaps` first or highest-score gives each voxel to one structure"
             raise type(error)(message) from error
         hashes = tuple(_sha256(file) for file in report.files)
         files = tuple(output.path if file == staged else stage.also(file) for file in report.files)

@@ -1,202 +1,160 @@
-"""Segmenting one image: read, segment, judge, write; what ``oncoseg segment`` does."""
+"""Segmenting one image file: read, segment, check, write; what ``oncoseg segment`` does."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
-from oncoseg_core import MissingDependencyError, NormalizerSpec, Progress, QualityError, Registry, Segmentation
-from oncoseg_core.imaging import format_of, read_image, reader_settings
-from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
+from oncoseg_core import MissingDependencyError, Progress, QualityError, Registry
+from oncoseg_core.imaging import format_of, read_image
+from oncoseg_core.inference import choose_device
 from oncoseg_core.lora import adapter_folder
-from oncoseg_core.path import Preprocessor, parts_of
-from oncoseg_segment.engine.checks import Finding, examine_image, refusal_of
-from oncoseg_segment.engine.postprocess import findings_of, judge, nothing_left
-from oncoseg_segment.engine.report import examine_model
-from oncoseg_segment.engine.request import SegmentRequest
-from oncoseg_segment.engine.resolve import (
-    build_model,
-    modality_of,
-    path_settings,
-    placed_structures,
-    propagation_settings,
-    require_served,
-    zoom_settings,
-)
-from oncoseg_segment.engine.structures import segment_structures
-from oncoseg_segment.files.manifest import Run, manifest_of, manifest_text, provenance_of
-from oncoseg_segment.files.outputs import (
-    Output,
-    Staging,
-    Written,
-    export_segmentation,
-    parse_export_settings,
-    parse_output,
-    prepare_exporters,
-    require_free,
-    require_writable,
-    staging,
-)
+from oncoseg_segment.engine.checks import Finding, refusal_of
+from oncoseg_segment.engine.postprocess import nothing_left
+from oncoseg_segment.engine.resolve import placed_structures, require_known_modality, require_names, require_served
+from oncoseg_segment.engine.result import SegmentationResult
+from oncoseg_segment.engine.session import Session, ShouldStop
+from oncoseg_segment.engine.settings import SegmentSettings
+from oncoseg_segment.files.export import Destinations, destinations, stage_outputs
+from oncoseg_segment.files.manifest import SegmentRun, manifest_of, manifest_text
+from oncoseg_segment.files.outputs import Staging, Written, require_free, require_writable, staging
 from oncoseg_segment.files.preview import draw_preview
+from oncoseg_segment.prompts.structure_request import StructureRequest
 
-__all__ = ["SegmentRequest", "segment_file"]
+Done = TypeVar("Done")
 
 
-@dataclass
-class _Clock:
-    """Wall time by what was done."""
+@dataclass(frozen=True)
+class SegmentRequest:
+    """One image, what to segment on it, and where the structures go.
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    ``outputs`` are ``FILE`` or ``FORMAT=FILE``; ``export_settings`` are by format. ``strict``: export nothing where
+    there is a warning. ``identify``: real paths in the manifest. ``inputs`` are further files that were read to make
+    this request, which no output may replace.
+    """
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begun
+    image: Path
+    structures: Sequence[StructureRequest]
+    settings: SegmentSettings
+    image_settings: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Sequence[str] = ()
+    export_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    strict: bool = False
+    identify: bool = False
+    overwrite: bool = False
+    inputs: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Where everything is written; ``exporters`` are built, one for each output."""
+    """Where everything is written."""
 
-    outputs: Sequence[Output]
-    exporters: Sequence[Any]
+    structures: Destinations
     manifest: Path
     preview: Path
 
 
-def segment_file(registry: Registry, request: SegmentRequest, progress: Progress | None = None) -> dict[str, Any]:
-    """Read, segment, judge, write; returns the run manifest (:func:`oncoseg_segment.files.manifest.manifest_of`).
+def segment_file(
+    registry: Registry,
+    request: SegmentRequest,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> dict[str, Any]:
+    """Read, segment, check, write; returns the run manifest (:func:`oncoseg_segment.files.manifest.manifest_of`).
 
     Beside the first output, ``STEM.json`` is the manifest and ``STEM.png`` a preview.
 
     Raises:
-        QualityError: nothing was exported, since ``strict`` found something, or no structure is left; the manifest is
+        QualityError: nothing was exported, since ``strict`` has a warning, or no structure is left; the manifest is
             written and says why.
+        SegmentationCancelledError: ``should_stop`` said so between two slices; nothing is written.
         OncoSegError: in one line, whatever else is wrong; no file is left behind.
     """
-    clock = _Clock()
-    zoom, following = zoom_settings(request), propagation_settings(request)
-    spec = require_served(registry, request)
-    adapter = None if request.adapter is None else adapter_folder(request.adapter)
-    if request.modality is not None:
-        for part in parts_of(request.modality):
-            registry.get(NormalizerSpec, part)
-    device = choose_device(request.device)
+    settings, structures = request.settings, request.structures
+    require_names(structures)
+    require_served(registry, settings, structures)
+    require_known_modality(registry, settings.modality)
+    choose_device(settings.device)
+    if settings.adapter is not None:
+        adapter_folder(settings.adapter)
     reader = format_of(registry, request.image)
-    image_settings = reader_settings(registry, request.image, request.image_settings, "--image-set")
-    places = _places(registry, request, image_settings, series=reader is not None)
-    with clock.phase("read"):
-        stored = read_image(registry, request.image, settings=image_settings)
-    # A series' folder may be called as the patient is: messages do not tell it.
+    places = _places(registry, request, series=reader is not None)
+    start = time.perf_counter()
+    stored = read_image(registry, request.image, settings=request.image_settings)
+    seconds = {"read": time.perf_counter() - start}
+    # A series' folder may be called as the patient is: messages do not name it.
     nameless = stored if reader is None else replace(stored, source=None)
-    modality, how = modality_of(registry, request, nameless)
-    placed = placed_structures(request, nameless)
-    require_writable(places.outputs, places.exporters, [structure.name for structure in placed], stored.geometry)
-    with clock.phase("model"):
-        preprocessor = Preprocessor(registry, modality, spec, path_settings(request, adapter, modality))
-        model = build_model(registry, request, adapter).to(device)
-    cache = EmbeddingCache() if len(placed) > 1 and any(structure.propagate for structure in placed) else None
-    predictor = Predictor(model, {modality: preprocessor}, cache, device, request.precision, zoom)
-    with clock.phase("segment"):
-        fitted = predictor.fit(replace(nameless, modality=modality))
-        results = segment_structures(predictor, fitted, placed, following, progress)
-    with clock.phase("judge"):
-        judged = judge(results, fitted.volume, request.overlaps, request.minimum_score)
-        findings = [*examine_image(stored, fitted.volume, modality), *examine_model(model)]
-        findings += [finding for one in judged for finding in findings_of(one)]
+    placed_structures(structures, nameless)
+    outputs = places.structures
+    require_writable(outputs.outputs, outputs.exporters, [one.name for one in structures], stored.geometry)
+    shared = len(structures) > 1 and any(structure.propagate for structure in structures)
+    session = Session(nameless, settings, registry=registry, keep_embeddings=shared)
+    result = replace(session.prompt(*structures, progress=progress, should_stop=should_stop), image=stored)
+    seconds |= result.seconds
+    findings = list(result.findings)
     refusal = refusal_of(findings) if request.strict else None
-    may_be_empty = not any(output.needs_source for output in places.outputs)
-    refusal = refusal or nothing_left(judged, may_be_empty=may_be_empty)
-    run = Run(
-        registry,
-        request,
-        reader,
-        stored,
-        fitted,
-        (modality, how),
-        model,
-        adapter,
-        device,
-        zoom,
-        following,
-        judged,
-        placed,
-    )
+    refusal = refusal or nothing_left(result.structures, may_be_empty=outputs.may_be_empty)
+    run = SegmentRun(result, request.image, request.image_settings, reader, identify=request.identify)
     with staging() as stage:
         written: list[Written] = []
         if refusal is None:
-            with clock.phase("export"):
-                written = export_segmentation(stage, registry, _jobs(places, run), stored, image_settings)
-        with clock.phase("preview"):
-            problem = _draw(stage, places.preview, run)
+            written = _timed(seconds, "export", lambda: stage_outputs(stage, result, outputs))
+        problem = _timed(seconds, "preview", lambda: _draw(stage, places.preview, result))
         if problem is not None:
             findings.append(Finding("note", "preview", problem))
         preview = None if problem is not None else places.preview
-        manifest = manifest_text(manifest_of(run, findings, written, preview, clock.seconds, refusal))
+        manifest = manifest_text(manifest_of(run, findings, written, preview, seconds, refusal))
         stage.write(places.manifest, manifest)
         stage.commit()
     if refusal is not None:
-        old = [output.path.name for output in places.outputs if output.path.exists()]
+        old = [output.path.name for output in outputs.outputs if output.path.exists()]
         stale = f"; from an earlier run there is still {', '.join(old)}" if old else ""
         raise QualityError(f"nothing was exported: {refusal}{stale}; {places.manifest} tells all")
     return dict(json.loads(manifest))
 
 
-def _places(registry: Registry, request: SegmentRequest, image_settings: dict[str, Any], *, series: bool) -> _Places:
+def _places(registry: Registry, request: SegmentRequest, *, series: bool) -> _Places:
     """Where everything goes, once it is sure that nothing is in the way."""
     default = "series_mask.nii.gz" if series else f"{_stem(request.image)}_mask.nii.gz"
-    outputs = [parse_output(registry, text) for text in request.outputs or [default]]
-    first = outputs[0].path
+    structures = destinations(
+        registry, request.outputs or [default], request.image, request.image_settings, request.export_settings
+    )
+    first = structures.outputs[0].path
     manifest, preview = (first.with_name(f"{_stem(first)}{suffix}") for suffix in (".json", ".png"))
-    paths = [*(output.path for output in outputs), manifest, preview]
+    paths = [*(output.path for output in structures.outputs), manifest, preview]
     require_free(paths, [request.image, *request.inputs], overwrite=request.overwrite)
-    settings = parse_export_settings(request.export_settings, outputs)
-    exporters = prepare_exporters(registry, outputs, request.image, image_settings, settings)
-    return _Places(outputs, exporters, manifest, preview)
+    return _Places(structures, manifest, preview)
 
 
-def _jobs(places: _Places, run: Run) -> list[tuple[Output, Any, Segmentation]]:
-    """What each exporter is to write.
-
-    A label image holds all structures, those left out being empty, so that the values of the others stay what they are.
-    """
-    scores = {one.name: one.result.score for one in run.judged}
-    geometry, provenance = run.fitted.volume.geometry, provenance_of(run)
-    exported = {one.name: one.mask for one in run.judged if one.left_out is None}
-    whole = {one.name: exported.get(one.name, np.zeros_like(one.mask)) for one in run.judged}
-    belonging = Segmentation(exported, geometry, {name: scores[name] for name in exported}, provenance)
-    labels = Segmentation(whole, geometry, scores, provenance)
-    return [
-        (output, exporter, belonging if output.needs_source else labels)
-        for output, exporter in zip(places.outputs, places.exporters, strict=True)
-    ]
-
-
-def _draw(stage: Staging, path: Path, run: Run) -> str | None:
-    """Draw the preview; what to tell where it cannot be."""
-    preprocessor, volume = run.fitted.preprocessor, run.fitted.volume
+def _draw(stage: Staging, path: Path, result: SegmentationResult) -> str | None:
+    """Draw the preview; why not, where it cannot be."""
+    preprocessor, volume = result.fitted.preprocessor, result.fitted.volume
     channels = list(preprocessor.channels(volume))
 
-    def shown(index: int) -> Any:
-        return preprocessor.normalizer.apply(volume.voxels[:, index], run.fitted.stats)[channels]
+    def normalised(index: int) -> npt.NDArray[np.float32]:
+        slice_ = preprocessor.normalizer.apply(volume.voxels[:, index], result.fitted.stats)[channels]
+        return np.asarray(slice_, np.float32)
 
-    masks = {one.name: one.mask for one in run.judged if one.left_out is None}
     try:
-        png = draw_preview(masks, volume.geometry, shown, physical=volume.physical)
+        png = draw_preview(result.masks, volume.geometry, normalised, physical=volume.physical)
     except MissingDependencyError as error:
         return f"no preview was drawn: {error}"
     stage.write(path, png)
     return None
+
+
+def _timed(seconds: dict[str, float], phase: str, work: Callable[[], Done]) -> Done:
+    start = time.perf_counter()
+    done = work()
+    seconds[phase] = time.perf_counter() - start
+    return done
 
 
 def _stem(path: Path) -> str:
