@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from oncoseg_core import (
     ModelSpec,
@@ -73,8 +73,7 @@ def placed_structures(structures: Sequence[StructureRequest], volume: Volume) ->
 def build_model(registry: Registry, settings: SegmentSettings, adapter: Path | None) -> PromptableModel:
     """The model, adapted if an adapter is given."""
     model: Any = registry.build(ModelSpec, settings.model, settings.model_settings)
-    built: PromptableModel = model if adapter is None else load_adapter(model, adapter)
-    return built
+    return cast("PromptableModel", model if adapter is None else load_adapter(model, adapter))
 
 
 def path_settings(settings: SegmentSettings, adapter: Path | None, modality: str) -> PathSettings:
