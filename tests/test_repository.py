@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import oncoseg_core
 
@@ -182,3 +183,22 @@ def test_every_fragment_of_the_changelog_has_a_known_type():
     assert [path.name for path in fragments if not path.read_text().strip()] == []
     described = (ROOT / "changelog.d" / "README.md").read_text()
     assert [kind for kind in FRAGMENT_TYPES if f"| `{kind}` |" not in described] == []
+
+
+def test_the_whitelist_of_unused_code_names_only_what_exists():
+    whitelist = ROOT / "tools" / "vulture_whitelist.py"
+    names = re.findall(r"^_\.(\w+)$", whitelist.read_text(), re.MULTILINE)
+    folders = [ROOT / "oncoseg_core", ROOT / "benchmarks", *(folder / "src" for folder in PLUGINS)]
+    words = {
+        word for folder in folders for path in folder.rglob("*.py") for word in re.findall(r"\w+", path.read_text())
+    }
+    assert len(names) == len(set(names))
+    assert [name for name in names if name not in words] == []
+
+
+def test_pre_commit_leaves_out_what_ruff_leaves_out():
+    """pre-commit names each file to ruff, which checks a named file though it is excluded, unless told otherwise."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    ruff = [hook["entry"] for hook in hooks if hook["entry"].startswith("ruff")]
+    assert len(ruff) == 2
+    assert all("--force-exclude" in entry for entry in ruff)
