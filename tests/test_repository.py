@@ -1,14 +1,32 @@
 """The lists that people keep by hand agree with what is there."""
 
+import importlib.util
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+
+import oncoseg_core
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = [ROOT, ROOT / "benchmarks", *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())]
 PLUGINS = DISTRIBUTIONS[2:]
+
+
+def tool(name):
+    """A module of ``tools/``, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"oncoseg_tools_{name}", ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+VERSIONS = tool("versions")
+LOWER, UPPER = VERSIONS.bounds(oncoseg_core.__version__)
 
 
 def project(folder):
@@ -24,7 +42,7 @@ def test_contributors_install_every_distribution():
 def test_a_distribution_is_whole(folder):
     metadata = project(folder)["project"]
     package = metadata["name"].replace("-", "_")
-    assert "oncoseg-core>=0.1,<0.2" in metadata["dependencies"]
+    assert f"oncoseg-core>={LOWER},<{UPPER}" in metadata["dependencies"]
     assert (folder / "README.md").read_text().startswith(f"# {metadata['name']}\n")
     assert (folder / "src" / package / "py.typed").exists()
     assert list((folder / "tests").glob("test_*.py"))
@@ -58,3 +76,129 @@ def test_the_core_ships_itself_alone():
 def test_the_readme_names_every_plugin():
     readme = (ROOT / "README.md").read_text()
     assert [folder.name for folder in PLUGINS if f"| `{folder.name}` |" not in readme] == []
+
+
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+MAKE_TARGETS = re.findall(r"^([a-z-]+):.*  ## ", MAKEFILE, re.MULTILINE)
+
+
+def console_lines(text):
+    blocks = re.findall(r"^```console\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def recipes():
+    """What the Makefile runs, without make's own marks."""
+    lines = [line.strip().removeprefix("@") for line in MAKEFILE.splitlines() if line.startswith("\t")]
+    return [line.replace("$(BIN)/", "").replace("--quiet ", "") for line in lines]
+
+
+def test_make_runs_the_long_form_that_the_readme_shows():
+    long_form = [line for line in console_lines(README) if line.startswith(("pip ", "pytest "))]
+    assert len(long_form) == 3
+    assert [line for line in long_form if line not in recipes()] == []
+    assert "oncoseg-train quickstart" in console_lines(README)
+    assert any("oncoseg-train quickstart" in line for line in recipes())
+
+
+def test_what_decides_runs_the_commands_of_the_readme():
+    commands = [line.split()[1] for line in console_lines(README) if line.startswith("make ")]
+    assert commands == ["quickstart", "test"]
+    run = (ROOT / ".ci" / "run").read_text()
+    assert [name for name in commands if not re.search(rf"^make .*\b{name}$", run, re.MULTILINE)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "RELEASING.md", ".ci/run"])
+def test_every_make_target_that_is_named_exists(page):
+    text = (ROOT / page).read_text()
+    named = {name for line in re.findall(r"(?:^|`)make ([^`\n]*)", text, re.MULTILINE) for name in line.split()}
+    assert named
+    assert [name for name in named if "=" not in name and name not in MAKE_TARGETS] == []
+
+
+def test_make_help_lists_every_target():
+    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.findall(r"^  make ([a-z-]+)  ", done.stdout, re.MULTILINE) == MAKE_TARGETS
+
+
+def test_make_needs_nothing_but_the_clone(tmp_path):
+    """The plan of both commands from nothing: create the environment, install, run."""
+    for target, install in (
+        ("quickstart", "pip install --quiet . "),
+        ("test", "pip install --quiet -r requirements-dev"),
+    ):
+        done = subprocess.run(
+            ["make", "-n", target, f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        lines = done.stdout.splitlines()
+        assert "-m venv" in lines[0]
+        assert install in lines[1]
+
+
+def test_all_versions_and_bounds_agree():
+    assert VERSIONS.core_version() == oncoseg_core.__version__
+    assert VERSIONS.differences(oncoseg_core.__version__) == []
+    assert project(ROOT)["project"]["dynamic"] == ["version"]
+    assert project(ROOT)["tool"]["hatch"]["version"]["path"] == "oncoseg_core/__init__.py"
+
+
+def test_a_new_version_reaches_every_place(tmp_path):
+    """On a copy of the files that hold versions; a place that is left behind is named."""
+    for path in {VERSIONS.CORE, *VERSIONS.projects(), *VERSIONS.bounded_files()}:
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    versions = tool("versions")
+    versions.ROOT, versions.CORE = tmp_path, tmp_path / "oncoseg_core" / "__init__.py"
+    versions.set_version("0.12.3")
+    assert versions.core_version() == "0.12.3"
+    assert versions.differences("0.12.3") == []
+    template = tmp_path / "plugins/oncoseg-testing/src/oncoseg_testing/templates/model/pyproject.toml"
+    assert '"oncoseg-testing>=0.12,<0.13"' in template.read_text()
+    behind = tmp_path / "plugins" / "oncoseg-hub" / "pyproject.toml"
+    behind.write_text(behind.read_text().replace('"0.12.3"', '"0.1.0"'))
+    assert versions.differences("0.12.3") == ["plugins/oncoseg-hub/pyproject.toml: version 0.1.0, expected 0.12.3"]
+
+
+def test_every_bound_between_our_distributions_is_watched():
+    """A bound in a file that ``tools/versions.py`` does not read would stay behind."""
+    done = subprocess.run(
+        ["git", "ls-files", "*.toml", "*.md", "*.txt"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    exempt = {ROOT / "CHANGELOG.md", ROOT / "RELEASING.md"}
+    holders = {ROOT / name for name in done.stdout.split() if VERSIONS.BOUND.search((ROOT / name).read_text())}
+    assert holders - exempt - set(VERSIONS.bounded_files()) == set()
+
+
+FRAGMENT_TYPES = [kind["directory"] for kind in project(ROOT)["tool"]["towncrier"]["type"]]
+
+
+def test_every_fragment_of_the_changelog_has_a_known_type():
+    fragments = [path for path in (ROOT / "changelog.d").iterdir() if path.name != "README.md"]
+    name = re.compile(rf"(\d+|\+[a-z0-9-]+)\.({'|'.join(FRAGMENT_TYPES)})\.md")
+    assert [path.name for path in fragments if not name.fullmatch(path.name)] == []
+    assert [path.name for path in fragments if not path.read_text().strip()] == []
+    described = (ROOT / "changelog.d" / "README.md").read_text()
+    assert [kind for kind in FRAGMENT_TYPES if f"| `{kind}` |" not in described] == []
+
+
+def test_the_whitelist_of_unused_code_names_only_what_exists():
+    whitelist = ROOT / "tools" / "vulture_whitelist.py"
+    names = re.findall(r"^_\.(\w+)$", whitelist.read_text(), re.MULTILINE)
+    folders = [ROOT / "oncoseg_core", ROOT / "benchmarks", *(folder / "src" for folder in PLUGINS)]
+    words = {
+        word for folder in folders for path in folder.rglob("*.py") for word in re.findall(r"\w+", path.read_text())
+    }
+    assert len(names) == len(set(names))
+    assert [name for name in names if name not in words] == []
+
+
+def test_pre_commit_leaves_out_what_ruff_leaves_out():
+    """pre-commit names each file to ruff, which checks a named file though it is excluded, unless told otherwise."""
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    ruff = [hook["entry"] for hook in hooks if hook["entry"].startswith("ruff")]
+    assert len(ruff) == 2
+    assert all("--force-exclude" in entry for entry in ruff)

@@ -298,17 +298,3 @@ class CommandSpec(ComponentSpec):
     kind: ClassVar[str] = "command"
 
     name: Name
-
-
-ALL_SPECS: tuple[type[ComponentSpec], ...] = (
-    NormalizerSpec,
-    DatasetSpec,
-    PromptGeneratorSpec,
-    LossSpec,
-    ModelSpec,
-    ReaderSpec,
-    ExporterSpec,
-    MetricSpec,
-    TrackerSpec,
-    CommandSpec,
-)
