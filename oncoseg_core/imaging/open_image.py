@@ -11,6 +11,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import numpy as np
 
 from oncoseg_core.contract.errors import DataError, ImageReadError, UsageError
+from oncoseg_core.contract.geometry import ROUNDED_MM
 from oncoseg_core.contract.interfaces import Reader, Structures
 from oncoseg_core.contract.records import ReaderSpec
 from oncoseg_core.contract.volume import Volume
@@ -18,11 +19,6 @@ from oncoseg_core.imaging.formats import is_own_format, read_label, read_volume
 from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Registry, load_factory
 from oncoseg_core.system.privacy import display_path
-
-MASK_TOLERANCE_MM = 0.05
-"""Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
-millimetre, and other programs round them again."""
-
 
 MOST_VALUES = 1024
 """Structures of a label image: an atlas of the whole body has some hundreds, and each takes a mask."""
@@ -120,7 +116,7 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
     A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
-    ``MASK_TOLERANCE_MM`` apart: it is turned, never resampled.
+    ``ROUNDED_MM`` apart: it is turned, never resampled.
 
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
@@ -128,7 +124,7 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
     reader = reader_for(registry, path, settings)
     if reader is not None:
         return reader.read_masks(path, image)
-    label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
+    label = read_label(path, image, tolerance_mm=ROUNDED_MM, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
     if len(values) > MOST_VALUES:
         raise DataError(

@@ -23,7 +23,7 @@ from oncoseg_core import ImageReadError, MissingDependencyError, OncoSegError, V
 from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.decoding import DecodingProcess
-from oncoseg_dicom.series.files import FileOpener, reason, secrets_of, told
+from oncoseg_dicom.series.files import FileOpener, file_name, reason, secrets_of
 from oncoseg_dicom.series.frames import frame_headers
 from oncoseg_dicom.series.headers import combined, header_of
 from oncoseg_dicom.series.limits import require_bounded_pixels
@@ -37,8 +37,15 @@ _EIGHT_BITS = {"gdcm", "pillow"}
 """Decoders of pydicom that take JPEG Extended of 8 bits only."""
 
 
-def read(series: Series) -> Volume:
-    """As :func:`oncoseg_dicom.series.series.read_voxels`."""
+def read_voxels(series: Series) -> Volume:
+    """Read a series' pixels: voxels ``(1, z, y, x)`` rescaled, or ``(3, z, y, x)`` of colours, with their headers.
+
+    The series becomes the volume's handle, so that structures can be read and written on it without a second search.
+
+    Raises:
+        ImageReadError: a file is damaged, or changed since its header was read.
+        MissingDependencyError: its compression needs a library that is not installed.
+    """
     places: dict[DicomFile, dict[int, int]] = {}
     for z, plane in enumerate(series.planes):
         places.setdefault(plane.file, {})[(plane.frame or 1) - 1] = z
@@ -47,7 +54,7 @@ def read(series: Series) -> Volume:
     headers = []
     with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
         for file, indices in places.items():
-            name = told(file, secrets)
+            name = file_name(file, secrets)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
             for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
@@ -63,6 +70,7 @@ def read(series: Series) -> Volume:
                 raise ImageReadError(f"{name}: lacks {len(indices)} of its frames; it is cut short")
             photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
             headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
+    series.require_unchanged()
     header = combined(headers, display_path(series.source, secrets))
     return Volume(
         voxels,
@@ -72,6 +80,7 @@ def read(series: Series) -> Volume:
         series.physical,
         headers=(header,),
         notes=series.notes,
+        handle=series,
     )
 
 
@@ -92,7 +101,7 @@ def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) ->
         decoded = decoder.iter_array(dataset) if in_python else decoding.frames(dataset, syntax, name)
         for index, (values, properties) in enumerate(decoded):
             header = enhanced[index] if enhanced is not None else dataset
-            yield index, _meant(values, properties, dataset, header, name)
+            yield index, _pixel_values(values, properties, dataset, header, name)
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
@@ -128,7 +137,7 @@ def _require_all_pixels(dataset: Any, name: str) -> None:
         )
 
 
-def _meant(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
+def _pixel_values(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
     """A decoded frame as ``(channel, y, x)``; ``properties`` are what the decoder says of it."""
     kind, bits = str(properties["photometric_interpretation"]), int(properties["bits_stored"])
     if kind in {"MONOCHROME1", "MONOCHROME2"} and values.ndim == 2:

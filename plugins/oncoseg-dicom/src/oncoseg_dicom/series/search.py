@@ -11,7 +11,7 @@ from typing import Any
 from oncoseg_core import ImageReadError
 from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
-from oncoseg_dicom.series.files import FileOpener, files_of, looks_like_dicom, secrets_of, told, told_within
+from oncoseg_dicom.series.files import FileOpener, file_name, files_of, looks_like_dicom, name_within, secrets_of
 from oncoseg_dicom.series.frames import PER_FRAME, SHARED, TELLS_APART, Frame, frames_of
 from oncoseg_dicom.series.modality import modality_of, refused_as
 from oncoseg_dicom.series.projection import picture
@@ -75,8 +75,18 @@ class _Group:
         return f"{number} ({', '.join(parts)}, {_UID}{self.uid[-4:]})"
 
 
-def find(path: Path, series: str | None) -> Series:
-    """As :func:`oncoseg_dicom.series.series.find_series`."""
+def find_series(path: Path, series: str | None = None) -> Series:
+    """The one image series that a folder, zip or file holds, from its headers; pixels are not read.
+
+    Args:
+        path: files may be of many series and in any order.
+        series: which one to take, where there are several: its SeriesNumber, or ``uid:`` and the end of its
+            SeriesInstanceUID.
+
+    Raises:
+        ImageReadError: there is none, several and none was chosen, or a file is damaged.
+        GeometryError: two slices at one place, two orientations or mixed spacings; the files are listed.
+    """
     if not path.exists():
         raise ImageReadError(f"{display_path(path)}: no such file or folder")
     with quiet(), FileOpener() as opener:
@@ -87,7 +97,7 @@ def find(path: Path, series: str | None) -> Series:
         frames = [
             frame
             for file, header in group.files
-            for frame in frames_of(file, header, told(file, secrets), told_within(file, path, secrets))
+            for frame in frames_of(file, header, file_name(file, secrets), name_within(file, path, secrets))
         ]
         left_out = Counter(
             other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
@@ -110,7 +120,27 @@ def find(path: Path, series: str | None) -> Series:
             modality=modality_of(group.header),
             notes=(*notes, *stack.notes),
             physical=physical,
+            choice=series,
+            files=opener.states(frame.file for frame in stack.frames),
         )
+
+
+def reuse_series(handle: object, source: Path, choice: str | None) -> Series:
+    """The series that an image was read from, as it was parsed then; found by its headers if it is another one.
+
+    Args:
+        handle: the image's (:attr:`oncoseg_core.Volume.handle`), of whatever reader.
+        source: the folder, archive or file of the series that is needed.
+        choice: as for :func:`find_series`; None takes the series that the image was read from.
+
+    Raises:
+        ImageReadError: the files changed since then, or as for :func:`find_series`.
+        GeometryError: as for :func:`find_series`.
+    """
+    if isinstance(handle, Series) and choice in {None, handle.choice} and handle.source.resolve() == source.resolve():
+        handle.require_unchanged()
+        return handle
+    return find_series(source, choice)
 
 
 def _plane(frame: Frame) -> Plane:
@@ -135,7 +165,7 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
         refused = refused_as(header)
         uid = text(header, "SeriesInstanceUID")
         if refused is None and not uid:
-            raise ImageReadError(f"{told(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
+            raise ImageReadError(f"{file_name(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
         group = groups.setdefault((uid, refused), _Group(uid, refused, header))
         group.files.append((file, header))
     if not groups and directories == len(files) == 1:
@@ -148,7 +178,7 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
 def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
     """Refuse files that do not say of which series they are: a slice may be missing without them."""
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
-    nameless = [told_within(file, path, secrets) for group in groups if not group.uid for file, _ in group.files]
+    nameless = [name_within(file, path, secrets) for group in groups if not group.uid for file, _ in group.files]
     if nameless:
         listed = ", ".join(nameless[:_LISTED]) + ", …" * (len(nameless) > _LISTED)
         raise ImageReadError(
@@ -157,7 +187,7 @@ def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
         )
 
 
-def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
+def _chosen_groups(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
     """Those of that number, or whose UID ends so."""
     if series is None:
         return groups
@@ -169,8 +199,8 @@ def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
 def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
     name = display_path(name, secrets)
-    meant = _meant(groups, series)
-    images = [group for group in meant if group.refused is None]
+    candidates = _chosen_groups(groups, series)
+    images = [group for group in candidates if group.refused is None]
     if len(images) == 1:
         return images[0]
     if images:
@@ -181,13 +211,10 @@ def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
             f"{name}: holds {len(images)} image series: {listed}{more}; choose one by its number, such as "
             f"series={number}, or by the end of its UID, such as series={_UID}{images[0].uid[-4:]}"
         )
-    if meant:
-        kinds = Counter(group.refused for group in meant for _ in group.files)
+    if candidates:
+        kinds = Counter(group.refused for group in candidates for _ in group.files)
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_LISTED))
         raise ImageReadError(f"{name}: holds no image series, but {listed}")
     listed = "; ".join(group.describe(secrets) for group in groups[:_LISTED])
-    asked = display_path(series or "")
-    raise ImageReadError(f"{name}: no series has the number {asked}, or a UID with that end; there are: {listed}")
-
-
-__all__ = ["find"]
+    number = display_path(series or "")
+    raise ImageReadError(f"{name}: no series has the number {number}, or a UID with that end; there are: {listed}")
