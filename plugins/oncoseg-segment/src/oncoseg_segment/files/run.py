@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core import MissingDependencyError, NormalizerSpec, Progress, QualityError, Registry, Segmentation
-from oncoseg_core.imaging import format_of, read_image, reader_settings
+from oncoseg_core.imaging import RecognisedPath, recognise
 from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
 from oncoseg_core.lora import adapter_folder
 from oncoseg_core.path import Preprocessor, parts_of
@@ -92,13 +92,13 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
         for part in parts_of(request.modality):
             registry.get(NormalizerSpec, part)
     device = choose_device(request.device)
-    reader = format_of(registry, request.image)
-    image_settings = reader_settings(registry, request.image, request.image_settings, "--image-set")
-    places = _places(registry, request, image_settings, series=reader is not None)
+    image_file = recognise(registry, request.image)
+    image_settings = image_file.settings(request.image_settings, "--image-set")
+    places = _places(registry, request, image_file, image_settings)
     with clock.phase("read"):
-        stored = read_image(registry, request.image, settings=image_settings)
+        stored = image_file.read_image(settings=image_settings)
     # A series' folder may be called as the patient is: messages do not tell it.
-    nameless = stored if reader is None else replace(stored, source=None)
+    nameless = stored if image_file.spec is None else replace(stored, source=None)
     modality, how = modality_of(registry, request, nameless)
     placed = placed_structures(request, nameless)
     require_writable(places.outputs, places.exporters, [structure.name for structure in placed], stored.geometry)
@@ -120,7 +120,7 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     run = Run(
         registry,
         request,
-        reader,
+        image_file.spec,
         stored,
         fitted,
         (modality, how),
@@ -152,16 +152,18 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
     return dict(json.loads(manifest))
 
 
-def _places(registry: Registry, request: SegmentRequest, image_settings: dict[str, Any], *, series: bool) -> _Places:
+def _places(
+    registry: Registry, request: SegmentRequest, image_file: RecognisedPath, image_settings: dict[str, Any]
+) -> _Places:
     """Where everything goes, once it is sure that nothing is in the way."""
-    default = "series_mask.nii.gz" if series else f"{_stem(request.image)}_mask.nii.gz"
+    default = f"{_stem(request.image)}_mask.nii.gz" if image_file.spec is None else "series_mask.nii.gz"
     outputs = [parse_output(registry, text) for text in request.outputs or [default]]
     first = outputs[0].path
     manifest, preview = (first.with_name(f"{_stem(first)}{suffix}") for suffix in (".json", ".png"))
     paths = [*(output.path for output in outputs), manifest, preview]
     require_free(paths, [request.image, *request.inputs], overwrite=request.overwrite)
     settings = parse_export_settings(request.export_settings, outputs)
-    exporters = prepare_exporters(registry, outputs, request.image, image_settings, settings)
+    exporters = prepare_exporters(registry, outputs, image_file, image_settings, settings)
     return _Places(outputs, exporters, manifest, preview)
 
 
@@ -174,7 +176,9 @@ def _jobs(places: _Places, run: Run) -> list[tuple[Output, Any, Segmentation]]:
     geometry, provenance = run.fitted.volume.geometry, provenance_of(run)
     exported = {one.name: one.mask for one in run.judged if one.left_out is None}
     whole = {one.name: exported.get(one.name, np.zeros_like(one.mask)) for one in run.judged}
-    belonging = Segmentation(exported, geometry, {name: scores[name] for name in exported}, provenance)
+    belonging = Segmentation(
+        exported, geometry, {name: scores[name] for name in exported}, provenance, run.stored.handle
+    )
     labels = Segmentation(whole, geometry, scores, provenance)
     return [
         (output, exporter, belonging if output.needs_source else labels)
