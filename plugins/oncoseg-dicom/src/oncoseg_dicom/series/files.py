@@ -138,6 +138,19 @@ class FileOpener:
                 raise ImageReadError(f"{name}: cannot be read as DICOM: {reason(error)}") from None
 
 
+def read_header(path: Path, keywords: Iterable[str] | None = None) -> Any:
+    """A file's attributes without its pixels, as pydicom's ``Dataset``; only those named, if any are.
+
+    Raises:
+        ImageReadError: it is missing, damaged or not DICOM.
+    """
+    file = DicomFile(path)
+    with FileOpener() as opener:
+        if not looks_like_dicom(opener.start(file, 512)):
+            raise ImageReadError(f"{file_name(file)}: is not a DICOM file")
+        return opener.dataset(file, None if keywords is None else list(keywords))
+
+
 def file_name(file: DicomFile, secrets: Iterable[str] = ()) -> str:
     """A file's name for messages, without what leads to the patient."""
     return display_path(file.path if file.member is None else f"{file.path}:{file.member}", secrets)

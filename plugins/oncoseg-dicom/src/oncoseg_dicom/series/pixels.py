@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from oncoseg_core import ImageReadError, MissingDependencyError, OncoSegError, Volume
+from oncoseg_core import Header, ImageReadError, MissingDependencyError, OncoSegError, Volume
 from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.decoding import DecodingProcess
-from oncoseg_dicom.series.files import FileOpener, file_name, reason, secrets_of
+from oncoseg_dicom.series.files import FileOpener, file_name, looks_like_dicom, reason, secrets_of
 from oncoseg_dicom.series.frames import frame_headers
 from oncoseg_dicom.series.headers import combined, header_of
 from oncoseg_dicom.series.limits import require_bounded_pixels
@@ -68,8 +69,7 @@ def read_voxels(series: Series) -> Volume:
                     voxels[:, indices.pop(index)] = values
             if indices:
                 raise ImageReadError(f"{name}: lacks {len(indices)} of its frames; it is cut short")
-            photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
-            headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
+            headers.append(_values_header(dataset, len(voxels)))
     series.require_unchanged()
     header = combined(headers, display_path(series.source, secrets))
     return Volume(
@@ -82,6 +82,33 @@ def read_voxels(series: Series) -> Volume:
         notes=series.notes,
         handle=series,
     )
+
+
+def read_frame(path: Path) -> tuple[Array, Header]:
+    """The pixels of an image of one frame, of any class and wherever it lies: a film, a photograph, a mask.
+
+    Returns:
+        The pixels as for :func:`read_voxels`, ``(1, y, x)`` or ``(3, y, x)``, and what the header says of their values.
+
+    Raises:
+        ImageReadError: it is missing, damaged or not DICOM, or holds several frames.
+        MissingDependencyError: its compression needs a library that is not installed.
+    """
+    file = DicomFile(path)
+    name = file_name(file)
+    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
+        if not looks_like_dicom(opener.start(file, 512)):
+            raise ImageReadError(f"{name}: is not a DICOM file")
+        dataset = opener.dataset(file, pixels=True)
+        if (whole(dataset, "NumberOfFrames", name) or 1) > 1:
+            raise ImageReadError(f"{name}: holds several frames; expected one image")
+        ((_, values),) = _frames(dataset, opener.size(file), decoding, name)
+        return values, _values_header(dataset, len(values))
+
+
+def _values_header(dataset: Any, channels: int) -> dict[str, Any]:
+    photometric = "RGB" if channels == 3 else text(dataset, "PhotometricInterpretation")
+    return {"PhotometricInterpretation": photometric} | header_of(dataset)
 
 
 def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) -> Iterator[tuple[int, Array]]:

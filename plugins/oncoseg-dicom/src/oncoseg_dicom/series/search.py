@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from oncoseg_dicom.series.values import text
 TAGS: list[str] = [
     "SOPClassUID",
     "SOPInstanceUID",
+    "InstanceNumber",
     "SeriesInstanceUID",
     "SeriesNumber",
     "SeriesDescription",
@@ -90,39 +92,76 @@ def find_series(path: Path, series: str | None = None) -> Series:
     if not path.exists():
         raise ImageReadError(f"{display_path(path)}: no such file or folder")
     with quiet(), FileOpener() as opener:
-        groups, notes = _groups(path, opener)
-        group = _chosen(groups, series, display_path(path))
-        _require_no_nameless(groups, path)
-        secrets = secrets_of(group.header)
-        frames = [
-            frame
-            for file, header in group.files
-            for frame in frames_of(file, header, file_name(file, secrets), name_within(file, path, secrets))
-        ]
-        left_out = Counter(
-            other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
+        files, notes = files_of(path, opener)
+        groups = _groups(files, path, opener)
+        found = _parsed(groups, _chosen(groups, series, display_path(path)), path, opener)
+    return replace(found, choice=series, notes=(*notes, *found.notes))
+
+
+def series_of_files(paths: Iterable[Path]) -> Series:
+    """The image series that files on disk make up, from their headers; every file must be a part of it.
+
+    Args:
+        paths: in any order; only these are read, whatever else lies in their folders.
+
+    Raises:
+        ImageReadError: there is no file, one is damaged or no part of the series, or they are of several series.
+        GeometryError: as for :func:`find_series`.
+    """
+    files = sorted(paths)
+    if not files:
+        raise ImageReadError("a series without a file; expected one DICOM file per slice")
+    source = Path(os.path.commonpath([file.parent for file in files]))
+    with quiet(), FileOpener() as opener:
+        groups = _groups([DicomFile(file) for file in files], source, opener)
+        count = sum(group.refused is None for group in groups)
+        if count > 1:
+            raise ImageReadError(f"{display_path(source)}: the files are of {count} series; expected one")
+        series = _parsed(groups, _chosen(groups, None, display_path(source)), source, opener)
+    secrets = secrets_of(series.header)
+    slices = {plane.file.path for plane in series.planes}
+    others = [name_within(DicomFile(file), source, secrets) for file in files if file not in slices]
+    if others:
+        listed = ", ".join(others[:_LISTED]) + ", …" * (len(others) > _LISTED)
+        raise ImageReadError(
+            f"{display_path(source, secrets)}: {len(others)} of {len(files)} files are no slices of the series "
+            f"({listed}): move them out"
         )
-        notes += [f"{LEFT_OUT}: {count} x {what}" for what, count in left_out.items()]
-        if all(frame.position is None for frame in frames):
-            stack, physical = picture(frames, group.header, display_path(path, secrets))
-        else:
-            stack, physical = stacked(frames, display_path(path, secrets)), True
-        first = stack.frames[0]
-        return Series(
-            source=path,
-            planes=tuple(_plane(frame) for frame in stack.frames),
-            rows=first.rows,
-            columns=first.columns,
-            column_step=stack.column_step,
-            row_step=stack.row_step,
-            header=opener.dataset(first.file, secrets=secrets),
-            geometry=stack.geometry,
-            modality=modality_of(group.header),
-            notes=(*notes, *stack.notes),
-            physical=physical,
-            choice=series,
-            files=opener.states(frame.file for frame in stack.frames),
-        )
+    return series
+
+
+def _parsed(groups: Sequence[_Group], group: _Group, path: Path, opener: FileOpener) -> Series:
+    """One of the series that a path holds, its slices sorted."""
+    _require_no_nameless(groups, path)
+    secrets = secrets_of(group.header)
+    frames = [
+        frame
+        for file, header in group.files
+        for frame in frames_of(file, header, file_name(file, secrets), name_within(file, path, secrets))
+    ]
+    left_out = Counter(
+        other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
+    )
+    notes = [f"{LEFT_OUT}: {count} x {what}" for what, count in left_out.items()]
+    if all(frame.position is None for frame in frames):
+        stack, physical = picture(frames, group.header, display_path(path, secrets))
+    else:
+        stack, physical = stacked(frames, display_path(path, secrets)), True
+    first = stack.frames[0]
+    return Series(
+        source=path,
+        planes=tuple(_plane(frame) for frame in stack.frames),
+        rows=first.rows,
+        columns=first.columns,
+        column_step=stack.column_step,
+        row_step=stack.row_step,
+        header=opener.dataset(first.file, secrets=secrets),
+        geometry=stack.geometry,
+        modality=modality_of(group.header),
+        notes=(*notes, *stack.notes),
+        physical=physical,
+        files=opener.states(frame.file for frame in stack.frames),
+    )
 
 
 def reuse_series(handle: object, source: Path, choice: str | None) -> Series:
@@ -145,11 +184,17 @@ def reuse_series(handle: object, source: Path, choice: str | None) -> Series:
 
 def _plane(frame: Frame) -> Plane:
     assert frame.position is not None  # noqa: S101 - stacked() and picture() see to it
-    return Plane(frame.file, frame.number, frame.sop_class_uid, frame.sop_instance_uid, frame.position)
+    return Plane(
+        frame.file,
+        frame.number,
+        frame.sop_class_uid,
+        frame.sop_instance_uid,
+        frame.position,
+        frame.instance_number,
+    )
 
 
-def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
-    files, notes = files_of(path, opener)
+def _groups(files: Sequence[DicomFile], path: Path, opener: FileOpener) -> list[_Group]:
     groups: dict[tuple[str, str | None], _Group] = {}
     directories = 0
     secrets: set[str] = set()  # of all files before: those of a damaged one cannot be read
@@ -172,7 +217,7 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
         raise ImageReadError(f"{display_path(path)}: is a DICOMDIR, which only lists files; give its folder")
     if not groups:
         raise ImageReadError(f"{display_path(path)}: holds no DICOM file ({len(files)} files were looked at)")
-    return list(groups.values()), notes
+    return list(groups.values())
 
 
 def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:

@@ -55,13 +55,17 @@ class FileState(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One slice. ``frame`` counts from 1 in a multi-frame object; ``position``: first voxel's centre in LPS mm."""
+    """One slice. ``frame`` counts from 1 in a multi-frame object; ``position``: first voxel's centre in LPS mm.
+
+    ``instance_number`` is the scanner's, None where there is none; nothing here goes by it.
+    """
 
     file: DicomFile
     frame: int | None
     sop_class_uid: str
     sop_instance_uid: str
     position: Float64
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
