@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
         close_matches,
     )
-    from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry, PlaneView, SliceGrid
+    from oncoseg_core.contract.geometry import ROUNDED_MM, SAME_GRID_MM, Geometry, PlaneView, SliceGrid
     from oncoseg_core.contract.grid_checks import grid_findings
     from oncoseg_core.contract.hookspecs import hookimpl
     from oncoseg_core.contract.interfaces import (
@@ -92,6 +92,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "ROUNDED_MM",
     "SAME_GRID_MM",
     "Annotation",
     "AnyPrompt",

@@ -20,7 +20,7 @@ from oncoseg_core import (
     load_plugins,
 )
 from oncoseg_datasets.layouts.generic import structures as generic_structures
-from oncoseg_dicom.series.series import find_series
+from oncoseg_dicom import find_series
 from oncoseg_dicom.series.write_series import write_series
 from oncoseg_testing import check_dataset
 

@@ -83,8 +83,8 @@ def in_a_fresh_process(library: str, folder: Path, shape: tuple[int, int, int], 
 def oncoseg(folder: Path, shape: tuple[int, int, int], structures: int) -> dict[str, float]:
     """The ``rtstruct`` exporter's own work."""
     from oncoseg_core import Segmentation
+    from oncoseg_dicom import find_series
     from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
-    from oncoseg_dicom.series.series import find_series
 
     masks = dict(named_masks(shape, structures))
     settings = RTStructSettings(source=folder / "series")

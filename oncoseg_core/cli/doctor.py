@@ -13,7 +13,7 @@ from oncoseg_core.contract.grid_checks import grid_findings
 from oncoseg_core.contract.interfaces import Finding
 from oncoseg_core.contract.records import ModelSpec
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.imaging.open_image import reader_for, reader_settings
+from oncoseg_core.imaging.open_image import recognise
 from oncoseg_core.plugins.environment import library_versions, machine
 from oncoseg_core.plugins.registry import Registry
 from oncoseg_core.system.cache_folder import cache_directory
@@ -67,7 +67,8 @@ def examine_image(registry: Registry, path: Path, texts: Sequence[str], option: 
         UsageError: a setting is wrong.
     """
     try:
-        reader = reader_for(registry, path, reader_settings(registry, path, texts, option))
+        file = recognise(registry, path)
+        reader = file.reader(file.settings(texts, option))
         if reader is not None:
             return reader.examine(path)
         image = read_volume(path, "unknown")

@@ -21,9 +21,9 @@ from oncoseg_core.contract.prompts import Box, Point, Rectangle
 SAME_GRID_MM = 1e-3
 """Grids whose corners differ by no more than this are the same: rounding in file headers."""
 
-EVEN_MM = 0.05
-"""Slices that lie no further from their place on an even grid are evenly spaced: positions in DICOM files are often
-rounded to a tenth of a millimetre."""
+ROUNDED_MM = 0.05
+"""Positions in DICOM files are often rounded to a tenth of a millimetre, and other programs round them again: slices no
+further from their place on an even grid are evenly spaced, and masks no further from their image lie on its grid."""
 
 Float64 = npt.NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Geometry:
             affine[:3, 2] = normal / np.linalg.norm(normal) * thickness
         affine[:3, 3] = places[0]
         even = places[0] + np.arange(count)[:, None] * affine[:3, 2]
-        uneven = float(np.linalg.norm(places - even, axis=1).max()) > EVEN_MM
+        uneven = float(np.linalg.norm(places - even, axis=1).max()) > ROUNDED_MM
         return cls((count, *plane), affine, places if uneven else None)
 
     @classmethod

@@ -24,6 +24,8 @@ class Volume:
     ``channel_names`` say what the channels are, where that is known. ``headers`` are what the files tell of values that
     are still as stored: one for all channels, or one per channel; none once the values are calibrated. ``notes`` are
     what a reader found worth telling of the image (missing slices, a tilted gantry), without a word about the patient.
+    ``handle`` is what the reader keeps of what it parsed, for the exporters and readers of its own format, so that they
+    need not parse the files again; nothing else looks into it, and it may be missing.
     """
 
     voxels: npt.NDArray[np.generic]
@@ -34,6 +36,7 @@ class Volume:
     channel_names: tuple[str, ...] = ()
     headers: tuple[Header, ...] = ()
     notes: tuple[str, ...] = ()
+    handle: object | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 4 or self.voxels.shape[1:] != self.geometry.shape:
@@ -60,12 +63,14 @@ class Segmentation:
     """Masks bool ``(z, y, x)`` by target name, on one geometry, with the model's own score for each.
 
     ``provenance`` says what made it (model, weights, prompts, versions), for whoever writes it to a file.
+    ``image_handle`` is the :attr:`Volume.handle` of the image that was segmented, where there is one.
     """
 
     masks: Mapping[str, BoolArray]
     geometry: Geometry
     scores: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    image_handle: object | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, mask in self.masks.items():

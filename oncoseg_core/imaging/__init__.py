@@ -22,13 +22,21 @@ if TYPE_CHECKING:
         write_segmentation,
     )
     from oncoseg_core.imaging.label_images import numbers_of
-    from oncoseg_core.imaging.open_image import format_of, read_image, read_masks, reader_settings
+    from oncoseg_core.imaging.open_image import (
+        RecognisedPath,
+        format_of,
+        read_image,
+        read_masks,
+        reader_settings,
+        recognise,
+    )
     from oncoseg_core.imaging.voxel_hash import content_hash
 
 __all__ = [
     "ONE_FILE_SUFFIXES",
     "PICTURE_SUFFIXES",
     "VOLUME_SUFFIXES",
+    "RecognisedPath",
     "content_hash",
     "format_of",
     "format_suffix",
@@ -39,6 +47,7 @@ __all__ = [
     "read_masks",
     "read_volume",
     "reader_settings",
+    "recognise",
     "require_even",
     "require_finite",
     "target_mask",

@@ -1,9 +1,13 @@
-"""Reading whatever a path holds: the core's own formats, else that of a plugin's reader which recognises it."""
+"""Reading whatever a path holds: the core's own formats, else that of a plugin's reader which recognises it.
+
+:func:`recognise` looks at a path once, and its answer reads the image and masks. The other functions are for whoever
+needs one thing of a path: each of them looks at it anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,6 +15,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import numpy as np
 
 from oncoseg_core.contract.errors import DataError, ImageReadError, UsageError
+from oncoseg_core.contract.geometry import ROUNDED_MM
 from oncoseg_core.contract.interfaces import Reader, Structures
 from oncoseg_core.contract.records import ReaderSpec
 from oncoseg_core.contract.volume import Volume
@@ -19,13 +24,73 @@ from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Registry, load_factory
 from oncoseg_core.system.privacy import display_path
 
-MASK_TOLERANCE_MM = 0.05
-"""Between a label image and its image in another format: positions in DICOM files are often rounded to a tenth of a
-millimetre, and other programs round them again."""
-
-
 MOST_VALUES = 1024
 """Structures of a label image: an atlas of the whole body has some hundreds, and each takes a mask."""
+
+
+@dataclass(frozen=True)
+class RecognisedPath:
+    """A path whose format is known: ``spec`` is its reader's record, None for a format that the core reads itself."""
+
+    registry: Registry
+    path: Path
+    spec: ReaderSpec | None
+
+    def settings(self, texts: Sequence[str], option: str) -> dict[str, Any]:
+        """``KEY=VALUE`` from a command line as settings of the reader.
+
+        Values are read as YAML, but for those of settings that are text: ``series=0042`` is no number there.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        values = apply_overrides({}, texts, option, "series=3")
+        if self.spec is None:
+            return values
+        fields = load_factory(self.registry.component(ReaderSpec, self.spec.format)).Settings.model_fields
+        for text in texts:
+            key, _, value = text.partition("=")
+            field = fields.get(key.strip())
+            if field is not None and _is_text(field.annotation) and values[key.strip()] is not None:
+                values[key.strip()] = value.strip()
+        return values
+
+    def reader(self, settings: Mapping[str, Any] | None = None) -> Reader | None:
+        """The reader, built with its settings; None for the formats that the core reads itself.
+
+        Raises:
+            UsageError: settings are given for a format that has none.
+        """
+        if self.spec is None:
+            if settings:
+                raise UsageError(
+                    f"{display_path(self.path)}: images of this format have no settings ({', '.join(settings)})"
+                )
+            return None
+        reader: Reader = self.registry.build(ReaderSpec, self.spec.format, settings)
+        return reader
+
+    def read_image(self, modality: str | None = None, settings: Mapping[str, Any] | None = None) -> Volume:
+        """As :func:`read_image`."""
+        reader = self.reader(settings)
+        if reader is None:
+            return read_volume(self.path, modality or "unknown")
+        volume = reader.read(self.path)
+        return volume if modality is None else replace(volume, modality=modality)
+
+    def read_masks(self, image: Volume, settings: Mapping[str, Any] | None = None) -> Structures:
+        """As :func:`read_masks`."""
+        reader = self.reader(settings)
+        return _label_masks(self.path, image) if reader is None else reader.read_masks(self.path, image)
+
+
+def recognise(registry: Registry, path: Path) -> RecognisedPath:
+    """Look at what a path holds, once.
+
+    Raises:
+        ImageReadError: there is nothing there, or nobody recognises it.
+    """
+    return RecognisedPath(registry, path, format_of(registry, path))
 
 
 def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
@@ -49,42 +114,14 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
     )
 
 
-def reader_for(registry: Registry, path: Path, settings: Mapping[str, Any] | None = None) -> Reader | None:
-    """The reader that a path needs, built with its settings; None for the formats that the core reads itself.
-
-    Raises:
-        ImageReadError: there is nothing there, or nobody recognises it.
-        UsageError: settings are given for a format that has none.
-    """
-    spec = format_of(registry, path)
-    if spec is None:
-        if settings:
-            raise UsageError(f"{display_path(path)}: images of this format have no settings ({', '.join(settings)})")
-        return None
-    reader: Reader = registry.build(ReaderSpec, spec.format, settings)
-    return reader
-
-
 def reader_settings(registry: Registry, path: Path, texts: Sequence[str], option: str) -> dict[str, Any]:
-    """``KEY=VALUE`` from a command line as settings of the reader that a path needs.
-
-    Values are read as YAML, but for those of settings that are text: ``series=0042`` is no number there.
+    """``KEY=VALUE`` from a command line as settings of the reader that a path needs: :meth:`RecognisedPath.settings`.
 
     Raises:
         ConfigError: it cannot be read.
         ImageReadError: as for :func:`format_of`.
     """
-    values = apply_overrides({}, texts, option, "series=3")
-    spec = format_of(registry, path)
-    if spec is None:
-        return values
-    fields = load_factory(registry.component(ReaderSpec, spec.format)).Settings.model_fields
-    for text in texts:
-        key, _, value = text.partition("=")
-        field = fields.get(key.strip())
-        if field is not None and _is_text(field.annotation) and values[key.strip()] is not None:
-            values[key.strip()] = value.strip()
-    return values
+    return recognise(registry, path).settings(texts, option)
 
 
 def _is_text(annotation: Any) -> bool:
@@ -107,28 +144,25 @@ def read_image(
 
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read.
-        UsageError: as for :func:`reader_for`.
+        UsageError: settings are given for a format that has none.
     """
-    reader = reader_for(registry, path, settings)
-    if reader is None:
-        return read_volume(path, modality or "unknown")
-    volume = reader.read(path)
-    return volume if modality is None else replace(volume, modality=modality)
+    return recognise(registry, path).read_image(modality, settings)
 
 
 def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None) -> Structures:
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
     A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
-    ``MASK_TOLERANCE_MM`` apart: it is turned, never resampled.
+    ``ROUNDED_MM`` apart: it is turned, never resampled.
 
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
     """
-    reader = reader_for(registry, path, settings)
-    if reader is not None:
-        return reader.read_masks(path, image)
-    label = read_label(path, image, tolerance_mm=MASK_TOLERANCE_MM, any_axes=True)
+    return recognise(registry, path).read_masks(image, settings)
+
+
+def _label_masks(path: Path, image: Volume) -> Structures:
+    label = read_label(path, image, tolerance_mm=ROUNDED_MM, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
     if len(values) > MOST_VALUES:
         raise DataError(

@@ -5,8 +5,9 @@ import pydicom
 import pytest
 from dataset_builders import dicom, series
 
-from oncoseg_core import GeometryError, ImageReadError, MissingDependencyError, Normalizer
-from oncoseg_datasets.dicom_images import read_film, read_header, read_series
+from oncoseg_core import GeometryError, ImageReadError, Normalizer
+from oncoseg_datasets.dicom_images import read_film, read_series
+from oncoseg_dicom import read_header
 
 VOXELS = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 
@@ -73,14 +74,12 @@ def test_the_header_holds_what_values_mean_and_nothing_of_the_patient(tmp_path):
         PatientName="Doe^Jane",
         PatientID="4711",
         WindowCenter=[40, 60],
-        Units="CNTS",
     )
     film = read_film(path, "cxr")
     assert film.headers[0] == {
         "BitsStored": 16,
         "Modality": "CR",
         "PhotometricInterpretation": "MONOCHROME1",
-        "Units": "CNTS",
         "WindowCenter": [40.0, 60.0],
     }
     assert (film.physical, film.geometry.spacing) == (False, (1.0, 1.0, 1.0))
@@ -94,7 +93,7 @@ def test_the_header_holds_what_values_mean_and_nothing_of_the_patient(tmp_path):
 
 def test_two_slices_at_one_place_are_refused(tmp_path):
     paths = series(tmp_path, VOXELS, ImagePositionPatient=lambda index: [0, 0, min(index, 2) * 3.0])
-    with pytest.raises(GeometryError, match=r"1-003\.dcm and .*1-004\.dcm lie at one place \(6 mm"):
+    with pytest.raises(GeometryError, match=r"2 of 4 slices share a place with another \(1-003\.dcm, 1-004\.dcm\)"):
         read_series(paths, "ct")
 
 
@@ -139,9 +138,10 @@ def test_a_tilted_gantry_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("attributes", "error", "message"),
     [
-        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, GeometryError, "has ImageOrientationPatient"),
-        ({"PixelSpacing": [1.0, 0.9]}, GeometryError, "has PixelSpacing"),
-        ({"SeriesInstanceUID": "1.2.3"}, ImageReadError, "are of two series"),
+        ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, GeometryError, r"ImageOrientationPatient .* \(1-003\.dcm\)"),
+        ({"PixelSpacing": [1.0, 0.9]}, GeometryError, r"PixelSpacing .* \(1-003\.dcm\)"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, ImageReadError, r"1 of 4 files are no .* \(1-003\.dcm\)"),
+        ({"SeriesInstanceUID": "1.2.3"}, ImageReadError, "the files are of 2 series; expected one"),
     ],
 )
 def test_a_scout_image_among_the_slices_is_refused(tmp_path, attributes, error, message):
@@ -150,7 +150,7 @@ def test_a_scout_image_among_the_slices_is_refused(tmp_path, attributes, error, 
         dataset = pydicom.dcmread(paths[2])
         setattr(dataset, keyword, value)
         dataset.save_as(paths[2])
-    with pytest.raises(error, match=rf"1-003\.dcm.*{message}"):
+    with pytest.raises(error, match=message):
         read_series(paths, "ct")
 
 
@@ -159,13 +159,13 @@ def test_a_slice_of_another_size_is_refused(tmp_path):
     dataset = pydicom.dcmread(paths[1])
     dataset.Rows, dataset.Columns = 6, 5
     dataset.save_as(paths[1])
-    with pytest.raises(GeometryError, match=r"1-002\.dcm has 6 x 5 pixels, but .*1-001\.dcm has 5 x 6"):
+    with pytest.raises(GeometryError, match=r"slices of 5 x 6 pixels, but 1 of another size: 1-002\.dcm"):
         read_series(paths, "ct")
 
 
 def test_a_slice_without_a_place_is_refused(tmp_path):
     paths = series(tmp_path, VOXELS, ImagePositionPatient=None)
-    with pytest.raises(ImageReadError, match=r"1-00\d\.dcm: has no ImagePositionPatient of 3 numbers"):
+    with pytest.raises(ImageReadError, match=r"1-00\d\.dcm: has no ImagePositionPatient"):
         read_series(paths, "ct")
 
 
@@ -178,7 +178,7 @@ def test_a_file_that_is_not_dicom_is_refused(tmp_path):
     (tmp_path / "x.dcm").write_bytes(b"not dicom" * 40)
     with pytest.raises(ImageReadError, match=r"x\.dcm: is not a DICOM file"):
         read_header(tmp_path / "x.dcm")
-    with pytest.raises(ImageReadError, match=r"gone\.dcm: cannot be read as DICOM"):
+    with pytest.raises(ImageReadError, match=r"gone\.dcm: cannot be opened: FileNotFoundError"):
         read_film(tmp_path / "gone.dcm", "cxr")
     with pytest.raises(ImageReadError, match="without a file"):
         read_series([], "ct")
@@ -187,21 +187,23 @@ def test_a_file_that_is_not_dicom_is_refused(tmp_path):
 def test_cut_short_pixels_are_refused(tmp_path):
     path = dicom(tmp_path / "x.dcm", np.zeros((30, 40), np.uint16))
     path.write_bytes(path.read_bytes()[:-600])
-    with pytest.raises(ImageReadError, match=r"x\.dcm: its pixels cannot be read"):
+    with pytest.raises(ImageReadError, match=r"x\.dcm: has 1800 bytes of pixels, but its header declares 2400"):
         read_film(path, "cxr")
 
 
 def test_colours_are_refused(tmp_path):
-    path = dicom(tmp_path / "x.dcm", np.zeros((30, 40), np.uint8), SamplesPerPixel=3)
+    pixels = np.zeros((30, 40), np.uint8)
+    colours = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    path = dicom(tmp_path / "x.dcm", pixels, PixelData=bytes(3 * pixels.size), **colours)
     with pytest.raises(ImageReadError, match="holds colours"):
         read_film(path, "cxr")
 
 
-def test_a_compression_that_nothing_installed_reads_says_what_to_install(tmp_path):
+def test_a_compression_that_is_not_one_of_images_is_refused(tmp_path):
     path = dicom(tmp_path / "x.dcm", np.zeros((30, 40), np.uint16))
     dataset = pydicom.dcmread(path)
     dataset.file_meta.TransferSyntaxUID = pydicom.uid.MPEG2MPML
     dataset.PixelData = pydicom.encaps.encapsulate([b"\0" * 64])
     dataset.save_as(path)
-    with pytest.raises(MissingDependencyError, match=r"x\.dcm: its compression \(MPEG2 .*pip install pylibjpeg"):
+    with pytest.raises(ImageReadError, match=r"x\.dcm: its transfer syntax \(MPEG2 .*\) is not one of images"):
         read_film(path, "cxr")

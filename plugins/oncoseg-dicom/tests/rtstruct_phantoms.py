@@ -9,7 +9,8 @@ from pydicom.dataset import Dataset
 
 from oncoseg_core import Geometry, Segmentation
 from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
-from oncoseg_dicom.series.series import DicomFile, Plane, Series, find_series
+from oncoseg_dicom.series.search import find_series
+from oncoseg_dicom.series.series import DicomFile, Plane, Series
 from oncoseg_dicom.series.write_series import write_series
 
 SHAPE = (6, 24, 31)

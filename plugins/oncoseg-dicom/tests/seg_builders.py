@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from hypothesis import strategies as st
 
 from oncoseg_core import Geometry, Segmentation
-from oncoseg_dicom.series.series import DicomFile, Plane, Series, find_series
+from oncoseg_dicom.series.search import find_series
+from oncoseg_dicom.series.series import DicomFile, Plane, Series
 from oncoseg_dicom.series.write_series import write_series
 
 MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5)  # noqa: DTZ001 - DICOM's dates are those of the place

@@ -14,7 +14,8 @@ import pydicom
 import pytest
 from pydicom.data import get_testdata_file
 
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 
 MEMORY = 1536 * 2**20
 """What a reading process may use for everything, the libraries (about 400 MB of addresses) included."""
@@ -25,7 +26,8 @@ from pathlib import Path
 import numpy, pydicom, gdcm, pydantic
 from oncoseg_core import OncoSegError
 from oncoseg_dicom.series import limits
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 limits.HEADER_READS = 200_000  # a fifth, to be quick: its bombs take 1 to 2 s and not 8
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]), int(sys.argv[2])))
 results = {}

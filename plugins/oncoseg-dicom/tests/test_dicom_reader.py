@@ -20,7 +20,7 @@ from oncoseg_core import (
     load_plugins,
 )
 from oncoseg_core.cli.app import app
-from oncoseg_core.imaging.open_image import read_image, read_masks, reader_for
+from oncoseg_core.imaging.open_image import read_image, read_masks, recognise
 from oncoseg_dicom.reader import DicomReader, DicomSettings
 from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
 from oncoseg_dicom.seg.write import SegExporter, SegSettings
@@ -49,7 +49,7 @@ def test_the_registry_reads_a_series(tmp_path):
     assert (volume.modality, volume.source, volume.physical) == ("ct", folder, True)
     np.testing.assert_array_equal(volume.voxels[0], VOXELS)
     assert read_image(REGISTRY, folder, "mri").modality == "mri"
-    assert reader_for(REGISTRY, folder).settings == DicomSettings()
+    assert recognise(REGISTRY, folder).reader().settings == DicomSettings()
     assert REGISTRY.get(ReaderSpec, "dicom").suffixes == (".dcm", ".zip")
 
 

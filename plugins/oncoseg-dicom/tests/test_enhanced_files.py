@@ -13,7 +13,8 @@ from pydicom.sequence import Sequence
 from pydicom.uid import EnhancedMRImageStorage, RLELossless, generate_uid
 
 from oncoseg_core import GeometryError, ImageReadError
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
 
 LEGACY = {

@@ -12,7 +12,8 @@ from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 from oncoseg_core import ImageReadError
 from oncoseg_dicom.reader import DicomReader
 from oncoseg_dicom.series import limits
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 6, 8)).astype(np.int16)

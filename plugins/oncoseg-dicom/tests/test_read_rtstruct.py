@@ -13,7 +13,8 @@ from oncoseg_core.imaging.open_image import read_image, read_masks
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.read import read_structures
 from oncoseg_dicom.series.files import FileOpener
-from oncoseg_dicom.series.series import DicomFile, find_series
+from oncoseg_dicom.series.search import find_series
+from oncoseg_dicom.series.series import DicomFile
 
 HOLE = shapes()["island in hole"]
 BALL = shapes()["ball"]

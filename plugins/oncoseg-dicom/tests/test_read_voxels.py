@@ -17,7 +17,8 @@ from pydicom.uid import (
 
 from oncoseg_core import DataError, GeometryError, ImageReadError, load_plugins
 from oncoseg_core.path.normalization import Normalization
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 6, 8)).astype(np.int16)

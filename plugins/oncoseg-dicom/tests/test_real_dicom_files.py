@@ -16,7 +16,8 @@ from pydicom.uid import (
 from oncoseg_core import ImageReadError, MissingDependencyError, OncoSegError
 from oncoseg_dicom.series import modality
 from oncoseg_dicom.series.decoding import DecodingProcess
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 
 FILES = sorted(
     [

@@ -24,7 +24,7 @@ from oncoseg_core import (
 from oncoseg_dicom.rtstruct import write as rtstruct
 from oncoseg_dicom.rtstruct.read import read_structures
 from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
-from oncoseg_dicom.series.series import find_series
+from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
 from oncoseg_testing import check_exporter
 

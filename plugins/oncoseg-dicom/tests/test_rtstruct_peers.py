@@ -11,7 +11,7 @@ from rt_utils import RTStructBuilder
 from rtstruct_phantoms import GEOMETRIES, SHAPE, UNIFORM, on_disk, program, shapes, write
 
 from oncoseg_dicom.rtstruct.read import read_structures
-from oncoseg_dicom.series.series import find_series
+from oncoseg_dicom.series.search import find_series
 
 SQUARE = (6, 31, 31)
 """rt-utils confuses rows and columns."""

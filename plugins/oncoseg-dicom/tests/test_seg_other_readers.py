@@ -14,7 +14,7 @@ from oncoseg_core import Segmentation, load_plugins
 from oncoseg_core.imaging.open_image import read_image, read_masks
 from oncoseg_dicom.seg.read import read_segments
 from oncoseg_dicom.seg.write import SegSettings, write_seg
-from oncoseg_dicom.series.series import find_series
+from oncoseg_dicom.series.search import find_series
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 OBLIQUE = (0.8, 0.6, 0, -0.36, 0.48, 0.8)

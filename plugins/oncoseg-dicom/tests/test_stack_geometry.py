@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core import GeometryError
-from oncoseg_dicom.series.series import find_series, read_voxels
+from oncoseg_dicom.series.pixels import read_voxels
+from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
 
 AXIAL = (1, 0, 0, 0, 1, 0)

@@ -8,7 +8,7 @@ from toy_series import components, write_series
 
 from oncoseg_core import DataError, ExporterSpec, OncoSegError, Registry, Segmentation, StorageError, UsageError
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.imaging.open_image import read_image
+from oncoseg_core.imaging.open_image import read_image, recognise
 from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_segment.files.outputs import (
@@ -41,7 +41,7 @@ def masks():
 def export(registry, series, *outputs, settings=None, names=("one", "two"), image_settings=None):
     parsed = [parse_output(registry, output) for output in outputs]
     image = read_image(registry, series, settings=image_settings)
-    exporters = prepare_exporters(registry, parsed, series, image_settings or {}, settings or {})
+    exporters = prepare_exporters(registry, parsed, recognise(registry, series), image_settings or {}, settings or {})
     segmentation = Segmentation({name: masks()[name] for name in names}, image.geometry)
     with staging() as stage:
         jobs = [(output, exporter, segmentation) for output, exporter in zip(parsed, exporters, strict=True)]
@@ -187,13 +187,13 @@ def test_a_format_that_needs_a_series_refuses_another_image(registry, tmp_path):
     output, image = parse_output(registry, "contours=a.toy"), tmp_path / "scan.nrrd"
     image.touch()
     with pytest.raises(UsageError, match="contours belongs to the series that was segmented, and the image is none"):
-        prepare_exporters(registry, [output], image, {}, {})
+        prepare_exporters(registry, [output], recognise(registry, image), {}, {})
 
 
 def test_wrong_settings_are_refused_before_anything_is_done(registry, series):
     output = [parse_output(registry, "contours=a.toy")]
     with pytest.raises(OncoSegError, match="settings of exporter 'contours': unknown key 'los'; did you mean 'lose'"):
-        prepare_exporters(registry, output, series, {}, {"contours": {"los": 1}})
+        prepare_exporters(registry, output, recognise(registry, series), {}, {"contours": {"los": 1}})
 
 
 def test_nothing_is_replaced_unasked(tmp_path):

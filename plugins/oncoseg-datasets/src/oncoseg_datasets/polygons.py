@@ -1,50 +1,18 @@
-"""Filling contours: which pixels of a grid lie inside.
+"""Filling outlines that run from pixel to pixel, with or without the pixels that they run through.
 
-Written here because the ready-made fills do something else: ``PIL.ImageDraw.polygon`` also paints every pixel that the
-border touches, so that a mask grows by up to a pixel all round and thin holes vanish, and it knows no holes at all;
-``matplotlib.path.contains_points`` does not say what happens to points on the border.
+A border of whole pixels is an annotators' convention; contours in continuous coordinates are filled by
+:func:`oncoseg_dicom.fill_polygons`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import gcd
 
 import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import BoolArray
-
-Ring = npt.NDArray[np.float64]
-"""A closed contour: its corners ``(n, 2)`` as (x, y); the last is joined to the first."""
-
-
-def fill_even_odd(rings: Iterable[npt.ArrayLike], shape: tuple[int, int]) -> BoolArray:
-    """The pixels ``(y, x)`` whose centre is inside an odd number of the rings, so that a ring in a ring is a hole.
-
-    Coordinates are continuous: pixel ``(row i, column j)`` covers ``[j, j+1) x [i, i+1)`` and has its centre at
-    ``(j + 0.5, i + 0.5)``. A centre exactly on a border belongs to the shape on its right (or below), so shapes that
-    share a border share no pixel and leave none out. Parts beyond the grid are cut off. Winding does not matter.
-
-    Every edge flips, in each row of centres that it crosses, all pixels right of the crossing; what was flipped an odd
-    number of times is inside.
-    """
-    height, width = shape
-    flips = np.zeros((height, width + 1), dtype=np.int32)
-    for corners in rings:
-        ring = np.asarray(corners, dtype=np.float64).reshape(-1, 2)
-        for (x0, y0), (x1, y1) in zip(ring, np.roll(ring, -1, axis=0), strict=True):
-            if y0 > y1:
-                # One direction for both sides of a shared edge, or rounding could put a centre on neither side.
-                x0, y0, x1, y1 = x1, y1, x0, y0  # noqa: PLW2901
-            first, last = np.clip(np.ceil(np.array([y0, y1]) - 0.5), 0, height).astype(int)
-            if first >= last:
-                continue
-            rows = np.arange(first, last)
-            crossings = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-            columns = np.clip(np.ceil(crossings - 0.5), 0, width).astype(int)
-            flips[rows, columns] += 1  # each row occurs once
-    return np.asarray(np.cumsum(flips[:, :width], axis=1) % 2 == 1)
+from oncoseg_dicom import fill_polygons
 
 
 def fill_outline(outline: npt.ArrayLike, shape: tuple[int, int], *, with_border: bool) -> BoolArray:
@@ -57,7 +25,7 @@ def fill_outline(outline: npt.ArrayLike, shape: tuple[int, int], *, with_border:
         with_border: whether the pixels that the outline runs through count as inside.
     """
     pixels = np.asarray(outline, dtype=np.int64).reshape(-1, 2)
-    mask = fill_even_odd([pixels + 0.5], shape)
+    mask = fill_polygons([pixels + 0.5], shape, border="right")
     for (x0, y0), (x1, y1) in zip(pixels, np.roll(pixels, -1, axis=0), strict=True):
         # A line between pixel centres passes through gcd + 1 of them.
         steps = max(1, gcd(int(x1 - x0), int(y1 - y0)))

@@ -1,0 +1,45 @@
+"""DICOM series in, RTSTRUCT and DICOM SEG out.
+
+The names below are for other distributions and programs; each is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from oncoseg_core.lazy_exports import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_dicom.reader import DicomReader
+    from oncoseg_dicom.rtstruct.filling import fill_polygons
+    from oncoseg_dicom.rtstruct.read import read_structures
+    from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings, write_structures
+    from oncoseg_dicom.seg.read import read_segments
+    from oncoseg_dicom.seg.write import SegExporter, SegSettings, write_seg
+    from oncoseg_dicom.series.files import read_header
+    from oncoseg_dicom.series.pixels import read_frame, read_voxels
+    from oncoseg_dicom.series.search import find_series, series_of_files
+    from oncoseg_dicom.series.series import DicomFile, Plane, Series
+    from oncoseg_dicom.series.write_series import write_series
+
+__all__ = [
+    "DicomFile",
+    "DicomReader",
+    "Plane",
+    "RTStructExporter",
+    "RTStructSettings",
+    "SegExporter",
+    "SegSettings",
+    "Series",
+    "fill_polygons",
+    "find_series",
+    "read_frame",
+    "read_header",
+    "read_segments",
+    "read_structures",
+    "read_voxels",
+    "series_of_files",
+    "write_seg",
+    "write_series",
+    "write_structures",
+]
+
+__getattr__ = lazy_exports(__name__, __file__)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from oncoseg_core import DataError, Finding, ImageReadError, Reader, Settings, Structures, Volume
 from oncoseg_core.system import display_path
-from oncoseg_dicom.series.series import DicomFile, SeriesChoice, find_series, read_voxels
+from oncoseg_dicom.series.series import DicomFile, Series, SeriesChoice
 
 if TYPE_CHECKING:
     from oncoseg_dicom.series.files import FileOpener
@@ -60,8 +60,12 @@ class DicomReader(Reader):
         """The one image series that a folder, archive or file holds, or the one that was chosen.
 
         Raises:
-            ImageReadError, GeometryError, MissingDependencyError: as for :mod:`oncoseg_dicom.series.series`.
+            ImageReadError, GeometryError, MissingDependencyError: as for :func:`~oncoseg_dicom.find_series` and
+                :func:`~oncoseg_dicom.read_voxels`.
         """
+        from oncoseg_dicom.series.pixels import read_voxels
+        from oncoseg_dicom.series.search import find_series
+
         return read_voxels(find_series(path, self.settings.series))
 
     def read_masks(self, path: Path, image: Volume) -> Structures:
@@ -73,11 +77,7 @@ class DicomReader(Reader):
         from oncoseg_dicom.quiet import quiet
         from oncoseg_dicom.series.files import FileOpener
 
-        if image.source is None or not self.recognises(image.source):
-            raise DataError(
-                f"{display_path(path)}: structures belong to a DICOM series; {display_path(image.name)} is none"
-            )
-        series = find_series(image.source, self.settings.series)
+        series = self._series_of(image, path)
         series.require_grid(image.geometry, display_path(image.name))
         with quiet(), FileOpener() as opener:
             file, kind = _structure_file(path, opener)
@@ -90,25 +90,36 @@ class DicomReader(Reader):
 
             return read_segments(dataset, series)
 
+    def _series_of(self, image: Volume, path: Path) -> Series:
+        """The series that an image was read from: as it was parsed then, or found by the image's source."""
+        from oncoseg_dicom.series.search import reuse_series
+
+        source = image.handle.source if image.source is None and isinstance(image.handle, Series) else image.source
+        if source is None or not (isinstance(image.handle, Series) or self.recognises(source)):
+            raise DataError(
+                f"{display_path(path)}: structures belong to a DICOM series; {display_path(image.name)} is none"
+            )
+        return reuse_series(image.handle, source, self.settings.series)
+
     def examine(self, path: Path) -> list[Finding]:
         """How the slices of a series lie, from its headers: modality, place, gaps, tilt, frame of reference.
 
         Raises:
-            ImageReadError, GeometryError: as for :func:`oncoseg_dicom.series.series.find_series`.
+            ImageReadError, GeometryError: as for :func:`~oncoseg_dicom.find_series`.
         """
         from oncoseg_core import grid_findings
         from oncoseg_dicom.quiet import quiet
-        from oncoseg_dicom.series.search import LEFT_OUT
+        from oncoseg_dicom.series.search import LEFT_OUT, find_series
         from oncoseg_dicom.series.values import text
 
         series = find_series(path, self.settings.series)
         with quiet():
-            told, number = text(series.header, "Modality")[:16], text(series.header, "SeriesNumber")[:16]
+            modality, number = text(series.header, "Modality")[:16], text(series.header, "SeriesNumber")[:16]
             position = text(series.header, "PatientPosition")
             frame_of_reference = bool(text(series.header, "FrameOfReferenceUID"))
         findings = [
             Finding("series", f"number {number or 'not told'}, {len(series.planes)} images", ok=True),
-            Finding("modality", f"{told or 'not told'} (here: {series.modality})", ok=series.modality != "unknown"),
+            Finding("modality", f"{modality or 'not told'} (here: {series.modality})", ok=series.modality != "unknown"),
             *grid_findings(series.geometry, physical=series.physical),
             Finding("patient position", POSITIONS.get(position, "another" if position else "not told"), ok=True),
             Finding(
@@ -122,7 +133,7 @@ class DicomReader(Reader):
 
 def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
     """The one RTSTRUCT or SEG that a path holds, and which of them it is."""
-    from oncoseg_dicom.series.files import files_of, looks_like_dicom, told_within
+    from oncoseg_dicom.series.files import files_of, looks_like_dicom, name_within
     from oncoseg_dicom.series.values import text
 
     found = []
@@ -132,7 +143,7 @@ def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
             if kind in {RTSTRUCT, SEGMENTATION, LABEL_MAP_SEGMENTATION}:
                 found.append((file, kind))
     if len(found) != 1:
-        listed = ", ".join(told_within(file, path) for file, _ in found[:_LISTED])
+        listed = ", ".join(name_within(file, path) for file, _ in found[:_LISTED])
         which = f" ({listed}{', …' * (len(found) > _LISTED)}); give the file of one" if found else ""
         count = len(found)
         raise DataError(

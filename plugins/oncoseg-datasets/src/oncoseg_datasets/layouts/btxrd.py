@@ -14,9 +14,9 @@ from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
 from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.folders import files_in, folders_named, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
-from oncoseg_datasets.polygons import fill_even_odd
 from oncoseg_datasets.records.xray import BTXRD_SUBTYPES
 from oncoseg_datasets.tables import Row, read_table
+from oncoseg_dicom import fill_polygons
 
 
 class Btxrd(LayoutAdapter):
@@ -100,7 +100,7 @@ def _read_outlines(path: Path, image: Volume) -> dict[int, BoolArray]:
             )
         if kind == "polygon":
             value = BTXRD_SUBTYPES[label][0]
-            filled = fill_even_odd([_corners(shape, path)], (height, width))[np.newaxis]
+            filled = fill_polygons([_corners(shape, path)], (height, width), border="right")[np.newaxis]
             parts[value] = parts[value] | filled if value in parts else filled
     if not parts:
         raise DataError(f"{path}: holds no polygon; expected an outline of each tumour")

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from oncoseg_core import BoolArray, Case, DataError, Split, Target, Volume
-from oncoseg_datasets.dicom_images import read_film, read_header
+from oncoseg_datasets.dicom_images import read_film
 from oncoseg_datasets.folders import folders_in, folders_named, is_leftover, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
 from oncoseg_datasets.records.mammography import CBIS_CALCIFICATION, CBIS_MASS
 from oncoseg_datasets.tables import read_table
+from oncoseg_dicom import read_header
 
 _TABLES: tuple[tuple[str, Split], ...] = (
     ("calc_case_description_train_set.csv", "train"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
-from oncoseg_datasets.dicom_images import Series, read_film, read_header, read_series
+from oncoseg_datasets.dicom_images import Series, read_film, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_dicom import read_header
 
 _LIVER, _TUMOR, _PORTAL_VEIN = 1, 2, 3
 _STRUCTURES = (

@@ -12,10 +12,11 @@ import numpy as np
 from pydantic import Field
 
 from oncoseg_core import BoolArray, Case, DataError, Settings, Volume
-from oncoseg_datasets.dicom_images import Series, read_header, read_series
+from oncoseg_datasets.dicom_images import Series, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, is_leftover
 from oncoseg_datasets.layouts.base import LayoutAdapter
 from oncoseg_datasets.polygons import fill_outline
+from oncoseg_dicom import read_header
 
 _XML_FOLDERS = ("LIDC-XML-only", "tcia-lidc-xml")
 _SAME_PLACE_MM = 1e-3

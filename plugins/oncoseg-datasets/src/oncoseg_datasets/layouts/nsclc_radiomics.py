@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core import BoolArray, Case, DataError, Geometry, GeometryError, Target, Volume
-from oncoseg_datasets.dicom_images import read_header, read_series
+from oncoseg_datasets.dicom_images import read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
 from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
-from oncoseg_datasets.polygons import fill_even_odd
+from oncoseg_dicom import fill_polygons, read_header
 
 _ROIS = {
     "gtv1": 1,
@@ -149,5 +149,5 @@ def _fill(contours: list[Any], geometry: Geometry, origin: str) -> BoolArray:
         ring = points[:, :2] + 0.5
         rings.setdefault(index, {})[np.round(ring, 3).tobytes()] = ring
     for index, on_slice in rings.items():
-        mask[index] = fill_even_odd(on_slice.values(), geometry.shape[1:])
+        mask[index] = fill_polygons(on_slice.values(), geometry.shape[1:], border="right")
     return mask

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from oncoseg_core import BoolArray, Case, DataError, Volume
-from oncoseg_datasets.dicom_images import read_film, read_header
+from oncoseg_datasets.dicom_images import read_film
 from oncoseg_datasets.folders import folders_named, is_leftover, one_file_named
 from oncoseg_datasets.layouts.base import LayoutAdapter
 from oncoseg_datasets.run_lengths import EMPTY, decode_relative
 from oncoseg_datasets.tables import rows_by
+from oncoseg_dicom import read_header
 
 _FOLDERS = ("dicom-images-train", "dicom-images-test", "stage_2_images")
 _TABLES = ("train-rle.csv", "stage_2_train.csv")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from oncoseg_core import ROUNDED_MM
 from oncoseg_dicom.rtstruct.parse import Contour
-from oncoseg_dicom.series.series import EXPORT_TOLERANCE_MM, Series
+from oncoseg_dicom.series.series import Series
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -49,16 +50,16 @@ def place(contours: Sequence[Contour], series: Series) -> Placed:
     inside = ~slanted & ~beyond
     best = np.full(len(heights), np.inf)
     np.minimum.at(best, planes[inside], np.abs(off[inside]))
-    crowded = inside & (np.abs(off) > best[planes] + EXPORT_TOLERANCE_MM)
+    crowded = inside & (np.abs(off) > best[planes] + ROUNDED_MM)
     # At the same distance on both sides of a slice, those below it count.
     lower = np.zeros(len(heights), dtype=bool)
-    lower[planes[inside & (off < -EXPORT_TOLERANCE_MM) & ~crowded]] = True
-    crowded |= inside & (off > EXPORT_TOLERANCE_MM) & lower[planes]
+    lower[planes[inside & (off < -ROUNDED_MM) & ~crowded]] = True
+    crowded |= inside & (off > ROUNDED_MM) & lower[planes]
     kept = inside & ~crowded
 
     distance = np.maximum(np.abs(off), spread)
     notes = []
-    displaced = kept & (distance > EXPORT_TOLERANCE_MM)
+    displaced = kept & (distance > ROUNDED_MM)
     if displaced.any():
         notes.append(f"{_count(displaced)} up to {distance[displaced].max():.3g} mm off the slice that took it")
     if beyond.any():
@@ -81,7 +82,7 @@ def in_pixels(points: Floats, planes: Ints, series: Series) -> Floats:
 def _reach(series: Series, heights: Floats) -> float:
     """Half the usual distance of slices in mm, and a little for rounding."""
     usual = float(np.median(np.abs(np.diff(heights)))) if len(heights) > 1 else series.geometry.spacing[0]
-    return usual / 2 + EXPORT_TOLERANCE_MM
+    return usual / 2 + ROUNDED_MM
 
 
 def _compare(contours: Sequence[Contour], kept: npt.NDArray[np.bool_], planes: Ints, series: Series) -> list[str]:

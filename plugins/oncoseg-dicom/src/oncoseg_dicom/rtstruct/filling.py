@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,28 @@ def fill(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
         part &= 1
 
 
+def fill_polygons(
+    rings: Iterable[npt.ArrayLike], shape: tuple[int, int], *, border: Literal["below", "right"] = "below"
+) -> BoolArray:
+    """The pixels ``(y, x)`` of one slice whose centres are inside an odd number of rings; otherwise as :func:`fill`.
+
+    Args:
+        rings: closed contours, each its corners ``(n, 2)`` as (x, y); the last is joined to the first.
+        shape: of the slice, ``(y, x)``.
+        border: to which shape a centre exactly on a slanted border belongs: to the one below it, as in structure sets
+            that are read here, or to the one on its right. On a vertical border it is always the one on the right, on a
+            horizontal one the one below. Either way shapes that share a border share no pixel and leave none out.
+    """
+    corners = [ring for ring in (np.asarray(one, dtype=np.float64).reshape(-1, 2) for one in rings) if len(ring)]
+    by_rows = border == "right"
+    mask = np.zeros((1, *(shape[::-1] if by_rows else shape)), dtype=bool)
+    if corners:
+        points = np.concatenate(corners)
+        lengths = np.array([len(ring) for ring in corners])
+        fill(mask, np.ascontiguousarray(points[:, ::-1]) if by_rows else points, lengths, np.zeros_like(lengths))
+    return np.ascontiguousarray(mask[0].T if by_rows else mask[0])
+
+
 def draw(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
     """Set the voxels that rings run through from centre to centre; arguments as for :func:`fill`."""
     _, height, width = mask.shape
@@ -103,5 +126,6 @@ def _boxes(
     for plane in np.unique(planes):
         of_it = planes == plane
         left, top = np.clip(np.floor(low[of_it].min(axis=0)), 0, size).astype(int)
-        right, bottom = np.clip(np.ceil(high[of_it].max(axis=0)) + 1, 0, size).astype(int)
+        # At least the first row, which crossings above the grid are counted in.
+        right, bottom = np.clip(np.ceil(high[of_it].max(axis=0)) + 1, 1, size).astype(int)
         yield int(plane), (int(left), int(top)), (int(right), int(bottom))

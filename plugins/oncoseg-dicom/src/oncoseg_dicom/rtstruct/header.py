@@ -83,7 +83,7 @@ def header_of(
     header.StructureSetLabel = label
     header.StructureSetDate, header.StructureSetTime = date, time
     if provenance:
-        header.StructureSetDescription = said_of(provenance)[:SHORT_TEXT]
+        header.StructureSetDescription = provenance_text(provenance)[:SHORT_TEXT]
     header.ReferencedFrameOfReferenceSequence = [_referenced(series)]
     header.StructureSetROISequence = [
         _roi(number, structure, str(images.FrameOfReferenceUID), provenance)
@@ -96,7 +96,7 @@ def header_of(
     return header
 
 
-def said_of(provenance: Mapping[str, str]) -> str:
+def provenance_text(provenance: Mapping[str, str]) -> str:
     """What made a segmentation, on one line; a file holds no more than the first :data:`SHORT_TEXT` characters."""
     return "; ".join(f"{key}: {value}" for key, value in provenance.items())
 

@@ -33,11 +33,12 @@ from oncoseg_core.system import atomic_path, display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.contours import Extent, extent_of, trace
 from oncoseg_dicom.rtstruct.encode import GeometricType, structure_item
-from oncoseg_dicom.rtstruct.header import LONG_STRING, SHORT_STRING, SHORT_TEXT, Structure, header_of, said_of
+from oncoseg_dicom.rtstruct.header import LONG_STRING, SHORT_STRING, SHORT_TEXT, Structure, header_of, provenance_text
 from oncoseg_dicom.rtstruct.parse import structures_in
 from oncoseg_dicom.rtstruct.read import filled
 from oncoseg_dicom.rtstruct.smoothing import Smoothing
-from oncoseg_dicom.series.series import Series, SeriesChoice, find_series
+from oncoseg_dicom.series.search import reuse_series
+from oncoseg_dicom.series.series import Series, SeriesChoice
 
 _ROI_CONTOUR_SEQUENCE = 0x30060039
 
@@ -105,14 +106,15 @@ class RTStructExporter(Exporter):
         """Write an RT Structure Set.
 
         Raises:
-            ImageReadError: the series cannot be read.
+            ImageReadError: the series cannot be read, or changed after the image was read from it.
             GeometryError: the masks are on another grid, or the images' place in the body is not known.
             DataError: a mask is empty, a name does not fit, or the images lack an identifier or are damaged.
             UsageError: a setting speaks of a target that is not there.
             StorageError: it cannot be written, or does not read back the same.
         """
         settings: RTStructSettings = self.settings
-        return write_structures(segmentation, find_series(settings.source, settings.series), destination, settings)
+        series = reuse_series(segmentation.image_handle, settings.source, settings.series)
+        return write_structures(segmentation, series, destination, settings)
 
 
 def write_structures(
@@ -127,7 +129,7 @@ def write_structures(
     structures = [_structure(name, names[name], segmentation, settings) for name in masks]
     written = {names[name]: mask for name, mask in masks.items()}
     notes += [f"{name!r} is written as {settings.names[name]!r}" for name in masks if name in settings.names]
-    if len(said_of(segmentation.provenance)) > SHORT_TEXT:
+    if len(provenance_text(segmentation.provenance)) > SHORT_TEXT:
         notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
 
     content, moved_mm = _contour_sequence(masks.values(), series, settings)

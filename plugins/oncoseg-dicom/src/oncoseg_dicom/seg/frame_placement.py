@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import BoolArray, GeometryError
-from oncoseg_dicom.series.series import EXPORT_TOLERANCE_MM, Series
+from oncoseg_core import ROUNDED_MM, BoolArray, GeometryError
+from oncoseg_dicom.series.series import Series
 
 
 class Placement(NamedTuple):
@@ -67,7 +67,7 @@ def placement(series: Series, place: tuple[float, ...], size: tuple[int, int], n
     normal = series.geometry.normal
     offsets = np.array([abs((plane.position - position) @ normal) for plane in series.planes])
     index = int(offsets.argmin())
-    if offsets[index] > EXPORT_TOLERANCE_MM:
+    if offsets[index] > ROUNDED_MM:
         raise GeometryError(f"{name} lies {offsets[index]:.3g} mm off the nearest slice of the series")
     steps = np.column_stack([series.column_step, series.row_step])
     at = np.column_stack([position - series.planes[index].position, column_step, row_step])
@@ -78,7 +78,7 @@ def placement(series: Series, place: tuple[float, ...], size: tuple[int, int], n
     found = position + corners @ np.array([column_step, row_step])
     expected = series.planes[index].position + (start + corners @ np.array([right, down])) @ steps.T
     apart = float(np.linalg.norm(found - expected, axis=1).max())
-    if apart > EXPORT_TOLERANCE_MM:
+    if apart > ROUNDED_MM:
         raise GeometryError(f"{name} lies up to {apart:.3g} mm beside the pixels of the series: it is on another grid")
     transposed = right[0] == 0
     across, downwards = (down, right) if transposed else (right, down)

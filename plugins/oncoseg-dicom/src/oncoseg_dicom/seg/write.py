@@ -44,7 +44,8 @@ from oncoseg_dicom.rtstruct.write import COLORS
 from oncoseg_dicom.seg.codes import Coded, category_of, coded
 from oncoseg_dicom.seg.read import SegFrames
 from oncoseg_dicom.seg.sources import complete_references, copy_patient_and_study, planes_as_images
-from oncoseg_dicom.series.series import Series, SeriesChoice, find_series
+from oncoseg_dicom.series.search import reuse_series
+from oncoseg_dicom.series.series import Series, SeriesChoice
 from oncoseg_dicom.series.values import text
 
 CodeTriple = tuple[
@@ -105,13 +106,13 @@ class SegExporter(Exporter):
         """Write one SEG file; it is read back and compared voxel by voxel before it counts.
 
         Raises:
-            ImageReadError: the series cannot be read.
+            ImageReadError: the series cannot be read, or changed after the image was read from it.
             GeometryError: the masks are on another grid.
             DataError: a mask is empty, a name does not fit, or the images lack an identifier.
             UsageError: a setting speaks of a target that is not there.
             StorageError: it cannot be written, or does not read back the same.
         """
-        series = find_series(self.settings.source, self.settings.series)
+        series = reuse_series(segmentation.image_handle, self.settings.source, self.settings.series)
         return write_seg(segmentation, series, destination, self.settings)
 
 

@@ -16,7 +16,7 @@ from oncoseg_core import ImageReadError, OncoSegError
 from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.limits import ARCHIVE_MEMBERS, FOLDER_FILES, BoundedStream, require_bounded_member
-from oncoseg_dicom.series.series import DicomFile
+from oncoseg_dicom.series.series import DicomFile, FileState
 from oncoseg_dicom.series.values import printable
 
 _MAGIC_AT, _MAGIC = 128, b"DICM"
@@ -42,6 +42,7 @@ class FileOpener:
 
     def __init__(self) -> None:
         self._archives: dict[Path, zipfile.ZipFile] = {}
+        self._states: dict[Path, FileState] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -58,6 +59,7 @@ class FileOpener:
         """
         if path not in self._archives:
             try:
+                self._remember(path, path.stat())
                 self._archives[path] = zipfile.ZipFile(path)
             except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
                 raise ImageReadError(f"{display_path(path)}: cannot be read as a zip archive: {error}") from None
@@ -69,16 +71,26 @@ class FileOpener:
         Raises:
             ImageReadError: it is not there, locked, or would grow beyond all measure.
         """
-        name = told(file)
+        name = file_name(file)
         try:
             if file.member is None:
-                return file.path.open("rb"), file.path.stat().st_size
+                stream = file.path.open("rb")
+                status = os.fstat(stream.fileno())
+                self._remember(file.path, status)
+                return stream, status.st_size
             archive = self.archive(file.path)
             member = archive.getinfo(file.member)
             require_bounded_member(member, name)
             return archive.open(member), member.file_size  # type: ignore[return-value]
         except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
             raise ImageReadError(f"{name}: cannot be opened: {reason(error)}") from None
+
+    def states(self, files: Iterable[DicomFile]) -> tuple[FileState, ...]:
+        """The files on disk, each once, as they were when they were first opened here."""
+        return tuple(self._states[path] for path in dict.fromkeys(file.path for file in files))
+
+    def _remember(self, path: Path, status: os.stat_result) -> None:
+        self._states.setdefault(path, FileState(path, status.st_size, status.st_mtime_ns))
 
     def start(self, file: DicomFile, count: int) -> bytes:
         """The first bytes of a file.
@@ -91,7 +103,7 @@ class FileOpener:
             try:
                 return stream.read(count)
             except Exception as error:  # noqa: BLE001 - zipfile passes on whatever its decompressors raise
-                raise ImageReadError(f"{told(file)}: cannot be read: {reason(error)}") from None
+                raise ImageReadError(f"{file_name(file)}: cannot be read: {reason(error)}") from None
 
     def size(self, file: DicomFile) -> int:
         """How many bytes a file takes on disk, within its archive too."""
@@ -107,7 +119,7 @@ class FileOpener:
         Raises:
             ImageReadError: it is damaged.
         """
-        name = told(file, secrets)
+        name = file_name(file, secrets)
         stream, size = self.open(file)
         with stream, quiet():
             try:
@@ -126,13 +138,26 @@ class FileOpener:
                 raise ImageReadError(f"{name}: cannot be read as DICOM: {reason(error)}") from None
 
 
-def told(file: DicomFile, secrets: Iterable[str] = ()) -> str:
+def read_header(path: Path, keywords: Iterable[str] | None = None) -> Any:
+    """A file's attributes without its pixels, as pydicom's ``Dataset``; only those named, if any are.
+
+    Raises:
+        ImageReadError: it is missing, damaged or not DICOM.
+    """
+    file = DicomFile(path)
+    with FileOpener() as opener:
+        if not looks_like_dicom(opener.start(file, 512)):
+            raise ImageReadError(f"{file_name(file)}: is not a DICOM file")
+        return opener.dataset(file, None if keywords is None else list(keywords))
+
+
+def file_name(file: DicomFile, secrets: Iterable[str] = ()) -> str:
     """A file's name for messages, without what leads to the patient."""
     return display_path(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
 
 
-def told_within(file: DicomFile, source: Path, secrets: Iterable[str] = ()) -> str:
-    """A file's name within the folder or archive that is read, as :func:`told`."""
+def name_within(file: DicomFile, source: Path, secrets: Iterable[str] = ()) -> str:
+    """A file's name within the folder or archive that is read, as :func:`file_name`."""
     if file.member is not None:
         return display_path(file.member, secrets)
     return display_path(file.path.relative_to(source) if file.path != source else file.path.name, secrets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,6 +59,7 @@ class Frame:
     spacing: Float64 | None
     thickness: float | None
     apart: Mapping[str, str]
+    instance_number: int | None = None
 
     def __str__(self) -> str:
         return self.name if self.number is None else f"{self.name} frame {self.number}"
@@ -99,7 +101,13 @@ def frames_of(file: DicomFile, header: Any, name: str, short: str) -> Iterator[F
             spacing=numbers(frame, "PixelSpacing", 2, name),
             thickness=number(frame, "SliceThickness", name) or number(frame, "SpacingBetweenSlices", name),
             apart={key: "\\".join(texts(frame, key)) for key in TELLS_APART},
+            instance_number=_instance_number(header),
         )
+
+
+def _instance_number(header: Any) -> int | None:
+    value = text(header, "InstanceNumber")
+    return int(value) if re.fullmatch(r"[+-]?\d{1,11}", value, re.ASCII) else None
 
 
 class FrameHeader:

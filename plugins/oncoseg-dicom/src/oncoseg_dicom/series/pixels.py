@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from oncoseg_core import ImageReadError, MissingDependencyError, OncoSegError, Volume
+from oncoseg_core import Header, ImageReadError, MissingDependencyError, OncoSegError, Volume
 from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.series.decoding import DecodingProcess
-from oncoseg_dicom.series.files import FileOpener, reason, secrets_of, told
+from oncoseg_dicom.series.files import FileOpener, file_name, looks_like_dicom, reason, secrets_of
 from oncoseg_dicom.series.frames import frame_headers
 from oncoseg_dicom.series.headers import combined, header_of
 from oncoseg_dicom.series.limits import require_bounded_pixels
@@ -37,8 +38,15 @@ _EIGHT_BITS = {"gdcm", "pillow"}
 """Decoders of pydicom that take JPEG Extended of 8 bits only."""
 
 
-def read(series: Series) -> Volume:
-    """As :func:`oncoseg_dicom.series.series.read_voxels`."""
+def read_voxels(series: Series) -> Volume:
+    """Read a series' pixels: voxels ``(1, z, y, x)`` rescaled, or ``(3, z, y, x)`` of colours, with their headers.
+
+    The series becomes the volume's handle, so that structures can be read and written on it without a second search.
+
+    Raises:
+        ImageReadError: a file is damaged, or changed since its header was read.
+        MissingDependencyError: its compression needs a library that is not installed.
+    """
     places: dict[DicomFile, dict[int, int]] = {}
     for z, plane in enumerate(series.planes):
         places.setdefault(plane.file, {})[(plane.frame or 1) - 1] = z
@@ -47,7 +55,7 @@ def read(series: Series) -> Volume:
     headers = []
     with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
         for file, indices in places.items():
-            name = told(file, secrets)
+            name = file_name(file, secrets)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
             for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
@@ -61,8 +69,8 @@ def read(series: Series) -> Volume:
                     voxels[:, indices.pop(index)] = values
             if indices:
                 raise ImageReadError(f"{name}: lacks {len(indices)} of its frames; it is cut short")
-            photometric = "RGB" if len(voxels) == 3 else text(dataset, "PhotometricInterpretation")
-            headers.append({"PhotometricInterpretation": photometric} | header_of(dataset))
+            headers.append(_values_header(dataset, len(voxels)))
+    series.require_unchanged()
     header = combined(headers, display_path(series.source, secrets))
     return Volume(
         voxels,
@@ -72,7 +80,35 @@ def read(series: Series) -> Volume:
         series.physical,
         headers=(header,),
         notes=series.notes,
+        handle=series,
     )
+
+
+def read_frame(path: Path) -> tuple[Array, Header]:
+    """The pixels of an image of one frame, of any class and wherever it lies: a film, a photograph, a mask.
+
+    Returns:
+        The pixels as for :func:`read_voxels`, ``(1, y, x)`` or ``(3, y, x)``, and what the header says of their values.
+
+    Raises:
+        ImageReadError: it is missing, damaged or not DICOM, or holds several frames.
+        MissingDependencyError: its compression needs a library that is not installed.
+    """
+    file = DicomFile(path)
+    name = file_name(file)
+    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
+        if not looks_like_dicom(opener.start(file, 512)):
+            raise ImageReadError(f"{name}: is not a DICOM file")
+        dataset = opener.dataset(file, pixels=True)
+        if (whole(dataset, "NumberOfFrames", name) or 1) > 1:
+            raise ImageReadError(f"{name}: holds several frames; expected one image")
+        ((_, values),) = _frames(dataset, opener.size(file), decoding, name)
+        return values, _values_header(dataset, len(values))
+
+
+def _values_header(dataset: Any, channels: int) -> dict[str, Any]:
+    photometric = "RGB" if channels == 3 else text(dataset, "PhotometricInterpretation")
+    return {"PhotometricInterpretation": photometric} | header_of(dataset)
 
 
 def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) -> Iterator[tuple[int, Array]]:
@@ -92,7 +128,7 @@ def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) ->
         decoded = decoder.iter_array(dataset) if in_python else decoding.frames(dataset, syntax, name)
         for index, (values, properties) in enumerate(decoded):
             header = enhanced[index] if enhanced is not None else dataset
-            yield index, _meant(values, properties, dataset, header, name)
+            yield index, _pixel_values(values, properties, dataset, header, name)
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
@@ -128,7 +164,7 @@ def _require_all_pixels(dataset: Any, name: str) -> None:
         )
 
 
-def _meant(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
+def _pixel_values(values: Array, properties: Any, dataset: Any, header: Any, name: str) -> Array:
     """A decoded frame as ``(channel, y, x)``; ``properties`` are what the decoder says of it."""
     kind, bits = str(properties["photometric_interpretation"]), int(properties["bits_stored"])
     if kind in {"MONOCHROME1", "MONOCHROME2"} and values.ndim == 2:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from oncoseg_core import ImageReadError
 from oncoseg_core.system import display_path
 from oncoseg_dicom.quiet import quiet
-from oncoseg_dicom.series.files import FileOpener, files_of, looks_like_dicom, secrets_of, told, told_within
+from oncoseg_dicom.series.files import FileOpener, file_name, files_of, looks_like_dicom, name_within, secrets_of
 from oncoseg_dicom.series.frames import PER_FRAME, SHARED, TELLS_APART, Frame, frames_of
 from oncoseg_dicom.series.modality import modality_of, refused_as
 from oncoseg_dicom.series.projection import picture
@@ -22,6 +23,7 @@ from oncoseg_dicom.series.values import text
 TAGS: list[str] = [
     "SOPClassUID",
     "SOPInstanceUID",
+    "InstanceNumber",
     "SeriesInstanceUID",
     "SeriesNumber",
     "SeriesDescription",
@@ -75,51 +77,124 @@ class _Group:
         return f"{number} ({', '.join(parts)}, {_UID}{self.uid[-4:]})"
 
 
-def find(path: Path, series: str | None) -> Series:
-    """As :func:`oncoseg_dicom.series.series.find_series`."""
+def find_series(path: Path, series: str | None = None) -> Series:
+    """The one image series that a folder, zip or file holds, from its headers; pixels are not read.
+
+    Args:
+        path: files may be of many series and in any order.
+        series: which one to take, where there are several: its SeriesNumber, or ``uid:`` and the end of its
+            SeriesInstanceUID.
+
+    Raises:
+        ImageReadError: there is none, several and none was chosen, or a file is damaged.
+        GeometryError: two slices at one place, two orientations or mixed spacings; the files are listed.
+    """
     if not path.exists():
         raise ImageReadError(f"{display_path(path)}: no such file or folder")
     with quiet(), FileOpener() as opener:
-        groups, notes = _groups(path, opener)
-        group = _chosen(groups, series, display_path(path))
-        _require_no_nameless(groups, path)
-        secrets = secrets_of(group.header)
-        frames = [
-            frame
-            for file, header in group.files
-            for frame in frames_of(file, header, told(file, secrets), told_within(file, path, secrets))
-        ]
-        left_out = Counter(
-            other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
+        files, notes = files_of(path, opener)
+        groups = _groups(files, path, opener)
+        found = _parsed(groups, _chosen(groups, series, display_path(path)), path, opener)
+    return replace(found, choice=series, notes=(*notes, *found.notes))
+
+
+def series_of_files(paths: Iterable[Path]) -> Series:
+    """The image series that files on disk make up, from their headers; every file must be a part of it.
+
+    Args:
+        paths: in any order; only these are read, whatever else lies in their folders.
+
+    Raises:
+        ImageReadError: there is no file, one is damaged or no part of the series, or they are of several series.
+        GeometryError: as for :func:`find_series`.
+    """
+    files = sorted(paths)
+    if not files:
+        raise ImageReadError("a series without a file; expected one DICOM file per slice")
+    source = Path(os.path.commonpath([file.parent for file in files]))
+    with quiet(), FileOpener() as opener:
+        groups = _groups([DicomFile(file) for file in files], source, opener)
+        count = sum(group.refused is None for group in groups)
+        if count > 1:
+            raise ImageReadError(f"{display_path(source)}: the files are of {count} series; expected one")
+        series = _parsed(groups, _chosen(groups, None, display_path(source)), source, opener)
+    secrets = secrets_of(series.header)
+    slices = {plane.file.path for plane in series.planes}
+    others = [name_within(DicomFile(file), source, secrets) for file in files if file not in slices]
+    if others:
+        listed = ", ".join(others[:_LISTED]) + ", …" * (len(others) > _LISTED)
+        raise ImageReadError(
+            f"{display_path(source, secrets)}: {len(others)} of {len(files)} files are no slices of the series "
+            f"({listed}): move them out"
         )
-        notes += [f"{LEFT_OUT}: {count} x {what}" for what, count in left_out.items()]
-        if all(frame.position is None for frame in frames):
-            stack, physical = picture(frames, group.header, display_path(path, secrets))
-        else:
-            stack, physical = stacked(frames, display_path(path, secrets)), True
-        first = stack.frames[0]
-        return Series(
-            source=path,
-            planes=tuple(_plane(frame) for frame in stack.frames),
-            rows=first.rows,
-            columns=first.columns,
-            column_step=stack.column_step,
-            row_step=stack.row_step,
-            header=opener.dataset(first.file, secrets=secrets),
-            geometry=stack.geometry,
-            modality=modality_of(group.header),
-            notes=(*notes, *stack.notes),
-            physical=physical,
-        )
+    return series
+
+
+def _parsed(groups: Sequence[_Group], group: _Group, path: Path, opener: FileOpener) -> Series:
+    """One of the series that a path holds, its slices sorted."""
+    _require_no_nameless(groups, path)
+    secrets = secrets_of(group.header)
+    frames = [
+        frame
+        for file, header in group.files
+        for frame in frames_of(file, header, file_name(file, secrets), name_within(file, path, secrets))
+    ]
+    left_out = Counter(
+        other.refused for other in groups if other.refused and other.uid == group.uid for _ in other.files
+    )
+    notes = [f"{LEFT_OUT}: {count} x {what}" for what, count in left_out.items()]
+    if all(frame.position is None for frame in frames):
+        stack, physical = picture(frames, group.header, display_path(path, secrets))
+    else:
+        stack, physical = stacked(frames, display_path(path, secrets)), True
+    first = stack.frames[0]
+    return Series(
+        source=path,
+        planes=tuple(_plane(frame) for frame in stack.frames),
+        rows=first.rows,
+        columns=first.columns,
+        column_step=stack.column_step,
+        row_step=stack.row_step,
+        header=opener.dataset(first.file, secrets=secrets),
+        geometry=stack.geometry,
+        modality=modality_of(group.header),
+        notes=(*notes, *stack.notes),
+        physical=physical,
+        files=opener.states(frame.file for frame in stack.frames),
+    )
+
+
+def reuse_series(handle: object, source: Path, choice: str | None) -> Series:
+    """The series that an image was read from, as it was parsed then; found by its headers if it is another one.
+
+    Args:
+        handle: the image's (:attr:`oncoseg_core.Volume.handle`), of whatever reader.
+        source: the folder, archive or file of the series that is needed.
+        choice: as for :func:`find_series`; None takes the series that the image was read from.
+
+    Raises:
+        ImageReadError: the files changed since then, or as for :func:`find_series`.
+        GeometryError: as for :func:`find_series`.
+    """
+    if isinstance(handle, Series) and choice in {None, handle.choice} and handle.source.resolve() == source.resolve():
+        handle.require_unchanged()
+        return handle
+    return find_series(source, choice)
 
 
 def _plane(frame: Frame) -> Plane:
     assert frame.position is not None  # noqa: S101 - stacked() and picture() see to it
-    return Plane(frame.file, frame.number, frame.sop_class_uid, frame.sop_instance_uid, frame.position)
+    return Plane(
+        frame.file,
+        frame.number,
+        frame.sop_class_uid,
+        frame.sop_instance_uid,
+        frame.position,
+        frame.instance_number,
+    )
 
 
-def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
-    files, notes = files_of(path, opener)
+def _groups(files: Sequence[DicomFile], path: Path, opener: FileOpener) -> list[_Group]:
     groups: dict[tuple[str, str | None], _Group] = {}
     directories = 0
     secrets: set[str] = set()  # of all files before: those of a damaged one cannot be read
@@ -135,20 +210,20 @@ def _groups(path: Path, opener: FileOpener) -> tuple[list[_Group], list[str]]:
         refused = refused_as(header)
         uid = text(header, "SeriesInstanceUID")
         if refused is None and not uid:
-            raise ImageReadError(f"{told(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
+            raise ImageReadError(f"{file_name(file, secrets)}: has no SeriesInstanceUID; the file is damaged")
         group = groups.setdefault((uid, refused), _Group(uid, refused, header))
         group.files.append((file, header))
     if not groups and directories == len(files) == 1:
         raise ImageReadError(f"{display_path(path)}: is a DICOMDIR, which only lists files; give its folder")
     if not groups:
         raise ImageReadError(f"{display_path(path)}: holds no DICOM file ({len(files)} files were looked at)")
-    return list(groups.values()), notes
+    return list(groups.values())
 
 
 def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
     """Refuse files that do not say of which series they are: a slice may be missing without them."""
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
-    nameless = [told_within(file, path, secrets) for group in groups if not group.uid for file, _ in group.files]
+    nameless = [name_within(file, path, secrets) for group in groups if not group.uid for file, _ in group.files]
     if nameless:
         listed = ", ".join(nameless[:_LISTED]) + ", …" * (len(nameless) > _LISTED)
         raise ImageReadError(
@@ -157,7 +232,7 @@ def _require_no_nameless(groups: Sequence[_Group], path: Path) -> None:
         )
 
 
-def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
+def _chosen_groups(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
     """Those of that number, or whose UID ends so."""
     if series is None:
         return groups
@@ -169,8 +244,8 @@ def _meant(groups: Sequence[_Group], series: str | None) -> Sequence[_Group]:
 def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
     secrets = [secret for group in groups for secret in secrets_of(group.header)]
     name = display_path(name, secrets)
-    meant = _meant(groups, series)
-    images = [group for group in meant if group.refused is None]
+    candidates = _chosen_groups(groups, series)
+    images = [group for group in candidates if group.refused is None]
     if len(images) == 1:
         return images[0]
     if images:
@@ -181,13 +256,10 @@ def _chosen(groups: Sequence[_Group], series: str | None, name: str) -> _Group:
             f"{name}: holds {len(images)} image series: {listed}{more}; choose one by its number, such as "
             f"series={number}, or by the end of its UID, such as series={_UID}{images[0].uid[-4:]}"
         )
-    if meant:
-        kinds = Counter(group.refused for group in meant for _ in group.files)
+    if candidates:
+        kinds = Counter(group.refused for group in candidates for _ in group.files)
         listed = ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_LISTED))
         raise ImageReadError(f"{name}: holds no image series, but {listed}")
     listed = "; ".join(group.describe(secrets) for group in groups[:_LISTED])
-    asked = display_path(series or "")
-    raise ImageReadError(f"{name}: no series has the number {asked}, or a UID with that end; there are: {listed}")
-
-
-__all__ = ["find"]
+    number = display_path(series or "")
+    raise ImageReadError(f"{name}: no series has the number {number}, or a UID with that end; there are: {listed}")

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, NamedTuple
 from zipfile import ZipFile
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oncoseg_core import Geometry, Volume
+from oncoseg_core import ROUNDED_MM, Geometry, ImageReadError
+from oncoseg_core.system import display_path
 
 Float64 = npt.NDArray[np.float64]
 
 SeriesChoice = Annotated[str, Field(coerce_numbers_to_str=True)]
 """Type of a setting that chooses a series: its SeriesNumber, which the command line gives as a number, or ``uid:`` and
 the end of its SeriesInstanceUID."""
-
-EXPORT_TOLERANCE_MM = 0.05
-"""Masks and series whose voxels are no further apart lie on one grid: positions in DICOM files are often rounded to a
-tenth of a millimetre, and other formats round them again."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +36,36 @@ class DicomFile:
         return archive.open(self.member)  # type: ignore[return-value]  # readable and seekable, as pydicom needs it
 
 
+class FileState(NamedTuple):
+    """A file on disk as it was when it was opened: another size or time means other content."""
+
+    path: Path
+    size: int
+    modified_ns: int
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the file is still there, with the same size and time."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return False
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.modified_ns)
+
+
 @dataclass(frozen=True, eq=False)
 class Plane:
-    """One slice. ``frame`` counts from 1 in a multi-frame object; ``position``: first voxel's centre in LPS mm."""
+    """One slice. ``frame`` counts from 1 in a multi-frame object; ``position``: first voxel's centre in LPS mm.
+
+    ``instance_number`` is the scanner's, None where there is none; nothing here goes by it.
+    """
 
     file: DicomFile
     frame: int | None
     sop_class_uid: str
     sop_instance_uid: str
     position: Float64
+    instance_number: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +77,8 @@ class Series:
     ``header`` is the first slice's ``pydicom.Dataset`` without its pixels: patient, study and frame of reference.
     ``modality`` is OncoSeg's name of what the intensities are, or ``unknown``. ``notes`` are findings worth telling
     (missing slices, a tilted gantry, …), without a word about the patient. ``physical`` is False of a picture whose
-    millimetres in the body are not known.
+    millimetres in the body are not known. ``choice`` is the setting that chose it; ``files`` are the slices' files as
+    they were when their headers were read.
     """
 
     source: Path
@@ -68,11 +87,26 @@ class Series:
     columns: int
     column_step: Float64
     row_step: Float64
-    header: Any
+    header: Any = field(repr=False)  # it names the patient
     geometry: Geometry
     modality: str
     notes: tuple[str, ...] = ()
     physical: bool = True
+    choice: str | None = None
+    files: tuple[FileState, ...] = ()
+
+    def require_unchanged(self) -> None:
+        """Refuse to go on with headers that are no longer those of the files.
+
+        Raises:
+            ImageReadError: files were changed or removed since their headers were read.
+        """
+        changed = sum(not file.unchanged for file in self.files)
+        if changed:
+            raise ImageReadError(
+                f"{display_path(self.source)}: {changed} of the {len(self.files)} files of the series changed on disk "
+                "after the series was read; run the command again"
+            )
 
     def require_grid(self, geometry: Geometry, name: str) -> None:
         """Refuse masks on another grid; ``name`` says whose it is.
@@ -80,7 +114,7 @@ class Series:
         Raises:
             GeometryError: with the shapes, or the distance in mm.
         """
-        self.geometry.require_same_grid(geometry, "the series", name, EXPORT_TOLERANCE_MM)
+        self.geometry.require_same_grid(geometry, "the series", name, ROUNDED_MM)
 
     def plane_points(self, index: int, pixels: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` of continuous pixel coordinates ``(n, 2)`` as (x, y) on a slice, by the slice's own place.
@@ -92,32 +126,3 @@ class Series:
             self.planes[index].position + points[:, :1] * self.column_step + points[:, 1:] * self.row_step,
             dtype=np.float64,
         )
-
-
-def find_series(path: Path, series: str | None = None) -> Series:
-    """The one image series that a folder, zip or file holds, from its headers; pixels are not read.
-
-    Args:
-        path: files may be of many series and in any order.
-        series: which one to take, where there are several: its SeriesNumber, or ``uid:`` and the end of its
-            SeriesInstanceUID.
-
-    Raises:
-        ImageReadError: there is none, several and none was chosen, or a file is damaged.
-        GeometryError: two slices at one place, two orientations or mixed spacings; the files are listed.
-    """
-    from oncoseg_dicom.series.search import find
-
-    return find(path, series)
-
-
-def read_voxels(series: Series) -> Volume:
-    """Read a series' pixels: voxels ``(1, z, y, x)`` rescaled, or ``(3, z, y, x)`` of colours, with their headers.
-
-    Raises:
-        ImageReadError: a file is damaged.
-        MissingDependencyError: its compression needs a library that is not installed.
-    """
-    from oncoseg_dicom.series.pixels import read
-
-    return read(series)

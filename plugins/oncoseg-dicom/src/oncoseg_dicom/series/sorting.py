@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core import Geometry, GeometryError
+from oncoseg_core import ROUNDED_MM, Geometry, GeometryError
 from oncoseg_dicom.series.frames import TELLS_APART, Frame
-from oncoseg_dicom.series.series import EXPORT_TOLERANCE_MM, Float64
+from oncoseg_dicom.series.series import Float64
 
 _UNIT = 1e-3
 """How far the length of a direction may be from 1, and two directions from a right angle (cosine): rounding."""
@@ -98,9 +98,9 @@ def stacked(frames: Sequence[Frame], name: str) -> Stack:
 
 
 def _placed(frame: Frame) -> _Placed:
-    position = _told(frame, "ImagePositionPatient", frame.position)
-    orientation = _told(frame, "ImageOrientationPatient", frame.orientation)
-    spacing = _told(frame, "PixelSpacing", frame.spacing)
+    position = _required_value(frame, "ImagePositionPatient", frame.position)
+    orientation = _required_value(frame, "ImageOrientationPatient", frame.orientation)
+    spacing = _required_value(frame, "PixelSpacing", frame.spacing)
     row, column = orientation[:3], orientation[3:]
     if max(abs(float(np.linalg.norm(one)) - 1) for one in (row, column)) > _UNIT or abs(float(row @ column)) > _UNIT:
         raise GeometryError(
@@ -127,7 +127,7 @@ def required_spacing(frame: Frame, spacing: Float64) -> tuple[float, float]:
     return rows, columns
 
 
-def _told(frame: Frame, keyword: str, value: Float64 | None) -> Float64:
+def _required_value(frame: Frame, keyword: str, value: Float64 | None) -> Float64:
     if value is None:
         raise GeometryError(f"{frame}: has no {keyword}: a slice without its place in the body cannot be used")
     return value
@@ -162,7 +162,7 @@ def _require_one_plane(slices: Sequence[_Placed], name: str) -> None:
     rounded = [tuple(np.round(corner.ravel(), 1)) for corner in corners]
     usual = slices[rounded.index(Counter(rounded).most_common(1)[0][0])]
     apart = np.linalg.norm(corners - usual.corners, axis=2).max(axis=1)
-    others = [one for one, distance in zip(slices, apart, strict=True) if distance > EXPORT_TOLERANCE_MM]
+    others = [one for one, distance in zip(slices, apart, strict=True) if distance > ROUNDED_MM]
     if not others:
         return
     differing = [

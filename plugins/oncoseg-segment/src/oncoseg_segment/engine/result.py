@@ -107,4 +107,5 @@ class SegmentationResult:
             if with_left_out or one.left_out is None
         }
         scores = self.scores
-        return Segmentation(masks, self.fitted.volume.geometry, {name: scores[name] for name in masks}, self.provenance)
+        kept_scores = {name: scores[name] for name in masks}
+        return Segmentation(masks, self.fitted.volume.geometry, kept_scores, self.provenance, self.image.handle)

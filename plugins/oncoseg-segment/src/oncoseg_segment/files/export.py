@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import Exporter, QualityError, Registry
+from oncoseg_core.imaging import RecognisedPath, recognise
 from oncoseg_segment.engine.postprocess import nothing_left
 from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.files.outputs import (
@@ -41,7 +42,7 @@ class Destinations:
 def destinations(
     registry: Registry,
     outputs: Sequence[str | Output],
-    source: Path | None,
+    source: RecognisedPath | None,
     source_settings: Mapping[str, Any],
     export_settings: Mapping[str, Mapping[str, Any]],
 ) -> Destinations:
@@ -81,7 +82,8 @@ def export(
         OncoSegError: as the exporters raise it; no file is left behind.
     """
     source = result.image.source if source is None else source
-    chosen = destinations(result.registry, outputs, source, source_settings or {}, export_settings or {})
+    file = None if source is None else recognise(result.registry, source)
+    chosen = destinations(result.registry, outputs, file, source_settings or {}, export_settings or {})
     require_free([output.path for output in chosen.outputs], [] if source is None else [source], overwrite=overwrite)
     require_writable(chosen.outputs, chosen.exporters, [one.name for one in result.structures], result.image.geometry)
     refusal = nothing_left(result.structures, may_be_empty=chosen.may_be_empty)

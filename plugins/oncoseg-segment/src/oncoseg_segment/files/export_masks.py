@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oncoseg_core import BoolArray, DataError, QualityError, Registry, Segmentation, UsageError, Volume, close_matches
-from oncoseg_core.imaging import content_hash, format_of, read_image, read_masks
+from oncoseg_core.imaging import RecognisedPath, content_hash, recognise
 from oncoseg_core.path import Normalization
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import display_path
@@ -67,14 +67,14 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     own = [] if request.measurements is None else [request.measurements]
     require_free([*(output.path for output in outputs), *own], [request.masks, request.on], overwrite=request.overwrite)
     image_settings, mask_settings = request.image_settings, request.mask_settings
+    image_file, mask_file = recognise(registry, request.on), recognise(registry, request.masks)
     check_export_settings(request.export_settings, outputs)
-    exporters = prepare_exporters(registry, outputs, request.on, image_settings, request.export_settings)
-    mask_reader = format_of(registry, request.masks)
-    stored = read_image(registry, request.on, settings=image_settings)
-    if mask_reader is not None:  # it looks for the same series
+    exporters = prepare_exporters(registry, outputs, image_file, image_settings, request.export_settings)
+    stored = image_file.read_image(settings=image_settings)
+    if mask_file.spec is not None:  # it looks for the same series
         mask_settings = {**image_settings, **mask_settings}
-    structures = read_masks(registry, request.masks, stored, mask_settings)
-    masks = _renamed(structures.masks, request.names, label=mask_reader is None)
+    structures = mask_file.read_masks(stored, mask_settings)
+    masks = _renamed(structures.masks, request.names, label=mask_file.spec is None)
     masks = dict(zip(masks, resolve_overlaps(list(masks.values()), [{} for _ in masks], request.overlaps), strict=True))
     modality = request.modality or stored.modality
     volume = _calibrated(registry, stored, modality)
@@ -85,10 +85,10 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     if refusal is not None:
         raise QualityError(f"nothing was exported: {refusal}")
     provenance = {} if request.made_by is None else {"model": request.made_by}
-    segmentation = Segmentation(masks, stored.geometry, {}, provenance)
+    segmentation = Segmentation(masks, stored.geometry, {}, provenance, stored.handle)
     record: dict[str, Any] = {
         "image": {
-            "kind": _kind(registry, request.on, stored),
+            "kind": _kind(image_file, stored),
             "content hash": content_hash(stored.voxels, stored.geometry),
             "modality": modality,
         },
@@ -131,9 +131,8 @@ def _calibrated(registry: Registry, stored: Volume, modality: str) -> Volume:
     return Normalization(registry, modality, {}).calibrated(replace(stored, modality=modality))
 
 
-def _kind(registry: Registry, path: Path, volume: Volume) -> str:
-    reader = format_of(registry, path)
-    what = "image file" if reader is None else f"{reader.format.upper()} series"
+def _kind(file: RecognisedPath, volume: Volume) -> str:
+    what = "image file" if file.spec is None else f"{file.spec.format.upper()} series"
     return f"{what}, {volume.geometry.shape[0]} slices"
 
 

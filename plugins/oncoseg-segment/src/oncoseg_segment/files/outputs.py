@@ -30,7 +30,7 @@ from oncoseg_core import (
 )
 from oncoseg_core.imaging import (
     ONE_FILE_SUFFIXES,
-    format_of,
+    RecognisedPath,
     is_own_format,
     numbers_of,
     read_masks,
@@ -228,7 +228,7 @@ class Written:
 def prepare_exporters(
     registry: Registry,
     outputs: Sequence[Output],
-    source: Path | None,
+    source: RecognisedPath | None,
     source_settings: Mapping[str, Any],
     export_settings: Mapping[str, Mapping[str, Any]],
 ) -> list[Any]:
@@ -245,12 +245,12 @@ def prepare_exporters(
             continue
         settings = dict(export_settings.get(output.spec.format, {}))
         if output.needs_source:
-            if source is None or format_of(registry, source) is None:
+            if source is None or source.spec is None:
                 raise UsageError(
                     f"{output.format} belongs to the series that was segmented, and the image is none; "
                     "write a label image, and put it on its series with oncoseg export MASK --on SERIES"
                 )
-            settings = {"source": source, **source_settings, **settings}
+            settings = {"source": source.path, **source_settings, **settings}
         built.append(registry.build(ExporterSpec, output.spec.format, settings))
     return built
 

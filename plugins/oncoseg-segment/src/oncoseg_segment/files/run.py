@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import MissingDependencyError, Progress, QualityError, Registry
-from oncoseg_core.imaging import format_of, read_image
+from oncoseg_core.imaging import RecognisedPath, recognise
 from oncoseg_core.inference import choose_device
 from oncoseg_core.lora import adapter_folder
 from oncoseg_segment.engine.checks import Finding, refusal_of
@@ -84,13 +84,13 @@ def segment_file(
     choose_device(settings.device)
     if settings.adapter is not None:
         adapter_folder(settings.adapter)
-    reader = format_of(registry, request.image)
-    places = _places(registry, request, series=reader is not None)
+    image_file = recognise(registry, request.image)
+    places = _places(registry, request, image_file)
     start = time.perf_counter()
-    stored = read_image(registry, request.image, settings=request.image_settings)
+    stored = image_file.read_image(settings=request.image_settings)
     seconds = {"read": time.perf_counter() - start}
     # A series' folder may be called as the patient is: messages do not name it.
-    nameless = stored if reader is None else replace(stored, source=None)
+    nameless = stored if image_file.spec is None else replace(stored, source=None)
     placed_structures(structures, nameless)
     outputs = places.structures
     require_writable(outputs.outputs, outputs.exporters, [one.name for one in structures], stored.geometry)
@@ -101,7 +101,7 @@ def segment_file(
     findings = list(result.findings)
     refusal = refusal_of(findings) if request.strict else None
     refusal = refusal or nothing_left(result.structures, may_be_empty=outputs.may_be_empty)
-    run = SegmentRun(result, request.image, request.image_settings, reader, identify=request.identify)
+    run = SegmentRun(result, request.image, request.image_settings, image_file.spec, identify=request.identify)
     with staging() as stage:
         written: list[Written] = []
         if refusal is None:
@@ -120,11 +120,11 @@ def segment_file(
     return dict(json.loads(manifest))
 
 
-def _places(registry: Registry, request: SegmentRequest, *, series: bool) -> _Places:
+def _places(registry: Registry, request: SegmentRequest, image_file: RecognisedPath) -> _Places:
     """Where everything goes, once it is sure that nothing is in the way."""
-    default = "series_mask.nii.gz" if series else f"{_stem(request.image)}_mask.nii.gz"
+    default = f"{_stem(request.image)}_mask.nii.gz" if image_file.spec is None else "series_mask.nii.gz"
     structures = destinations(
-        registry, request.outputs or [default], request.image, request.image_settings, request.export_settings
+        registry, request.outputs or [default], image_file, request.image_settings, request.export_settings
     )
     first = structures.outputs[0].path
     manifest, preview = (first.with_name(f"{_stem(first)}{suffix}") for suffix in (".json", ".png"))

@@ -10,10 +10,10 @@ from typing import Any
 
 from oncoseg_core import Case, DataError, ImageReadError, Target
 from oncoseg_core.system import display_path
-from oncoseg_datasets.dicom_images import read_header
 from oncoseg_datasets.layouts.files import natural, walked
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 from oncoseg_datasets.layouts.generic.structures import belongs, require_dicom_reader
+from oncoseg_dicom import read_header
 
 MODALITIES = {"CT": "ct", "MR": "mri", "PT": "pet", "MG": "mammography", "US": "ultrasound"}
 """OncoSeg's name by DICOM's (PS3.3, C.7.3.1.1.1)."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from oncoseg_core import BoolArray, Case, DataError, MissingDependencyError, ReaderSpec, Registry, Volume, load_plugins
 from oncoseg_core.imaging import is_own_format, read_image, read_masks, read_volume
-from oncoseg_datasets.dicom_images import read_header
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
+from oncoseg_dicom import read_header
 
 
 def needs_reader(case: Case, settings: GenericSettings) -> bool:
