@@ -190,7 +190,7 @@ class BenchSettings(Settings):
 
 def built_in_names() -> list[str]:
     """The benchmarks that come with the harness."""
-    folder = resources.files("oncoseg_benchmarks") / "configs"
+    folder = resources.files("oncoseg_benchmarks.config") / "builtin"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -202,7 +202,7 @@ def load_settings(config: str, overrides: list[str]) -> BenchSettings:
     """
     if config in built_in_names():
         path, where = (
-            Path(str(resources.files("oncoseg_benchmarks") / "configs" / f"{config}.yaml")),
+            Path(str(resources.files("oncoseg_benchmarks.config") / "builtin" / f"{config}.yaml")),
             f"benchmark {config!r}",
         )
     elif Path(config).exists():

@@ -89,7 +89,7 @@ def _figure(matrix: ForgettingMatrix, title: str) -> Figure:
     figure = Figure(figsize=(3.4 + 0.62 * max(len(columns), 3), 2.1 + 0.42 * len(names)), dpi=110, layout="constrained")
     axes = figure.subplots()
     for across, column in enumerate(columns):
-        scores = [matrix.untouched[column.name]]
+        scores: list[float | None] = [matrix.untouched[column.name]]
         scores += [
             row.scores[column.name] if number >= column.row else None for number, row in enumerate(matrix.rows, 1)
         ]

@@ -74,7 +74,7 @@ def adapter_hashes(folder: Path) -> dict[str, str]:
     Raises:
         WeightsError: a file is missing or altered.
     """
-    files: dict[str, str] = dict(check_files(folder).files)
+    files = {str(name): sha256 for name, sha256 in check_files(folder).files.items()}
     return {**files, ADAPTER_MANIFEST: hashlib.sha256((folder / ADAPTER_MANIFEST).read_bytes()).hexdigest()}
 
 

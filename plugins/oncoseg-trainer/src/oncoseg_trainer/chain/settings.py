@@ -80,7 +80,7 @@ class ChainSettings(Settings):
     validation_cases: Annotated[int, Field(ge=1)] = 10
 
     @model_validator(mode="after")
-    def _told_apart(self) -> ChainSettings:
+    def _names_differ(self) -> ChainSettings:
         phases = [stage.phase for stage in self.stages]
         if len(set(phases)) < len(phases):
             raise ValueError("two stages have the same phase; give each a name of its own")
@@ -111,7 +111,7 @@ def _refuse_given(where: str, keys: Mapping[str, Any]) -> None:
 
 def built_in_chains() -> list[str]:
     """The chains that come with the trainer."""
-    folder = resources.files("oncoseg_trainer") / "chains"
+    folder = resources.files("oncoseg_trainer.chain") / "builtin"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -122,7 +122,7 @@ def load_chain(chain: str, overrides: list[str]) -> ChainSettings:
         ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
     """
     if chain in built_in_chains():
-        path = Path(str(resources.files("oncoseg_trainer") / "chains" / f"{chain}.yaml"))
+        path = Path(str(resources.files("oncoseg_trainer.chain") / "builtin" / f"{chain}.yaml"))
         where = f"chain {chain!r}"
     else:
         path = Path(chain)

@@ -108,7 +108,7 @@ class ValidationCases:
 
     def __init__(self, task: Task, registry: Registry, processes: Processes, terminal: Terminal) -> None:
         self._task = task
-        data = task.own_data
+        data = task.data_without_replay
         with terminal.progress() as progress:
 
             def fetch(adapter: DatasetAdapter) -> Path:

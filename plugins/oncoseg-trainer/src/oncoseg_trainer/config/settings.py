@@ -106,7 +106,7 @@ class TrainSettings(Settings):
 
 def built_in_names() -> list[str]:
     """The configurations that come with the trainer."""
-    folder = resources.files("oncoseg_trainer") / "configs"
+    folder = resources.files("oncoseg_trainer.config") / "builtin"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -117,7 +117,7 @@ def read_config(config: str) -> tuple[dict[str, Any], str]:
         ConfigError: there is no such file or name, or it is no YAML.
     """
     if config in built_in_names():
-        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
+        path = Path(str(resources.files("oncoseg_trainer.config") / "builtin" / f"{config}.yaml"))
         return read_yaml(path), f"configuration {config!r}"
     if not Path(config).exists():
         near = close_matches(config, built_in_names())

@@ -116,7 +116,7 @@ class RunParts:
             for modality in modalities
         }
         with self.timed("data"):
-            data = read_data(
+            self.data = read_data(
                 self.chosen,
                 settings,
                 self.preprocessors,
@@ -126,10 +126,7 @@ class RunParts:
                 ancestry=self.ancestry,
                 unseen=unseen,
             )
-        self.held_out, self.validation = data.held_out, data.validation
-        self.sampler, self.maker = data.sampler, data.maker
-        self.leaks, self.trained_on = data.leaks, data.trained_on
-        self.state.data_hash = data.hash
+        self.state.data_hash = self.data.hash
         self.losses = {
             modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
             for modality in modalities
@@ -151,7 +148,8 @@ class RunParts:
     def _prepare_training(self, accumulation: int) -> None:
         """What trains the model; what of it has a state is in ``parts``, and goes into the checkpoints."""
         training, processes = self.settings.training, self.processes
-        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, processes.world_size)
+        n_samples = len(self.data.sampler)
+        self.plan = Plan(n_samples, training.batch_size, accumulation, processes.rank, processes.world_size)
         cases = sum(1 for _ in self.chosen.train_rows())
         self.epochs = choose_epochs(training, cases)
         if training.epochs == "auto":

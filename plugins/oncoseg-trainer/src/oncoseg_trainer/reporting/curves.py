@@ -54,11 +54,10 @@ def thinned(steps: Floats, values: Floats) -> Line:
     together = max(1, math.ceil(len(steps) / MOST_POINTS))
     parts = [slice(i, i + together) for i in range(0, len(steps), together)]
     finite = [values[part][np.isfinite(values[part])] for part in parts]
-    return Line(
-        np.array([steps[part].mean() for part in parts]),
-        *(np.array([f(part) if part.size else math.nan for part in finite]) for f in (np.min, np.mean, np.max)),
-        together=together,
+    low, mean, high = (
+        np.array([f(part) if part.size else math.nan for part in finite]) for f in (np.min, np.mean, np.max)
     )
+    return Line(np.array([steps[part].mean() for part in parts]), low, mean, high, together)
 
 
 def draw_training(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | None:
@@ -117,10 +116,8 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
     """So many panels, two in a row."""
     columns = min(2, number)
     lines = math.ceil(number / columns)
-    figure = Figure(figsize=(11, 4.2 * lines), dpi=100, layout="constrained")
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.set(h_pad=0.1)
+    figure = Figure(figsize=(11, 4.2 * lines), dpi=100)
+    figure.set_layout_engine("constrained", h_pad=0.1)
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in panels[number:]:
         axes.set_axis_off()

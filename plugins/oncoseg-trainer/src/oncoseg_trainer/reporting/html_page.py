@@ -130,9 +130,9 @@ def _target_table(summary: Mapping[str, Any]) -> str:
         cases = max(int(pair[1]["n_cases"] or 0) for pair in pairs)
         body += f'<tr><td class="text">{html.escape(target)}</td><td>{cases}</td>'
         body += "".join(_cells(*pair) for pair in pairs) + "</tr>"
-    pairs = [(summary["zero_shot"]["mean"][m], summary["adapted"]["mean"][m]) for m in metrics]
-    body += f'<tr><th class="text">all together</th><th>{max(int(pair[1]["n_cases"]) for pair in pairs)}</th>'
-    body += "".join(_cells(*pair) for pair in pairs) + "</tr>"
+    means = [(summary["zero_shot"]["mean"][m], summary["adapted"]["mean"][m]) for m in metrics]
+    body += f'<tr><th class="text">all together</th><th>{max(int(pair[1]["n_cases"]) for pair in means)}</th>'
+    body += "".join(_cells(*pair) for pair in means) + "</tr>"
     return (
         f"<details{' open' * (len(targets) <= OPEN_ROWS)}><summary>Each target ({len(targets)}): mean ± standard "
         'deviation over its cases</summary><div class="wide"><table><tr><th class="text">target</th><th>scores</th>'

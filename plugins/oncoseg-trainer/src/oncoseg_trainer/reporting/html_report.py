@@ -34,7 +34,7 @@ class HtmlTracker(Tracker):
     def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:
         """Remember the configuration, and that the run was resumed."""
         path = self.run_directory / RESUMES_FILE
-        resumes = []
+        resumes: list[dict[str, Any]] = []
         if resumed_step is not None:
             resumes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
             resumes.append({"step": resumed_step, "at": datetime.now(UTC).isoformat(timespec="seconds")})
