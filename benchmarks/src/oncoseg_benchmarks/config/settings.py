@@ -34,7 +34,7 @@ class ModelChoice(Settings):
     label: Label | None = None
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """What rows call it."""
         if self.label is not None:
             return self.label
@@ -55,7 +55,7 @@ class PublishedScore(Settings):
     how: str = ""
 
 
-class DatasetChoice(Settings):
+class BenchDataset(Settings):
     """Which labelled cases of a dataset are scored.
 
     ``root`` is its folder; without it and without a ``data_root`` the dataset is fetched, where that can be done.
@@ -75,7 +75,7 @@ class DatasetChoice(Settings):
     reference: PublishedScore | None = None
 
     @model_validator(mode="after")
-    def _split_has_a_side(self) -> DatasetChoice:
+    def _split_has_a_side(self) -> BenchDataset:
         if self.side == "all" and self.split is not None:
             raise ValueError(
                 f"dataset {self.name!r} has a split but no side, and all its cases would be scored; add side: test, or "
@@ -133,7 +133,7 @@ class BenchSettings(Settings):
     output: Path
     data_root: Path | None = None
     models: tuple[ModelChoice, ...] = Field(min_length=1)
-    datasets: tuple[DatasetChoice, ...] = Field(min_length=1)
+    datasets: tuple[BenchDataset, ...] = Field(min_length=1)
     prompts: tuple[PromptPolicy, ...] = Field(min_length=1)
     metrics: dict[Name, dict[str, Any]] = Field(min_length=1)
     references: References = References()
@@ -163,7 +163,7 @@ class BenchSettings(Settings):
     @model_validator(mode="after")
     def _each_once(self) -> BenchSettings:
         for what, names in (
-            ("models: two are called", [model.shown for model in self.models]),
+            ("models: two are called", [model.display_name for model in self.models]),
             ("datasets: named twice:", [dataset.name for dataset in self.datasets]),
             ("prompts: asked for twice:", [f"{policy.provenance} ({policy.level})" for policy in self.prompts]),
         ):

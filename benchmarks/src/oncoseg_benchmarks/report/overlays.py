@@ -25,7 +25,7 @@ REFERENCE, PREDICTION, PROMPT = "#35c46a", "#ff9f1c", "#ffffff"
 """Told apart with red-green blindness too: the lines also differ in style."""
 
 
-class Picture(NamedTuple):
+class CasePicture(NamedTuple):
     """A picture, and what it shows."""
 
     title: str
@@ -50,7 +50,7 @@ def extreme_rows(rows: Sequence[Row], metric: str, better: str, number: int) -> 
     return [*(("worst", row) for row in worst), *(("best", row) for row in best)]
 
 
-def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> dict[int, Picture]:
+def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> dict[int, CasePicture]:
     """Draw rows of a finished run, by their number in ``chosen``; a case that cannot be read any more is left out.
 
     Each case is read once, however many pictures are made of it, and one at a time is in memory.
@@ -86,7 +86,7 @@ class _Shown:
         return np.asarray(self._normalization.normalizer.apply(voxels, self._stats)[0])
 
 
-def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> Picture:
+def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> CasePicture:
     references, _ = load_masks(bench.folder.references_path(row["dataset"], row["case"]))
     masks, _ = load_masks(bench.folder.masks_path(row["model"], row["dataset"], row["case"]))
     reference = unpack(references[row["target"]])
@@ -109,7 +109,7 @@ def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> Pict
     )
     hints = row.get("shown_prompt", ()) if index == largest else ()  # it was made on that slice
     prompt = [_upright(hint, view, geometry.shape[1], geometry.shape[2]) for hint in hints]
-    return Picture(title, draw_overlay(image, true, found, prompt, spacing, title), caption)
+    return CasePicture(title, draw_overlay(image, true, found, prompt, spacing, title), caption)
 
 
 def slice_to_show(reference: BoolArray, prediction: BoolArray, level: str) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class CaseResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ScoringTask:
     """A target of a case to be scored; ``absent`` where it is a concept that no image has."""
 
     target: Target
@@ -57,7 +57,7 @@ def score_case(
     subject: Subject,
     case: Case,
     volume: Volume,
-    tasks: Sequence[Task],
+    tasks: Sequence[ScoringTask],
     policies: Sequence[Policy],
     metrics: Mapping[str, tuple[MetricSpec, Metric]],
     seed: int,
@@ -127,7 +127,7 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, OncoSegError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _concerns(policy: Policy, task: Task) -> bool:
+def _concerns(policy: Policy, task: ScoringTask) -> bool:
     """Whether a policy asks for a target: one that points at the object needs it there, a concept has only its name."""
     if task.absent:
         return task.target.name in getattr(policy.settings, "absent", ())
@@ -138,7 +138,7 @@ class _Attempt:
     """One policy on one target of one case."""
 
     def __init__(
-        self, policy: Policy, session: Session, task: Task, seed: int, case_id: str, everywhere: Sequence[int]
+        self, policy: Policy, session: Session, task: ScoringTask, seed: int, case_id: str, everywhere: Sequence[int]
     ) -> None:
         self.policy = policy
         self.failure: str | None = None
@@ -147,7 +147,7 @@ class _Attempt:
         self._task = task
         self._seed = (seed, "score", case_id, task.target.name)
         self._asked: list[int] = []
-        self._shown: Prompt = ()
+        self._drawn_prompt: Prompt = ()
         self._clicks: list[int] = []
         areas = task.reference.sum(axis=(1, 2))
         self._largest = int(areas.argmax())
@@ -179,7 +179,7 @@ class _Attempt:
             return
         self._asked.append(index)
         if index == self._largest:
-            self._shown = answer.prompt
+            self._drawn_prompt = answer.prompt
         if answer.clicks_needed is not None:
             self._clicks.append(answer.clicks_needed)
 
@@ -213,7 +213,7 @@ class _Attempt:
             "empty_slices": len(empty),
             "empty_slices_with_mask": sum(bool(self.mask[index].any()) for index in empty),
             "noc_90": float(np.mean(self._clicks)) if self._clicks else None,
-            "shown_prompt": [hint for hint in map(_plain, self._shown) if hint is not None],
+            "shown_prompt": [hint for hint in map(_plain, self._drawn_prompt) if hint is not None],
         }
 
 
@@ -224,7 +224,7 @@ def _plain(hint: AnyPrompt) -> dict[str, Any] | None:
     return {"point": [hint.x, hint.y], "positive": hint.positive} if isinstance(hint, Point) else None
 
 
-def _facts(case: Case, volume: Volume, task: Task, packed: Packed) -> Row:
+def _facts(case: Case, volume: Volume, task: ScoringTask, packed: Packed) -> Row:
     diameter = longest_diameter(task.reference, volume.geometry.spacing) if volume.physical else None
     return {
         "dataset": case.dataset,

@@ -16,7 +16,7 @@ from oncoseg_trainer.config.settings import TrainSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ChainTask:
     """One run of the chain: ``number`` counts from 1, absent tasks included, so that no name depends on what is there.
 
     ``columns`` are the names of its own datasets, as the forgetting matrix has them, and ``choices`` these datasets.
@@ -46,7 +46,7 @@ class Task:
 class ChainPlan:
     """The tasks whose data are there, in order; ``absent`` says of each other dataset why, by its name."""
 
-    tasks: list[Task]
+    tasks: list[ChainTask]
     absent: dict[str, str]
 
 
@@ -79,9 +79,9 @@ def plan_chain(settings: ChainSettings, registry: Registry, *, skip_absent: bool
     return ChainPlan(tasks, absent)
 
 
-def _tasks(settings: ChainSettings, present: Mapping[str, DatasetChoice]) -> list[Task]:
+def _tasks(settings: ChainSettings, present: Mapping[str, DatasetChoice]) -> list[ChainTask]:
     datasets = [entry.dataset for stage in settings.stages for entry in stage.datasets]
-    tasks: list[Task] = []
+    tasks: list[ChainTask] = []
     number = 0
     for stage in settings.stages:
         groups = [stage.datasets] if stage.together else [(entry,) for entry in stage.datasets]
@@ -96,7 +96,7 @@ def _tasks(settings: ChainSettings, present: Mapping[str, DatasetChoice]) -> lis
     return tasks
 
 
-def chain_leaks(tasks: Sequence[Task], registry: Registry) -> dict[str, list[Leak]]:
+def chain_leaks(tasks: Sequence[ChainTask], registry: Registry) -> dict[str, list[Leak]]:
     """Declared overlaps of each column's dataset with another that the chain trains on, certain or suspected."""
     specs = {c.dataset: registry.get(DatasetSpec, c.dataset) for task in tasks for c in task.choices}
     return {
@@ -139,8 +139,8 @@ def _task(
     columns: tuple[str, ...],
     choices: tuple[DatasetChoice, ...],
     common: Mapping[str, Any],
-    before: Sequence[Task],
-) -> Task:
+    before: Sequence[ChainTask],
+) -> ChainTask:
     """One task's whole configuration."""
     name = _task_name(number, phase, columns)
     values = dict(common)
@@ -168,7 +168,7 @@ def _task(
         "output": str(settings.output / "tasks" / name),
         "data": data,
     }
-    return Task(number, phase, columns, choices, validate(TrainSettings, values, f"task {name}"))
+    return ChainTask(number, phase, columns, choices, validate(TrainSettings, values, f"task {name}"))
 
 
 def _task_name(number: int, phase: str, columns: Sequence[str]) -> str:
@@ -191,7 +191,7 @@ def _require_replayable(
         raise ConfigError(f"task {name}: {', '.join(twice)} would be replayed beside itself; set replay to 0")
 
 
-def _require_one_split(settings: ChainSettings, tasks: Sequence[Task]) -> None:
+def _require_one_split(settings: ChainSettings, tasks: Sequence[ChainTask]) -> None:
     """With replay, cases that one task holds out must be held out in all."""
     if not settings.replay:
         return

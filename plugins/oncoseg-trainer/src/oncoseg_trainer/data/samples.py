@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from oncoseg_core import BoolArray, Case, Prompt, PromptGenerator, SliceGrid, Target
+from oncoseg_core.data import WEAK
 from oncoseg_core.path import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
 from oncoseg_core.system import derived_generator
 from oncoseg_trainer.config.data_settings import WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives
-from oncoseg_trainer.data.case_selection import WEAK
 from oncoseg_trainer.data.case_source import CaseSource, ReadCase
 from oncoseg_trainer.data.sampling import Draw
 

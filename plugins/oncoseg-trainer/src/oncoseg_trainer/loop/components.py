@@ -18,12 +18,11 @@ from oncoseg_core import (
     PromptGenerator,
     PromptGeneratorSpec,
     Registry,
-    close_matches,
 )
-from oncoseg_core.data import Scan
+from oncoseg_core.data import Scan, require_known_modalities
 from oncoseg_core.inference import Predictor
 from oncoseg_core.lora import trainable_parameters
-from oncoseg_core.path import PathSettings, Preprocessor, parts_of
+from oncoseg_core.path import PathSettings, Preprocessor
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import derived_seed
 from oncoseg_trainer.checkpoints.checkpoint import RunState, Stateful
@@ -105,7 +104,7 @@ class RunParts:
             self.chosen = choose_cases(opened, settings.data)
         self.state.split_hash = self.chosen.hash
         modalities = self.chosen.modalities
-        _require_known_modalities(settings, modalities)
+        require_known_modalities(settings.normalizers, settings.channels, modalities)
         self.preprocessors = {
             modality: Preprocessor(
                 registry,
@@ -223,19 +222,3 @@ def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
                 f"prompt generator {generator.name!r} makes prompts of kind {kind!r}, for which model {model.name!r} "
                 f"cannot be adapted: {model.lora.untrained[kind]}"
             )
-
-
-def _require_known_modalities(settings: TrainSettings, modalities: Sequence[str]) -> None:
-    """Refuse settings of a modality that no case has.
-
-    Raises:
-        ConfigError: naming it.
-    """
-    parts = {part for modality in modalities for part in parts_of(modality)}
-    for section, given, known in (
-        ("normalizers", settings.normalizers, parts),
-        ("channels", settings.channels, set(modalities)),
-    ):
-        for name in given:
-            if name not in known:
-                raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")

@@ -53,7 +53,7 @@ Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended: its folder, and its summary, or None when it was stopped and can be resumed."""
 
     folder: Path
@@ -68,17 +68,17 @@ class _StoppedError(Exception):
 class TrainingRun(RunParts):
     """A run that is executed: scored, trained, scored again, written."""
 
-    def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> Outcome:
+    def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> TrainingOutcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
         self.processes.on_first(lambda: self._require_room(folder))
         try:
             with Saver(checkpoints, self._checkpoint) as saver:
                 summary = self._execute(folder, saver, should_stop)
         except _StoppedError:
-            return Outcome(folder, None, self.processes.is_first)
+            return TrainingOutcome(folder, None, self.processes.is_first)
         if self.processes.is_first:
             checkpoints.finish()
-        return Outcome(folder, summary, self.processes.is_first)
+        return TrainingOutcome(folder, summary, self.processes.is_first)
 
     def _execute(self, folder: Path, saver: Saver, should_stop: Stop) -> dict[str, Any]:
         trackers = self._start_trackers(folder)
@@ -310,7 +310,7 @@ def train(
     should_stop: Stop | None = None,
     unseen: Sequence[Scan] = (),
     joined: Processes | None = None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Run a configuration on this process, or on all those that ``torchrun`` started.
 
     Args:
@@ -333,7 +333,7 @@ def train(
         if (folder / SUMMARY_FILE).exists():
             terminal.say(f"{folder} is finished; nothing is left to resume.")
             summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-            return Outcome(folder, summary, processes.is_first)
+            return TrainingOutcome(folder, summary, processes.is_first)
         checkpoints = CheckpointFolder(folder / CHECKPOINTS)
 
         def claim() -> None:

@@ -19,7 +19,7 @@ from oncoseg_core.lora import (
     Use,
 )
 from oncoseg_trainer.data.case_selection import ChosenDataset
-from oncoseg_trainer.data.case_source import Row
+from oncoseg_trainer.data.case_source import CaseRow
 from oncoseg_trainer.reporting.run_facts import RunFacts
 
 SCORING = (
@@ -52,7 +52,7 @@ def evidence_of(facts: RunFacts) -> Evidence:
 
 def _sides(facts: RunFacts, each: ChosenDataset) -> list[SplitSide]:
     data = facts.settings.data
-    uses: list[tuple[Use, Side | None, list[Row]]] = [
+    uses: list[tuple[Use, Side | None, list[CaseRow]]] = [
         ("training", data.train_split, each.train),
         ("validation", data.validation_split, each.validation),
         ("scoring", data.score_split, each.scored),

@@ -33,7 +33,7 @@ NAMED_TARGETS = 10
 """More targets in one panel are drawn without their names."""
 
 Floats = npt.NDArray[np.float64]
-Row = Mapping[str, Any]
+ScoreRow = Mapping[str, Any]
 
 
 class Line(NamedTuple):
@@ -60,7 +60,7 @@ def thinned(steps: Floats, values: Floats) -> Line:
     return Line(np.array([steps[part].mean() for part in parts]), low, mean, high, together)
 
 
-def draw_training(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | None:
+def draw_training(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> bytes | None:
     """The loss with its terms, and the other values of each step; None before the first step.
 
     Args:
@@ -83,7 +83,7 @@ def draw_training(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | N
     return _png(figure)
 
 
-def draw_scores(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | None:
+def draw_scores(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> bytes | None:
     """The mean score of each target over the run; None where nothing was scored.
 
     Scored cases and those of validation have panels of their own, and so has each dataset.
@@ -100,7 +100,7 @@ def draw_scores(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | Non
     if not scored:
         return None
     metric = headline(list(scored.values()))
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[ScoreRow]] = {}
     for (event, dataset, *_), row in sorted(scored.items(), key=lambda item: item[0]):
         groups.setdefault((event, dataset), []).append({k: v for k, v in row.items() if k != "dataset"})
     figure, panels = _panels(len(groups))
@@ -124,7 +124,7 @@ def _panels(number: int) -> tuple[Figure, list[Axes]]:
     return figure, panels[:number]
 
 
-def _draw_loss(axes: Axes, train: Sequence[Row], names: Sequence[str]) -> None:
+def _draw_loss(axes: Axes, train: Sequence[ScoreRow], names: Sequence[str]) -> None:
     line = _draw_line(axes, train, "loss", "#000000", "-", band=True)
     for number, name in enumerate(names if len(names) > 1 else ()):
         _draw_line(axes, train, name, COLOURS[number % len(COLOURS)], ("--", "-.", ":")[number % 3], band=False)
@@ -150,7 +150,7 @@ def _draw_loss(axes: Axes, train: Sequence[Row], names: Sequence[str]) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_line(axes: Axes, train: Sequence[Row], name: str, colour: str, style: str, *, band: bool) -> Line:
+def _draw_line(axes: Axes, train: Sequence[ScoreRow], name: str, colour: str, style: str, *, band: bool) -> Line:
     line = thinned(*_values(train, name))
     axes.plot(line.steps, line.mean, color=colour, linestyle=style, linewidth=1.6, label=name)
     if band and line.together > 1:
@@ -158,7 +158,7 @@ def _draw_line(axes: Axes, train: Sequence[Row], name: str, colour: str, style: 
     return line
 
 
-def _draw_targets(axes: Axes, rows: Sequence[Row], metric: str) -> None:
+def _draw_targets(axes: Axes, rows: Sequence[ScoreRow], metric: str) -> None:
     """A line per target; where there are many, faint ones and their mean."""
     steps = sorted({row["step"] for row in rows})
     at = {step: by_target([row for row in rows if row["step"] == step], metric) for step in steps}
@@ -201,12 +201,12 @@ def _finish(axes: Axes, per_epoch: int | None, resumed: Sequence[int], label: st
         epochs.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _values(train: Sequence[Row], name: str) -> tuple[Floats, Floats]:
+def _values(train: Sequence[ScoreRow], name: str) -> tuple[Floats, Floats]:
     steps = np.array([row["step"] for row in train], dtype=np.float64)
     return steps, np.array([row.get(name, math.nan) for row in train], dtype=np.float64)
 
 
-def _steps_per_epoch(train: Sequence[Row]) -> int | None:
+def _steps_per_epoch(train: Sequence[ScoreRow]) -> int | None:
     """None as long as the first epoch is not known to be over."""
     if len({row["epoch"] for row in train}) < 2:
         return None
