@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from oncoseg_benchmarks.scoring.empty_masks import score_all
-from oncoseg_benchmarks.scoring.lesion_size import longest_diameter, size_class
 from oncoseg_benchmarks.scoring.policies import Policy
 from oncoseg_benchmarks.scoring.saved_masks import Packed, digest, pack
 from oncoseg_benchmarks.scoring.subjects import Session, Subject
@@ -30,6 +29,10 @@ from oncoseg_core import (
 )
 from oncoseg_core.inference import labelled_slices
 from oncoseg_core.system import derived_generator
+from oncoseg_segment.api import longest_diameter
+
+SIZES = ("< 10 mm", "10-20 mm", "> 20 mm")
+"""10 mm is the smallest lesion that RECIST 1.1 measures on CT (Eisenhauer et al., Eur J Cancer 2009)."""
 
 
 @dataclass
@@ -224,8 +227,15 @@ def _plain(hint: AnyPrompt) -> dict[str, Any] | None:
     return {"point": [hint.x, hint.y], "positive": hint.positive} if isinstance(hint, Point) else None
 
 
+def size_class(diameter_mm: float | None) -> str | None:
+    """Which of ``SIZES``; None where there is no object, or no millimetres."""
+    if not diameter_mm:
+        return None
+    return SIZES[0] if diameter_mm < 10 else SIZES[1] if diameter_mm <= 20 else SIZES[2]
+
+
 def _facts(case: Case, volume: Volume, task: ScoringTask, packed: Packed) -> Row:
-    diameter = longest_diameter(task.reference, volume.geometry.spacing) if volume.physical else None
+    diameter = longest_diameter(task.reference, volume.geometry) if volume.physical else None
     return {
         "dataset": case.dataset,
         "case": case.case_id,
