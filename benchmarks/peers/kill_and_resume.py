@@ -33,7 +33,7 @@ from tiny_run import write_tiny_run
 import oncoseg_trainer.distributed.liveness
 import oncoseg_trainer.distributed.processes
 import oncoseg_trainer.reporting.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
-from oncoseg_benchmarks.record import record, spread
+from oncoseg_benchmarks.record import record, require, spread
 from oncoseg_core import load_plugins
 from oncoseg_trainer.checkpoints.checkpoint import find_damage, read_checkpoint
 from oncoseg_trainer.config.settings import load_settings
@@ -245,16 +245,6 @@ def fork(config: Path, folder: Path, rank: int, processes: int, port: int) -> in
         print(f"process {rank}: {type(error).__name__}: {error}", flush=True)
     finally:
         os._exit(code)
-
-
-def require(holds: bool, otherwise: str) -> None:
-    """Stop with what was found.
-
-    Raises:
-        AssertionError: it does not hold.
-    """
-    if not holds:
-        raise AssertionError(otherwise)
 
 
 def failure_report(folder: Path, what: object) -> str:

@@ -29,7 +29,7 @@ from typing import Any
 
 from tiny_run import write_tiny_run
 
-from oncoseg_benchmarks.record import record
+from oncoseg_benchmarks.record import record, require
 from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint
 from oncoseg_trainer.reporting.jsonl import METRICS_FILE, read_metrics
 
@@ -276,16 +276,6 @@ def difference(output: Path, whole: Path) -> float:
         for each in (output, whole)
     ]
     return max(abs(one - two) for one, two in zip(*losses, strict=True))
-
-
-def require(holds: bool, otherwise: str) -> None:
-    """Stop with what was found.
-
-    Raises:
-        AssertionError: it does not hold.
-    """
-    if not holds:
-        raise AssertionError(otherwise)
 
 
 def reported_lines(lab: Lab, output: Path) -> list[str]:

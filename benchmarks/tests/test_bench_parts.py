@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from oncoseg_benchmarks.config.settings import Statistics, built_in_names, load_settings
+from oncoseg_benchmarks.config.settings import Statistics, load_settings
 from oncoseg_benchmarks.run.compare import compare
 from oncoseg_benchmarks.run.run_folder import slug
 from oncoseg_benchmarks.scoring.case_scoring import size_class
@@ -17,6 +17,7 @@ from oncoseg_benchmarks.statistics.groups import pooled, summarise
 from oncoseg_benchmarks.table.results import read_table, write_table
 from oncoseg_benchmarks.table.rows import DESCRIPTION
 from oncoseg_core import ConfigError, DataError, Metric, MetricSpec, Point
+from oncoseg_core.plugins import built_in_names
 
 
 def disc(shape, row, column, radius):
@@ -174,7 +175,7 @@ def test_other_prompts_are_no_pair():
     assert compare([sides([0.1, 0.2], prompt="text")], "dice", method="wilcoxon", seed=0) == []
 
 
-@pytest.mark.parametrize("name", built_in_names())
+@pytest.mark.parametrize("name", built_in_names("oncoseg_benchmarks.config"))
 def test_a_built_in_benchmark_is_valid(name):
     assert load_settings(name, []).name == name
 

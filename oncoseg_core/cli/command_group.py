@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 from typer.core import TyperGroup
+
+Overrides: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
+]
+AllowBrokenPlugins: TypeAlias = Annotated[
+    bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
+]
 
 
 class DefaultCommandGroup(TyperGroup):

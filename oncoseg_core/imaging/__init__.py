@@ -1,6 +1,6 @@
 """Image files: reading, writing, comparing.
 
-The names below are for plugins and programs; each is imported when it is first asked for.
+The names below are for plugins and programs, as is the module ``overlay``; each is imported when it is first asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -23,43 +23,17 @@ if TYPE_CHECKING:
     )
     from oncoseg_core.imaging.label_images import numbers_of
     from oncoseg_core.imaging.open_image import format_of, read_image, read_masks, reader_settings
-    from oncoseg_core.imaging.overlay import (
-        PALETTE,
-        PREDICTION,
-        PROMPT,
-        REFERENCE,
-        draw_edges,
-        draw_legend,
-        draw_outline,
-        draw_slice,
-        new_figure,
-        outline_edges,
-        png_bytes,
-        set_window,
-        window_around,
-    )
     from oncoseg_core.imaging.voxel_hash import content_hash
 
 __all__ = [
     "ONE_FILE_SUFFIXES",
-    "PALETTE",
     "PICTURE_SUFFIXES",
-    "PREDICTION",
-    "PROMPT",
-    "REFERENCE",
     "VOLUME_SUFFIXES",
     "content_hash",
-    "draw_edges",
-    "draw_legend",
-    "draw_outline",
-    "draw_slice",
     "format_of",
     "format_suffix",
     "is_own_format",
-    "new_figure",
     "numbers_of",
-    "outline_edges",
-    "png_bytes",
     "read_image",
     "read_label",
     "read_masks",
@@ -67,9 +41,7 @@ __all__ = [
     "reader_settings",
     "require_even",
     "require_finite",
-    "set_window",
     "target_mask",
-    "window_around",
     "write_segmentation",
 ]
 

@@ -49,7 +49,7 @@ class EmbeddingCache:
         self._entries.move_to_end(key)
         return entry[0]
 
-    def store(self, key: str, embedding: Any) -> None:
+    def put(self, key: str, embedding: Any) -> None:
         """Keep an embedding, and let go of the least recently used ones beyond the limit."""
         size = sum(tensor.numel() * tensor.element_size() for tensor in _tensors(embedding))
         if key in self._entries or size > self.max_bytes:
@@ -237,7 +237,7 @@ class Predictor:
         embedding = self._cache.get(key)
         if embedding is None:
             embedding = self._encode(fitted, index, window)
-            self._cache.store(key, embedding)
+            self._cache.put(key, embedding)
         return embedding
 
     def _encode(self, fitted: FittedVolume, index: int, window: Window | None) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import app_with_default_command, run_app
+from oncoseg_core.cli import AllowBrokenPlugins, Overrides, app_with_default_command, run_app
 
 
 class Test(StrEnum):
@@ -26,15 +26,11 @@ app = app_with_default_command()
 @app.command(name="run", epilog="Example: oncoseg-bench samples --output runs/samples")
 def bench(
     config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: smoke, samples, paper.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder, as --set output=.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
-    ] = False,
+    allow_broken_plugins: AllowBrokenPlugins = False,
 ) -> None:
     """Score models on registered datasets, by kind of prompt; exits 1 when a case failed.
 

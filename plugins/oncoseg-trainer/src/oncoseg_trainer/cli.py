@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import app_with_default_command, run_app
+from oncoseg_core.cli import AllowBrokenPlugins, Overrides, app_with_default_command, run_app
 
 if TYPE_CHECKING:
     from oncoseg_trainer.loop.run import TrainingOutcome
@@ -27,13 +27,9 @@ app = app_with_default_command()
 @app.command(name="run", epilog="Example: oncoseg-train quickstart --set training.epochs=2 --set output=runs/short")
 def train(
     config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: quickstart, oncoseg-paper.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Train although a plugin failed to load.")
-    ] = False,
+    allow_broken_plugins: AllowBrokenPlugins = False,
 ) -> None:
     """Adapt a promptable model with LoRA, and score it before and after on held-out cases.
 
@@ -64,18 +60,14 @@ def train(
 @app.command(epilog="Example: oncoseg-train chain oncoseg-chain --set data_root=/data --skip-absent")
 def chain(
     chain: Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in chain: oncoseg-chain.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     skip_absent: Annotated[
         bool, typer.Option("--skip-absent", help="Leave out the datasets that are not there.")
     ] = False,
     redo: Annotated[
         bool, typer.Option("--redo", help="Delete results that a change has made stale, and train anew.")
     ] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Train although a plugin failed to load.")
-    ] = False,
+    allow_broken_plugins: AllowBrokenPlugins = False,
 ) -> None:
     """Train on many datasets, one after the other, and measure what is forgotten.
 

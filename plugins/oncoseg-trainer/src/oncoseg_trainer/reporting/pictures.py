@@ -9,18 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import Box
-from oncoseg_core.imaging import (
-    PREDICTION,
-    PROMPT,
-    REFERENCE,
-    draw_legend,
-    draw_outline,
-    draw_slice,
-    new_figure,
-    png_bytes,
-    set_window,
-    window_around,
-)
+from oncoseg_core.imaging import overlay
 
 AFTER = "#3aa0ff"
 
@@ -40,38 +29,40 @@ class Overlay:
     after_label: str
 
 
-def draw_overlay(overlay: Overlay) -> bytes:
+def draw_overlay(slices: Overlay) -> bytes:
     """The whole slice with the prompt, then the object before and after adaptation, against the reference."""
-    figure = new_figure(12, 4.6)
+    figure = overlay.new_figure(12, 4.6)
     whole, before, after = figure.subplots(1, 3)
-    window = window_around(overlay.reference | overlay.before | overlay.after)
-    row_mm, column_mm = overlay.spacing
+    window = overlay.window_around(slices.reference | slices.before | slices.after)
+    row_mm, column_mm = slices.spacing
     for axes in (whole, before, after):
-        draw_slice(axes, overlay.image, row_mm / column_mm)
-        if overlay.box is not None:
-            _draw_box(axes, overlay.box)
+        overlay.draw_slice(axes, slices.image, row_mm / column_mm)
+        if slices.box is not None:
+            _draw_box(axes, slices.box)
     for axes, mask, colour, label in (
-        (before, overlay.before, PREDICTION, overlay.before_label),
-        (after, overlay.after, AFTER, overlay.after_label),
+        (before, slices.before, overlay.PREDICTION, slices.before_label),
+        (after, slices.after, AFTER, slices.after_label),
     ):
-        draw_outline(axes, overlay.reference, REFERENCE, width=2.0)
-        draw_outline(axes, mask, colour, "--", width=2.0)
-        set_window(axes, window)
+        overlay.draw_outline(axes, slices.reference, overlay.REFERENCE, width=2.0)
+        overlay.draw_outline(axes, mask, colour, "--", width=2.0)
+        overlay.set_window(axes, window)
         axes.set_title(label, fontsize=12)
     whole.set_title("whole slice with the box given", fontsize=12)
-    figure.suptitle(overlay.title, fontsize=13)
+    figure.suptitle(slices.title, fontsize=13)
     entries = {
-        "reference": (REFERENCE, "-"),
-        "untouched model": (PREDICTION, "--"),
+        "reference": (overlay.REFERENCE, "-"),
+        "untouched model": (overlay.PREDICTION, "--"),
         "adapted model": (AFTER, "--"),
         "box given": ("#888888", ":"),
     }
-    draw_legend(figure, entries, ncols=4, frameon=False, fontsize=11)
-    return png_bytes(figure)
+    overlay.draw_legend(figure, entries, ncols=4, frameon=False, fontsize=11)
+    return overlay.png_bytes(figure)
 
 
 def _draw_box(axes: Any, box: Box) -> None:
     from matplotlib.patches import Rectangle
 
     size = box.x1 - box.x0, box.y1 - box.y0
-    axes.add_patch(Rectangle((box.x0, box.y0), *size, fill=False, edgecolor=PROMPT, linestyle=":", linewidth=1.4))
+    axes.add_patch(
+        Rectangle((box.x0, box.y0), *size, fill=False, edgecolor=overlay.PROMPT, linestyle=":", linewidth=1.4)
+    )

@@ -13,16 +13,13 @@ from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.data.case_selection import ChosenCases
 from oncoseg_trainer.data.splits import RunData
 
-Rows = Sequence[dict[str, Any]]
-"""Scores by case and target, as in ``summary.json``."""
-
 
 @dataclass(frozen=True, eq=False)
 class RunFacts:
     """The facts of a finished run.
 
     ``best`` is the best epoch by the validation cases, None where there are none. ``zero_shot`` are the rows of the
-    model before training, ``adapted`` those after it.
+    model before training, ``adapted`` those after it, as in ``summary.json``.
     """
 
     settings: TrainSettings
@@ -40,5 +37,5 @@ class RunFacts:
     skipped_steps: int
     stopped_early: bool
     best: dict[str, Any] | None
-    zero_shot: Rows
-    adapted: Rows
+    zero_shot: Sequence[dict[str, Any]]
+    adapted: Sequence[dict[str, Any]]
