@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from oncoseg_core import Case, DataError, Geometry, Target, Volume
 from oncoseg_core.data.prepared import PreparedStore, packed
 from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
-from oncoseg_core.data.prepared.index import INDEX, Row, case_path, write_index
+from oncoseg_core.data.prepared.index import INDEX, IndexRow, case_path, write_index
 from oncoseg_core.data.prepared.levels import few_levels
 from oncoseg_core.data.prepared.store import PreparedVoxels
 
@@ -187,7 +187,7 @@ def make_store(folder, cases):
         foreground = np.array(list(counts.values()), np.int64)
         n_slices = foreground.shape[1] if counts else 3
         json = record.model_dump_json(exclude_defaults=True).encode()
-        rows.append(Row(f"{number:032x}", json, n_slices, f"{number:064x}", tuple(counts), foreground))
+        rows.append(IndexRow(f"{number:032x}", json, n_slices, f"{number:064x}", tuple(counts), foreground))
     write_index(folder, {"dataset": "d", "root": "/data", "settings": {}, "skipped": [], "normalizations": {}}, rows)
     return rows
 

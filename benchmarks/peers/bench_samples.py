@@ -34,12 +34,12 @@ def main() -> None:
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
     parser.add_argument("--adapter", type=Path, help="score this adapter of LiteMedSAM")
     options = parser.parse_args()
-    name, told, more = "bench_samples", "oncoseg-bench samples", []
+    name, recorded, more = "bench_samples", "oncoseg-bench samples", []
     if options.adapter is not None:
         models = json.dumps([{"name": "litemedsam", "adapter": str(options.adapter.resolve()), "label": "quickstart"}])
         prompts = json.dumps([{"kind": "gt-box", "margin_px": 2}])
         more = ["--set", f"models={models}", "--set", f"prompts={prompts}", "--set", "leakage=mark"]
-        name, told = (
+        name, recorded = (
             "bench_samples_adapted",
             "python benchmarks/peers/bench_samples.py --adapter runs/quickstart/adapter",
         )
@@ -65,7 +65,7 @@ def main() -> None:
         "groups": [{key: each[key] for key in KEPT} for each in summary["groups"] if each["by"] == "all"],
         "rows": rows,
     }
-    sys.stdout.write(f"{record(name, told, found)}\n")
+    sys.stdout.write(f"{record(name, recorded, found)}\n")
 
 
 def _row(row: dict[str, str]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from tiny_run import write_tiny_run
 import oncoseg_trainer.distributed.liveness
 import oncoseg_trainer.distributed.processes
 import oncoseg_trainer.reporting.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
-from oncoseg_benchmarks.record import record, spread
+from oncoseg_benchmarks.record import record, require, spread
 from oncoseg_core import load_plugins
 from oncoseg_trainer.checkpoints.checkpoint import find_damage, read_checkpoint
 from oncoseg_trainer.config.settings import load_settings
@@ -145,14 +145,14 @@ def attempt(
     children = [fork(config, folder, rank, processes, port) for rank in range(processes)]
     victims = children if moments.random() < 0.5 else [moments.choice(children)]
     ended, killed = watch(children, victims, is_due)
-    require(len(ended) == processes, told(folder, f"hangs; {ended} have ended"))
+    require(len(ended) == processes, failure_report(folder, f"hangs; {ended} have ended"))
     codes = [ended[child][0] for child in children]
     if killed is None or not any(codes):
-        require(not any(codes), told(folder, codes))
+        require(not any(codes), failure_report(folder, codes))
         return None
     for child, code in zip(children, codes, strict=True):
         # 0: was done at that moment; 1: was told that the other had died.
-        require(code in ({0, -signal.SIGKILL} if child in victims else {0, 1}), told(folder, codes))
+        require(code in ({0, -signal.SIGKILL} if child in victims else {0, 1}), failure_report(folder, codes))
     return [ended[child][1] - killed for child in children if child not in victims]
 
 
@@ -247,17 +247,7 @@ def fork(config: Path, folder: Path, rank: int, processes: int, port: int) -> in
         os._exit(code)
 
 
-def require(holds: bool, otherwise: str) -> None:
-    """Stop with what was found.
-
-    Raises:
-        AssertionError: it does not hold.
-    """
-    if not holds:
-        raise AssertionError(otherwise)
-
-
-def told(folder: Path, what: object) -> str:
+def failure_report(folder: Path, what: object) -> str:
     """An attempt's failure, with what its processes wrote."""
     log = Path(f"{folder}.log")  # not there yet where all were killed at once
     return f"{folder.name}: {what}\n{log.read_text() if log.exists() else ''}"

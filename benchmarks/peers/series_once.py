@@ -94,14 +94,14 @@ def measure(folder: Path) -> dict[str, Any]:
     from oncoseg_core import Segmentation, load_plugins
     from oncoseg_dicom.rtstruct.read import read_structures
     from oncoseg_dicom.rtstruct.write import RTStructSettings, write_structures
-    from oncoseg_segment.files.export_masks import ConvertRequest, convert_file
+    from oncoseg_segment.files.export_masks import ExportRequest, export_masks
 
     registry, series_folder, out = load_plugins(), folder / "series", folder / "part.dcm"
     _, find_series = header_pass()
 
     def export(*outputs: str) -> None:
         named = [output.replace("=", f"={folder}/") for output in outputs]
-        convert_file(registry, ConvertRequest(folder / "mask.nii.gz", series_folder, named, overwrite=True))
+        export_masks(registry, ExportRequest(folder / "mask.nii.gz", series_folder, named, overwrite=True))
 
     passes = {}
     for outputs in (("rtstruct=a.dcm",), ("rtstruct=a.dcm", "seg=b.dcm")):

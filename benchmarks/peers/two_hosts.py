@@ -29,7 +29,7 @@ from typing import Any
 
 from tiny_run import write_tiny_run
 
-from oncoseg_benchmarks.record import record
+from oncoseg_benchmarks.record import record, require
 from oncoseg_trainer.checkpoints.checkpoint import read_checkpoint
 from oncoseg_trainer.reporting.jsonl import METRICS_FILE, read_metrics
 
@@ -144,7 +144,7 @@ class Lab:
         """A whole run on both machines."""
         output = self.folder / "whole"
         self.launch(output, "a", "b")
-        require(self.wait(output) == {"a": 0, "b": 0}, self.told(output))
+        require(self.wait(output) == {"a": 0, "b": 0}, self.logs(output))
         return output
 
     def launch(self, output: Path, *names: str, nodes: str = "2", more: tuple[str, ...] = ()) -> None:
@@ -186,7 +186,7 @@ class Lab:
         while not holds():
             all_ended = all(child.poll() is not None for child in self.launched.values())
             in_time = time.perf_counter() - started < MOST_SECONDS
-            require(holds() or (in_time and not all_ended), self.told(output))
+            require(holds() or (in_time and not all_ended), self.logs(output))
             time.sleep(0.02)
         return time.perf_counter() - started
 
@@ -195,7 +195,7 @@ class Lab:
         metrics = output / METRICS_FILE
         self.until(output, lambda: metrics.exists() and len(read_metrics(metrics)) > step)
 
-    def told(self, output: Path) -> str:
+    def logs(self, output: Path) -> str:
         """What was written on both machines."""
         logs = [Path(f"{output}-{name}.log") for name in ADDRESSES]
         return "\n".join(f"== {log.name}\n{log.read_text()}" for log in logs if log.exists())
@@ -207,14 +207,14 @@ def killed(lab: Lab, whole: Path) -> dict[str, Any]:
     lab.launch(output, "a", "b")
     lab.until_step(output, 20)
     kill_all("b")
-    noticed = lab.until(output, lambda: "was lost" in lab.told(output))
+    noticed = lab.until(output, lambda: "was lost" in lab.logs(output))
     lab.launched["b"].wait()
     lab.launch(output, "b")
     codes = lab.wait(output)
-    require(codes == {"a": 0, "b": 0}, lab.told(output))
+    require(codes == {"a": 0, "b": 0}, lab.logs(output))
     return {
         "seconds_until_the_first_said_who_was_lost": round(noticed, 2),
-        "it_said": said(lab, output),
+        "it_said": reported_lines(lab, output),
         "resumed_after_step": resumed_after(lab, output),
         "weights_as_undisturbed": fingerprint(output) == fingerprint(whole),
     }
@@ -226,15 +226,15 @@ def cut_off(lab: Lab, whole: Path) -> dict[str, Any]:
     lab.launch(output, "a", "b")
     lab.until_step(output, 20)
     cable("down")
-    noticed = lab.until(output, lambda: "was lost" in lab.told(output))
+    noticed = lab.until(output, lambda: "was lost" in lab.logs(output))
     started = time.perf_counter()
     codes = lab.wait(output)
     ended = noticed + time.perf_counter() - started
-    require(0 not in codes.values(), lab.told(output))
-    it_said = said(lab, output)
+    require(0 not in codes.values(), lab.logs(output))
+    it_said = reported_lines(lab, output)
     cable("up")
     lab.launch(output, "a", "b", more=("--resume",))
-    require(lab.wait(output) == {"a": 0, "b": 0}, lab.told(output))
+    require(lab.wait(output) == {"a": 0, "b": 0}, lab.logs(output))
     return {
         "seconds_until_one_said_who_was_lost": round(noticed, 2),
         "seconds_until_both_launchers_had_ended": round(ended, 2),
@@ -254,16 +254,16 @@ def alone(lab: Lab, whole: Path | None) -> dict[str, Any]:
     lab.launch(output, "a", "b", nodes="1:2")
     lab.until_step(output, 20)
     cable("down")
-    noticed = lab.until(output, lambda: "was lost" in lab.told(output))
-    resumed = noticed + lab.until(output, lambda: "Resuming after" in lab.told(output))
+    noticed = lab.until(output, lambda: "was lost" in lab.logs(output))
+    resumed = noticed + lab.until(output, lambda: "Resuming after" in lab.logs(output))
     codes = lab.wait(output, *("a" if lab.short else "ab"))  # the second waits for the system to give its line up
     cable("up")
-    require(codes["a"] == 0, lab.told(output))
+    require(codes["a"] == 0, lab.logs(output))
     return {
         "seconds_until_one_said_who_was_lost": round(noticed, 2),
         "seconds_until_the_first_went_on_alone": round(resumed, 2),
         "exit_codes": codes,
-        "it_said": said(lab, output),
+        "it_said": reported_lines(lab, output),
         "resumed_after_step": resumed_after(lab, output),
         **({} if whole is None else {"most_that_a_loss_differs_from_undisturbed": difference(output, whole)}),
     }
@@ -278,25 +278,15 @@ def difference(output: Path, whole: Path) -> float:
     return max(abs(one - two) for one, two in zip(*losses, strict=True))
 
 
-def require(holds: bool, otherwise: str) -> None:
-    """Stop with what was found.
-
-    Raises:
-        AssertionError: it does not hold.
-    """
-    if not holds:
-        raise AssertionError(otherwise)
-
-
-def said(lab: Lab, output: Path) -> list[str]:
+def reported_lines(lab: Lab, output: Path) -> list[str]:
     """The errors on both machines, and what a resumed run says of its processes."""
-    lines = lab.told(output).splitlines()
+    lines = lab.logs(output).splitlines()
     return sorted({line for line in lines if line.startswith(("error:", "Begun with"))})
 
 
 def resumed_after(lab: Lab, output: Path) -> list[int]:
     """The steps from which the run went on."""
-    return [int(line.split()[3]) for line in lab.told(output).splitlines() if line.startswith("Resuming after step")]
+    return [int(line.split()[3]) for line in lab.logs(output).splitlines() if line.startswith("Resuming after step")]
 
 
 def fingerprint(output: Path) -> str:

@@ -4,15 +4,12 @@ The model sees: what is bright is the object. Of a box it fills what is bright i
 the positive ones, of the word ``tumour`` all that is bright; other words find nothing.
 """
 
-import json
 import os
-import sys
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 import yaml
+from generated_dataset import Recipe, installed_plugin, write_generated
 
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
@@ -37,7 +34,7 @@ def oncoseg_models():
 
 def dataset(name, overlaps=()):
     return DatasetSpec(
-        name=name, factory="oncoseg_bright_data:Manifest", summary="generated", modalities=("ct",),
+        name=name, factory="generated_dataset:Manifest", summary="generated", modalities=("ct",),
         targets=(Target(name="tumour", labels={1, 2}), Target(name="core", labels={2})), licence="none", url="none",
         citation="none", overlaps=overlaps,
     )
@@ -50,25 +47,6 @@ def oncoseg_datasets():
         dataset="bench-gone", certain=True, how="declared of a dataset that is not installed"
     ),))
 """
-
-DATA = '''
-import json
-from oncoseg_core import Case, DataError, FileDataset
-
-
-class Manifest(FileDataset):
-    """Generated cases, as a manifest lists them."""
-
-    def discover(self, root):
-        if not (root / "cases.json").exists():
-            raise DataError(f"{root}: no cases.json")
-        for row in json.loads((root / "cases.json").read_text()):
-            name = row["case_id"]
-            yield Case(
-                dataset=self.spec.name, modality="ct", images=(root / f"{name}.nrrd",),
-                labels=(root / f"{name}-l.nrrd",), targets=self.spec.targets, **row,
-            )
-'''
 
 MODEL = """
 import os
@@ -120,54 +98,19 @@ class BrightBoxes(Bright):
 @pytest.fixture(scope="session")
 def bright(tmp_path_factory):
     """A folder with the installed plugin, on this process's path and for child processes in PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "oncoseg_bright.py").write_text(PLUGIN)
-    (folder / "oncoseg_bright_model.py").write_text(MODEL)
-    (folder / "oncoseg_bright_data.py").write_text(DATA)
-    info = folder / "oncoseg_bright-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-bright\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[oncoseg]\noncoseg-bright = oncoseg_bright\n")
-    before = os.environ.get("PYTHONPATH")
-    sys.path.insert(0, str(folder))
-    os.environ["PYTHONPATH"] = str(folder) if before is None else f"{folder}{os.pathsep}{before}"
-    yield folder
-    sys.path.remove(str(folder))
-    for name in ("oncoseg_bright", "oncoseg_bright_model", "oncoseg_bright_data"):
-        sys.modules.pop(name, None)
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    modules = {"oncoseg_bright": PLUGIN, "oncoseg_bright_model": MODEL}
+    with installed_plugin(tmp_path_factory.mktemp("site"), "oncoseg_bright", modules) as folder:
+        yield folder
 
 
 @pytest.fixture
 def write_cases(tmp_path):
     """Write a generated dataset: dark slices with a bright tumour (and its core) on the given ones of each case."""
 
+    recipe = Recipe((32, 40), (-100, 10), (3, 16), tumour=(10, 14), core=(4, 6), contrast=300, spacing=(0.8, 0.8, 3.0))
+
     def write(name, cases):
-        root = tmp_path / name
-        root.mkdir()
-        rows = []
-        for number, given in enumerate(cases):
-            case = {"case_id": f"{name}-{number}", "patient_id": f"p{number}", "split": None, "category": None, **given}
-            slices, core = case.pop("slices", (2, 3, 4)), case.pop("core", (3,))
-            rng = np.random.default_rng(case.pop("seed", number))
-            voxels = rng.normal(-100, 10, (7, 32, 40))
-            label = np.zeros(voxels.shape, np.uint8)
-            row, column = rng.integers(3, 16, 2)
-            for index in slices:
-                label[index, row : row + 10, column : column + 14] = 1
-            for index in core:
-                label[index, row + 3 : row + 7, column + 3 : column + 9] = 2
-            voxels[label > 0] += 300
-            for suffix, values in (("", voxels.astype(np.int16)), ("-l", label)):
-                written = sitk.GetImageFromArray(values)
-                written.SetSpacing((0.8, 0.8, 3.0))
-                sitk.WriteImage(written, str(root / f"{case['case_id']}{suffix}.nrrd"))
-            rows.append(case)
-        (root / "cases.json").write_text(json.dumps(rows))
-        return root
+        return write_generated(tmp_path, name, cases, recipe)
 
     return write
 

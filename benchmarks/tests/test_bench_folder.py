@@ -183,7 +183,7 @@ def test_a_case_id_with_a_path_in_it_stays_in_the_folder(config, write_cases, be
 
 @pytest.mark.parametrize("made", [lambda mask: mask.astype(np.uint8), lambda mask: mask[:-1]])
 def test_a_mask_that_is_none_on_the_image_is_a_failure(made, config, write_cases, bench, bright, monkeypatch):
-    from oncoseg_bright_data import Manifest
+    from generated_dataset import Manifest
 
     def load(self, case):
         volume, masks = load_case(case)

@@ -6,17 +6,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from oncoseg_benchmarks.config.settings import Statistics, built_in_names, load_settings
+from oncoseg_benchmarks.config.settings import Statistics, load_settings
 from oncoseg_benchmarks.run.compare import compare
 from oncoseg_benchmarks.run.run_folder import slug
+from oncoseg_benchmarks.scoring.case_scoring import size_class
 from oncoseg_benchmarks.scoring.clicks import click, next_click
 from oncoseg_benchmarks.scoring.empty_masks import score_all
-from oncoseg_benchmarks.scoring.lesion_size import longest_diameter, size_class
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.statistics.groups import pooled, summarise
 from oncoseg_benchmarks.table.results import read_table, write_table
 from oncoseg_benchmarks.table.rows import DESCRIPTION
 from oncoseg_core import ConfigError, DataError, Metric, MetricSpec, Point
+from oncoseg_core.plugins import built_in_names
 
 
 def disc(shape, row, column, radius):
@@ -56,24 +57,6 @@ def test_the_number_of_clicks_to_a_good_mask():
     nearly = disc((40, 50), 20, 12, 7.6)
     found = click(lambda prompt: [answers[0], nearly, nearly][len(prompt) - 1], reference, 3)
     assert (found.clicks_needed, len(found.prompt)) == (2, 3)
-
-
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 9), (6, 8)])
-def test_the_longest_diameter_of_a_bar_and_of_a_disc(rows, columns):
-    mask = np.zeros((3, 20, 20), bool)
-    mask[1, 4 : 4 + rows, 5 : 5 + columns] = True
-    found = longest_diameter(mask, (5.0, 2.0, 0.5))
-    outer = np.hypot(rows * 2.0, columns * 0.5)
-    assert max(rows * 2.0, columns * 0.5) <= found <= outer
-    if rows == 1:
-        assert found == pytest.approx(max(2.0, columns * 0.5))
-
-
-def test_the_diameter_of_a_disc_is_that_of_the_disc():
-    mask = np.stack([disc((80, 80), 40, 40, radius) for radius in (3, 20, 9)])
-    assert longest_diameter(mask, (5.0, 0.7, 0.7)) == pytest.approx(41 * 0.7, rel=0.01)
-    apart = disc((80, 80), 10, 10, 5) | disc((80, 80), 70, 70, 5)
-    assert longest_diameter(apart[None], (5.0, 1.0, 1.0)) == pytest.approx(11, rel=0.05)
 
 
 def test_sizes_have_the_limits_that_are_stated():
@@ -192,7 +175,7 @@ def test_other_prompts_are_no_pair():
     assert compare([sides([0.1, 0.2], prompt="text")], "dice", method="wilcoxon", seed=0) == []
 
 
-@pytest.mark.parametrize("name", built_in_names())
+@pytest.mark.parametrize("name", built_in_names("oncoseg_benchmarks.config"))
 def test_a_built_in_benchmark_is_valid(name):
     assert load_settings(name, []).name == name
 

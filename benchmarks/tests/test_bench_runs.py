@@ -17,7 +17,7 @@ from oncoseg_benchmarks.config.settings import load_settings
 from oncoseg_benchmarks.run.run import prepare, shard
 from oncoseg_benchmarks.run.run_folder import RunFolder
 from oncoseg_benchmarks.run.verify import verify
-from oncoseg_benchmarks.scoring.case_scoring import Task
+from oncoseg_benchmarks.scoring.case_scoring import ScoringTask
 from oncoseg_benchmarks.scoring.case_scoring import score_case as score_case_by_prompts
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.scoring.subjects import ZoomCeiling
@@ -401,8 +401,8 @@ def test_each_process_of_a_machine_takes_a_device_of_its_own(local, expected, mo
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if local is not None:
         monkeypatch.setenv("LOCAL_RANK", local)
-    assert plans._own_device("auto") == chosen[0] == torch.device("cuda", expected)
-    assert plans._own_device("cpu") == torch.device("cpu")
+    assert plans._process_device("auto") == chosen[0] == torch.device("cuda", expected)
+    assert plans._process_device("cpu") == torch.device("cpu")
 
 
 def test_a_patient_of_overlapping_datasets_is_one_patient(config, write_cases, bench, tmp_path):
@@ -422,7 +422,7 @@ def test_a_first_prompt_is_one_that_encodes_and_a_next_one_is_not(config, write_
     plan, policies = next(iter(prepared.work()))
     scored = prepared.chosen.cases[0]
     volume, masks = scored.adapter.load(scored.case)
-    tasks = [Task(target, masks[target.name]) for target in scored.case.targets]
+    tasks = [ScoringTask(target, masks[target.name]) for target in scored.case.targets]
     for kept in (100, 1):
         subject = plan.build(["ct"])
         subject.cache.max_bytes = kept * 16 * 16 * 4

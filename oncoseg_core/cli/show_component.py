@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oncoseg_core.contract.errors import MissingDependencyError, UnknownComponentError, UsageError, close_matches
+from oncoseg_core.contract.errors import UnknownComponentError, UsageError, close_matches
 from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.contract.interfaces import Normalizer
 from oncoseg_core.contract.records import CommandSpec, NormalizerSpec
 from oncoseg_core.contract.volume import Volume
+from oncoseg_core.imaging.overlay import draw_slice, new_figure, png_bytes
 from oncoseg_core.path.channels import ChannelChoice, choose_channels
 from oncoseg_core.plugins.registry import RegisteredComponent, Registry, load_factory
 
@@ -109,12 +109,6 @@ def draw(
         DataError: it is not said which three of its channels to show.
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "drawing needs the library 'matplotlib', which is not installed: pip install 'oncoseg-core[pictures]'"
-        ) from error
     stats = normalizer.fit(volume.voxels)
     chosen = list(choose_channels(channels, spec, len(volume.voxels), volume.channel_names, volume.name))
     stored = volume.voxels[chosen, index].astype(np.float64)
@@ -124,16 +118,15 @@ def draw(
     before = np.nan_to_num((stored - low) / ((high - low) or 1.0), nan=0.0).clip(0, 1)
     view = volume.geometry.view
     row_mm, column_mm = view.spacing(*volume.geometry.spacing[1:])
-    figure = Figure(figsize=(9, 7.4), dpi=80, layout="constrained")
+    figure = new_figure(9, 7.4, dpi=80)
     (left, right), (left_histogram, right_histogram) = figure.subplots(2, 2, height_ratios=(2.4, 1))
     for axes, picture, name in (
         (left, before, f"before, {low:.6g} to {high:.6g}"),
         (right, unit, "normalised, 0 to 1"),
     ):
         upright = np.moveaxis(view.apply(picture), 0, -1)
-        axes.imshow(upright, aspect=row_mm / column_mm, interpolation="nearest")
+        draw_slice(axes, upright, row_mm / column_mm)
         axes.set_title(name, fontsize=11)
-        axes.set_axis_off()
     for axes, values, extent in (
         (left_histogram, stored, (low, high) if high > low else (low - 0.5, low + 0.5)),
         (right_histogram, unit, (0.0, 1.0)),
@@ -147,6 +140,4 @@ def draw(
     depth = volume.geometry.shape[0]
     of_depth = f", slice {index} of {depth}" if depth > 1 else ""
     figure.suptitle(f"{spec.modality}: {spec.summary}\n{origin}{of_depth}, {volume.voxels.dtype}", fontsize=12)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return png_bytes(figure)

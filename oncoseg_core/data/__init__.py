@@ -1,4 +1,4 @@
-"""Cases for training and scoring: splits, leakage, the prepared store.
+"""Cases for training and scoring: selection, splits, leakage, the prepared store.
 
 The names below are for plugins and programs; each is imported when it is first asked for.
 """
@@ -8,6 +8,12 @@ from typing import TYPE_CHECKING
 from oncoseg_core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from oncoseg_core.data.case_selection import (
+        WEAK,
+        discover_cases,
+        require_known_modalities,
+        require_known_targets,
+    )
     from oncoseg_core.data.leakage import (
         Leak,
         Scan,
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INDEX",
+    "WEAK",
     "FileSplit",
     "FrozenSplit",
     "Leak",
@@ -38,9 +45,12 @@ __all__ = [
     "SplitSettings",
     "TrainedOn",
     "declared_leaks",
+    "discover_cases",
     "leak_rows",
     "prepare_dataset",
     "refuse_leaks",
+    "require_known_modalities",
+    "require_known_targets",
     "same_scans",
     "seen_scans",
     "split_cases",

@@ -1,6 +1,6 @@
 """Image files: reading, writing, comparing.
 
-The names below are for plugins and programs; each is imported when it is first asked for.
+The names below are for plugins and programs, as is the module ``overlay``; each is imported when it is first asked for.
 """
 
 from typing import TYPE_CHECKING

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 from oncoseg_core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.plugins.configuration import apply_overrides, read_yaml, validate, validation_message
+    from oncoseg_core.plugins.configuration import (
+        apply_overrides,
+        built_in_names,
+        find_config,
+        read_yaml,
+        validate,
+        validation_message,
+    )
     from oncoseg_core.plugins.discovery import normalised
     from oncoseg_core.plugins.environment import environment_summary, library_versions, peak_memory_mb
     from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
@@ -17,7 +24,9 @@ __all__ = [
     "Plugin",
     "RegisteredComponent",
     "apply_overrides",
+    "built_in_names",
     "environment_summary",
+    "find_config",
     "library_versions",
     "normalised",
     "peak_memory_mb",

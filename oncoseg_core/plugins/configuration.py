@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -71,6 +72,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: expected keys and values at the top level, found {type(loaded).__name__}")
     return loaded
+
+
+def built_in_names(package: str) -> list[str]:
+    """The configurations that come with a package, in its folder ``builtin``."""
+    folder = resources.files(package) / "builtin"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def find_config(config: str, package: str, kind: str) -> tuple[Path, str]:
+    """The path of a YAML file or of a package's built-in one by its name, and what messages call it.
+
+    Raises:
+        ConfigError: there is no such file or name.
+    """
+    names = built_in_names(package)
+    if config in names:
+        return Path(str(resources.files(package) / "builtin" / f"{config}.yaml")), f"{kind} {config!r}"
+    if not Path(config).exists():
+        raise ConfigError(f"{config}: no such file, and no built-in {kind} of that name{close_matches(config, names)}")
+    return Path(config), config
 
 
 def apply_overrides(

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import run_app
-
-OTHERS = ("compare", "verify")
+from oncoseg_core.cli import AllowBrokenPlugins, Overrides, app_with_default_command, run_app
 
 
 class Test(StrEnum):
@@ -23,41 +20,17 @@ class Test(StrEnum):
     permutation = "permutation"
 
 
-class BenchGroup(TyperGroup):
-    """``oncoseg-bench CONFIG`` runs a benchmark; ``compare`` and ``verify`` look at runs. All else is the first's."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first word names; else a run, with all that was given."""
-        if args[0] in OTHERS:
-            return super().resolve_command(ctx, args)
-        return "", self.commands["run"], [argument for argument in args if argument]
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Leave options to the commands; nothing at all is a run without its configuration."""
-        parsed: list[str] = super().parse_args(ctx, args or [""])
-        return parsed
-
-
-app = typer.Typer(
-    cls=BenchGroup,
-    add_completion=False,
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+app = app_with_default_command()
 
 
 @app.command(name="run", epilog="Example: oncoseg-bench samples --output runs/samples")
 def bench(
     config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: smoke, samples, paper.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder, as --set output=.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
-    ] = False,
+    allow_broken_plugins: AllowBrokenPlugins = False,
 ) -> None:
     """Score models on registered datasets, by kind of prompt; exits 1 when a case failed.
 
@@ -131,8 +104,8 @@ def verify(
     with progress_bar() as progress:
         found = verify_run(run, load_plugins(), progress)
     if as_json:
-        told = [mismatch._asdict() for mismatch in found.mismatches]
-        typer.echo(json.dumps({"rows": found.rows, "scores": found.scores, "mismatches": told}, indent=2))
+        mismatches = [mismatch._asdict() for mismatch in found.mismatches]
+        typer.echo(json.dumps({"rows": found.rows, "scores": found.scores, "mismatches": mismatches}, indent=2))
     else:
         for mismatch in found.mismatches:
             typer.echo(f"{mismatch.row}: {mismatch.problem}")

@@ -125,25 +125,27 @@ def lines(found: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str
         place = f"{within} › {key}" if within else str(key)
         place = place.replace("_", " ")
         if isinstance(value, Mapping) and value.keys() >= {"median", "min", "max", "n"}:
-            spread = " to ".join(shown(value[end]) for end in ("min", "max"))
-            yield place, f"{shown(value['median'])} (median of {value['n']}: {spread})"
+            spread = " to ".join(display_value(value[end]) for end in ("min", "max"))
+            yield place, f"{display_value(value['median'])} (median of {value['n']}: {spread})"
         elif isinstance(value, Mapping):
             yield from lines(value, place)
         elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
             for number, each in enumerate(value, start=1):
-                yield from lines(each, f"{place} {number}") if isinstance(each, Mapping) else [(place, shown(each))]
+                yield from (
+                    lines(each, f"{place} {number}") if isinstance(each, Mapping) else [(place, display_value(each))]
+                )
         else:
-            yield place, shown(value)
+            yield place, display_value(value)
 
 
-def shown(value: Any) -> str:
+def display_value(value: Any) -> str:
     """A value as a reader wants it: four significant digits, lists in a row."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     if isinstance(value, list):
-        return ", ".join(map(shown, value)) or "–"
+        return ", ".join(map(display_value, value)) or "–"
     return str(value).replace("|", "\\|")
 
 

@@ -21,6 +21,16 @@ RESULTS = Path(__file__).parents[2] / "results"
 """``benchmarks/results`` of the checkout (the package is run from one, installed as editable)."""
 
 
+def require(holds: bool, otherwise: str) -> None:
+    """Stop with what was found.
+
+    Raises:
+        AssertionError: it does not hold.
+    """
+    if not holds:
+        raise AssertionError(otherwise)
+
+
 def spread(values: Sequence[float]) -> dict[str, float | int]:
     """Median, minimum, maximum and number of repeated measurements."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}

@@ -21,7 +21,7 @@ INDEX = "index.oncoseg"
 CASES = "cases"
 
 
-class Row(NamedTuple):
+class IndexRow(NamedTuple):
     """One case, as the index holds it.
 
     ``key`` names its file. ``record`` is the case's record as JSON. ``foreground`` are the voxels of each target on
@@ -41,7 +41,7 @@ def case_path(folder: Path, key: str) -> Path:
     return folder / CASES / key[:2] / f"{key}.case"
 
 
-def write_index(folder: Path, facts: Mapping[str, Any], rows: Sequence[Row]) -> None:
+def write_index(folder: Path, facts: Mapping[str, Any], rows: Sequence[IndexRow]) -> None:
     """Write a store's index: from then on the store is these cases.
 
     Raises:

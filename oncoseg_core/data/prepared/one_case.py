@@ -13,7 +13,7 @@ from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.contract.interfaces import DatasetAdapter
 from oncoseg_core.contract.records import Case, DatasetSpec
 from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
-from oncoseg_core.data.prepared.index import Row, case_path
+from oncoseg_core.data.prepared.index import IndexRow, case_path
 from oncoseg_core.data.prepared.packed import FORMAT
 from oncoseg_core.data.prepared.sources import source_states
 from oncoseg_core.imaging.voxel_hash import content_hash
@@ -36,7 +36,7 @@ class PreparationJob(NamedTuple):
 class Done(NamedTuple):
     """A case that is in the store. ``kept``: it was there already. ``across``: it is not cut through-plane."""
 
-    row: Row
+    row: IndexRow
     kept: bool
     across: bool
 
@@ -98,7 +98,9 @@ class CasePreparer:
             return Skipped(case.case_id, f"{case.images[0]}: needs more memory than there is; use fewer --workers")
         except Exception as error:  # noqa: BLE001 - the adapter is anybody's
             return Skipped(case.case_id, " ".join(f"{case.images[0]}: {type(error).__name__}: {error}".split()))
-        row = Row(key, record, file.shape[1], file.facts["content_hash"], tuple(file.targets), file.foreground.copy())
+        row = IndexRow(
+            key, record, file.shape[1], file.facts["content_hash"], tuple(file.targets), file.foreground.copy()
+        )
         return Done(row, kept, _cut_across(file.geometry) and file.facts["physical"])
 
     def _key(self, record: bytes, states: list[list[str | int]], normalization: Normalization) -> str:

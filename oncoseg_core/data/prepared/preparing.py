@@ -24,7 +24,7 @@ from pathlib import Path
 from oncoseg_core.contract.errors import DataError, RunError, StorageError
 from oncoseg_core.contract.interfaces import Progress
 from oncoseg_core.data.prepared.case_file import SUFFIX
-from oncoseg_core.data.prepared.index import CASES, INDEX, Row, case_path, read_index, write_index
+from oncoseg_core.data.prepared.index import CASES, INDEX, IndexRow, case_path, read_index, write_index
 from oncoseg_core.data.prepared.one_case import CasePreparer, Done, PreparationJob, Skipped
 from oncoseg_core.plugins.registry import Registry
 from oncoseg_core.system.atomic import write_failure
@@ -77,7 +77,7 @@ def prepare_dataset(
     with _alone(job.folder):
         _remove(job.folder, lambda name: name.startswith(".partial-"))
         report = PreparationReport(job.folder)
-        rows: list[Row | None] = [None] * len(records)
+        rows: list[IndexRow | None] = [None] * len(records)
         progress("cases", 0, len(records))
         for done, (number, outcome) in enumerate(_outcomes(preparer, job, records, workers), start=1):
             if isinstance(outcome, Skipped):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core import Geometry, Volume
-from oncoseg_segment.engine.measurements import axial_diameters, convex_hull, measure
+from oncoseg_segment.engine.measurements import axial_diameters, convex_hull, longest_diameter, measure
 
 ANY_MASK = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).flatmap(
     lambda shape: st.integers(0, 2**32 - 1).map(
@@ -53,6 +53,22 @@ def test_a_rectangle(height, width, row_mm, column_mm):
     assert found.perpendicular.mm == pytest.approx(a * diagonal / b)
     ends = {tuple(end) for end in found.longest.ends_pixels}
     assert ends in ({(6, 4), (6 + width, 4 + height)}, {(6, 4 + height), (6 + width, 4)})
+
+
+@pytest.mark.parametrize(
+    ("radius", "spacing", "expected"),
+    [
+        (4.5, (5.0, 1.0, 1.0), math.hypot(9, 5)),
+        (0.4, (5.0, 1.0, 1.0), math.sqrt(2)),
+        (4.5, (5.0, 2.0, 0.5), math.hypot(18, 2.5)),
+    ],
+)
+def test_a_disc_is_as_long_as_its_displayed_outline(radius, spacing, expected):
+    y, x = np.mgrid[-8:9, -8:9]
+    mask = (x**2 + y**2 <= radius**2)[None]
+    assert longest_diameter(mask, grid(mask.shape, spacing)) == pytest.approx(brute_force(mask, spacing))
+    assert longest_diameter(mask, grid(mask.shape, spacing)) == pytest.approx(expected)
+    assert longest_diameter(mask & False, grid(mask.shape, spacing)) == 0.0
 
 
 @pytest.mark.parametrize("spacing", [(5.0, 0.5, 0.5), (5.0, 0.4, 1.0)])

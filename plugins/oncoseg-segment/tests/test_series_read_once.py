@@ -28,7 +28,8 @@ from oncoseg_dicom import RTStructExporter, RTStructSettings, SegExporter, SegSe
 from oncoseg_dicom.reader import DicomReader
 from oncoseg_dicom.series.files import FileOpener
 from oncoseg_dicom.series.search import TAGS
-from oncoseg_segment.files.export_masks import ConvertRequest, convert_file
+from oncoseg_segment.engine.settings import SegmentSettings
+from oncoseg_segment.files.export_masks import ExportRequest, export_masks
 from oncoseg_segment.files.run import SegmentRequest, segment_file
 from oncoseg_segment.prompts.options import PromptOptions
 
@@ -112,21 +113,20 @@ def test_export_reads_the_series_once(registry, series, passes, tmp_path, output
     write_segmentation(Segmentation({"tumour": mask()}, find_series(series).geometry), tmp_path / "mask.nii.gz")
     passes.clear()
     named = [output.replace("=", f"={tmp_path}/out/") for output in outputs]
-    convert_file(registry, ConvertRequest(tmp_path / "mask.nii.gz", series, named, names=["1=tumour"]))
+    export_masks(registry, ExportRequest(tmp_path / "mask.nii.gz", series, named, names={"1": "tumour"}))
     assert passes == ONE_PASS
     for output in outputs:
         passes.clear()
-        other = ConvertRequest(tmp_path / "out" / output.partition("=")[2], series, [f"{tmp_path}/out/back.nrrd"])
-        convert_file(registry, replace(other, overwrite=True))
+        other = ExportRequest(tmp_path / "out" / output.partition("=")[2], series, [f"{tmp_path}/out/back.nrrd"])
+        export_masks(registry, replace(other, overwrite=True))
         assert passes == ONE_PASS
 
 
 def test_segment_reads_the_series_once(registry, series, passes, tmp_path):
     request = SegmentRequest(
         image=series,
-        model="bright",
         structures=[PromptOptions(boxes=["8,18,52,42"], slice_index=2, target="tumour").structure()],
-        zoom="off",
+        settings=SegmentSettings(model="bright", zoom=None),
         outputs=[output.replace("=", f"={tmp_path}/out/") for output in BOTH],
     )
     segment_file(registry, request)
@@ -191,7 +191,7 @@ def test_an_exporter_that_knows_only_the_source_still_works(registry, series, pa
     )
     write_segmentation(Segmentation({"tumour": mask()}, find_series(series).geometry), tmp_path / "mask.nii.gz")
     passes.clear()
-    convert_file(registry, ConvertRequest(tmp_path / "mask.nii.gz", series, [f"name={tmp_path}/a.name"]))
+    export_masks(registry, ExportRequest(tmp_path / "mask.nii.gz", series, [f"name={tmp_path}/a.name"]))
     assert (tmp_path / "a.name").read_text() == str(series)
     assert passes == ONE_PASS
 

@@ -4,17 +4,14 @@ The scans are the real samples, or, where a test needs datasets of a certain mak
 """
 
 import functools
-import json
 import multiprocessing
 import os
 import socket
-import sys
 
-import numpy as np
 import pytest
-import SimpleITK as sitk
 import torch
 import yaml
+from generated_dataset import installed_plugin, write_generated
 
 # A tiny model gains nothing from threads, and they wait for each other wherever the machine has other things to do.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -43,7 +40,7 @@ def oncoseg_models():
 
 def dataset(name, annotation="mask", overlaps=()):
     return DatasetSpec(
-        name=name, factory="oncoseg_tiny_data:Manifest", summary="generated", modalities=("ct",),
+        name=name, factory="generated_dataset:Manifest", summary="generated", modalities=("ct",),
         targets=(Target(name="tumour", labels={1, 2}), Target(name="core", labels={2})), licence="none", url="none",
         citation="none", annotation=annotation, overlaps=overlaps,
     )
@@ -57,25 +54,6 @@ def oncoseg_datasets():
     yield dataset("toy-d")
     yield dataset("toy-boxes", annotation="boxes")
 """
-
-TINY_DATA = '''
-import json
-from oncoseg_core import Case, DataError, FileDataset
-
-
-class Manifest(FileDataset):
-    """Generated cases, as a manifest lists them."""
-
-    def discover(self, root):
-        if not (root / "cases.json").exists():
-            raise DataError(f"{root}: no cases.json")
-        for row in json.loads((root / "cases.json").read_text()):
-            name = row["case_id"]
-            yield Case(
-                dataset=self.spec.name, modality="ct", images=(root / f"{name}.nrrd",), labels=(root / f"{name}-l.nrrd",),
-                targets=self.spec.targets, annotation=self.spec.annotation, **row,
-            )
-'''
 
 TINY_MODEL = '''
 import torch
@@ -159,26 +137,13 @@ def run_rank(rank, world, port, config, overrides, resume, results):
 @pytest.fixture(scope="module")
 def tiny_plugin(tmp_path_factory):
     """A folder with the installed tiny plugin, on this process's path and for child processes in PYTHONPATH."""
-    folder = tmp_path_factory.mktemp("site")
-    (folder / "oncoseg_tiny.py").write_text(TINY_PLUGIN)
-    (folder / "oncoseg_tiny_model.py").write_text(TINY_MODEL)
-    (folder / "oncoseg_tiny_data.py").write_text(TINY_DATA)
-    (folder / "oncoseg_tiny_processes.py").write_text(TINY_PROCESSES)
-    info = folder / "oncoseg_tiny-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oncoseg-tiny\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[oncoseg]\noncoseg-tiny = oncoseg_tiny\n")
-    before = os.environ.get("PYTHONPATH")
-    sys.path.insert(0, str(folder))
-    os.environ["PYTHONPATH"] = str(folder) if before is None else f"{folder}{os.pathsep}{before}"
-    yield folder
-    sys.path.remove(str(folder))
-    for name in ("oncoseg_tiny", "oncoseg_tiny_model", "oncoseg_tiny_data", "oncoseg_tiny_processes"):
-        sys.modules.pop(name, None)
-    if before is None:
-        del os.environ["PYTHONPATH"]
-    else:
-        os.environ["PYTHONPATH"] = before
+    modules = {
+        "oncoseg_tiny": TINY_PLUGIN,
+        "oncoseg_tiny_model": TINY_MODEL,
+        "oncoseg_tiny_processes": TINY_PROCESSES,
+    }
+    with installed_plugin(tmp_path_factory.mktemp("site"), "oncoseg_tiny", modules) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
@@ -237,31 +202,8 @@ def tiny_config(tmp_path, tiny_plugin):
 
 @pytest.fixture(scope="session")
 def write_toy():
-    """Write a generated dataset: noise of 7 slices, with a tumour and its core on the given slices of each case."""
-
-    def write(parent, name, cases, first_seed=0):
-        root = parent / name
-        root.mkdir()
-        rows = []
-        for number, case in enumerate(cases):
-            case = {"case_id": f"{name}-{number}", "patient_id": f"p{number}", "split": None, **case}
-            slices, core = case.pop("slices", (2, 3, 4)), case.pop("core", (3,))
-            rng = np.random.default_rng(case.pop("seed", first_seed + number))
-            voxels = rng.normal(0, 60, (7, 40, 48))
-            label = np.zeros(voxels.shape, np.uint8)
-            row, column = rng.integers(4, 20, 2)
-            for index in slices:
-                label[index, row : row + 12, column : column + 14] = 1
-            for index in core:
-                label[index, row + 3 : row + 8, column + 3 : column + 8] = 2
-            voxels[label > 0] += 120
-            sitk.WriteImage(sitk.GetImageFromArray(voxels.astype(np.int16)), str(root / f"{case['case_id']}.nrrd"))
-            sitk.WriteImage(sitk.GetImageFromArray(label), str(root / f"{case['case_id']}-l.nrrd"))
-            rows.append(case)
-        (root / "cases.json").write_text(json.dumps(rows))
-        return root
-
-    return write
+    """Write a generated dataset."""
+    return write_generated
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_weak_annotations_are_used_only_when_asked_for_by_name(official, toy):
 
 
 def test_an_unknown_target_is_answered_with_the_nearest(official):
-    with pytest.raises(DataError, match="target 'tumor' is in no case of this dataset; did you mean 'tumour'"):
+    with pytest.raises(DataError, match="target 'tumor' is in no case; did you mean 'tumour'"):
         choose(dataset="toy-a", root=official, targets=["tumor"])
 
 

@@ -168,8 +168,8 @@ def test_a_replayed_dataset_with_weak_annotations_counts_as_in_its_own_task(chai
     common = {"model": {"name": "tiny"}, "sampling": {"mode": "foreground"}}
     _, second = plan(chain_file(stages=stages, common=common, replay=0.1)).tasks
     assert second.settings.data.weak["toy-boxes"].weight == 0.5
-    assert second.own_data.weak == {}
-    assert [choice.dataset for choice in second.own_data.chosen] == ["toy-d"]
+    assert second.data_without_replay.weak == {}
+    assert [choice.dataset for choice in second.data_without_replay.chosen] == ["toy-d"]
     assert [choice.replayed for choice in second.settings.data.chosen] == [True, False]
     _, second = plan(chain_file(stages=stages, common=common)).tasks
     assert second.settings.data.weak == {}

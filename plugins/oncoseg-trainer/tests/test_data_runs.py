@@ -17,9 +17,9 @@ from oncoseg_core.lora.manifest import read_manifest, read_trained_on
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
 from oncoseg_trainer.checkpoints.run_folder import CHECKPOINTS
 from oncoseg_trainer.config.settings import load_settings
-from oncoseg_trainer.data.batches import _tells_of_a_death
+from oncoseg_trainer.data.batches import _is_worker_death
 from oncoseg_trainer.distributed.processes import Processes
-from oncoseg_trainer.loop.run import Run, train
+from oncoseg_trainer.loop.run import TrainingRun, train
 from oncoseg_trainer.reporting.jsonl import read_metrics
 from oncoseg_trainer.reporting.terminal import Terminal
 
@@ -178,7 +178,7 @@ def test_ctrl_c_reaches_the_workers_too_and_still_saves(mixed, tmp_path):
 
 def started(mixed, tmp_path, *overrides):
     settings = load_settings(str(mixed), [f"output={tmp_path / 'run'}", *UNCHANGED, *overrides])
-    return Run(settings, load_plugins(), Processes(0, 1, torch.device("cpu")), Terminal(speaks=False))
+    return TrainingRun(settings, load_plugins(), Processes(0, 1, torch.device("cpu")), Terminal(speaks=False))
 
 
 def execute(built, folder, should_stop=lambda: False):
@@ -235,8 +235,8 @@ def test_a_death_that_torch_tells_of_while_it_is_being_looked_for_counts():
         def is_alive(self):
             return True  # as far as Python knows by then
 
-    assert _tells_of_a_death(ConnectionResetError(104, "reset"), [Dying()])
-    assert not _tells_of_a_death(ValueError("something else"), [Dying()])
+    assert _is_worker_death(ConnectionResetError(104, "reset"), [Dying()])
+    assert not _is_worker_death(ValueError("something else"), [Dying()])
 
 
 def pair(toy, toy_config, first, second, **changes):
@@ -326,7 +326,7 @@ def test_a_replayed_dataset_is_trained_on_at_its_share_and_not_scored(mixed, tmp
         ("toy-a", 4, 0), ("toy-b", 4, 1),
     ]  # fmt: skip
     assert {row.dataset for row in built.chosen.scored_rows()} == {"toy-b"}
-    assert built.sampler.probabilities == pytest.approx([0.25, 0.75])
+    assert built.data.sampler.probabilities == pytest.approx([0.25, 0.75])
 
 
 def test_a_run_on_weak_annotations_alone_has_nothing_to_score(toy, toy_config):

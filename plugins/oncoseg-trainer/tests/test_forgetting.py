@@ -6,12 +6,16 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, Row
+from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, ForgettingRow
 from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
 
 COLUMNS = [Column("a", 1, 3), Column("b", 2, 2), Column("c", 3, 1, ("LEAKAGE, no test: <c> and a (the same voxels)",))]
 UNTOUCHED = {"a": 0.5, "b": 0.4, "c": 0.3}
-ROWS = [Row("01-B-a", {"a": 0.8}), Row("02-B-b", {"a": 0.9, "b": 0.7}), Row("03-C-c", {"a": 0.6, "b": 0.75, "c": 0.9})]
+ROWS = [
+    ForgettingRow("01-B-a", {"a": 0.8}),
+    ForgettingRow("02-B-b", {"a": 0.9, "b": 0.7}),
+    ForgettingRow("03-C-c", {"a": 0.6, "b": 0.75, "c": 0.9}),
+]
 MATRIX = ForgettingMatrix(COLUMNS, UNTOUCHED, ROWS)
 
 
@@ -29,7 +33,7 @@ def test_the_figures_by_hand():
 
 def test_datasets_of_one_task_are_learnt_together():
     columns = [Column("a", 1, 1), Column("b", 1, 1), Column("c", 2, 1)]
-    rows = [Row("01-B", {"a": 0.8, "b": 0.6}), Row("02-C-c", {"a": 0.7, "b": 0.3, "c": 0.5})]
+    rows = [ForgettingRow("01-B", {"a": 0.8, "b": 0.6}), ForgettingRow("02-C-c", {"a": 0.7, "b": 0.3, "c": 0.5})]
     matrix = ForgettingMatrix(columns, {"a": 0, "b": 0, "c": 0}, rows)
     assert matrix.backward_transfer(1) is None
     assert matrix.backward_transfer(2) == pytest.approx((-0.1 - 0.3) / 2)

@@ -14,7 +14,7 @@ from oncoseg_testing import check_tracker
 from oncoseg_testing.checks.trackers import CONFIG, SUMMARY
 from oncoseg_trainer.reporting import html_report
 from oncoseg_trainer.reporting.curves import COLOURS, MOST_POINTS, draw_scores, draw_training, thinned
-from oncoseg_trainer.reporting.html_page import MOST_PICTURES, Report, page
+from oncoseg_trainer.reporting.html_page import MOST_PICTURES, ReportPage, page
 from oncoseg_trainer.reporting.html_report import HtmlTracker
 
 
@@ -47,7 +47,7 @@ def drawn_lines(monkeypatch, draw, *arguments):
     figures = []
     from oncoseg_trainer.reporting import curves
 
-    monkeypatch.setattr(curves, "_png", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr(curves.overlay, "png_bytes", lambda figure: figures.append(figure) or b"")
     draw(*arguments)
     (figure,) = figures
     return {
@@ -196,4 +196,4 @@ def test_of_very_many_pictures_the_first_are_shown():
     text = page(tracker._report, [], None)
     assert f"The first {MOST_PICTURES} of {MOST_PICTURES + 3}." in text
     assert text.count("<img") == MOST_PICTURES
-    assert "How it went" not in page(Report(), [], None)
+    assert "How it went" not in page(ReportPage(), [], None)

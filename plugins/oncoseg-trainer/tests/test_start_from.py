@@ -14,7 +14,7 @@ from oncoseg_core.lora.manifest import read_manifest, read_trained_on
 from oncoseg_core.lora.store import load_adapter
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.distributed.processes import Processes
-from oncoseg_trainer.loop.run import Run, train
+from oncoseg_trainer.loop.run import TrainingRun, train
 from oncoseg_trainer.reporting.terminal import Terminal
 
 SHORT = {"epochs": 1, "batch_size": 2, "learning_rate": 0.01, "checkpoint_every": 2, "score_every_epoch": False}
@@ -38,7 +38,7 @@ def tasks(toy, toy_config, tmp_path):
 
 def test_only_the_weights_pass_and_the_ancestors_are_recorded(tasks, tmp_path):
     adapter, config = tasks
-    built = Run(load_settings(str(config), []), load_plugins(), Processes(0, 1, torch.device("cpu")),
+    built = TrainingRun(load_settings(str(config), []), load_plugins(), Processes(0, 1, torch.device("cpu")),
                 Terminal(speaks=False))  # fmt: skip
     base = load_plugins().build(ModelSpec, "tiny", {})
     expected = load_adapter(base, adapter).state_dict()
@@ -100,9 +100,9 @@ def test_a_declared_overlap_with_an_ancestor_is_refused(tasks, toy, toy_config, 
 
 def test_a_case_that_will_be_scored_elsewhere_is_not_trained_on(tasks):
     _, config = tasks
-    built = Run(load_settings(str(config), []), load_plugins(), Processes(0, 1, torch.device("cpu")),
+    built = TrainingRun(load_settings(str(config), []), load_plugins(), Processes(0, 1, torch.device("cpu")),
                 Terminal(speaks=False))  # fmt: skip
-    known = next(iter(built.trained_on.hashes - read_trained_on(tasks[0]).hashes))
+    known = next(iter(built.data.trained_on.hashes - read_trained_on(tasks[0]).hashes))
     with pytest.raises(DataError, match=r"elsewhere/frozen is toy-b/toy-b-\d \(the same voxels\)"):
         run(config, unseen=[Scan("elsewhere", "frozen", known)])
 

@@ -8,7 +8,7 @@ import torch
 
 from oncoseg_core import DataError, RunError, load_plugins
 from oncoseg_trainer.config.settings import load_settings
-from oncoseg_trainer.loop.run import Run, train
+from oncoseg_trainer.loop.run import TrainingRun, train
 from oncoseg_trainer.reporting.jsonl import read_metrics
 
 EVERYTHING = (
@@ -138,7 +138,7 @@ def test_a_run_with_everything_on_resumes_bit_for_bit(config, tmp_path):
 def test_killed_after_the_validation_scores_it_writes_them_once(config, tmp_path, monkeypatch):
     """Scores and warnings of an epoch are written before the checkpoint that knows of them."""
     whole = run(config(), f"output={tmp_path / 'whole'}")
-    original, killed = Run._score_epoch, []
+    original, killed = TrainingRun._score_epoch, []
 
     def score(self, *arguments):
         rows = original(self, *arguments)
@@ -147,7 +147,7 @@ def test_killed_after_the_validation_scores_it_writes_them_once(config, tmp_path
             raise KeyboardInterrupt
         return rows
 
-    monkeypatch.setattr(Run, "_score_epoch", score)
+    monkeypatch.setattr(TrainingRun, "_score_epoch", score)
     with pytest.raises(KeyboardInterrupt):
         run(config())
     run(config(), resume=True)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import ValidationError
-
-from oncoseg_benchmarks.config.settings import BenchSettings, DatasetChoice
+from oncoseg_benchmarks.config.settings import BenchDataset, BenchSettings
 from oncoseg_core import (
-    Annotation,
     Case,
     ConfigError,
     DataError,
@@ -26,14 +24,16 @@ from oncoseg_core import (
     Progress,
     Registry,
     Target,
-    close_matches,
 )
-from oncoseg_core.data import FrozenSplit, split_cases
-from oncoseg_core.path import parts_of
+from oncoseg_core.data import (
+    WEAK,
+    FrozenSplit,
+    discover_cases,
+    require_known_modalities,
+    require_known_targets,
+    split_cases,
+)
 from oncoseg_core.system import derived_seed
-
-WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
-"""Annotations that no mask can be scored against."""
 
 
 class Scored(NamedTuple):
@@ -54,7 +54,7 @@ class Skip(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ChosenCases:
+class BenchCases:
     """The cases of a run, their datasets, the splits by dataset, and what was left out."""
 
     cases: list[Scored]
@@ -87,7 +87,7 @@ class ChosenCases:
         return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
-def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress) -> ChosenCases:
+def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress) -> BenchCases:
     """Open the datasets and choose; no image is read.
 
     Raises:
@@ -99,11 +99,11 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
         (choice, registry.get(DatasetSpec, choice.name), registry.build(DatasetSpec, choice.name, choice.settings))
         for choice in settings.datasets
     ]
-    for modality, values in settings.normalizers.items():  # wrong ones are told before a folder is begun
+    for modality, values in settings.normalizers.items():  # wrong ones are skipped before a folder is begun
         registry.prepare(NormalizerSpec, modality, values)
     for _, spec, _ in found:
         _require_absent(settings.absent, spec.name, spec.targets)
-    chosen = ChosenCases([], {spec.name: spec for _, spec, _ in found}, {})
+    chosen = BenchCases([], {spec.name: spec for _, spec, _ in found}, {})
     for choice, spec, adapter in found:
         root = choice.root
         if root is None and settings.data_root is not None:
@@ -119,12 +119,13 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
             _require_absent(settings.absent, spec.name, case.targets)
         chosen.cases.extend(_choose(choice, cases, adapter, settings.seed, chosen))
     if not chosen.cases:
-        told = "; ".join(f"{skip.dataset}: {skip.what}, {skip.reason}" for skip in chosen.skips[:3])
+        skipped = "; ".join(f"{skip.dataset}: {skip.what}, {skip.reason}" for skip in chosen.skips[:3])
         raise DataError(
-            f"no case is left to be scored ({told or 'the datasets hold none'}); give folders as data_root or root; "
+            f"no case is left to be scored ({skipped or 'the datasets hold none'}); give folders as data_root or root; "
             "see with `oncoseg datasets check NAME ROOT` what is found in one"
         )
-    _require_known_modalities(settings, {scored.case.modality for scored in chosen.cases})
+    modalities = {scored.case.modality for scored in chosen.cases}
+    require_known_modalities(settings.normalizers, settings.channels, modalities)
     return chosen
 
 
@@ -143,28 +144,8 @@ def _require_absent(absent: Collection[str], dataset: str, targets: Iterable[Tar
                 )
 
 
-def _require_known_modalities(settings: BenchSettings, modalities: set[str]) -> None:
-    """Refuse settings of a modality that no case has: nothing would read them.
-
-    Raises:
-        ConfigError: naming it.
-    """
-    parts = {part for modality in modalities for part in parts_of(modality)}
-    for section, given, known in (
-        ("normalizers", settings.normalizers, parts),
-        ("channels", settings.channels, modalities),
-    ):
-        for name in given:
-            if name not in known:
-                raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")
-
-
 def _discovered(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> list[Case]:
-    try:
-        cases = sorted(adapter.discover(root), key=lambda case: case.case_id)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise PluginError(f"dataset {spec.name!r} made a wrong case: {first['loc']}: {first['msg']}") from error
+    cases = sorted(discover_cases(adapter, spec, root), key=lambda case: case.case_id)
     for case, following in itertools.zip_longest(cases, cases[1:]):
         if case.dataset != spec.name:
             raise PluginError(f"dataset {spec.name!r} made a case of {case.dataset!r}: {case.case_id!r}")
@@ -185,44 +166,50 @@ def _discovered(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> list[
 
 
 def _choose(
-    choice: DatasetChoice, cases: Sequence[Case], adapter: DatasetAdapter, seed: int, chosen: ChosenCases
+    choice: BenchDataset, cases: Sequence[Case], adapter: DatasetAdapter, seed: int, chosen: BenchCases
 ) -> list[Scored]:
-    name = choice.name
+    with_masks = _with_masks(choice.name, cases, chosen)
+    known = {target.name for case in with_masks for target in case.targets}
+    require_known_targets(choice.name, choice.targets, known)
+    kept = []
+    for case, side in _by_side(choice, with_masks, chosen):
+        targets = tuple(target for target in case.targets if not choice.targets or target.name in choice.targets)
+        if targets:
+            kept.append(Scored(case.model_copy(update={"targets": targets}), adapter, side))
+    return _limited(choice, kept, seed, chosen)
+
+
+def _with_masks(dataset: str, cases: Sequence[Case], chosen: BenchCases) -> list[Case]:
     labelled = [case for case in cases if case.labels]
-    _told(chosen, name, len(cases) - len(labelled), "without a label")
-    weak = [case for case in labelled if case.annotation in WEAK]
-    for annotation in sorted({case.annotation for case in weak}):
-        number = sum(case.annotation == annotation for case in weak)
-        _told(chosen, name, number, f"annotated with {annotation}: nothing that a mask can be scored against")
-    strict = [case for case in labelled if case.annotation not in WEAK]
-    known = {target.name for case in strict for target in case.targets}
-    for wanted in choice.targets:
-        if wanted not in known:
-            raise DataError(f"dataset {name!r}: target {wanted!r} is in no case{close_matches(wanted, known)}")
-    sides = dict.fromkeys((case.case_id for case in strict), "all")
-    if choice.side != "all":
-        split = chosen.splits[name] = split_cases(strict, choice.chosen_split)
-        sides = {case.case_id: split.side_of(case) for case in strict}
-        strict = [case for case in strict if sides[case.case_id] == choice.side]
-        if not strict:
-            raise DataError(
-                f"dataset {name!r}: no labelled case is on the side {choice.side!r} of its {choice.chosen_split.how} "
-                "split; take side: all, or make a split (split: {how: made})"
-            )
-    kept = [
-        case.model_copy(
-            update={"targets": tuple(t for t in case.targets if not choice.targets or t.name in choice.targets)}
+    _skip(chosen, dataset, len(cases) - len(labelled), "without a label")
+    weak = Counter(case.annotation for case in labelled if case.annotation in WEAK)
+    for annotation, number in sorted(weak.items()):
+        _skip(chosen, dataset, number, f"annotated with {annotation}: nothing that a mask can be scored against")
+    return [case for case in labelled if case.annotation not in WEAK]
+
+
+def _by_side(choice: BenchDataset, cases: Sequence[Case], chosen: BenchCases) -> list[tuple[Case, str]]:
+    """The cases on the chosen side of the split, which is kept, each with its side."""
+    if choice.side == "all":
+        return [(case, "all") for case in cases]
+    split = chosen.splits[choice.name] = split_cases(cases, choice.chosen_split)
+    kept: list[tuple[Case, str]] = [(case, choice.side) for case in cases if split.side_of(case) == choice.side]
+    if not kept:
+        raise DataError(
+            f"dataset {choice.name!r}: no labelled case is on the side {choice.side!r} of its "
+            f"{choice.chosen_split.how} split; take side: all, or make a split (split: {{how: made}})"
         )
-        for case in strict
-    ]
-    kept = [case for case in kept if case.targets]
-    if choice.limit is not None and len(kept) > choice.limit:
-        _told(chosen, name, len(kept) - choice.limit, f"beyond the limit of {choice.limit}, by the seed")
-        drawn = sorted(kept, key=lambda case: derived_seed(seed, "limit", name, case.case_id))[: choice.limit]
-        kept = sorted(drawn, key=lambda case: case.case_id)
-    return [Scored(case, adapter, sides[case.case_id]) for case in kept]
+    return kept
 
 
-def _told(chosen: ChosenCases, dataset: str, number: int, why: str) -> None:
+def _limited(choice: BenchDataset, scored: list[Scored], seed: int, chosen: BenchCases) -> list[Scored]:
+    if choice.limit is None or len(scored) <= choice.limit:
+        return scored
+    _skip(chosen, choice.name, len(scored) - choice.limit, f"beyond the limit of {choice.limit}, by the seed")
+    drawn = sorted(scored, key=lambda each: derived_seed(seed, "limit", choice.name, each.case.case_id))
+    return sorted(drawn[: choice.limit], key=lambda each: each.case.case_id)
+
+
+def _skip(chosen: BenchCases, dataset: str, number: int, reason: str) -> None:
     if number:
-        chosen.skips.append(Skip("", dataset, f"{number} cases", why))
+        chosen.skips.append(Skip("", dataset, f"{number} cases", reason))

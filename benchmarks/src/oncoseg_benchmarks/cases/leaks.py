@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oncoseg_benchmarks.cases.case_selection import ChosenCases, Scored
+from oncoseg_benchmarks.cases.case_selection import BenchCases, Scored
 from oncoseg_core import Case, DataError, DatasetAdapter, DatasetSpec, Progress, Registry, Volume
 from oncoseg_core.data import Leak, Scan, declared_leaks, refuse_leaks, seen_scans
 from oncoseg_core.imaging import content_hash
@@ -57,7 +57,7 @@ class Leakage:
 
 def find_leaks(
     adapters: Mapping[str, Path],
-    chosen: ChosenCases,
+    chosen: BenchCases,
     registry: Registry,
     folder: Path,
     rank: int,

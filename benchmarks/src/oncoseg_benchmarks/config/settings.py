@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,10 +9,10 @@ from pydantic import Field, field_validator, model_validator
 
 from oncoseg_benchmarks.config.prompt_settings import PromptPolicy, Text
 from oncoseg_benchmarks.table.rows import DESCRIPTION
-from oncoseg_core import ConfigError, Name, Settings, close_matches
+from oncoseg_core import Name, Settings
 from oncoseg_core.data import OfficialSplit, SplitSettings
 from oncoseg_core.path import ChannelChoice
-from oncoseg_core.plugins import apply_overrides, read_yaml, validate
+from oncoseg_core.plugins import apply_overrides, find_config, read_yaml, validate
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+@-]*$", max_length=64)]
 """What rows call a model. No colon: ``floor:`` and ``ceiling:`` are the built-in references."""
@@ -34,7 +33,7 @@ class ModelChoice(Settings):
     label: Label | None = None
 
     @property
-    def shown(self) -> str:
+    def display_name(self) -> str:
         """What rows call it."""
         if self.label is not None:
             return self.label
@@ -55,7 +54,7 @@ class PublishedScore(Settings):
     how: str = ""
 
 
-class DatasetChoice(Settings):
+class BenchDataset(Settings):
     """Which labelled cases of a dataset are scored.
 
     ``root`` is its folder; without it and without a ``data_root`` the dataset is fetched, where that can be done.
@@ -75,7 +74,7 @@ class DatasetChoice(Settings):
     reference: PublishedScore | None = None
 
     @model_validator(mode="after")
-    def _split_has_a_side(self) -> DatasetChoice:
+    def _split_has_a_side(self) -> BenchDataset:
         if self.side == "all" and self.split is not None:
             raise ValueError(
                 f"dataset {self.name!r} has a split but no side, and all its cases would be scored; add side: test, or "
@@ -133,7 +132,7 @@ class BenchSettings(Settings):
     output: Path
     data_root: Path | None = None
     models: tuple[ModelChoice, ...] = Field(min_length=1)
-    datasets: tuple[DatasetChoice, ...] = Field(min_length=1)
+    datasets: tuple[BenchDataset, ...] = Field(min_length=1)
     prompts: tuple[PromptPolicy, ...] = Field(min_length=1)
     metrics: dict[Name, dict[str, Any]] = Field(min_length=1)
     references: References = References()
@@ -163,7 +162,7 @@ class BenchSettings(Settings):
     @model_validator(mode="after")
     def _each_once(self) -> BenchSettings:
         for what, names in (
-            ("models: two are called", [model.shown for model in self.models]),
+            ("models: two are called", [model.display_name for model in self.models]),
             ("datasets: named twice:", [dataset.name for dataset in self.datasets]),
             ("prompts: asked for twice:", [f"{policy.provenance} ({policy.level})" for policy in self.prompts]),
         ):
@@ -188,26 +187,11 @@ class BenchSettings(Settings):
         return tuple(dict.fromkeys(name for each in self.prompts if isinstance(each, Text) for name in each.absent))
 
 
-def built_in_names() -> list[str]:
-    """The benchmarks that come with the harness."""
-    folder = resources.files("oncoseg_benchmarks") / "configs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
 def load_settings(config: str, overrides: list[str]) -> BenchSettings:
     """Read a configuration: a YAML file, or the name of a built-in one, with ``a.b=value`` overrides.
 
     Raises:
         ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
     """
-    if config in built_in_names():
-        path, where = (
-            Path(str(resources.files("oncoseg_benchmarks") / "configs" / f"{config}.yaml")),
-            f"benchmark {config!r}",
-        )
-    elif Path(config).exists():
-        path, where = Path(config), config
-    else:
-        near = close_matches(config, built_in_names())
-        raise ConfigError(f"{config}: no such file, and no built-in benchmark of that name{near}")
+    path, where = find_config(config, __package__, "benchmark")
     return validate(BenchSettings, apply_overrides(read_yaml(path), overrides, example="seed=1"), where)

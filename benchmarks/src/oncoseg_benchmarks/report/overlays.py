@@ -9,23 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from oncoseg_benchmarks.cases.case_selection import Scored
-from oncoseg_benchmarks.report.plots import png
 from oncoseg_benchmarks.run.run import Bench
 from oncoseg_benchmarks.scoring.case_scoring import mask_key
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, unpack
 from oncoseg_benchmarks.table.rows import Row
 from oncoseg_core import BoolArray, OncoSegError, PlaneView
+from oncoseg_core.imaging import overlay
 from oncoseg_core.path import Normalization
 
-REFERENCE, PREDICTION, PROMPT = "#35c46a", "#ff9f1c", "#ffffff"
-"""Told apart with red-green blindness too: the lines also differ in style."""
 
-
-class Picture(NamedTuple):
+class CasePicture(NamedTuple):
     """A picture, and what it shows."""
 
     title: str
@@ -50,7 +45,7 @@ def extreme_rows(rows: Sequence[Row], metric: str, better: str, number: int) -> 
     return [*(("worst", row) for row in worst), *(("best", row) for row in best)]
 
 
-def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> dict[int, Picture]:
+def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> dict[int, CasePicture]:
     """Draw rows of a finished run, by their number in ``chosen``; a case that cannot be read any more is left out.
 
     Each case is read once, however many pictures are made of it, and one at a time is in memory.
@@ -62,16 +57,16 @@ def draw_rows(bench: Bench, chosen: Sequence[tuple[str, Row]], metric: str) -> d
     drawn = {}
     for place, numbers in by_case.items():
         try:
-            shown = _Shown(bench, cases[place])
+            image = _CaseImage(bench, cases[place])
         except (OncoSegError, OSError):
             continue
         for number in numbers:
             with suppress(OncoSegError, KeyError):
-                drawn[number] = _draw(bench, *chosen[number], metric, shown)
+                drawn[number] = _draw(bench, *chosen[number], metric, image)
     return drawn
 
 
-class _Shown:
+class _CaseImage:
     """A case's image as the modality's normalizer gives it, in [0, 1]; the first channel."""
 
     def __init__(self, bench: Bench, scored: Scored) -> None:
@@ -86,16 +81,16 @@ class _Shown:
         return np.asarray(self._normalization.normalizer.apply(voxels, self._stats)[0])
 
 
-def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> Picture:
+def _draw(bench: Bench, what: str, row: Row, metric: str, case_image: _CaseImage) -> CasePicture:
     references, _ = load_masks(bench.folder.references_path(row["dataset"], row["case"]))
     masks, _ = load_masks(bench.folder.masks_path(row["model"], row["dataset"], row["case"]))
     reference = unpack(references[row["target"]])
     prediction = unpack(masks[mask_key(row["target"], row["prompt"], row["level"])])
     largest, index = slice_to_show(reference, prediction, row["level"])
-    geometry = shown.volume.geometry
+    geometry = case_image.volume.geometry
     view = geometry.view
     spacing = view.spacing(*geometry.spacing[1:])
-    image = np.asarray(view.apply(shown.slice(index)))
+    image = np.asarray(view.apply(case_image.slice(index)))
     true, found = (np.asarray(view.apply(mask[index])) for mask in (reference, prediction))
     score = "missed" if row[metric] is None else f"{metric} {row[metric]:.3f}"
     title = f"{row['model']}, {row['case']}: {row['target']} ({what}: {score})"
@@ -109,7 +104,7 @@ def _draw(bench: Bench, what: str, row: Row, metric: str, shown: _Shown) -> Pict
     )
     hints = row.get("shown_prompt", ()) if index == largest else ()  # it was made on that slice
     prompt = [_upright(hint, view, geometry.shape[1], geometry.shape[2]) for hint in hints]
-    return Picture(title, draw_overlay(image, true, found, prompt, spacing, title), caption)
+    return CasePicture(title, draw_overlay(image, true, found, prompt, spacing, title), caption)
 
 
 def slice_to_show(reference: BoolArray, prediction: BoolArray, level: str) -> tuple[int, int]:
@@ -132,53 +127,30 @@ def draw_overlay(
     title: str,
 ) -> bytes:
     """The whole slice with the prompt, and the object close by with both outlines; ``spacing`` is (row, column) mm."""
-    figure = Figure(figsize=(10, 5.2), dpi=90, layout="constrained")
+    figure = overlay.new_figure(10, 5.2, dpi=90)
     whole, close = figure.subplots(1, 2)
-    rows, columns = _around(reference | prediction)
     for axes in (whole, close):
-        axes.imshow(
-            image,
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            aspect=spacing[0] / spacing[1],
-            interpolation="nearest",
-            extent=(0, image.shape[1], image.shape[0], 0),
-        )
-        axes.set_axis_off()
+        overlay.draw_slice(axes, image, spacing[0] / spacing[1])
         _draw_prompt(axes, prompt)
-        outline(axes, reference, REFERENCE, "-")
-        outline(axes, prediction, PREDICTION, "--")
-    close.set_xlim(columns)
-    close.set_ylim(rows[1], rows[0])
+        overlay.draw_outline(axes, reference, overlay.REFERENCE)
+        overlay.draw_outline(axes, prediction, overlay.PREDICTION, "--")
+    overlay.set_window(close, overlay.window_around(reference | prediction))
     figure.suptitle(title, fontsize=12)
-    handles = [
-        Line2D([], [], color=REFERENCE, label="reference"),
-        Line2D([], [], color=PREDICTION, linestyle="--", label="prediction"),
-    ]
+    entries = {"reference": (overlay.REFERENCE, "-"), "prediction": (overlay.PREDICTION, "--")}
     if prompt:
-        handles.append(Line2D([], [], color="#888888", linestyle=":", label="prompt"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=10)
-    return png(figure)
-
-
-def outline(axes: Any, mask: BoolArray, colour: str, style: str) -> None:
-    """Draw the border of a mask, along the edges of its pixels."""
-    if not mask.any():
-        return
-    padded = np.pad(mask, 1).astype(np.float32)
-    xs, ys = (np.arange(size) - 0.5 for size in reversed(padded.shape))
-    axes.contour(xs, ys, padded, levels=[0.5], colors=[colour], linestyles=[style], linewidths=1.8)
+        entries["prompt"] = ("#888888", ":")
+    overlay.draw_legend(figure, entries, ncols=3, frameon=False, fontsize=10)
+    return overlay.png_bytes(figure)
 
 
 def _draw_prompt(axes: Any, prompt: Sequence[Mapping[str, Any]]) -> None:
     for hint in prompt:
         if "box" in hint:
             x0, y0, x1, y1 = hint["box"]
-            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], ":", color=PROMPT, lw=1.4)
+            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], ":", color=overlay.PROMPT, lw=1.4)
         else:
             x, y = hint["point"]
-            axes.plot(x, y, "+" if hint["positive"] else "x", color=PROMPT, ms=9, mew=2)
+            axes.plot(x, y, "+" if hint["positive"] else "x", color=overlay.PROMPT, ms=9, mew=2)
 
 
 def _upright(hint: Mapping[str, Any], view: PlaneView, height: int, width: int) -> dict[str, Any]:
@@ -190,14 +162,3 @@ def _upright(hint: Mapping[str, Any], view: PlaneView, height: int, width: int) 
         return {"box": [min(xs), min(ys), max(xs), max(ys)]}
     x, y = hint["point"]
     return {"point": list(view.point(x, y, height, width)), "positive": hint["positive"]}
-
-
-def _around(shown: BoolArray) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Rows and columns to show around the object: twice its extent, and no less than 24 pixels."""
-    limits = []
-    for axis, size in ((1, shown.shape[0]), (0, shown.shape[1])):
-        found = np.flatnonzero(shown.any(axis=axis))
-        low, high = (int(found[0]), int(found[-1]) + 1) if found.size else (0, size)
-        half, middle = max(high - low, 12), (low + high) / 2
-        limits.append((max(0.0, middle - half), min(float(size), middle + half)))
-    return limits[0], limits[1]

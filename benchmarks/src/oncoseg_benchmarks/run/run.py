@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from oncoseg_benchmarks.cases.case_selection import ChosenCases, Scored, Skip, choose_cases
+from oncoseg_benchmarks.cases.case_selection import BenchCases, Scored, Skip, choose_cases
 from oncoseg_benchmarks.cases.leaks import Leakage, find_leaks
 from oncoseg_benchmarks.config.settings import BenchSettings
 from oncoseg_benchmarks.run.provenance import commit
 from oncoseg_benchmarks.run.resume import is_done
 from oncoseg_benchmarks.run.run_folder import HASHES, RunFolder
-from oncoseg_benchmarks.scoring.case_scoring import CaseResult, Task, one_line, score_case
+from oncoseg_benchmarks.scoring.case_scoring import CaseResult, ScoringTask, one_line, score_case
 from oncoseg_benchmarks.scoring.plans import ModelPlan, SubjectPlan, plan_subjects
 from oncoseg_benchmarks.scoring.policies import Policy, build_policies
 from oncoseg_benchmarks.scoring.saved_masks import save_masks
@@ -28,7 +28,7 @@ from oncoseg_core.plugins import environment_summary, peak_memory_mb
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BenchOutcome:
     """How a process ended: how many cases failed, and how many are not done, here or in other processes."""
 
     folder: RunFolder
@@ -43,7 +43,7 @@ class Bench:
     settings: BenchSettings
     registry: Registry
     folder: RunFolder
-    chosen: ChosenCases
+    chosen: BenchCases
     subjects: list[SubjectPlan]
     policies: list[Policy]
     metrics: dict[str, tuple[MetricSpec, Metric]]
@@ -127,7 +127,7 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
     return Bench(settings, registry, folder, chosen, plans, asked, metrics, leakage, [*chosen.skips, *told])
 
 
-def run(bench: Bench, progress: Progress) -> Outcome:
+def run(bench: Bench, progress: Progress) -> BenchOutcome:
     """Score the cases of this process that are not done, and count what is done by all.
 
     A case that failed before is tried again, and one whose masks on disk are not those that were scored.
@@ -158,7 +158,7 @@ def run(bench: Bench, progress: Progress) -> Outcome:
     for unit in bench.units():  # one at a time: they hold all rows
         missing += unit is None
         failed += unit is not None and bool(unit["failures"])
-    return Outcome(bench.folder, failed, missing)
+    return BenchOutcome(bench.folder, failed, missing)
 
 
 def _built(bench: Bench, plan: SubjectPlan) -> Subject:
@@ -178,7 +178,7 @@ class _Loaded:
         self._absent = absent
 
     @cached_property
-    def content(self) -> tuple[Volume, list[Task]]:
+    def content(self) -> tuple[Volume, list[ScoringTask]]:
         """Its image, and the targets to be scored."""
         volume, masks = self.scored.adapter.load(self.scored.case)
         return volume, _tasks(self.scored.case, volume, masks, self._absent)
@@ -223,7 +223,7 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
     )
 
 
-def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: Sequence[str]) -> list[Task]:
+def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: Sequence[str]) -> list[ScoringTask]:
     """The targets annotated in a case, and the concepts that are in no image, with an empty reference.
 
     Raises:
@@ -240,14 +240,14 @@ def _tasks(case: Case, volume: Volume, masks: Mapping[str, BoolArray], absent: S
                 f"case {case.case_id!r}: the adapter's mask of {target.name!r} is {mask.dtype} of shape {mask.shape}, "
                 f"expected bool {shape}"
             )
-        tasks.append(Task(target, mask))
+        tasks.append(ScoringTask(target, mask))
     nothing = frozenset({1})  # a target has a label; this one is in no image
     return tasks + [
-        Task(Target(name=name, labels=nothing), np.zeros(shape, dtype=bool), absent=True) for name in absent
+        ScoringTask(Target(name=name, labels=nothing), np.zeros(shape, dtype=bool), absent=True) for name in absent
     ]
 
 
-def _not_there(tasks: Sequence[Task], policies: Sequence[Policy]) -> list[dict[str, str]]:
+def _not_there(tasks: Sequence[ScoringTask], policies: Sequence[Policy]) -> list[dict[str, str]]:
     """Targets that are empty in a case, and which prompts were not made of them: those that point at the object."""
     pointing = ", ".join(dict.fromkeys(policy.provenance for policy in policies if policy.points_at_object))
     reason = f"not in this case: there is nothing to point at ({pointing})"

@@ -102,7 +102,7 @@ def _table_problems(rows: Sequence[Row], folder: RunFolder, metrics: Sequence[st
         for column in DESCRIPTION:
             value = from_text(column, as_text(before.get(column)), metrics)
             if value != row[column]:
-                yield Mismatch(_named(row), f"{column} was {_shown(value)}, the table says {_shown(row[column])}")
+                yield Mismatch(_named(row), f"{column} was {_text(value)}, the table says {_text(row[column])}")
 
 
 def _problems(
@@ -125,7 +125,7 @@ def _problems(
     }
     again = {**counted, **score_all(metrics, prediction, truth, spacing, physical=row["voxel_mm3"] is not None)}
     return [
-        f"{name} is {_shown(value)}, the table says {_shown(row[name])}"
+        f"{name} is {_text(value)}, the table says {_text(row[name])}"
         for name, value in again.items()
         if not _same(value, row[name])
     ]
@@ -147,7 +147,8 @@ def _summary_problems(
         for place, value, other in itertools.islice(_differences(group, said, ""), 1):  # of a group, one is enough
             name = " ".join(str(group[key]) for key in ("model", "prompt", "level", "by", "value"))
             yield Mismatch(
-                f"{SUMMARY_FILE} {name}", f"{place[1:]} is {_shown(value)}, the summary says {_shown(other)}"
+                f"{SUMMARY_FILE} {name}",
+                f"{place[1:]} is {_text(value)}, the summary says {_text(other)}",
             )
 
 
@@ -169,7 +170,7 @@ def _same(one: float | None, other: float | None) -> bool:
     return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=RELATIVE)
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, dict | list):
         return f"{len(value)} values"
     return "undefined" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from oncoseg_benchmarks.scoring.empty_masks import score_all
-from oncoseg_benchmarks.scoring.lesion_size import longest_diameter, size_class
 from oncoseg_benchmarks.scoring.policies import Policy
 from oncoseg_benchmarks.scoring.saved_masks import Packed, digest, pack
 from oncoseg_benchmarks.scoring.subjects import Session, Subject
@@ -30,6 +29,10 @@ from oncoseg_core import (
 )
 from oncoseg_core.inference import labelled_slices
 from oncoseg_core.system import derived_generator
+from oncoseg_segment.api import longest_diameter
+
+SIZES = ("< 10 mm", "10-20 mm", "> 20 mm")
+"""10 mm is the smallest lesion that RECIST 1.1 measures on CT (Eisenhauer et al., Eur J Cancer 2009)."""
 
 
 @dataclass
@@ -45,7 +48,7 @@ class CaseResult:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ScoringTask:
     """A target of a case to be scored; ``absent`` where it is a concept that no image has."""
 
     target: Target
@@ -57,7 +60,7 @@ def score_case(
     subject: Subject,
     case: Case,
     volume: Volume,
-    tasks: Sequence[Task],
+    tasks: Sequence[ScoringTask],
     policies: Sequence[Policy],
     metrics: Mapping[str, tuple[MetricSpec, Metric]],
     seed: int,
@@ -127,7 +130,7 @@ def one_line(error: BaseException) -> str:
     return text if isinstance(error, OncoSegError) and text else f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
-def _concerns(policy: Policy, task: Task) -> bool:
+def _concerns(policy: Policy, task: ScoringTask) -> bool:
     """Whether a policy asks for a target: one that points at the object needs it there, a concept has only its name."""
     if task.absent:
         return task.target.name in getattr(policy.settings, "absent", ())
@@ -138,7 +141,7 @@ class _Attempt:
     """One policy on one target of one case."""
 
     def __init__(
-        self, policy: Policy, session: Session, task: Task, seed: int, case_id: str, everywhere: Sequence[int]
+        self, policy: Policy, session: Session, task: ScoringTask, seed: int, case_id: str, everywhere: Sequence[int]
     ) -> None:
         self.policy = policy
         self.failure: str | None = None
@@ -147,7 +150,7 @@ class _Attempt:
         self._task = task
         self._seed = (seed, "score", case_id, task.target.name)
         self._asked: list[int] = []
-        self._shown: Prompt = ()
+        self._drawn_prompt: Prompt = ()
         self._clicks: list[int] = []
         areas = task.reference.sum(axis=(1, 2))
         self._largest = int(areas.argmax())
@@ -179,7 +182,7 @@ class _Attempt:
             return
         self._asked.append(index)
         if index == self._largest:
-            self._shown = answer.prompt
+            self._drawn_prompt = answer.prompt
         if answer.clicks_needed is not None:
             self._clicks.append(answer.clicks_needed)
 
@@ -213,7 +216,7 @@ class _Attempt:
             "empty_slices": len(empty),
             "empty_slices_with_mask": sum(bool(self.mask[index].any()) for index in empty),
             "noc_90": float(np.mean(self._clicks)) if self._clicks else None,
-            "shown_prompt": [hint for hint in map(_plain, self._shown) if hint is not None],
+            "shown_prompt": [hint for hint in map(_plain, self._drawn_prompt) if hint is not None],
         }
 
 
@@ -224,8 +227,15 @@ def _plain(hint: AnyPrompt) -> dict[str, Any] | None:
     return {"point": [hint.x, hint.y], "positive": hint.positive} if isinstance(hint, Point) else None
 
 
-def _facts(case: Case, volume: Volume, task: Task, packed: Packed) -> Row:
-    diameter = longest_diameter(task.reference, volume.geometry.spacing) if volume.physical else None
+def size_class(diameter_mm: float | None) -> str | None:
+    """Which of ``SIZES``; None where there is no object, or no millimetres."""
+    if not diameter_mm:
+        return None
+    return SIZES[0] if diameter_mm < 10 else SIZES[1] if diameter_mm <= 20 else SIZES[2]
+
+
+def _facts(case: Case, volume: Volume, task: ScoringTask, packed: Packed) -> Row:
+    diameter = longest_diameter(task.reference, volume.geometry) if volume.physical else None
     return {
         "dataset": case.dataset,
         "case": case.case_id,

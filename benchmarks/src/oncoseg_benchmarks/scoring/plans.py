@@ -85,13 +85,13 @@ class ModelPlan(SubjectPlan):
     is_reference = False
 
     def __init__(self, choice: ModelChoice, settings: BenchSettings, registry: Registry) -> None:
-        self.label = choice.shown
+        self.label = choice.display_name
         self.spec = registry.get(ModelSpec, choice.name)
         self._settings, self._registry = settings, registry
         self._prepared = registry.prepare(ModelSpec, choice.name, choice.settings)
         self.zoom = None if choice.zoom is None else validate(ZoomSettings, choice.zoom, f"zoom of {self.label}")
         self._propagation = validate(PropagationSettings, settings.propagation, "propagation")
-        self._device = _own_device(settings.device)
+        self._device = _process_device(settings.device)
         self.manifest: AdapterManifest | None = None
         if choice.adapter is not None:
             self.adapter = adapter_folder(choice.adapter)
@@ -150,9 +150,9 @@ class ModelPlan(SubjectPlan):
         return PathSettings(normalizers=self._settings.normalizers, channels=self._settings.channels.get(modality))
 
 
-def _own_device(asked: str) -> torch.device:
+def _process_device(device_name: str) -> torch.device:
     """That of this process: of a machine's several, the one that ``torchrun`` counts out for it (``LOCAL_RANK``)."""
-    device = choose_device(asked)
+    device = choose_device(device_name)
     if device.type != "cuda":
         return device
     own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

@@ -104,12 +104,14 @@ def _reason(error: BaseException, api: HfApi, repository: str) -> str:
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else None
         refused = {401: f"the token is not accepted; {LOG_IN}", 403: "the token does not allow it; use one that does"}
-        told = refused.get(status or 0) or f"{_shown(error.server_message or 'no reason given', api)}; try again later"
-        return f"HTTP {status}: {told}"
-    return f"{type(error).__name__}: {_shown(str(error), api)}; check the network and try again"
+        reason = (
+            refused.get(status or 0) or f"{_one_line(error.server_message or 'no reason given', api)}; try again later"
+        )
+        return f"HTTP {status}: {reason}"
+    return f"{type(error).__name__}: {_one_line(str(error), api)}; check the network and try again"
 
 
-def _shown(text: str, api: HfApi) -> str:
+def _one_line(text: str, api: HfApi) -> str:
     """On one line, not longer than ``LONGEST``, and without the token."""
     line = " ".join(text.split())
     for token in (api.token, get_token()):

@@ -81,19 +81,19 @@ def table(found: Iterable[dict[str, Any]]) -> Table:
             base if ":" in base else base[:12],
             ", ".join(row["modalities"]),
             "not recorded" if row["datasets"] is None else ", ".join(row["datasets"]),
-            _told(row),
+            _score_cell(row),
             f"{row['bytes'] / 1e6:.1f}",
         )
     return drawn
 
 
-def _told(row: dict[str, Any]) -> str:
+def _score_cell(row: dict[str, Any]) -> str:
     score = row["score"]
     if score is None or score["after"] is None:
         return "none"
     before = "" if score["before"] is None else f"{score['before']:.3f} → "
-    told = (
+    text = (
         f"{score['metric']} {before}{score['after']:.3f} ({score['n_cases']} cases, {'/'.join(score['splits'])}, "
         f"{'/'.join(score['prompts'])})"
     )
-    return f"LEAKED {told}" if row["leaked"] else told
+    return f"LEAKED {text}" if row["leaked"] else text

@@ -97,7 +97,7 @@ def pull(
         _sweep(target.parent)
         with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=target.parent, ignore_cleanup_errors=True) as work:
             manifest = _fetch(api, origin, sizes, Path(work))
-            _put(Path(work) / "adapter", target, Path(work) / "replaced")
+            _replace_folder(Path(work) / "adapter", target, Path(work) / "replaced")
     except OSError as error:
         raise StorageError(write_failure(error, target)) from error
     return Pulled(target, origin, manifest, was_there=False)
@@ -168,7 +168,7 @@ def _fetch(api: HfApi, origin: Origin, sizes: Mapping[str, int], work: Path) -> 
     return manifest
 
 
-def _put(new: Path, target: Path, aside: Path) -> None:
+def _replace_folder(new: Path, target: Path, aside: Path) -> None:
     """Rename the folder to its place; what was there goes aside, and comes back if that fails."""
     if target.exists():
         target.rename(aside)

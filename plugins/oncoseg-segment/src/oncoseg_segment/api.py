@@ -18,7 +18,7 @@ from oncoseg_core.inference import PropagationSettings
 from oncoseg_core.path import ZoomSettings
 from oncoseg_core.plugins import validate
 from oncoseg_segment.engine.checks import Finding
-from oncoseg_segment.engine.measurements import Diameters, Measurements, measure
+from oncoseg_segment.engine.measurements import Diameters, Measurements, longest_diameter, measure
 from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.engine.session import SegmentationCancelledError, Session, ShouldStop
@@ -43,6 +43,7 @@ __all__ = [
     "Written",
     "ZoomSettings",
     "export",
+    "longest_diameter",
     "measure",
     "segment",
 ]

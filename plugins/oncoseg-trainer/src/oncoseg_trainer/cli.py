@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import run_app
+from oncoseg_core.cli import AllowBrokenPlugins, Overrides, app_with_default_command, run_app
 
 if TYPE_CHECKING:
-    from oncoseg_trainer.loop.run import Outcome
+    from oncoseg_trainer.loop.run import TrainingOutcome
 
 FIGURES = (
     ("backward transfer", "backward_transfer"),
@@ -22,39 +21,15 @@ FIGURES = (
 )
 
 
-class TrainGroup(TyperGroup):
-    """``oncoseg-train CONFIG`` trains; ``oncoseg-train chain CHAIN`` runs a chain. All else belongs to the first."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The chain where the first word says so; else training, with all that was given."""
-        if args[0] == "chain":
-            return super().resolve_command(ctx, args)
-        return "", self.commands["run"], [argument for argument in args if argument]
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Leave options to the commands; nothing at all is a training without its configuration."""
-        parsed: list[str] = super().parse_args(ctx, args or [""])
-        return parsed
-
-
-app = typer.Typer(
-    cls=TrainGroup,
-    add_completion=False,
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-)
+app = app_with_default_command()
 
 
 @app.command(name="run", epilog="Example: oncoseg-train quickstart --set training.epochs=2 --set output=runs/short")
 def train(
     config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: quickstart, oncoseg-paper.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Train although a plugin failed to load.")
-    ] = False,
+    allow_broken_plugins: AllowBrokenPlugins = False,
 ) -> None:
     """Adapt a promptable model with LoRA, and score it before and after on held-out cases.
 
@@ -85,18 +60,14 @@ def train(
 @app.command(epilog="Example: oncoseg-train chain oncoseg-chain --set data_root=/data --skip-absent")
 def chain(
     chain: Annotated[str, typer.Argument(help="A YAML file, or the name of a built-in chain: oncoseg-chain.")],
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
-    ] = None,
+    overrides: Overrides = None,
     skip_absent: Annotated[
         bool, typer.Option("--skip-absent", help="Leave out the datasets that are not there.")
     ] = False,
     redo: Annotated[
         bool, typer.Option("--redo", help="Delete results that a change has made stale, and train anew.")
     ] = False,
-    allow_broken_plugins: Annotated[
-        bool, typer.Option("--allow-broken-plugins", help="Train although a plugin failed to load.")
-    ] = False,
+    allow_broken_plugins: AllowBrokenPlugins = False,
 ) -> None:
     """Train on many datasets, one after the other, and measure what is forgotten.
 
@@ -117,12 +88,12 @@ def chain(
         terminal.say("Stopped; what is done is saved. Give the same command again to go on.")
         return
     last = outcome.matrix["rows"][-1]
-    told = [f"{what} {last[key]:+.3f}" for what, key in FIGURES if last[key] is not None]
-    terminal.say(f"After {last['task']}: average Dice {last['average']:.3f}; {', '.join(told)}.")
+    parts = [f"{what} {last[key]:+.3f}" for what, key in FIGURES if last[key] is not None]
+    terminal.say(f"After {last['task']}: average Dice {last['average']:.3f}; {', '.join(parts)}.")
     terminal.say(f"Results: {outcome.folder}")
 
 
-def _resume_command(config: str, overrides: list[str], outcome: Outcome) -> str:
+def _resume_command(config: str, overrides: list[str], outcome: TrainingOutcome) -> str:
     kept = [override for override in overrides if not override.startswith("output=")]
     changes = [f"--set {shlex.quote(override)}" for override in (*kept, f"output={outcome.folder}")]
     processes, nodes = (os.environ.get(f"{name}_WORLD_SIZE", "1") for name in ("LOCAL", "GROUP"))

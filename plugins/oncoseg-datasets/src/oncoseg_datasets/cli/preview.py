@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from oncoseg_core import (
     BoolArray,
@@ -24,6 +23,7 @@ from oncoseg_core import (
     UsageError,
     Volume,
 )
+from oncoseg_core.imaging import overlay
 from oncoseg_core.path import ChannelwiseNormalizer, choose_channels, parts_of
 from oncoseg_core.system import atomic_path
 
@@ -31,7 +31,6 @@ MOST_TILES = 16
 MOST_OUTLINES = 8
 """Targets of one case that are outlined; of more, those with the largest area."""
 
-COLOURS = ("#ffb000", "#00c2ff", "#ff5fa2", "#7ee787", "#c297ff", "#ff7b00", "#fff275", "#5eead4")
 STYLES = ("solid", "dashed")
 """In turn from the largest target to the smallest: where two outlines run together, both are seen."""
 
@@ -144,15 +143,13 @@ def _calibrated(volume: Volume, normalizers: Sequence[Normalizer]) -> npt.NDArra
     )
 
 
-def draw(tiles: Sequence[Tile]) -> Figure:
+def draw(tiles: Sequence[Tile]) -> Any:
     """A figure with the tiles in rows, and the targets' colours below."""
     columns = max(1, min(4, len(tiles)))
     rows = max(1, math.ceil(len(tiles) / columns))
-    figure = Figure(figsize=(3.2 * columns, 3.5 * rows + 0.6), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
-    colours = {
-        name: COLOURS[n % len(COLOURS)] for n, name in enumerate(dict.fromkeys(k for t in tiles for k in t.masks))
-    }
+    figure = overlay.new_figure(3.2 * columns, 3.5 * rows + 0.6)
+    names = dict.fromkeys(name for tile in tiles for name in tile.masks)
+    colours = dict(zip(names, itertools.cycle(overlay.PALETTE)))
     grid = figure.subplots(rows, columns, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_axis_off()
@@ -162,15 +159,10 @@ def draw(tiles: Sequence[Tile]) -> Figure:
         axes.set_title(tile.title, fontsize=8, wrap=True)
         if tile.image is None:
             continue
-        axes.imshow(tile.image, aspect=tile.aspect, interpolation="nearest")
+        overlay.draw_slice(axes, tile.image, tile.aspect)
         for order, (name, mask) in enumerate(tile.masks.items()):
-            # A margin of one pixel, so that a target at the border has a closed outline.
-            padded = np.pad(mask, 1).astype(np.float32)
-            ys, xs = np.arange(-1, mask.shape[0] + 1), np.arange(-1, mask.shape[1] + 1)
-            axes.contour(
-                xs, ys, padded, levels=[0.5], colors=[colours[name]], linewidths=1.6, linestyles=STYLES[order % 2]
-            )
+            overlay.draw_outline(axes, mask, colours[name], STYLES[order % 2], width=1.6)
     if colours:
-        handles = [Line2D([], [], color=colour, label=name) for name, colour in colours.items()]
-        figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=8)
+        entries = {name: (colour, "-") for name, colour in colours.items()}
+        overlay.draw_legend(figure, entries, ncols=min(4, len(entries)), fontsize=8)
     return figure

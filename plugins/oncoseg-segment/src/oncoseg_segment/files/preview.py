@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import BoolArray, Geometry, MissingDependencyError
-
-COLOURS = ("#ffb000", "#00c2ff", "#ff5fa2", "#7ee787", "#c297ff", "#ff7b00", "#fff275", "#5eead4")
+from oncoseg_core import BoolArray, Geometry
+from oncoseg_core.imaging import overlay
 
 MOST_STRUCTURES = 12
 """Rows of one picture; of more structures, the first."""
@@ -41,28 +40,6 @@ def key_slices(mask: BoolArray) -> list[tuple[int, str]]:
     return [(index, " and ".join(what)) for index, what in chosen.items()]
 
 
-def outline(mask: BoolArray) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """The edges between a mask ``(y, x)`` and what is around it: straight lines in continuous pixels, ``(x, y)``."""
-    padded = np.pad(mask, 1)
-    lines: list[tuple[tuple[float, float], tuple[float, float]]] = []
-    across = padded[1:] != padded[:-1]  # row i: the line y = i, over padded columns
-    for y, first, last in _runs(across):
-        lines.append(((first - 1, y), (last - 1, y)))
-    down = (padded[:, 1:] != padded[:, :-1]).T
-    for x, first, last in _runs(down):
-        lines.append(((x, first - 1), (x, last - 1)))
-    return lines
-
-
-def _runs(edges: BoolArray) -> list[tuple[int, int, int]]:
-    """Row, first column and the column after the last of each run of True."""
-    padded = np.pad(edges, ((0, 0), (1, 1))).astype(np.int8)
-    steps = np.diff(padded, axis=1)
-    rows, firsts = np.nonzero(steps == 1)
-    _, lasts = np.nonzero(steps == -1)
-    return [(int(row), int(first), int(last)) for row, first, last in zip(rows, firsts, lasts, strict=True)]
-
-
 def draw_preview(
     masks: Mapping[str, BoolArray], geometry: Geometry, shown: ShownSlice, *, physical: bool = True
 ) -> bytes:
@@ -79,21 +56,13 @@ def draw_preview(
     Raises:
         MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            "drawing needs the library 'matplotlib', which is not installed: pip install 'oncoseg-core[pictures]'"
-        ) from error
     rows = [name for name, mask in masks.items() if mask.any()]
     drawn = rows[:MOST_STRUCTURES]
-    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(rows)}
+    colours = dict(zip(rows, itertools.cycle(overlay.PALETTE)))
     upright = {name: geometry.view.apply(masks[name]) for name in rows}
     panels = {name: key_slices(masks[name]) for name in drawn}
     columns = 1 + max((len(found) for found in panels.values()), default=0)
-    figure = Figure(figsize=(3.3 * columns, 3.6 * max(1, len(drawn)) + 0.3), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = overlay.new_figure(3.3 * columns, 3.6 * max(1, len(drawn)) + 0.3)
     grid = figure.subplots(max(1, len(drawn)), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -104,13 +73,11 @@ def draw_preview(
             index, what = panels[name][max(0, number - 1)]
             picture = np.moveaxis(geometry.view.apply(shown(index)), 0, -1)
             height, width = picture.shape[:2]
-            axes.imshow(
-                np.clip(picture, 0, 1), aspect=row_mm / column_mm, interpolation="nearest", extent=(0, width, height, 0)
-            )
+            overlay.draw_slice(axes, np.clip(picture, 0, 1), row_mm / column_mm)
             for other in sorted(rows, key=lambda one: one == name):
-                _draw_outline(axes, upright[other][index], colours[other], own=other == name)
-            (top, bottom), (left, right) = ((0, height), (0, width)) if number == 0 else frame
-            axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], facecolor="black")
+                overlay.draw_edges(axes, upright[other][index], colours[other], rim=other == name)
+            overlay.set_window(axes, ((0, height), (0, width)) if number == 0 else frame)
+            axes.set(xticks=[], yticks=[], facecolor="black")
             axes.set_axis_on()  # for its background: a close-up may reach beyond the slice
             axes.spines[:].set_visible(False)
             if physical:
@@ -121,22 +88,11 @@ def draw_preview(
         figure.supxlabel(f"and {len(rows) - len(drawn)} structures more", fontsize=9)
     if not rows:
         figure.suptitle("no structure to show", fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return overlay.png_bytes(figure)
 
 
 def _short(name: str, length: int = 36) -> str:
     return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def _draw_outline(axes: Any, mask: BoolArray, colour: str, *, own: bool) -> None:
-    from matplotlib.collections import LineCollection
-
-    lines = outline(mask)
-    if own:  # a dark rim, so that the colour is seen on bright tissue too
-        axes.add_collection(LineCollection(lines, colors="black", linewidths=2.6, alpha=0.5, capstyle="projecting"))
-    axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.4 if own else 0.8, capstyle="projecting"))
 
 
 def _close_up(plane: BoolArray, aspect: float) -> tuple[tuple[float, float], tuple[float, float]]:

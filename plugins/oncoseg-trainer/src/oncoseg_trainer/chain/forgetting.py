@@ -23,7 +23,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class ForgettingRow:
     """The scores after a task, by column; of the columns that were not trained on yet there are none."""
 
     task: str
@@ -41,7 +41,7 @@ class ForgettingMatrix:
 
     columns: Sequence[Column]
     untouched: Mapping[str, float]
-    rows: Sequence[Row]
+    rows: Sequence[ForgettingRow]
 
     def _at(self, row: int, column: Column) -> float:
         return self.rows[row - 1].scores[column.name]

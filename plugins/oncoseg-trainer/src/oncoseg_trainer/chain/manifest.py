@@ -17,7 +17,7 @@ from oncoseg_core.lora import MANIFEST_FILE as ADAPTER_MANIFEST
 from oncoseg_core.lora import check_files
 from oncoseg_core.plugins import read_yaml, validation_message
 from oncoseg_core.system import atomic_write
-from oncoseg_trainer.chain.tasks import Task
+from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.checkpoints.run_folder import CONFIG_FILE, differing_keys
 from oncoseg_trainer.config.settings import TrainSettings
 
@@ -74,11 +74,11 @@ def adapter_hashes(folder: Path) -> dict[str, str]:
     Raises:
         WeightsError: a file is missing or altered.
     """
-    files: dict[str, str] = dict(check_files(folder).files)
+    files = {str(name): sha256 for name, sha256 in check_files(folder).files.items()}
     return {**files, ADAPTER_MANIFEST: hashlib.sha256((folder / ADAPTER_MANIFEST).read_bytes()).hexdigest()}
 
 
-def write_record(chain: Path, task: Task, before: str | None, split: str, scores: str) -> TaskRecord:
+def write_record(chain: Path, task: ChainTask, before: str | None, split: str, scores: str) -> TaskRecord:
     """Write a task's record, which makes it finished.
 
     Raises:
@@ -143,7 +143,7 @@ class Stale:
             shutil.rmtree(gone)
 
 
-def survey(chain: Path, tasks: Sequence[Task]) -> tuple[list[TaskRecord], Stale | None]:
+def survey(chain: Path, tasks: Sequence[ChainTask]) -> tuple[list[TaskRecord], Stale | None]:
     """Verify what is done: the records of the finished tasks, and what no longer fits.
 
     The folders must be those of the chain's first tasks, in order, and all but the last must be finished. A finished
@@ -174,7 +174,7 @@ class _UnfitError(RunError):
     """Why a task's results cannot be taken, as the words after its name."""
 
 
-def _sound(folder: Path, task: Task, before: str | None) -> TaskRecord:
+def _sound(folder: Path, task: ChainTask, before: str | None) -> TaskRecord:
     """The record of a finished task that can be taken as it is.
 
     Raises:
@@ -201,7 +201,7 @@ def _sound(folder: Path, task: Task, before: str | None) -> TaskRecord:
     return record
 
 
-def _require_same_config(folder: Path, task: Task) -> None:
+def _require_same_config(folder: Path, task: ChainTask) -> None:
     """Refuse to go on with a task that was begun otherwise."""
     if (folder / CONFIG_FILE).exists():
         differing = differing_keys(read_yaml(folder / CONFIG_FILE), task.settings.model_dump(mode="json"))

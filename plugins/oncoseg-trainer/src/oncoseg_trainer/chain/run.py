@@ -15,12 +15,12 @@ from oncoseg_core import Registry, RunError
 from oncoseg_core.data import TrainedOn, seen_scans
 from oncoseg_core.lora import read_trained_on
 from oncoseg_core.system import atomic_write
-from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, Row
+from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, ForgettingRow
 from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
 from oncoseg_trainer.chain.manifest import ADAPTER, TASKS, TaskRecord, sha256_of, survey, write_record
 from oncoseg_trainer.chain.scores import UNTOUCHED, ChainScores, StoppedError
 from oncoseg_trainer.chain.settings import ChainSettings
-from oncoseg_trainer.chain.tasks import ChainPlan, Task, chain_leaks, plan_chain
+from oncoseg_trainer.chain.tasks import ChainPlan, ChainTask, chain_leaks, plan_chain
 from oncoseg_trainer.chain.validation_sets import ValidationSet, read_frozen
 from oncoseg_trainer.checkpoints.run_folder import clear_checkpoints, has_begun
 from oncoseg_trainer.distributed.interruption import stop_on_signals
@@ -108,7 +108,7 @@ class Chain:
         self.terminal = terminal
         self.runs_stop = runs_stop
         self.scores = ChainScores(self.folder, registry, processes, terminal, should_stop)
-        self.frozen: dict[str, tuple[Task, ValidationSet]] = {}
+        self.frozen: dict[str, tuple[ChainTask, ValidationSet]] = {}
         self.unscored: list[str] = []
 
     def claim(self, *, redo: bool) -> list[TaskRecord]:
@@ -171,7 +171,7 @@ class Chain:
                 else:
                     self.unscored.append(column)
 
-    def _do(self, task: Task, records: list[TaskRecord]) -> TaskRecord:
+    def _do(self, task: ChainTask, records: list[TaskRecord]) -> TaskRecord:
         """Train a task from the adapter before it, score its row, and record it."""
         folder = self.folder / TASKS / task.name
         before = self.plan.tasks[len(records) - 1] if records else None
@@ -249,7 +249,7 @@ class Chain:
             columns.append(Column(name, row_of[name], len(frozen.cases), notes))
         untouched = {name: entry["dice"] for name, entry in self.scores.read(UNTOUCHED).items()}
         rows = [
-            Row(record.task, {name: entry["dice"] for name, entry in self.scores.read(record.task).items()})
+            ForgettingRow(record.task, {name: entry["dice"] for name, entry in self.scores.read(record.task).items()})
             for record in records
         ]
         return ForgettingMatrix(columns, untouched, rows)

@@ -13,7 +13,7 @@ from oncoseg_core.inference import Precision, Predictor
 from oncoseg_core.lora import load_adapter, read_manifest
 from oncoseg_core.system import atomic_write
 from oncoseg_trainer.chain.manifest import sha256_of
-from oncoseg_trainer.chain.tasks import Task
+from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.reporting.terminal import Terminal
@@ -45,7 +45,7 @@ class ChainScores:
     should_stop: Callable[[], bool]
     _opened: dict[str, ValidationCases] = field(default_factory=dict)
 
-    def cases(self, task: Task) -> ValidationCases:
+    def cases(self, task: ChainTask) -> ValidationCases:
         """The validation cases of a task's datasets."""
         if task.name not in self._opened:
             self._opened[task.name] = ValidationCases(task, self.registry, self.processes, self.terminal)
@@ -65,7 +65,9 @@ class ChainScores:
             raise RunError(f"{self.path(row)}: is no file of scores; remove it, and it is made again") from error
         return columns
 
-    def score(self, row: str, task: Task, adapter: Path | None, sets: Mapping[str, tuple[Task, ValidationSet]]) -> None:
+    def score(
+        self, row: str, task: ChainTask, adapter: Path | None, sets: Mapping[str, tuple[ChainTask, ValidationSet]]
+    ) -> None:
         """Score a row, and write it after each column. A column that was scored with these weights is not done again.
 
         Args:
@@ -93,14 +95,16 @@ class ChainScores:
             content = {"key": key, "columns": {column: done[column] for column in sets if column in done}}
             self.processes.on_first(lambda: atomic_write(self.path(row), json.dumps(content, indent=1) + "\n"))  # noqa: B023
 
-    def _done(self, row: str, key: str, sets: Mapping[str, tuple[Task, ValidationSet]]) -> dict[str, Any]:
+    def _done(self, row: str, key: str, sets: Mapping[str, tuple[ChainTask, ValidationSet]]) -> dict[str, Any]:
         """The columns of a row that stand: of the same weights and the same frozen cases."""
         columns = self.read(row)
         if columns and json.loads(self.path(row).read_bytes()).get("key") != key:
             return {}
         return {name: columns[name] for name in sets if columns.get(name, {}).get("frozen") == sets[name][1].sha256}
 
-    def _column(self, what: str, model: Any, precision: Precision, task: Task, frozen: ValidationSet) -> dict[str, Any]:
+    def _column(
+        self, what: str, model: Any, precision: Precision, task: ChainTask, frozen: ValidationSet
+    ) -> dict[str, Any]:
         cases = self.cases(task)
         held_out = cases.held_out(frozen)
         settings = task.settings

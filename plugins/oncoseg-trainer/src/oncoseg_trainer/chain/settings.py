@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from oncoseg_core import ConfigError, Name, Settings, close_matches
-from oncoseg_core.plugins import apply_overrides, read_yaml, validate
+from oncoseg_core import Name, Settings, close_matches
+from oncoseg_core.plugins import apply_overrides, find_config, read_yaml, validate
 from oncoseg_trainer.config.settings import read_config
 
 WHOLE = ("model", "loss", "sampling")
@@ -80,7 +79,7 @@ class ChainSettings(Settings):
     validation_cases: Annotated[int, Field(ge=1)] = 10
 
     @model_validator(mode="after")
-    def _told_apart(self) -> ChainSettings:
+    def _names_differ(self) -> ChainSettings:
         phases = [stage.phase for stage in self.stages]
         if len(set(phases)) < len(phases):
             raise ValueError("two stages have the same phase; give each a name of its own")
@@ -109,27 +108,13 @@ def _refuse_given(where: str, keys: Mapping[str, Any]) -> None:
         raise ValueError(f"{where}: the chain itself gives each task its {', '.join(found)}; remove them there")
 
 
-def built_in_chains() -> list[str]:
-    """The chains that come with the trainer."""
-    folder = resources.files("oncoseg_trainer") / "chains"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
 def load_chain(chain: str, overrides: list[str]) -> ChainSettings:
     """Read a chain: a YAML file, or the name of a built-in one, with ``a.b=value`` overrides.
 
     Raises:
         ConfigError: no such file or name, an unknown key (the nearest is named), or a wrong value.
     """
-    if chain in built_in_chains():
-        path = Path(str(resources.files("oncoseg_trainer") / "chains" / f"{chain}.yaml"))
-        where = f"chain {chain!r}"
-    else:
-        path = Path(chain)
-        where = chain
-        if not path.exists():
-            near = close_matches(chain, built_in_chains())
-            raise ConfigError(f"{chain}: no such file, and no built-in chain of that name{near}")
+    path, where = find_config(chain, __package__, "chain")
     return validate(ChainSettings, apply_overrides(read_yaml(path), overrides), where)
 
 

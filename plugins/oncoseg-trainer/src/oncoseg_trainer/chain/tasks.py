@@ -16,7 +16,7 @@ from oncoseg_trainer.config.settings import TrainSettings
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ChainTask:
     """One run of the chain: ``number`` counts from 1, absent tasks included, so that no name depends on what is there.
 
     ``columns`` are the names of its own datasets, as the forgetting matrix has them, and ``choices`` these datasets.
@@ -35,7 +35,7 @@ class Task:
         return _task_name(self.number, self.phase, self.columns)
 
     @property
-    def own_data(self) -> DataSettings:
+    def data_without_replay(self) -> DataSettings:
         """Its data without what is replayed."""
         own = {choice.dataset for choice in self.choices}
         weak = {name: choice for name, choice in self.settings.data.weak.items() if name in own}
@@ -46,7 +46,7 @@ class Task:
 class ChainPlan:
     """The tasks whose data are there, in order; ``absent`` says of each other dataset why, by its name."""
 
-    tasks: list[Task]
+    tasks: list[ChainTask]
     absent: dict[str, str]
 
 
@@ -58,33 +58,16 @@ def plan_chain(settings: ChainSettings, registry: Registry, *, skip_absent: bool
         DataError: datasets are absent (all are listed) and are not to be skipped, or overlap, which is not allowed.
     """
     entries = [entry for stage in settings.stages for entry in stage.datasets]
-    found: dict[str, DatasetChoice] = {}
-    absent: dict[str, str] = {}
-    for entry in entries:
-        choice = _find(entry, settings, registry)
-        if isinstance(choice, DatasetChoice):
-            found[entry.name] = choice
-        else:
-            absent[entry.name] = choice
+    located = {entry.name: _find(entry, settings, registry) for entry in entries}
+    present = {name: choice for name, choice in located.items() if isinstance(choice, DatasetChoice)}
+    absent = {name: reason for name, reason in located.items() if isinstance(reason, str)}
     if absent and not skip_absent:
-        told = "; ".join(f"{name}: {why}" for name, why in absent.items())
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in absent.items())
         raise DataError(
-            f"{len(absent)} of the {len(entries)} datasets of the chain are absent ({told}). Say where they are with "
-            "roots or data_root, or leave them out with --skip-absent"
+            f"{len(absent)} of the {len(entries)} datasets of the chain are absent ({reasons}). Say where they are "
+            "with roots or data_root, or leave them out with --skip-absent"
         )
-    tasks: list[Task] = []
-    number = 0
-    for stage in settings.stages:
-        groups = [stage.datasets] if stage.together else [(entry,) for entry in stage.datasets]
-        values = task_values(settings, stage)
-        _refuse_unknown_weak(values, [entry.dataset for entry in entries])
-        for group in groups:
-            number += 1
-            columns = tuple(entry.name for entry in group if entry.name in found)
-            if columns:
-                choices = tuple(found[name] for name in columns)
-                task = _task(settings, stage.phase, number, columns, choices, values, tasks)
-                tasks.append(task)
+    tasks = _tasks(settings, present)
     if not tasks:
         raise DataError("none of the datasets of the chain is there: nothing to train on")
     _require_one_split(settings, tasks)
@@ -96,7 +79,24 @@ def plan_chain(settings: ChainSettings, registry: Registry, *, skip_absent: bool
     return ChainPlan(tasks, absent)
 
 
-def chain_leaks(tasks: Sequence[Task], registry: Registry) -> dict[str, list[Leak]]:
+def _tasks(settings: ChainSettings, present: Mapping[str, DatasetChoice]) -> list[ChainTask]:
+    datasets = [entry.dataset for stage in settings.stages for entry in stage.datasets]
+    tasks: list[ChainTask] = []
+    number = 0
+    for stage in settings.stages:
+        groups = [stage.datasets] if stage.together else [(entry,) for entry in stage.datasets]
+        values = task_values(settings, stage)
+        _refuse_unknown_weak(values, datasets)
+        for group in groups:
+            number += 1
+            columns = tuple(entry.name for entry in group if entry.name in present)
+            if columns:
+                choices = tuple(present[name] for name in columns)
+                tasks.append(_task(settings, stage.phase, number, columns, choices, values, tasks))
+    return tasks
+
+
+def chain_leaks(tasks: Sequence[ChainTask], registry: Registry) -> dict[str, list[Leak]]:
     """Declared overlaps of each column's dataset with another that the chain trains on, certain or suspected."""
     specs = {c.dataset: registry.get(DatasetSpec, c.dataset) for task in tasks for c in task.choices}
     return {
@@ -139,8 +139,8 @@ def _task(
     columns: tuple[str, ...],
     choices: tuple[DatasetChoice, ...],
     common: Mapping[str, Any],
-    before: Sequence[Task],
-) -> Task:
+    before: Sequence[ChainTask],
+) -> ChainTask:
     """One task's whole configuration."""
     name = _task_name(number, phase, columns)
     values = dict(common)
@@ -168,7 +168,7 @@ def _task(
         "output": str(settings.output / "tasks" / name),
         "data": data,
     }
-    return Task(number, phase, columns, choices, validate(TrainSettings, values, f"task {name}"))
+    return ChainTask(number, phase, columns, choices, validate(TrainSettings, values, f"task {name}"))
 
 
 def _task_name(number: int, phase: str, columns: Sequence[str]) -> str:
@@ -191,7 +191,7 @@ def _require_replayable(
         raise ConfigError(f"task {name}: {', '.join(twice)} would be replayed beside itself; set replay to 0")
 
 
-def _require_one_split(settings: ChainSettings, tasks: Sequence[Task]) -> None:
+def _require_one_split(settings: ChainSettings, tasks: Sequence[ChainTask]) -> None:
     """With replay, cases that one task holds out must be held out in all."""
     if not settings.replay:
         return

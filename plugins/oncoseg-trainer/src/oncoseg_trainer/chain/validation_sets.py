@@ -15,9 +15,9 @@ from oncoseg_core.data import Scan
 from oncoseg_core.path import PathSettings, Preprocessor
 from oncoseg_core.system import atomic_write, derived_seed
 from oncoseg_trainer.chain.manifest import sha256_of
-from oncoseg_trainer.chain.tasks import Task
+from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
-from oncoseg_trainer.data.case_source import Row
+from oncoseg_trainer.data.case_source import CaseRow
 from oncoseg_trainer.data.held_out import HeldOut
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.reporting.terminal import Terminal
@@ -67,7 +67,7 @@ class ValidationSet:
         atomic_write(_path(chain, self.column), json.dumps(content, indent=1) + "\n")
 
 
-def read_frozen(chain: Path, task: Task, column: str, wanted: int) -> ValidationSet | None:
+def read_frozen(chain: Path, task: ChainTask, column: str, wanted: int) -> ValidationSet | None:
     """The set that was frozen for a column; None where none was.
 
     Raises:
@@ -106,9 +106,9 @@ class ValidationCases:
         terminal: shows the progress of a download.
     """
 
-    def __init__(self, task: Task, registry: Registry, processes: Processes, terminal: Terminal) -> None:
+    def __init__(self, task: ChainTask, registry: Registry, processes: Processes, terminal: Terminal) -> None:
         self._task = task
-        data = task.own_data
+        data = task.data_without_replay
         with terminal.progress() as progress:
 
             def fetch(adapter: DatasetAdapter) -> Path:
@@ -128,7 +128,7 @@ class ValidationCases:
             for modality in sorted(modalities)
         }
 
-    def _rows(self, column: str) -> list[Row]:
+    def _rows(self, column: str) -> list[CaseRow]:
         """The cases of the side that is drawn from."""
         each = self._chosen[column]
         return each.scored if self._task.settings.data.validation_split is None else each.validation
@@ -183,11 +183,11 @@ def column_score(rows: Sequence[Mapping[str, Any]]) -> float:
     return float(np.mean([np.mean(values) for values in cases.values()]))
 
 
-def _with_targets(row: Row, targets: Sequence[str]) -> Row:
+def _with_targets(row: CaseRow, targets: Sequence[str]) -> CaseRow:
     return row._replace(targets=tuple(target for target in row.targets if target in targets))
 
 
-def _side(task: Task) -> str:
+def _side(task: ChainTask) -> str:
     return task.settings.data.validation_split or task.settings.data.score_split
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def _next(folder: Path, first: Path) -> Path:
     return first.with_name(f"{first.name}-{number}")
 
 
-def differing_keys(one: dict[str, Any], other: dict[str, Any], prefix: str = "") -> list[str]:
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Dotted names of the keys in which two configurations differ, but for :data:`FREE_KEYS`."""
     differing = []
     for key in sorted(one.keys() | other.keys()):

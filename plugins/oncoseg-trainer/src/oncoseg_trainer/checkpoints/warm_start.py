@@ -68,7 +68,7 @@ class Ancestry:
         path = run / STARTED_FILE
         if not resume:
             if self.folder is not None:
-                atomic_write(path, json.dumps(self.told(), indent=1) + "\n")
+                atomic_write(path, json.dumps(self.plain_values(), indent=1) + "\n")
             return
         before = json.loads(path.read_text(encoding="utf-8"))["parents"] if path.exists() else []
         if before != list(self.parents):
@@ -77,7 +77,7 @@ class Ancestry:
                 "restore that adapter, or start anew in another output"
             )
 
-    def told(self) -> dict[str, Any] | None:
+    def plain_values(self) -> dict[str, Any] | None:
         """As plain values, for the summary."""
         return None if self.folder is None else {"adapter": str(self.folder), "parents": list(self.parents)}
 

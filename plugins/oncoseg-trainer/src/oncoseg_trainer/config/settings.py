@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from oncoseg_core import ConfigError, Name, Settings, close_matches
+from oncoseg_core import ConfigError, Name, Settings
 from oncoseg_core.lora import LoraSettings
 from oncoseg_core.path import ChannelChoice
-from oncoseg_core.plugins import apply_overrides, read_yaml, validate
+from oncoseg_core.plugins import apply_overrides, built_in_names, find_config, read_yaml, validate
 from oncoseg_trainer.config.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
 from oncoseg_trainer.config.training_settings import DECIDES, OptimisationSettings
 
@@ -104,25 +103,14 @@ class TrainSettings(Settings):
         return self
 
 
-def built_in_names() -> list[str]:
-    """The configurations that come with the trainer."""
-    folder = resources.files("oncoseg_trainer") / "configs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
 def read_config(config: str) -> tuple[dict[str, Any], str]:
     """The keys of a configuration, unchecked, and what to call it: a YAML file, or the name of a built-in one.
 
     Raises:
         ConfigError: there is no such file or name, or it is no YAML.
     """
-    if config in built_in_names():
-        path = Path(str(resources.files("oncoseg_trainer") / "configs" / f"{config}.yaml"))
-        return read_yaml(path), f"configuration {config!r}"
-    if not Path(config).exists():
-        near = close_matches(config, built_in_names())
-        raise ConfigError(f"{config}: no such file, and no built-in configuration of that name{near}")
-    return read_yaml(Path(config)), config
+    path, where = find_config(config, __package__, "configuration")
+    return read_yaml(path), where
 
 
 def load_settings(config: str, overrides: list[str]) -> TrainSettings:
@@ -134,7 +122,7 @@ def load_settings(config: str, overrides: list[str]) -> TrainSettings:
     values, where = read_config(config)
     values = apply_overrides(values, overrides)
     data = values.get("data")
-    if config in built_in_names() and isinstance(data, dict) and not data.keys() & {"dataset", "datasets"}:
+    if config in built_in_names(__package__) and isinstance(data, dict) and not data.keys() & {"dataset", "datasets"}:
         raise ConfigError(
             f"{where} leaves the data to you: --set data.dataset=NAME --set data.root=DIR (or data.prepared=DIR); "
             "oncoseg datasets list has the names"

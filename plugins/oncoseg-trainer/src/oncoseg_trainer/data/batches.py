@@ -93,7 +93,7 @@ class BatchStream:
         """
         self._batches = None
         workers: Sequence[BaseProcess] = [] if self._loading is None else self._loading._workers  # noqa: SLF001
-        dead = _dead(workers) if _tells_of_a_death(error, workers) else None
+        dead = _dead(workers) if _is_worker_death(error, workers) else None
         if self._loading is not None:
             # Not left to the garbage collector: an error's traceback would keep the workers, and the loader's watch
             # over them, which raises wherever it likes.
@@ -215,7 +215,7 @@ def _require_sendable(maker: SampleMaker) -> None:
         ) from error
 
 
-def _tells_of_a_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
+def _is_worker_death(error: BaseException | None, workers: Sequence[BaseProcess]) -> bool:
     """Whether an error is the death of a worker: torch's own word, or a broken connection to one that is gone."""
     torchs_word = _is_torchs_word(error)
     if not torchs_word and not isinstance(error, ConnectionError | EOFError | FileNotFoundError):
@@ -236,15 +236,15 @@ def _is_torchs_word(error: BaseException | None) -> bool:
 
 def _dead(workers: Sequence[BaseProcess]) -> str:
     """Which workers have died, and of what, as far as the system tells."""
-    told = []
+    deaths = []
     for number, worker in enumerate(workers):
         code = worker.exitcode
         if code is not None and code < 0:
             memory = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-            told.append(f"number {number} by {signal.Signals(-code).name}{memory}")
+            deaths.append(f"number {number} by {signal.Signals(-code).name}{memory}")
         elif code:
-            told.append(f"number {number} with exit code {code}")
-    return f" ({'; '.join(told)})" if told else ""
+            deaths.append(f"number {number} with exit code {code}")
+    return f" ({'; '.join(deaths)})" if deaths else ""
 
 
 def _unchanged(value: T) -> T:

@@ -9,26 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import ValidationError
-
-from oncoseg_core import (
-    Annotation,
-    ConfigError,
-    DataError,
-    DatasetAdapter,
-    DatasetSpec,
-    PluginError,
-    Registry,
-    close_matches,
+from oncoseg_core import ConfigError, DataError, DatasetAdapter, DatasetSpec, Registry, close_matches
+from oncoseg_core.data import (
+    WEAK,
+    FrozenSplit,
+    OfficialSplit,
+    Side,
+    discover_cases,
+    require_known_targets,
+    split_cases,
 )
-from oncoseg_core.data import FrozenSplit, OfficialSplit, Side, split_cases
 from oncoseg_core.path import Preprocessor
 from oncoseg_trainer.config.data_settings import DatasetChoice, DataSettings, WeakChoice
-from oncoseg_trainer.data.case_source import CaseSource, MemorySource, Row
+from oncoseg_trainer.data.case_source import CaseRow, CaseSource, MemorySource
 from oncoseg_trainer.data.prepared_source import StoreDataset
-
-WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
-"""Annotations that say where an object is, not which voxels it has."""
 
 
 class OpenDataset(Protocol):
@@ -39,7 +33,7 @@ class OpenDataset(Protocol):
 
     def __len__(self) -> int: ...
 
-    def row(self, number: int) -> Row:
+    def row(self, number: int) -> CaseRow:
         """What is kept of a case, with all its targets."""
 
     @property
@@ -68,20 +62,15 @@ class FolderDataset:
         self.choice = choice
         self.spec = spec
         self._adapter = adapter
-        try:
-            self._cases = list(adapter.discover(root))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise PluginError(f"dataset {spec.name!r} made a wrong case: {where}: {first['msg']}") from error
+        self._cases = discover_cases(adapter, spec, root)
 
     def __len__(self) -> int:
         return len(self._cases)
 
-    def row(self, number: int) -> Row:
+    def row(self, number: int) -> CaseRow:
         """What is kept of a case, with all its targets."""
         case = self._cases[number]
-        return Row(
+        return CaseRow(
             number,
             case.dataset,
             case.case_id,
@@ -158,9 +147,9 @@ class ChosenDataset:
     """
 
     dataset: OpenDataset
-    train: list[Row]
-    scored: list[Row]
-    validation: list[Row] = field(default_factory=list)
+    train: list[CaseRow]
+    scored: list[CaseRow]
+    validation: list[CaseRow] = field(default_factory=list)
     weak: WeakChoice | None = None
     n_weak: int = 0
     n_not_scored: int = 0
@@ -171,7 +160,7 @@ class ChosenDataset:
         return self.dataset.spec.name
 
     def source(
-        self, rows: Sequence[Row], preprocessors: Mapping[str, Preprocessor], memory_bytes: int
+        self, rows: Sequence[CaseRow], preprocessors: Mapping[str, Preprocessor], memory_bytes: int
     ) -> tuple[CaseSource, tuple[str, ...]]:
         """Some of its cases, to be read, and the targets that are annotated in them.
 
@@ -195,15 +184,15 @@ class ChosenCases:
         """Those of the cases on all sides, sorted."""
         return sorted({row.modality for row in (*self.train_rows(), *self.scored_rows(), *self.validation_rows())})
 
-    def train_rows(self) -> Iterator[Row]:
+    def train_rows(self) -> Iterator[CaseRow]:
         """All cases trained on."""
         return (row for chosen in self.datasets for row in chosen.train)
 
-    def scored_rows(self) -> Iterator[Row]:
+    def scored_rows(self) -> Iterator[CaseRow]:
         """All cases held out to be scored."""
         return (row for chosen in self.datasets for row in chosen.scored)
 
-    def validation_rows(self) -> Iterator[Row]:
+    def validation_rows(self) -> Iterator[CaseRow]:
         """All cases scored after each epoch; none where the run has no validation side."""
         return (row for chosen in self.datasets for row in chosen.validation)
 
@@ -249,22 +238,20 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
     return chosen
 
 
-def _labelled(opened: OpenDataset) -> list[Row]:
+def _labelled(opened: OpenDataset) -> list[CaseRow]:
     """The labelled cases of a dataset with the chosen targets in each, which may be none."""
-    rows: list[Row] = []
+    rows: list[CaseRow] = []
     known: set[str] = set()
-    wanted = opened.choice.targets
+    targets = opened.choice.targets
     for row in map(opened.row, range(len(opened))):
         known.update(row.targets)
         if row.labelled:
-            rows.append(row._replace(targets=tuple(name for name in row.targets if not wanted or name in wanted)))
-    for name in wanted:
-        if name not in known:
-            raise DataError(f"target {name!r} is in no case of this dataset{close_matches(name, known)}")
+            rows.append(row._replace(targets=tuple(name for name in row.targets if not targets or name in targets)))
+    require_known_targets(opened.spec.name, targets, known)
     return rows
 
 
-def _choose(opened: OpenDataset, rows: Sequence[Row], split: FrozenSplit, settings: DataSettings) -> ChosenDataset:
+def _choose(opened: OpenDataset, rows: Sequence[CaseRow], split: FrozenSplit, settings: DataSettings) -> ChosenDataset:
     train, scored, validation = (
         [row for row in rows if row.targets and split.side_of(row) == side]
         for side in (settings.train_split, settings.score_split, settings.validation_split)
@@ -291,7 +278,7 @@ def _choose(opened: OpenDataset, rows: Sequence[Row], split: FrozenSplit, settin
     )
 
 
-def _refuse_unknown_weak(weak: Mapping[str, WeakChoice], rows: Mapping[str, Sequence[Row]]) -> None:
+def _refuse_unknown_weak(weak: Mapping[str, WeakChoice], rows: Mapping[str, Sequence[CaseRow]]) -> None:
     for name in weak:
         if name not in rows:
             raise ConfigError(f"data.weak.{name}: no such dataset in this run{close_matches(name, rows)}")

@@ -20,7 +20,7 @@ MEMORY_BYTES = 2 * 1024**3
 Counts = npt.NDArray[np.int64]
 
 
-class Row(NamedTuple):
+class CaseRow(NamedTuple):
     """What is kept of a case; small, since there may be a hundred thousand. ``number`` is its dataset's."""
 
     number: int

@@ -12,7 +12,7 @@ from oncoseg_core import BoolArray, Case, ConfigError, DatasetSpec, Volume
 from oncoseg_core.data import PreparedStore
 from oncoseg_core.path import Preprocessor
 from oncoseg_trainer.config.data_settings import DatasetChoice
-from oncoseg_trainer.data.case_source import Counts, ReadCase, Row
+from oncoseg_trainer.data.case_source import CaseRow, Counts, ReadCase
 
 
 class StoreDataset:
@@ -33,10 +33,10 @@ class StoreDataset:
     def __len__(self) -> int:
         return len(self._store)
 
-    def row(self, number: int) -> Row:
+    def row(self, number: int) -> CaseRow:
         """What is kept of a case, with all its targets."""
         record = self._store.case(number).record
-        return Row(
+        return CaseRow(
             number,
             record["dataset"],
             record["case_id"],

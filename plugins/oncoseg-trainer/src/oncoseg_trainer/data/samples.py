@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from oncoseg_core import BoolArray, Case, Prompt, PromptGenerator, SliceGrid, Target
+from oncoseg_core.data import WEAK
 from oncoseg_core.path import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
 from oncoseg_core.system import derived_generator
 from oncoseg_trainer.config.data_settings import WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives
-from oncoseg_trainer.data.case_selection import WEAK
 from oncoseg_trainer.data.case_source import CaseSource, ReadCase
 from oncoseg_trainer.data.sampling import Draw
 
@@ -83,32 +83,32 @@ class SampleMaker:
         index = chosen_slice(read, draw)
         repeat = () if draw.repeat is None else (draw.repeat,)
         identity = (epoch, case.case_id, draw.target, index, *repeat)
-        asked = self._asked_for(read, case, draw.target, index, identity)
-        if asked.name == draw.target:
+        prompted = self._prompted_target(read, case, draw.target, index, identity)
+        if prompted.name == draw.target:
             mask = self._mask(read, draw.target, index, weak)
         else:
             mask = np.zeros(read.volume.geometry.shape[1:], dtype=bool)
-        shown = mask
+        visible = mask
         if self.points_at_object and not mask.any():
-            shown = self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
+            visible = self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
         preprocessor = self.preprocessors[case.modality]
         grid = preprocessor.grid(read.volume)
         pixels = preprocessor.pixels(read.volume, index, read.stats)
         target = target_on_model(mask, grid)
         if self.augmentation is not None:
             rng = derived_generator(self.seed, "augmentation", *identity)
-            pixels, target, shown = self._augmented(pixels, target, shown, grid, rng)
-        prompt = self.generator.generate(shown, derived_generator(self.seed, "sample", *identity), asked)
+            pixels, target, visible = self._augmented(pixels, target, visible, grid, rng)
+        prompt = self.generator.generate(visible, derived_generator(self.seed, "sample", *identity), prompted)
         return Sample(
             pixels=pixels,
             prompt=prompt_to_model(prompt, grid),
             target=target,
             modality=case.modality,
-            name=f"{case.case_id} slice {index} ({asked.name})",
+            name=f"{case.case_id} slice {index} ({prompted.name})",
             weight=1.0 if weak is None else weak.weight,
         )
 
-    def _asked_for(
+    def _prompted_target(
         self, read: ReadCase, case: Case, target: str, index: int, identity: tuple[str | int, ...]
     ) -> Target:
         """The drawn target, or at the set rate something that is certainly not on this slice."""
@@ -119,8 +119,8 @@ class SampleMaker:
         if rng.random() >= self.hard_negatives.rate:
             return drawn
         absent = [each for each in case.targets if each.name != target and not read.foreground[each.name][index]]
-        said = {word for each in case.targets for word in (each.name, *each.synonyms)}
-        absent += [Target(name=name, labels=frozenset({1})) for name in self.hard_negatives.names if name not in said]
+        words = {word for each in case.targets for word in (each.name, *each.synonyms)}
+        absent += [Target(name=name, labels=frozenset({1})) for name in self.hard_negatives.names if name not in words]
         return absent[int(rng.integers(len(absent)))] if absent else drawn
 
     @staticmethod
@@ -129,7 +129,7 @@ class SampleMaker:
         return mask if weak is None or weak.shape == "drawn" else filled_box(mask)
 
     def _augmented(
-        self, pixels: torch.Tensor, target: torch.Tensor, shown: BoolArray, grid: SliceGrid, rng: np.random.Generator
+        self, pixels: torch.Tensor, target: torch.Tensor, visible: BoolArray, grid: SliceGrid, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor, BoolArray]:
         """Change image and masks alike; left as they are where the object would be lost.
 
@@ -137,11 +137,12 @@ class SampleMaker:
         would no longer be one of a slice with the target.
         """
         assert self.augmentation is not None  # noqa: S101 - for mypy
-        changed, (new_target, new_shown) = self.augmentation(pixels, [target, target_on_model(shown, grid)], grid, rng)
-        on_slice = logits_to_slice(new_shown, grid) >= 0.5
+        masks = [target, target_on_model(visible, grid)]
+        changed, (new_target, new_visible) = self.augmentation(pixels, masks, grid, rng)
+        on_slice = logits_to_slice(new_visible, grid) >= 0.5
         lost = self.points_at_object and not on_slice.any()
         if lost or bool(target.any()) != bool(new_target.any()):
-            return pixels, target, shown
+            return pixels, target, visible
         return changed, new_target, on_slice
 
 

@@ -65,20 +65,16 @@ def read_data(
     Raises:
         DataError: a case cannot be taken, or something that is scored was trained on, and that is not allowed.
     """
-    allowed = settings.data.allow_leakage
     trained = [each for each in chosen.datasets if each.train]
-    scored = [each for each in chosen.datasets if each.scored]
-    watched = [each for each in chosen.datasets if each.validation]
-    scored_specs, watched_specs = ([each.dataset.spec for each in side] for side in (scored, watched))
-    trained_specs = [*ancestry.datasets, *(each.dataset.spec for each in trained)]
-    leaks = declared_leaks(trained_specs, [*scored_specs, *watched_specs])
-    leaks += _validated_on(declared_leaks([spec for spec in watched_specs if spec not in trained_specs], scored_specs))
-    refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
+    leaks = _declared_leaks(chosen, ancestry)
+    refuse_leaks(leaks, allowed=settings.data.allow_leakage, setting=ALLOW_LEAKAGE)
     several = len(chosen.datasets) > 1
-    held_out = HeldOut([each.source(each.scored, preprocessors, 0) for each in scored], several=several)
-    validation = None
-    if watched:
-        validation = HeldOut([each.source(each.validation, preprocessors, 0) for each in watched], several=several)
+    scored, validated = (
+        [each.source(rows, preprocessors, 0) for each in chosen.datasets if (rows := getattr(each, side))]
+        for side in ("scored", "validation")
+    )
+    held_out = HeldOut(scored, several=several)
+    validation = HeldOut(validated, several=several) if validated else None
     share = MEMORY_BYTES // (len(trained) * max(1, settings.training.workers))
     sources = [each.source(each.train, preprocessors, share) for each in trained]
     slices = [
@@ -90,15 +86,9 @@ def read_data(
         for each, (source, _) in zip(trained, sources, strict=True)
         for number, row in enumerate(each.train)
     ]
-    leaks += same_scans(scans, held_out.scans)
-    if validation is not None:
-        leaks += same_scans(scans, validation.scans) + _validated_on(same_scans(validation.scans, held_out.scans))
-    own = [*held_out.scans, *(validation.scans if validation is not None else ())]
-    known = {(scan.dataset, scan.case_id) for scan in own}
-    leaks += same_scans(scans, [scan for scan in unseen if (scan.dataset, scan.case_id) not in known])
-    if ancestry.trained_on is not None:
-        leaks += seen_scans(ancestry.trained_on, own)
-    refuse_leaks(leaks, allowed=allowed, setting=ALLOW_LEAKAGE)
+    watched = [] if validation is None else validation.scans
+    leaks += _leaks_by_content(scans, held_out.scans, watched, unseen, ancestry)
+    refuse_leaks(leaks, allowed=settings.data.allow_leakage, setting=ALLOW_LEAKAGE)
     if settings.training.workers:
         for source, _ in sources:
             source.release()  # the workers read for themselves
@@ -112,23 +102,38 @@ def read_data(
         points_at_object=points_at_object,
         hard_negatives=settings.prompts.hard_negatives,
     )
-    return RunData(
-        held_out,
-        validation,
-        build_sampler(
-            slices,
-            settings.sampling,
-            settings.seed,
-            points_at_object=points_at_object,
-            names=[each.name for each in trained],
-        ),
-        maker,
-        leaks,
-        ancestry.joined(
-            TrainedOn(tuple(each.name for each in trained), frozenset(scan.content_hash for scan in scans))
-        ),
-        _hash_of([*scans, *own]),
+    names = [each.name for each in trained]
+    sampler = build_sampler(slices, settings.sampling, settings.seed, points_at_object=points_at_object, names=names)
+    trained_on = ancestry.joined(TrainedOn(tuple(names), frozenset(scan.content_hash for scan in scans)))
+    content = _hash_of([*scans, *held_out.scans, *watched])
+    return RunData(held_out, validation, sampler, maker, leaks, trained_on, content)
+
+
+def _declared_leaks(chosen: ChosenCases, ancestry: Ancestry) -> list[Leak]:
+    """Leaks between datasets that are declared to share images."""
+    trained, scored, validated = (
+        [each.dataset.spec for each in chosen.datasets if getattr(each, side)]
+        for side in ("train", "scored", "validation")
     )
+    seen = [*ancestry.datasets, *trained]
+    leaks = declared_leaks(seen, [*scored, *validated])
+    return leaks + _validated_on(declared_leaks([spec for spec in validated if spec not in seen], scored))
+
+
+def _leaks_by_content(
+    trained: Sequence[Scan],
+    scored: Sequence[Scan],
+    validated: Sequence[Scan],
+    unseen: Sequence[Scan],
+    ancestry: Ancestry,
+) -> list[Leak]:
+    """Leaks between cases with the same image."""
+    leaks = same_scans(trained, scored) + same_scans(trained, validated)
+    leaks += _validated_on(same_scans(validated, scored))
+    held_out = [*scored, *validated]
+    known = {(scan.dataset, scan.case_id) for scan in held_out}
+    leaks += same_scans(trained, [scan for scan in unseen if (scan.dataset, scan.case_id) not in known])
+    return leaks if ancestry.trained_on is None else leaks + seen_scans(ancestry.trained_on, held_out)
 
 
 def _hash_of(scans: Sequence[Scan]) -> str:

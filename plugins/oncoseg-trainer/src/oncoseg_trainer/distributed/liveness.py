@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
 
 from oncoseg_core import RunError
 
@@ -66,7 +66,7 @@ class Lifelines:
         RunError: the first process cannot be reached.
     """
 
-    def __init__(self, store: dist.Store, rank: int, world_size: int) -> None:
+    def __init__(self, store: Store, rank: int, world_size: int) -> None:
         self.rank = rank
         self.lost: str | None = None
         """What became of a process that is gone, once it is known."""
@@ -92,14 +92,14 @@ class Lifelines:
             return
         self._left.set()
         if self.lost is None or self.rank == 0:
-            self._tell_all({"rank": self.rank, **({"failed": failure[:_WORDS_LIMIT]} if failure else {"done": True})})
+            self._broadcast({"rank": self.rank, **({"failed": failure[:_WORDS_LIMIT]} if failure else {"done": True})})
         self._wake.close()
         self._thread.join(timeout=WORD_SECONDS)
         for line in self._lines.values():
             with contextlib.suppress(OSError):
                 line.close()
 
-    def _accept_all(self, store: dist.Store, world_size: int) -> str:
+    def _accept_all(self, store: Store, world_size: int) -> str:
         token = secrets.token_hex(16)
         answered: dict[int, bytes] = {}
         family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
@@ -131,7 +131,7 @@ class Lifelines:
                 self._lines[greeted], self._hosts[greeted] = line, host
         return token
 
-    def _connect(self, store: dist.Store) -> str:
+    def _connect(self, store: Store) -> str:
         address, word = os.environ["MASTER_ADDR"], secrets.token_hex(8)
         store.set(f"{_HELLO}/{self.rank}", word)
         where = json.loads(store.get(f"{_ANSWER}/{self.rank}/{word}"))  # waits as long as the store does
@@ -189,9 +189,9 @@ class Lifelines:
             self.lost = what
             self._known.set()
             if self.rank == 0:
-                self._tell_all({"lost": what})
+                self._broadcast({"lost": what})
 
-    def _tell_all(self, message: dict[str, Any]) -> None:
+    def _broadcast(self, message: dict[str, Any]) -> None:
         with self._lock:
             for line in self._lines.values():
                 with contextlib.suppress(OSError):  # it may be the dead one's

@@ -11,6 +11,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from oncoseg_core import RunError, UsageError
 from oncoseg_trainer.distributed.liveness import JOIN_SECONDS, Lifelines, watched
@@ -72,10 +74,14 @@ class Processes:
                 outcome = [(None, error)]
         if self.world_size > 1:
             dist.broadcast_object_list(outcome, src=0)
-        result, error = outcome[0]
-        if error is not None:
-            raise error
+        result, failure = outcome[0]
+        if failure is not None:
+            raise failure
         return cast("T", result)
+
+    def barrier(self) -> None:
+        """Wait for the other processes."""
+        self.on_first(lambda: None)
 
 
 @contextmanager
@@ -104,10 +110,10 @@ def join_processes(device: str) -> Iterator[Processes]:
         yield Processes(0, 1, chosen)
         return
     try:
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
+        store, rank, world_size = next(rendezvous("env://", timeout=timedelta(seconds=JOIN_SECONDS)))
         lines = Lifelines(store, rank, world_size)
         # torchrun's store may outlive a restart, and what the processes before said in it.
-        store = dist.PrefixStore(f"oncoseg/{lines.meeting}", store)
+        store = PrefixStore(f"oncoseg/{lines.meeting}", store)
     except dist.DistError as error:
         reason = " ".join(str(error).split())[:200]
         raise RunError(f"process {os.environ['RANK']} cannot join the others: {reason}") from error

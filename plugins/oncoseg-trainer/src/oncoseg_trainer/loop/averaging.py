@@ -38,7 +38,7 @@ class MovingAverage:
 
     def take(self) -> None:
         """Put the average in place of the weights for good."""
-        put(self._average, self._weights)
+        copy_weights(self._average, self._weights)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -48,7 +48,7 @@ class MovingAverage:
         try:
             yield
         finally:
-            put(before, self._weights)
+            copy_weights(before, self._weights)
 
     def state_dict(self) -> dict[str, Any]:
         """The average and the number of its steps."""
@@ -57,7 +57,7 @@ class MovingAverage:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a state."""
         self._steps = state["steps"]
-        put(state["average"], self._average)
+        copy_weights(state["average"], self._average)
 
 
 def copied(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -65,7 +65,7 @@ def copied(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in weights.items()}
 
 
-def put(values: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+def copy_weights(values: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
     """Copy values into weights of the same names."""
     with torch.no_grad():
         for name, weight in weights.items():

@@ -18,12 +18,11 @@ from oncoseg_core import (
     PromptGenerator,
     PromptGeneratorSpec,
     Registry,
-    close_matches,
 )
-from oncoseg_core.data import Scan
+from oncoseg_core.data import Scan, require_known_modalities
 from oncoseg_core.inference import Predictor
 from oncoseg_core.lora import trainable_parameters
-from oncoseg_core.path import PathSettings, Preprocessor, parts_of
+from oncoseg_core.path import PathSettings, Preprocessor
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import derived_seed
 from oncoseg_trainer.checkpoints.checkpoint import RunState, Stateful
@@ -105,7 +104,7 @@ class RunParts:
             self.chosen = choose_cases(opened, settings.data)
         self.state.split_hash = self.chosen.hash
         modalities = self.chosen.modalities
-        _require_known_modalities(settings, modalities)
+        require_known_modalities(settings.normalizers, settings.channels, modalities)
         self.preprocessors = {
             modality: Preprocessor(
                 registry,
@@ -116,7 +115,7 @@ class RunParts:
             for modality in modalities
         }
         with self.timed("data"):
-            data = read_data(
+            self.data = read_data(
                 self.chosen,
                 settings,
                 self.preprocessors,
@@ -126,10 +125,7 @@ class RunParts:
                 ancestry=self.ancestry,
                 unseen=unseen,
             )
-        self.held_out, self.validation = data.held_out, data.validation
-        self.sampler, self.maker = data.sampler, data.maker
-        self.leaks, self.trained_on = data.leaks, data.trained_on
-        self.state.data_hash = data.hash
+        self.state.data_hash = self.data.hash
         self.losses = {
             modality: registry.build(LossSpec, settings.loss.name, settings.loss.settings, modality=modality)
             for modality in modalities
@@ -151,7 +147,8 @@ class RunParts:
     def _prepare_training(self, accumulation: int) -> None:
         """What trains the model; what of it has a state is in ``parts``, and goes into the checkpoints."""
         training, processes = self.settings.training, self.processes
-        self.plan = Plan(len(self.sampler), training.batch_size, accumulation, processes.rank, processes.world_size)
+        n_samples = len(self.data.sampler)
+        self.plan = Plan(n_samples, training.batch_size, accumulation, processes.rank, processes.world_size)
         cases = sum(1 for _ in self.chosen.train_rows())
         self.epochs = choose_epochs(training, cases)
         if training.epochs == "auto":
@@ -225,19 +222,3 @@ def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
                 f"prompt generator {generator.name!r} makes prompts of kind {kind!r}, for which model {model.name!r} "
                 f"cannot be adapted: {model.lora.untrained[kind]}"
             )
-
-
-def _require_known_modalities(settings: TrainSettings, modalities: Sequence[str]) -> None:
-    """Refuse settings of a modality that no case has.
-
-    Raises:
-        ConfigError: naming it.
-    """
-    parts = {part for modality in modalities for part in parts_of(modality)}
-    for section, given, known in (
-        ("normalizers", settings.normalizers, parts),
-        ("channels", settings.channels, set(modalities)),
-    ):
-        for name in given:
-            if name not in known:
-                raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")

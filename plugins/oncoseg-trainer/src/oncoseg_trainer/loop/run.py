@@ -39,11 +39,12 @@ from oncoseg_trainer.data.held_out import HeldOut
 from oncoseg_trainer.distributed.interruption import stop_on_signals
 from oncoseg_trainer.distributed.liveness import CUT_OFF_SECONDS
 from oncoseg_trainer.distributed.processes import Processes, join_processes
-from oncoseg_trainer.loop.averaging import put
+from oncoseg_trainer.loop.averaging import copy_weights
 from oncoseg_trainer.loop.components import RunParts
 from oncoseg_trainer.loop.health import named_failures
 from oncoseg_trainer.reporting.adapter_facts import evidence_of
 from oncoseg_trainer.reporting.before_after import draw_cases
+from oncoseg_trainer.reporting.run_facts import RunFacts
 from oncoseg_trainer.reporting.summary import summarise_run
 from oncoseg_trainer.reporting.terminal import Terminal
 from oncoseg_trainer.reporting.trackers import Trackers
@@ -52,7 +53,7 @@ Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingOutcome:
     """How a run ended: its folder, and its summary, or None when it was stopped and can be resumed."""
 
     folder: Path
@@ -64,20 +65,20 @@ class _StoppedError(Exception):
     """The run was asked to stop; what is done is saved."""
 
 
-class Run(RunParts):
+class TrainingRun(RunParts):
     """A run that is executed: scored, trained, scored again, written."""
 
-    def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> Outcome:
+    def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> TrainingOutcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
         self.processes.on_first(lambda: self._require_room(folder))
         try:
             with Saver(checkpoints, self._checkpoint) as saver:
                 summary = self._execute(folder, saver, should_stop)
         except _StoppedError:
-            return Outcome(folder, None, self.processes.is_first)
+            return TrainingOutcome(folder, None, self.processes.is_first)
         if self.processes.is_first:
             checkpoints.finish()
-        return Outcome(folder, summary, self.processes.is_first)
+        return TrainingOutcome(folder, summary, self.processes.is_first)
 
     def _execute(self, folder: Path, saver: Saver, should_stop: Stop) -> dict[str, Any]:
         trackers = self._start_trackers(folder)
@@ -85,21 +86,22 @@ class Run(RunParts):
             self.processes.on_first(lambda: self.chosen.split.write(folder / SPLIT_FILE))
             self._save(saver, trackers)  # from here on there is something to resume
         else:
-            self._tell_resumed(self.resumed, trackers)
+            self._report_resumed(self.resumed, trackers)
         if not self.state.zero_shot:
             with self.timed("zero_shot"):
                 what = "untouched model" if self.ancestry.folder is None else "the adapter it starts from"
-                self.state.zero_shot = self._score(what, self.held_out, trackers, should_stop)
+                self.state.zero_shot = self._score(what, self.data.held_out, trackers, should_stop)
             self._save(saver, trackers)
         self._train(saver, trackers, should_stop)
         self._save(saver, trackers, only_if_due=True)
         self._take_kept_weights()
         with self.timed("adapted"):
-            adapted = self._score("adapted model", self.held_out, trackers, should_stop)
+            adapted = self._score("adapted model", self.data.held_out, trackers, should_stop)
+        facts = self._facts(adapted)
         if self.processes.is_first:
             with self.timed("pictures"):
                 for name, png, caption in draw_cases(
-                    self.predictor(), self.model, self.held_out, self.score_generator, self.settings.seed
+                    self.predictor(), self.model, self.data.held_out, self.score_generator, self.settings.seed
                 ):
                     trackers.image(name, png, caption)
             save_adapter(
@@ -110,16 +112,42 @@ class Run(RunParts):
                     **(self.ancestry.paths or {}),
                     **{modality: preprocessor.settings for modality, preprocessor in self.preprocessors.items()},
                 },
-                trained_on=self.trained_on,
+                trained_on=self.data.trained_on,
                 parents=self.ancestry.parents,
-                evidence=evidence_of(self, self.state.zero_shot, adapted),
+                evidence=evidence_of(facts),
             )
-        summary = {**summarise_run(self, self.state.zero_shot, adapted), "launch": launch()}
+        summary = {**summarise_run(facts), "launch": launch()}
         if self.processes.is_first:
             trackers.finish(summary)
             atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
-        self.processes.on_first(lambda: None)  # nobody leaves before all is written
+        self.processes.barrier()  # nobody leaves before all is written
         return summary
+
+    def _facts(self, adapted: list[dict[str, Any]]) -> RunFacts:
+        step = self.selection.best_step
+        best = None
+        if step is not None:
+            epoch = step // self.plan.steps_per_epoch
+            best = {"epoch": epoch, "step": step, "validation_dice": self.selection.best}
+        return RunFacts(
+            settings=self.settings,
+            registry=self.registry,
+            chosen=self.chosen,
+            data=self.data,
+            ancestry=self.ancestry,
+            state=self.state,
+            weights_sha256=self.model.weights_sha256,
+            policy=self.model.lora_settings.policy,
+            n_parameters=sum(p.numel() for p in self.model.parameters()),
+            n_trainable=sum(p.numel() for p in self.trainable.values()),
+            epochs=self.epochs,
+            processes=self.processes.world_size,
+            skipped_steps=self.stepper.skipped,
+            stopped_early=self.selection.says_stop and self.state.step < self.total_steps,
+            best=best,
+            zero_shot=self.state.zero_shot,
+            adapted=adapted,
+        )
 
     def _train(self, saver: Saver, trackers: Trackers, should_stop: Stop) -> None:
         """Take the remaining steps.
@@ -131,7 +159,7 @@ class Run(RunParts):
         set_training_mode(self.model)
         steps = range(state.step, self.total_steps)
         pinned = self.processes.device.type == "cuda"
-        stream = BatchStream(self.maker, self.sampler, self.plan, steps, settings.workers, pinned=pinned)
+        stream = BatchStream(self.data.maker, self.data.sampler, self.plan, steps, settings.workers, pinned=pinned)
         values: dict[str, float] = {}
         with self.terminal.training(self.total_steps, per_epoch) as view, stream:
             while True:
@@ -161,11 +189,11 @@ class Run(RunParts):
                 view.step(state.step, values, samples=samples, seconds=spent, waited=waited)
                 ends_epoch = state.step % per_epoch == 0
                 # The last epoch's scores on the held-out cases are those of the adapted model.
-                of_use = self.validation is not None or state.step < self.total_steps
+                of_use = self.data.validation is not None or state.step < self.total_steps
                 state.scores_due = ends_epoch and of_use and settings.score_every_epoch
                 if self.processes.is_first:
                     saver.tick(due=ends_epoch or state.step % settings.checkpoint_every == 0)
-                    _tell_written(saver, trackers)
+                    _record_checkpoints(saver, trackers)
                 stop, failed = self.processes.any_of(should_stop(), saver.has_failed)
                 if stop or failed:
                     self._save(saver, trackers)
@@ -175,10 +203,10 @@ class Run(RunParts):
     def _score_epoch(self, last: Mapping[str, float], trackers: Trackers, should_stop: Stop) -> list[dict[str, Any]]:
         """Score after an epoch: the validation cases, which decide; without them the held-out ones, which do not."""
         what = f"after epoch {self.state.step // self.plan.steps_per_epoch}"
-        if self.validation is None:
-            rows = self._score(what, self.held_out, trackers, should_stop)
+        if self.data.validation is None:
+            rows = self._score(what, self.data.held_out, trackers, should_stop)
         else:
-            rows = self._score(what, self.validation, trackers, should_stop, event="validation")
+            rows = self._score(what, self.data.validation, trackers, should_stop, event="validation")
             with self._averaged():
                 self.selection.see(rows, self.state.step, self.trainable)
             if self.selection.says_stop:
@@ -193,7 +221,7 @@ class Run(RunParts):
     def _take_kept_weights(self) -> None:
         """Put the weights that are scored and saved into the model: the best epoch's, or the last's (their average)."""
         if self.selection.weights:
-            put(self.selection.weights, self.trainable)
+            copy_weights(self.selection.weights, self.trainable)
         elif self.average is not None:
             self.average.take()
         self.average = None  # from here on the model has the weights that count
@@ -228,7 +256,7 @@ class Run(RunParts):
             trackers.metrics(self.state.step, {"event": event, **row})
         return rows
 
-    def _tell_resumed(self, resumed: Resumed, trackers: Trackers) -> None:
+    def _report_resumed(self, resumed: Resumed, trackers: Trackers) -> None:
         """Say what the run goes on from, and what is not as it was."""
         say = self.terminal.say
         for damage in resumed.damaged:
@@ -260,7 +288,7 @@ class Run(RunParts):
     def _save(self, saver: Saver, trackers: Trackers, *, only_if_due: bool = False) -> None:
         """Save and wait for it; a failure is raised on every process."""
         self.processes.on_first(saver.wait if only_if_due else saver.save)
-        _tell_written(saver, trackers)
+        _record_checkpoints(saver, trackers)
 
     def _require_room(self, folder: Path) -> None:
         size = expected_checkpoint_bytes(self.trainable, self.parts)
@@ -269,7 +297,7 @@ class Run(RunParts):
         require_room_for_run(folder, size, tensor_bytes(self.trainable))
 
 
-def _tell_written(saver: Saver, trackers: Trackers) -> None:
+def _record_checkpoints(saver: Saver, trackers: Trackers) -> None:
     for step, path in saver.written():
         trackers.checkpoint(step, path)
 
@@ -282,7 +310,7 @@ def train(
     should_stop: Stop | None = None,
     unseen: Sequence[Scan] = (),
     joined: Processes | None = None,
-) -> Outcome:
+) -> TrainingOutcome:
     """Run a configuration on this process, or on all those that ``torchrun`` started.
 
     Args:
@@ -305,7 +333,7 @@ def train(
         if (folder / SUMMARY_FILE).exists():
             terminal.say(f"{folder} is finished; nothing is left to resume.")
             summary = json.loads((folder / SUMMARY_FILE).read_text(encoding="utf-8"))
-            return Outcome(folder, summary, processes.is_first)
+            return TrainingOutcome(folder, summary, processes.is_first)
         checkpoints = CheckpointFolder(folder / CHECKPOINTS)
 
         def claim() -> None:
@@ -316,7 +344,8 @@ def train(
             claim()
             return read_resumed(checkpoints, settings)
 
-        run = Run(settings, registry, processes, terminal, processes.on_first(resumed) if goes_on else None, unseen)
+        state = processes.on_first(resumed) if goes_on else None
+        run = TrainingRun(settings, registry, processes, terminal, state, unseen)
         processes.on_first(lambda: write_config(folder, settings))
         if not goes_on:
             processes.on_first(claim)

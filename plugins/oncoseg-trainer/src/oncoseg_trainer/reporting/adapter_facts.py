@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 from oncoseg_core import MetricSpec, PromptGeneratorSpec
 from oncoseg_core.data import Side
@@ -20,10 +19,8 @@ from oncoseg_core.lora import (
     Use,
 )
 from oncoseg_trainer.data.case_selection import ChosenDataset
-from oncoseg_trainer.data.case_source import Row
-
-if TYPE_CHECKING:
-    from oncoseg_trainer.loop.run import Run
+from oncoseg_trainer.data.case_source import CaseRow
+from oncoseg_trainer.reporting.run_facts import RunFacts
 
 SCORING = (
     "Each slice that holds the object got a prompt of its own, made from the reference (from its place, or for text "
@@ -32,36 +29,30 @@ SCORING = (
 )
 
 
-def evidence_of(run: Run, zero_shot: Sequence[Mapping[str, Any]], adapted: Sequence[Mapping[str, Any]]) -> Evidence:
-    """What a finished run knows.
+def evidence_of(facts: RunFacts) -> Evidence:
+    """The evidence for an adapter.
 
-    Args:
-        run: the run.
-        zero_shot: the rows of the untouched model, as in ``summary.json``. Where training started from an adapter they
-            are that one's, and are left out.
-        adapted: those of the adapted one.
+    Where training started from another adapter, the scores before are that adapter's, and are left out.
     """
-    chosen = run.chosen
-    own = [each.dataset.spec for each in chosen.datasets]
-    specs = list({spec.name: spec for spec in (*run.ancestry.specs, *own)}.values())
+    chosen, certain = facts.chosen, [leak.certain for leak in facts.data.leaks]
+    trained = [each.dataset.spec for each in chosen.datasets]
+    specs = list({spec.name: spec for spec in (*facts.ancestry.specs, *trained)}.values())
     return Evidence(
         splits=SplitRecord(
             sha256=chosen.split.sha256,
             how=str(chosen.split.how.get("how", "file")),  # only the word: the settings may hold a path
-            sides=tuple(side for each in chosen.datasets for side in _sides(run, each)),
+            sides=tuple(side for each in chosen.datasets for side in _sides(facts, each)),
         ),
-        metrics=tuple(_metric_rows(run, zero_shot, adapted)),
-        leakage=LeakageRecord(
-            n_certain=sum(leak.certain for leak in run.leaks), n_suspected=sum(not leak.certain for leak in run.leaks)
-        ),
+        metrics=tuple(_metric_rows(facts)),
+        leakage=LeakageRecord(n_certain=sum(certain), n_suspected=len(certain) - sum(certain)),
         datasets=tuple(DatasetFacts(name=s.name, licence=s.licence, citation=s.citation, url=s.url) for s in specs),
-        notes=(SCORING, *_notes(run)),
+        notes=(SCORING, *_notes(facts)),
     )
 
 
-def _sides(run: Run, each: ChosenDataset) -> list[SplitSide]:
-    data = run.settings.data
-    uses: list[tuple[Use, Side | None, list[Row]]] = [
+def _sides(facts: RunFacts, each: ChosenDataset) -> list[SplitSide]:
+    data = facts.settings.data
+    uses: list[tuple[Use, Side | None, list[CaseRow]]] = [
         ("training", data.train_split, each.train),
         ("validation", data.validation_split, each.validation),
         ("scoring", data.score_split, each.scored),
@@ -79,36 +70,34 @@ def _sides(run: Run, each: ChosenDataset) -> list[SplitSide]:
     ]
 
 
-def _metric_rows(
-    run: Run, zero_shot: Sequence[Mapping[str, Any]], adapted: Sequence[Mapping[str, Any]]
-) -> list[MetricRow]:
-    only = run.chosen.datasets[0].name  # rows name the dataset where there are several
-    prompts = run.settings.prompts.score
-    kinds = "+".join(run.registry.get(PromptGeneratorSpec, prompts.name).makes)
-    found = []
-    for dataset, target in sorted({(row.get("dataset", only), row["target"]) for row in adapted}):
+def _metric_rows(facts: RunFacts) -> list[MetricRow]:
+    only = facts.chosen.datasets[0].name  # rows name the dataset where there are several
+    prompts = facts.settings.prompts.score
+    kinds = "+".join(facts.registry.get(PromptGeneratorSpec, prompts.name).makes)
+    metric_rows = []
+    for dataset, target in sorted({(row.get("dataset", only), row["target"]) for row in facts.adapted}):
         before, after = (
             [row for row in rows if (row.get("dataset", only), row["target"]) == (dataset, target)]
-            for rows in (zero_shot, adapted)
+            for rows in (facts.zero_shot, facts.adapted)
         )
-        for name in run.metrics:
-            spec = run.registry.get(MetricSpec, name)
-            found.append(
+        for name in facts.settings.metrics:
+            spec = facts.registry.get(MetricSpec, name)
+            metric_rows.append(
                 MetricRow(
                     metric=name,
                     unit=spec.unit,
                     better=spec.better,
                     dataset=dataset,
                     target=target,
-                    split=run.settings.data.score_split,
+                    split=facts.settings.data.score_split,
                     prompt=kinds,
                     prompt_settings=dict(prompts.settings),
                     n_cases=len(after),
-                    before=None if run.ancestry.folder is not None else _summary([row[name] for row in before]),
+                    before=None if facts.ancestry.folder is not None else _summary([row[name] for row in before]),
                     after=_summary([row[name] for row in after]),
                 )
             )
-    return found
+    return metric_rows
 
 
 def _summary(values: Sequence[float | None]) -> ScoreSummary:
@@ -116,17 +105,18 @@ def _summary(values: Sequence[float | None]) -> ScoreSummary:
     return ScoreSummary.model_validate(summarise([v if v is not None and math.isfinite(v) else None for v in values]))
 
 
-def _notes(run: Run) -> list[str]:
+def _notes(facts: RunFacts) -> list[str]:
     notes = [
         f"Its training started from the adapter whose manifest has the SHA-256 {parent}."
-        for parent in run.ancestry.parents[:1]
+        for parent in facts.ancestry.parents[:1]
     ]
     notes += [
         f"{each.n_weak} cases of {each.name} have no masks: they were trained on as "
         f"{'filled boxes' if each.weak.shape == 'box' else 'drawn'}, with loss weight {each.weak.weight:g}."
-        for each in run.chosen.datasets
+        for each in facts.chosen.datasets
         if each.weak is not None
     ]
-    if run.held_out.not_scored:
-        notes.append(f"{len(run.held_out.not_scored)} held-out cases hold none of their targets and are not scored.")
+    not_scored = len(facts.data.held_out.not_scored)
+    if not_scored:
+        notes.append(f"{not_scored} held-out cases hold none of their targets and are not scored.")
     return notes

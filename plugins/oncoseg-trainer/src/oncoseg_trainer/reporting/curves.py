@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from oncoseg_core.imaging import overlay
 from oncoseg_trainer.reporting.by_target import MEASURES, by_target, headline, loss_terms, mean, metric_title
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -33,7 +33,7 @@ NAMED_TARGETS = 10
 """More targets in one panel are drawn without their names."""
 
 Floats = npt.NDArray[np.float64]
-Row = Mapping[str, Any]
+ScoreRow = Mapping[str, Any]
 
 
 class Line(NamedTuple):
@@ -54,14 +54,13 @@ def thinned(steps: Floats, values: Floats) -> Line:
     together = max(1, math.ceil(len(steps) / MOST_POINTS))
     parts = [slice(i, i + together) for i in range(0, len(steps), together)]
     finite = [values[part][np.isfinite(values[part])] for part in parts]
-    return Line(
-        np.array([steps[part].mean() for part in parts]),
-        *(np.array([f(part) if part.size else math.nan for part in finite]) for f in (np.min, np.mean, np.max)),
-        together=together,
+    low, mean, high = (
+        np.array([f(part) if part.size else math.nan for part in finite]) for f in (np.min, np.mean, np.max)
     )
+    return Line(np.array([steps[part].mean() for part in parts]), low, mean, high, together)
 
 
-def draw_training(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | None:
+def draw_training(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> bytes | None:
     """The loss with its terms, and the other values of each step; None before the first step.
 
     Args:
@@ -81,10 +80,10 @@ def draw_training(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | N
         axes.set(title=MEASURES[name])
     for axes in panels:
         _finish(axes, _steps_per_epoch(train), resumed, "optimizer step")
-    return _png(figure)
+    return overlay.png_bytes(figure)
 
 
-def draw_scores(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | None:
+def draw_scores(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> bytes | None:
     """The mean score of each target over the run; None where nothing was scored.
 
     Scored cases and those of validation have panels of their own, and so has each dataset.
@@ -101,7 +100,7 @@ def draw_scores(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | Non
     if not scored:
         return None
     metric = headline(list(scored.values()))
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, str], list[ScoreRow]] = {}
     for (event, dataset, *_), row in sorted(scored.items(), key=lambda item: item[0]):
         groups.setdefault((event, dataset), []).append({k: v for k, v in row.items() if k != "dataset"})
     figure, panels = _panels(len(groups))
@@ -110,24 +109,22 @@ def draw_scores(rows: Sequence[Row], resumed: Sequence[int] = ()) -> bytes | Non
         _draw_targets(axes, own, metric)
         axes.set(title=f"{metric_title(metric)} of the {EVENTS[event]} cases{' of ' * bool(dataset)}{dataset}")
         _finish(axes, per_epoch, resumed, "optimizer step (0: untouched model)")
-    return _png(figure)
+    return overlay.png_bytes(figure)
 
 
 def _panels(number: int) -> tuple[Figure, list[Axes]]:
     """So many panels, two in a row."""
     columns = min(2, number)
     lines = math.ceil(number / columns)
-    figure = Figure(figsize=(11, 4.2 * lines), dpi=100, layout="constrained")
-    engine = figure.get_layout_engine()
-    if engine is not None:
-        engine.set(h_pad=0.1)
+    figure = overlay.new_figure(11, 4.2 * lines)
+    figure.set_layout_engine("constrained", h_pad=0.1)
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in panels[number:]:
         axes.set_axis_off()
     return figure, panels[:number]
 
 
-def _draw_loss(axes: Axes, train: Sequence[Row], names: Sequence[str]) -> None:
+def _draw_loss(axes: Axes, train: Sequence[ScoreRow], names: Sequence[str]) -> None:
     line = _draw_line(axes, train, "loss", "#000000", "-", band=True)
     for number, name in enumerate(names if len(names) > 1 else ()):
         _draw_line(axes, train, name, COLOURS[number % len(COLOURS)], ("--", "-.", ":")[number % 3], band=False)
@@ -153,7 +150,7 @@ def _draw_loss(axes: Axes, train: Sequence[Row], names: Sequence[str]) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_line(axes: Axes, train: Sequence[Row], name: str, colour: str, style: str, *, band: bool) -> Line:
+def _draw_line(axes: Axes, train: Sequence[ScoreRow], name: str, colour: str, style: str, *, band: bool) -> Line:
     line = thinned(*_values(train, name))
     axes.plot(line.steps, line.mean, color=colour, linestyle=style, linewidth=1.6, label=name)
     if band and line.together > 1:
@@ -161,7 +158,7 @@ def _draw_line(axes: Axes, train: Sequence[Row], name: str, colour: str, style: 
     return line
 
 
-def _draw_targets(axes: Axes, rows: Sequence[Row], metric: str) -> None:
+def _draw_targets(axes: Axes, rows: Sequence[ScoreRow], metric: str) -> None:
     """A line per target; where there are many, faint ones and their mean."""
     steps = sorted({row["step"] for row in rows})
     at = {step: by_target([row for row in rows if row["step"] == step], metric) for step in steps}
@@ -204,19 +201,13 @@ def _finish(axes: Axes, per_epoch: int | None, resumed: Sequence[int], label: st
         epochs.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _values(train: Sequence[Row], name: str) -> tuple[Floats, Floats]:
+def _values(train: Sequence[ScoreRow], name: str) -> tuple[Floats, Floats]:
     steps = np.array([row["step"] for row in train], dtype=np.float64)
     return steps, np.array([row.get(name, math.nan) for row in train], dtype=np.float64)
 
 
-def _steps_per_epoch(train: Sequence[Row]) -> int | None:
+def _steps_per_epoch(train: Sequence[ScoreRow]) -> int | None:
     """None as long as the first epoch is not known to be over."""
     if len({row["epoch"] for row in train}) < 2:
         return None
     return max(row["step"] for row in train if row["epoch"] == 0) if train[0]["epoch"] == 0 else None
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()

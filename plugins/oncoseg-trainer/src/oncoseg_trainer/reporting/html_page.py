@@ -30,7 +30,7 @@ figure{margin:1.5rem 0}figcaption{color:#57606a}pre{background:#f6f8fa;padding:1
 """
 
 
-class Picture(NamedTuple):
+class ReportPicture(NamedTuple):
     """A picture as trackers get it."""
 
     name: str
@@ -39,7 +39,7 @@ class Picture(NamedTuple):
 
 
 @dataclass
-class Report:
+class ReportPage:
     """What a page shows besides the metrics and the summary.
 
     ``resumes`` are the ``step`` after which, and the time ``at`` which the run was resumed; ``n_pictures`` counts also
@@ -48,11 +48,11 @@ class Report:
 
     config: Mapping[str, Any] = field(default_factory=dict)
     resumes: Sequence[Mapping[str, Any]] = ()
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[ReportPicture] = field(default_factory=list)
     n_pictures: int = 0
 
 
-def page(report: Report, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None) -> str:
+def page(report: ReportPage, rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None) -> str:
     """The whole page.
 
     Args:
@@ -130,9 +130,9 @@ def _target_table(summary: Mapping[str, Any]) -> str:
         cases = max(int(pair[1]["n_cases"] or 0) for pair in pairs)
         body += f'<tr><td class="text">{html.escape(target)}</td><td>{cases}</td>'
         body += "".join(_cells(*pair) for pair in pairs) + "</tr>"
-    pairs = [(summary["zero_shot"]["mean"][m], summary["adapted"]["mean"][m]) for m in metrics]
-    body += f'<tr><th class="text">all together</th><th>{max(int(pair[1]["n_cases"]) for pair in pairs)}</th>'
-    body += "".join(_cells(*pair) for pair in pairs) + "</tr>"
+    means = [(summary["zero_shot"]["mean"][m], summary["adapted"]["mean"][m]) for m in metrics]
+    body += f'<tr><th class="text">all together</th><th>{max(int(pair[1]["n_cases"]) for pair in means)}</th>'
+    body += "".join(_cells(*pair) for pair in means) + "</tr>"
     return (
         f"<details{' open' * (len(targets) <= OPEN_ROWS)}><summary>Each target ({len(targets)}): mean ± standard "
         'deviation over its cases</summary><div class="wide"><table><tr><th class="text">target</th><th>scores</th>'
@@ -172,7 +172,7 @@ def _score(score: Mapping[str, Any]) -> str:
     return f"{score['mean']:.3f}{spread}"
 
 
-def _curves(report: Report, rows: Sequence[Mapping[str, Any]]) -> str:
+def _curves(report: ReportPage, rows: Sequence[Mapping[str, Any]]) -> str:
     resumed = [resume["step"] for resume in report.resumes]
     figures = ""
     scores, training = draw_scores(rows, resumed), draw_training(rows, resumed)
@@ -183,7 +183,7 @@ def _curves(report: Report, rows: Sequence[Mapping[str, Any]]) -> str:
     return f"<h2>Curves</h2>{figures}" if figures else ""
 
 
-def _how_it_went(report: Report, summary: Mapping[str, Any] | None) -> str:
+def _how_it_went(report: ReportPage, summary: Mapping[str, Any] | None) -> str:
     said = [f"Resumed after step {resume['step']:,} ({resume['at']})." for resume in report.resumes]
     if summary is not None:
         said.append(

@@ -10,7 +10,7 @@ from typing import Any
 
 from oncoseg_core import Tracker
 from oncoseg_core.system import atomic_write
-from oncoseg_trainer.reporting.html_page import MOST_PICTURES, Picture, Report, page
+from oncoseg_trainer.reporting.html_page import MOST_PICTURES, ReportPage, ReportPicture, page
 from oncoseg_trainer.reporting.jsonl import METRICS_FILE, read_metrics
 
 REPORT_FILE = "report.html"
@@ -28,24 +28,24 @@ class HtmlTracker(Tracker):
 
     def __init__(self, settings: Any = None, *, run_directory: Any) -> None:
         super().__init__(settings, run_directory=run_directory)
-        self._report = Report()
+        self._report = ReportPage()
         self._written = time.monotonic()
 
     def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:
         """Remember the configuration, and that the run was resumed."""
         path = self.run_directory / RESUMES_FILE
-        resumes = []
+        resumes: list[dict[str, Any]] = []
         if resumed_step is not None:
             resumes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
             resumes.append({"step": resumed_step, "at": datetime.now(UTC).isoformat(timespec="seconds")})
             atomic_write(path, json.dumps(resumes) + "\n")
-        self._report = Report(config=config, resumes=resumes)
+        self._report = ReportPage(config=config, resumes=resumes)
 
     def image(self, name: str, png: bytes, caption: str) -> None:
         """Keep a picture for the page; of very many only the first."""
         self._report.n_pictures += 1
         if len(self._report.pictures) < MOST_PICTURES:
-            self._report.pictures.append(Picture(name, png, caption))
+            self._report.pictures.append(ReportPicture(name, png, caption))
 
     def checkpoint(self, step: int, path: Any) -> None:  # noqa: ARG002
         """Write the page of the unfinished run, if the last one is old."""

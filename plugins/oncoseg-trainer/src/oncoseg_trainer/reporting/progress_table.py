@@ -226,7 +226,7 @@ def _memory() -> str:
     peak = peak_memory_mb()
     if peak is not None:
         parts.append(f"{peak / 1024:.1f} GB at most")
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         parts.append(f"GPU {torch.cuda.max_memory_allocated() / 2**30:.1f} GB at most")
     return ", ".join(parts) or "unknown"
 

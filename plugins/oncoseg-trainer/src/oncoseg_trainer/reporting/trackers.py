@@ -46,21 +46,21 @@ class Trackers:
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers at a step; ``values["event"]`` says which."""
-        self._tell(f"failed at step {step}", lambda tracker: tracker.metrics(step, dict(values)))
+        self._dispatch(f"failed at step {step}", lambda tracker: tracker.metrics(step, dict(values)))
 
     def image(self, name: str, png: bytes, caption: str) -> None:
         """A picture, as PNG bytes."""
-        self._tell("failed on a picture", lambda tracker: tracker.image(name, png, caption))
+        self._dispatch("failed on a picture", lambda tracker: tracker.image(name, png, caption))
 
     def checkpoint(self, step: int, path: Path) -> None:
         """A checkpoint was written."""
-        self._tell(f"failed at the checkpoint of step {step}", lambda tracker: tracker.checkpoint(step, path))
+        self._dispatch(f"failed at the checkpoint of step {step}", lambda tracker: tracker.checkpoint(step, path))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """The run ended with this summary."""
-        self._tell("failed at the end", lambda tracker: tracker.finish(copy.deepcopy(dict(summary))))
+        self._dispatch("failed at the end", lambda tracker: tracker.finish(copy.deepcopy(dict(summary))))
 
-    def _tell(self, failed: str, call: Callable[[Tracker], None]) -> None:
+    def _dispatch(self, failed: str, call: Callable[[Tracker], None]) -> None:
         for name, tracker in list(self._running.items()):
             with self._guarded(name, failed):
                 call(tracker)

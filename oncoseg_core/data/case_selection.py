@@ -1,0 +1,58 @@
+"""What training and benchmarks share in choosing cases: a dataset's cases, checked before they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from oncoseg_core.contract.errors import ConfigError, DataError, PluginError, close_matches
+from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.records import Annotation, Case, DatasetSpec
+from oncoseg_core.path.settings import parts_of
+
+WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
+"""Annotations that say where an object is, not which voxels it has: no mask can be scored against them."""
+
+
+def discover_cases(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> list[Case]:
+    """The cases of a dataset's folder; no image is read.
+
+    Raises:
+        DataError: the folder is not this dataset.
+        PluginError: the adapter made a wrong case.
+    """
+    try:
+        return list(adapter.discover(root))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise PluginError(f"dataset {spec.name!r} made a wrong case: {where}: {first['msg']}") from error
+
+
+def require_known_targets(dataset: str, targets: Iterable[str], known: Collection[str]) -> None:
+    """Refuse a target that no case has.
+
+    Raises:
+        DataError: naming it.
+    """
+    for name in targets:
+        if name not in known:
+            raise DataError(f"dataset {dataset!r}: target {name!r} is in no case{close_matches(name, known)}")
+
+
+def require_known_modalities(
+    normalizers: Mapping[str, Any], channels: Mapping[str, Any], modalities: Collection[str]
+) -> None:
+    """Refuse settings of a modality that no case has: nothing would read them.
+
+    Raises:
+        ConfigError: naming it.
+    """
+    parts = {part for modality in modalities for part in parts_of(modality)}
+    for section, given, known in (("normalizers", normalizers, parts), ("channels", channels, set(modalities))):
+        for name in given:
+            if name not in known:
+                raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")
