@@ -93,12 +93,12 @@ def check_copy(
     from oncoseg_datasets.cli.checking import check
 
     if preview is None:
-        report = check(adapter, spec, root, cases, _shown(to_read), finite, lambda *_: None)
+        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, lambda *_: None)
     else:
         from oncoseg_datasets.cli.preview import Preview
 
         sheet = Preview(registry, to_read, preview)
-        report = check(adapter, spec, root, cases, _shown(to_read), finite, sheet.add)
+        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, sheet.add)
         sheet.write()
     if json_wanted:
         typer.echo(json.dumps(report.as_json(), indent=2))
@@ -113,7 +113,7 @@ def check_copy(
 app.command()(prepare)
 
 
-def _shown(cases: Sequence[Case]) -> Iterator[Case]:
+def _with_progress(cases: Sequence[Case]) -> Iterator[Case]:
     """The cases one by one, with a progress bar where a person looks."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

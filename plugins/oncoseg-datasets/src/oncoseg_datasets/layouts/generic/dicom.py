@@ -48,7 +48,7 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
         MissingDependencyError: the plugin that reads the images is not installed.
     """
     require_dicom_reader()
-    series, objects = _found(root)
+    series, objects = _series_and_objects(root)
     if not series:
         raise DataError(f"{root}: holds no DICOM series of images")
     for path, header in objects:
@@ -60,7 +60,7 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
             ) from error
         for one in drawn_on:
             one.objects.setdefault(_KINDS[str(header.Modality)], []).append((path, drawn_there))
-    chosen = [(one, *_chosen(one, settings)) for one in series.values() if _wanted(one, settings)]
+    chosen = [(one, *_chosen(one, settings)) for one in series.values() if _has_modality(one, settings)]
     names = sorted({name for _, _, drawn in chosen for name in drawn}, key=natural)
     own = {name: Target(name=name[:64], labels=frozenset({number})) for number, name in enumerate(names, start=1)}
     cases = [
@@ -73,7 +73,7 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
     yield from sorted(cases, key=lambda case: natural(case.case_id))
 
 
-def _found(root: Path) -> tuple[dict[str, _Series], list[tuple[Path, Any]]]:
+def _series_and_objects(root: Path) -> tuple[dict[str, _Series], list[tuple[Path, Any]]]:
     """The series by their UIDs, and the objects with structures; whatever is not DICOM is passed over."""
     series: dict[str, _Series] = {}
     objects = []
@@ -133,7 +133,7 @@ def _names(header: Any) -> list[str]:
     return [str(item.get("ROIName", "")).strip() for item in regions]
 
 
-def _wanted(series: _Series, settings: GenericSettings) -> bool:
+def _has_modality(series: _Series, settings: GenericSettings) -> bool:
     """Of the modality that was asked for, if DICOM has a name for that one."""
     return settings.modality not in MODALITIES.values() or settings.modality == _modality(series, settings)
 
