@@ -27,12 +27,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.figure  # noqa: F401 - so that the forked processes need not import it
 import torch
 from tiny_run import write_tiny_run
 
 import oncoseg_trainer.distributed.liveness
 import oncoseg_trainer.distributed.processes
-import oncoseg_trainer.reporting.pictures  # noqa: F401 - so that the forked processes need not import matplotlib
 from oncoseg_benchmarks.record import record, require, spread
 from oncoseg_core import load_plugins
 from oncoseg_trainer.checkpoints.checkpoint import find_damage, read_checkpoint

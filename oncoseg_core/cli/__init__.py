@@ -9,15 +9,15 @@ from oncoseg_core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_core.cli.app import installed_registry
-    from oncoseg_core.cli.command_group import AllowBrokenPlugins, Overrides, app_with_default_command
+    from oncoseg_core.cli.command_group import AllowBroken, Overrides, default_command_app
     from oncoseg_core.cli.command_line import run_app
     from oncoseg_core.cli.progress import progress_bar
     from oncoseg_core.cli.show_component import draw
 
 __all__ = [
-    "AllowBrokenPlugins",
+    "AllowBroken",
     "Overrides",
-    "app_with_default_command",
+    "default_command_app",
     "draw",
     "installed_registry",
     "progress_bar",

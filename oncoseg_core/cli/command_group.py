@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 Overrides: TypeAlias = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; may be repeated.")
 ]
-AllowBrokenPlugins: TypeAlias = Annotated[
+AllowBroken: TypeAlias = Annotated[
     bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
 ]
 
@@ -30,7 +30,7 @@ class DefaultCommandGroup(TyperGroup):
         return parsed
 
 
-def app_with_default_command() -> typer.Typer:
+def default_command_app() -> typer.Typer:
     """An app whose command ``run`` needs no name."""
     return typer.Typer(
         cls=DefaultCommandGroup,

@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING
 from oncoseg_core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.data.case_selection import (
-        WEAK,
-        discover_cases,
-        require_known_modalities,
-        require_known_targets,
-    )
+    from oncoseg_core.data.case_selection import WEAK, discover_cases, require_known_modalities, require_known_targets
     from oncoseg_core.data.leakage import (
         Leak,
         Scan,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import AllowBrokenPlugins, Overrides, app_with_default_command, run_app
+from oncoseg_core.cli import AllowBroken, Overrides, default_command_app, run_app
 
 
 class Test(StrEnum):
@@ -20,7 +20,7 @@ class Test(StrEnum):
     permutation = "permutation"
 
 
-app = app_with_default_command()
+app = default_command_app()
 
 
 @app.command(name="run", epilog="Example: oncoseg-bench samples --output runs/samples")
@@ -30,7 +30,7 @@ def bench(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The run's folder, as --set output=.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in that folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
-    allow_broken_plugins: AllowBrokenPlugins = False,
+    allow_broken_plugins: AllowBroken = False,
 ) -> None:
     """Score models on registered datasets, by kind of prompt; exits 1 when a case failed.
 

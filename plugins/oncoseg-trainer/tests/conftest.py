@@ -137,11 +137,7 @@ def run_rank(rank, world, port, config, overrides, resume, results):
 @pytest.fixture(scope="module")
 def tiny_plugin(tmp_path_factory):
     """A folder with the installed tiny plugin, on this process's path and for child processes in PYTHONPATH."""
-    modules = {
-        "oncoseg_tiny": TINY_PLUGIN,
-        "oncoseg_tiny_model": TINY_MODEL,
-        "oncoseg_tiny_processes": TINY_PROCESSES,
-    }
+    modules = {"oncoseg_tiny": TINY_PLUGIN, "oncoseg_tiny_model": TINY_MODEL, "oncoseg_tiny_processes": TINY_PROCESSES}
     with installed_plugin(tmp_path_factory.mktemp("site"), "oncoseg_tiny", modules) as folder:
         yield folder
 

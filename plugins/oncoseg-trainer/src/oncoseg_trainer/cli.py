@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import AllowBrokenPlugins, Overrides, app_with_default_command, run_app
+from oncoseg_core.cli import AllowBroken, Overrides, default_command_app, run_app
 
 if TYPE_CHECKING:
     from oncoseg_trainer.loop.run import TrainingOutcome
@@ -21,7 +21,7 @@ FIGURES = (
 )
 
 
-app = app_with_default_command()
+app = default_command_app()
 
 
 @app.command(name="run", epilog="Example: oncoseg-train quickstart --set training.epochs=2 --set output=runs/short")
@@ -29,7 +29,7 @@ def train(
     config: Annotated[str, typer.Argument(help="A YAML file, or a built-in name: quickstart, oncoseg-paper.")],
     overrides: Overrides = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the output folder.")] = False,
-    allow_broken_plugins: AllowBrokenPlugins = False,
+    allow_broken_plugins: AllowBroken = False,
 ) -> None:
     """Adapt a promptable model with LoRA, and score it before and after on held-out cases.
 
@@ -67,7 +67,7 @@ def chain(
     redo: Annotated[
         bool, typer.Option("--redo", help="Delete results that a change has made stale, and train anew.")
     ] = False,
-    allow_broken_plugins: AllowBrokenPlugins = False,
+    allow_broken_plugins: AllowBroken = False,
 ) -> None:
     """Train on many datasets, one after the other, and measure what is forgotten.
 

@@ -110,15 +110,24 @@ def _intensities(mask: BoolArray, volume: Volume) -> Iterator[Intensity]:
 
 
 def longest_diameter(mask: BoolArray, geometry: Geometry) -> float:
-    """The length of :attr:`Diameters.longest` in mm; 0 of an empty mask."""
-    longest = _longest(mask, _in_plane(geometry))
-    return 0.0 if longest is None else longest[0]
+    """The length of the longest diameter in mm; 0 of an empty mask."""
+    diameters = axial_diameters(mask, geometry)
+    return 0.0 if diameters is None else diameters.longest.mm
 
 
 def axial_diameters(mask: BoolArray, geometry: Geometry) -> Diameters | None:
     """The longest diameter over all slices along z and their separate parts (8-connected); None of an empty mask."""
     to_mm = _in_plane(geometry)
-    best = _longest(mask, to_mm)
+    best: tuple[float, int, Float64] | None = None
+    for bound, index, window in _slices_by_size(mask, to_mm):
+        if best is not None and bound <= best[0]:
+            break
+        rows, columns = window
+        for corners in _corners_of_parts(mask[index, rows, columns]):
+            hull = convex_hull((corners + np.array([columns.start, rows.start])) @ to_mm)
+            length = float(_distances(hull).max())
+            if best is None or length > best[0] + 1e-9:
+                best = (length, index, hull)
     if best is None:
         return None
     _, index, hull = best
@@ -130,21 +139,6 @@ def axial_diameters(mask: BoolArray, geometry: Geometry) -> Diameters | None:
         longest=_diameter(longest, longest @ back, index, geometry),
         perpendicular=_diameter(perpendicular, perpendicular @ back, index, geometry),
     )
-
-
-def _longest(mask: BoolArray, to_mm: Float64) -> tuple[float, int, Float64] | None:
-    """The longest diameter in mm, its slice, and the convex hull of the part that it crosses."""
-    best: tuple[float, int, Float64] | None = None
-    for bound, index, window in _slices_by_size(mask, to_mm):
-        if best is not None and bound <= best[0]:
-            break
-        rows, columns = window
-        for corners in _corners_of_parts(mask[index, rows, columns]):
-            hull = convex_hull((corners + np.array([columns.start, rows.start])) @ to_mm)
-            length = float(_distances(hull).max())
-            if best is None or length > best[0] + 1e-9:
-                best = (length, index, hull)
-    return best
 
 
 def convex_hull(points: Float64) -> Float64:

@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from oncoseg_core import ConfigError, DataError, DatasetAdapter, DatasetSpec, Registry, close_matches
-from oncoseg_core.data import (
-    WEAK,
-    FrozenSplit,
-    OfficialSplit,
-    Side,
-    discover_cases,
-    require_known_targets,
-    split_cases,
-)
+from oncoseg_core.data import WEAK, FrozenSplit, OfficialSplit, Side, discover_cases, require_known_targets, split_cases
 from oncoseg_core.path import Preprocessor
 from oncoseg_trainer.config.data_settings import DatasetChoice, DataSettings, WeakChoice
 from oncoseg_trainer.data.case_source import CaseRow, CaseSource, MemorySource
