@@ -1,6 +1,7 @@
 """The lists that people keep by hand agree with what is there."""
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -117,23 +118,39 @@ def test_every_make_target_that_is_named_exists(page):
     assert [name for name in named if "=" not in name and name not in MAKE_TARGETS] == []
 
 
+def make(*arguments):
+    """As from a shell, also when these tests are run by make."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    }
+    done = subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def test_make_help_lists_every_target():
-    done = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert re.findall(r"^  make ([a-z-]+)  ", done.stdout, re.MULTILINE) == MAKE_TARGETS
+    assert re.findall(r"^  make ([a-z-]+)  ", make(), re.MULTILINE) == MAKE_TARGETS
 
 
-def test_make_needs_nothing_but_the_clone(tmp_path):
-    """The plan of both commands from nothing: create the environment, install, run."""
-    for target, install in (
-        ("quickstart", "pip install --quiet . "),
-        ("test", "pip install --quiet -r requirements-dev"),
-    ):
-        done = subprocess.run(
-            ["make", "-n", target, f"VENV={tmp_path / 'venv'}"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        lines = done.stdout.splitlines()
-        assert "-m venv" in lines[0]
-        assert install in lines[1]
+@pytest.mark.parametrize(
+    ("target", "install"),
+    [("quickstart", "pip install --quiet . ./benchmarks "), ("test", "pip install --quiet -r requirements-dev.txt")],
+)
+def test_make_needs_nothing_but_the_clone(target, install, tmp_path):
+    """The plan from nothing: create the environment, install, run."""
+    create, pip, *_ = make("-n", target, f"VENV={tmp_path / 'venv'}").splitlines()
+    assert "-m venv" in create
+    assert install in pip
+
+
+def test_make_installs_again_only_when_something_changed(tmp_path):
+    (tmp_path / "bin").mkdir()
+    for name in ("bin/pip", ".dev-installation"):
+        (tmp_path / name).touch()
+    argument = f"VENV={tmp_path}"
+    assert "pip install" not in make("-n", "test", argument)
+    assert "pip install" not in make("-n", "quickstart", argument)  # an editable installation serves both
+    os.utime(tmp_path / ".dev-installation", (0, 0))
+    assert "pip install --quiet -r requirements-dev.txt" in make("-n", "test", argument)
 
 
 def test_all_versions_and_bounds_agree():
@@ -188,7 +205,7 @@ def test_every_fragment_of_the_changelog_has_a_known_type():
 def test_the_whitelist_of_unused_code_names_only_what_exists():
     whitelist = ROOT / "tools" / "vulture_whitelist.py"
     names = re.findall(r"^_\.(\w+)$", whitelist.read_text(), re.MULTILINE)
-    folders = [ROOT / "oncoseg_core", ROOT / "benchmarks", *(folder / "src" for folder in PLUGINS)]
+    folders = [ROOT / "oncoseg_core", ROOT / "benchmarks", ROOT / "tools", *(folder / "src" for folder in PLUGINS)]
     words = {
         word for folder in folders for path in folder.rglob("*.py") for word in re.findall(r"\w+", path.read_text())
     }

@@ -134,3 +134,7 @@ _.rt_utils
 
 # Not used any more.
 _.Ring
+
+# Called by mkdocstrings.
+_.DocstringRoles
+_.on_instance
