@@ -111,8 +111,13 @@ def segment_file(registry: Registry, request: SegmentRequest, progress: Progress
         fitted = predictor.fit(replace(nameless, modality=modality))
         results = segment_structures(predictor, fitted, placed, following, progress)
     with clock.phase("judge"):
-        judged = judge(results, fitted.volume, request.overlaps, request.minimum_score)
-        findings = [*examine_image(stored, fitted.volume, modality), *examine_model(model)]
+        judged = judge(
+            results, fitted.volume, preprocessor.normalization.specs, request.overlaps, request.minimum_score
+        )
+        findings = [
+            *examine_image(stored, fitted.volume, modality, preprocessor.normalization.specs),
+            *examine_model(model),
+        ]
         findings += [finding for one in judged for finding in findings_of(one)]
     refusal = refusal_of(findings) if request.strict else None
     may_be_empty = not any(output.needs_source for output in places.outputs)
