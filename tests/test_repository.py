@@ -49,6 +49,13 @@ def test_a_plugin_is_named_after_its_folder_and_has_one_entry_point(folder):
     assert metadata["entry-points"]["oncoseg"] == {folder.name: f"{package}.plugin"}
 
 
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_a_plugin_is_tested_with_the_kit(folder):
+    metadata = project(folder)["project"]
+    expected = None if folder.name == "oncoseg-testing" else ["oncoseg-testing>=0.1,<0.2"]
+    assert metadata.get("optional-dependencies", {}).get("test") == expected
+
+
 def test_torch_has_one_bound_everywhere():
     bounds = {
         dependency
