@@ -93,7 +93,7 @@ def installed(tmp_path, monkeypatch):
             (path.parent / "__init__.py").touch()
             path.write_text(text)
         name, version = project["name"], project["version"]
-        assert any(dependency.startswith("oncoseg-core>=0.1,<0.2") for dependency in project["dependencies"])
+        assert {"oncoseg-core>=0.1,<0.2", "oncoseg-core[torch]>=0.1,<0.2"} & set(project["dependencies"])
         info = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.4\nName: {name}\nVersion: {version}\n")

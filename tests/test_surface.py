@@ -24,6 +24,13 @@ PACKAGES = {folder: next((folder / "src").glob("oncoseg_*")).name for folder in 
 SCRIPTS = [ROOT / "benchmarks" / "peers", ROOT / "docs"]
 TEMPLATES = ROOT / "plugins" / "oncoseg-testing" / "src" / "oncoseg_testing" / "templates"
 
+PAGES = [
+    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md"),
+    *(page for page in (ROOT / "docs").rglob("*.md") if page.name not in {"decisions.md", "measurements.md"}),
+    *(ROOT / "plugins").glob("*/README.md"),
+    *TEMPLATES.glob("*/README.md"),
+]
+
 LISTS_OF_LIKE_THINGS = {"oncoseg_datasets/layouts", "oncoseg_datasets/records"}
 STILL_TO_MOVE = {ROOT / "benchmarks" / "src" / "oncoseg_benchmarks" / "table" / "results.py"}
 """Files that still import deeper."""
@@ -153,12 +160,20 @@ def test_only_the_surface_of_the_core_is_imported(folder):
 
 
 def test_pages_import_only_the_surface_of_the_core():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").glob("*/README.md")]
     problems = []
-    for page in [*pages, *TEMPLATES.glob("*/README.md")]:
+    for page in PAGES:
         for statement in IMPORT.findall(page.read_text()):
             problems += [f"{page.relative_to(ROOT)}: {one}" for one in beyond_the_surface(ast.parse(statement))]
     assert problems == []
+
+
+def test_pages_name_only_the_surface_of_the_core():
+    known = {f"{surface}.{name}" for surface in SURFACES for name in exported(surface)} | {*SURFACES}
+    beyond = []
+    for page in PAGES:
+        names = re.findall(r"(?<![\w./])oncoseg_core(?:\.\w+)+", page.read_text())
+        beyond += [f"{page.relative_to(ROOT)}: {name}" for name in names if name not in known]
+    assert beyond == []
 
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: folder.name)
