@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+EXTRAS = {"torch": "torch", "peft": "torch", "safetensors": "torch", "blosc2": "store", "isal": "store"}
+"""Libraries that only some names need, and the extra of this distribution that brings each."""
+
 
 def lazy_exports(package: str, file: str) -> Callable[[str], Any]:
     """The ``__getattr__`` of a package whose ``__init__.py`` imports its names under ``if TYPE_CHECKING:``.
@@ -29,7 +32,18 @@ def lazy_exports(package: str, file: str) -> Callable[[str], Any]:
     def import_name(name: str) -> Any:
         if name not in origins:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(origins[name]), name)
+        try:
+            value = getattr(importlib.import_module(origins[name]), name)
+        except ModuleNotFoundError as error:
+            library = str(error.name).partition(".")[0]
+            if library not in EXTRAS:
+                raise
+            from oncoseg_core.contract.errors import MissingDependencyError
+
+            raise MissingDependencyError(
+                f"{package}.{name} needs the library {library!r}, which is not installed: "
+                f"pip install 'oncoseg-core[{EXTRAS[library]}]'"
+            ) from error
         setattr(sys.modules[package], name, value)
         return value
 

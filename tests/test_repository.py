@@ -1,6 +1,7 @@
 """The lists that people keep by hand agree with what is there."""
 
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ import oncoseg_core
 
 ROOT = Path(__file__).parents[1]
 DISTRIBUTIONS = [ROOT, ROOT / "benchmarks", *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())]
+
 PLUGINS = DISTRIBUTIONS[2:]
 
 
@@ -28,10 +30,17 @@ def tool(name):
 
 VERSIONS = tool("versions")
 LOWER, UPPER = VERSIONS.bounds(oncoseg_core.__version__)
+CORE = re.compile(rf"oncoseg-core(\[\w+(,\w+)*\])?>={re.escape(LOWER)},<{re.escape(UPPER)}")
 
 
 def project(folder):
     return tomllib.loads((folder / "pyproject.toml").read_text())
+
+
+def dependencies_of(folder):
+    """With those of its extras."""
+    metadata = project(folder)["project"]
+    return [*metadata["dependencies"], *itertools.chain(*metadata.get("optional-dependencies", {}).values())]
 
 
 def test_contributors_install_every_distribution():
@@ -43,7 +52,7 @@ def test_contributors_install_every_distribution():
 def test_a_distribution_is_whole(folder):
     metadata = project(folder)["project"]
     package = metadata["name"].replace("-", "_")
-    assert f"oncoseg-core>={LOWER},<{UPPER}" in metadata["dependencies"]
+    assert [CORE.fullmatch(line) is not None for line in metadata["dependencies"] if "oncoseg-core" in line] == [True]
     assert (folder / "README.md").read_text().startswith(f"# {metadata['name']}\n")
     assert (folder / "src" / package / "py.typed").exists()
     assert list((folder / "tests").glob("test_*.py"))
@@ -60,11 +69,18 @@ def test_a_plugin_is_named_after_its_folder_and_has_one_entry_point(folder):
     assert metadata["entry-points"]["oncoseg"] == {folder.name: f"{package}.plugin"}
 
 
+@pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
+def test_a_plugin_is_tested_with_the_kit(folder):
+    metadata = project(folder)["project"]
+    expected = None if folder.name == "oncoseg-testing" else ["oncoseg-testing>=0.1,<0.2"]
+    assert metadata.get("optional-dependencies", {}).get("test") == expected
+
+
 def test_torch_has_one_bound_everywhere():
     bounds = {
         dependency
         for folder in DISTRIBUTIONS
-        for dependency in project(folder)["project"]["dependencies"]
+        for dependency in dependencies_of(folder)
         if re.match(r"torch\b", dependency)
     }
     assert bounds == {"torch>=2.8,<2.14"}

@@ -303,14 +303,11 @@ def seconds_of(work: Callable[[], Any]) -> tuple[float, float]:
 
 def memory(folder: Path) -> dict[str, Any]:
     """The most memory that preparing 512 x 512 x 1000 with its label takes, above what the process has without."""
-    import oncoseg_core.data.prepared.case_file  # so that the libraries do not count
-
-    assert oncoseg_core.data.prepared.case_file  # noqa: S101
     scans = folder / "long"
     write_in_another_process(scans)
     registry = registry_with("scans", Scans, "ct")
     registry.build(DatasetSpec, "scans")
-    before = resident_mb()
+    before = resident_mb()  # with the store's libraries, which this module has imported
     prepare_dataset(registry, PreparationJob("scans", folder / "store-long", {}, {}), scans, 1)
     after = peak_mb()
     volume = 512 * 512 * 1000 * 2 / 2**20
@@ -349,10 +346,8 @@ def manifest(folder: Path, cases: int) -> dict[str, Any]:
 
 def epoch(folder: Path) -> dict[str, Any]:
     """Open, a first batch of 8, and every case once in random order; memory is the process's resident set."""
-    import oncoseg_core.data.prepared.case_file
     from oncoseg_core.path import Preprocessor
 
-    assert oncoseg_core.data.prepared.case_file  # noqa: S101 - imported here, so that the libraries do not count
     path = Preprocessor(load_plugins(), "mri", MODEL)
     before = resident_mb()
     started = time.perf_counter()

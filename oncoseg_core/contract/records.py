@@ -61,6 +61,12 @@ class NormalizerSpec(ComponentSpec):
     ``channel_names`` are the channels that the modality can have, each with its other spellings; ``channel_order`` the
     order in which images without channel names store them; ``channel_modes`` named choices of three channels, the
     first of which is taken where an image has more than three (:mod:`oncoseg_core.path.channels`).
+
+    The rest describes calibrated values, for reports and for warnings. ``unit`` is what they are counted in.
+    ``plausible`` are the lowest and the highest value that an image can hold; ``background`` is a value that the lowest
+    of a whole image lies at or below (air in CT); the ``highest`` value of an image lies between these two.
+    ``calibrated_by_header`` says that files usually store other values, and that their header gives the conversion.
+    ``burned_in_text`` says that devices write text into the pixels, perhaps the patient's name.
     """
 
     kind: ClassVar[str] = "normalizer"
@@ -71,6 +77,19 @@ class NormalizerSpec(ComponentSpec):
     channel_names: dict[Name, tuple[Name, ...]] = Field(default_factory=dict)
     channel_order: tuple[Name, ...] = ()
     channel_modes: dict[Name, tuple[Name, Name, Name]] = Field(default_factory=dict)
+    unit: Annotated[str, Field(min_length=1, max_length=16)] | None = None
+    plausible: tuple[float, float] | None = None
+    background: float | None = None
+    highest: tuple[float, float] | None = None
+    calibrated_by_header: bool = False
+    burned_in_text: bool = False
+
+    @field_validator("plausible", "highest")
+    @classmethod
+    def _range_increases(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and not value[0] < value[1]:
+            raise ValueError(f"a range must increase, found {value}")
+        return value
 
     @model_validator(mode="after")
     def _channels_are_named(self) -> NormalizerSpec:

@@ -9,16 +9,17 @@ pass and with one copy in memory; the grid is ITK's. All else is read by ITK, an
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, igzip_lib
 
 from oncoseg_core.contract.errors import ImageReadError
 
@@ -139,11 +140,21 @@ def lost_by_itk(path: Path, reader: Any) -> LostVoxels:
 @contextmanager
 def _reading(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes, unpacked; what is wrong with them as an ``ImageReadError``."""
+    unpacked, damage = _gzip()
     try:
-        with cast("BinaryIO", igzip.IGzipFile(path) if path.suffix.lower() == ".gz" else path.open("rb")) as stream:
+        with cast("BinaryIO", unpacked(path) if path.suffix.lower() == ".gz" else path.open("rb")) as stream:
             yield stream
-    except (OSError, EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc]  # its stub says an instance
+    except (OSError, EOFError, damage) as error:
         raise ImageReadError(f"{path}: is cut short or damaged ({error}); copy or download it again") from error
+
+
+def _gzip() -> tuple[Callable[[Path], Any], type[Exception]]:
+    """What unpacks a gzip, and what it raises of a damaged one: isal where it is installed, which is faster."""
+    try:
+        from isal import igzip, igzip_lib
+    except ModuleNotFoundError:
+        return gzip.GzipFile, zlib.error
+    return igzip.IGzipFile, cast("type[Exception]", igzip_lib.IsalError)
 
 
 def _header(stream: BinaryIO, reader: Any) -> bytes:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core import Geometry, Volume
+from oncoseg_core import Geometry, Volume, load_plugins
+from oncoseg_segment.engine.checks import specs_of
 from oncoseg_segment.engine.measurements import axial_diameters, convex_hull, longest_diameter, measure
 
 ANY_MASK = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).flatmap(
@@ -20,6 +21,10 @@ ANY_MASK = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)).fl
 
 def grid(shape, spacing=(5.0, 1.0, 1.0), **more):
     return Geometry.from_parts(shape, spacing, **more)
+
+
+def measured_in(mask, volume):
+    return measure(mask, volume, specs_of(load_plugins(), volume.modality))
 
 
 def brute_force(mask, spacing):
@@ -116,7 +121,7 @@ def test_turned_or_scaled(mask):
     assert twice.longest.mm == pytest.approx(2 * before.longest.mm)
     assert twice.perpendicular.mm == pytest.approx(2 * before.perpendicular.mm)
     volumes = [
-        measure(mask, Volume(np.zeros((1, *mask.shape)), grid(mask.shape, spacing), "mri")).volume_ml
+        measured_in(mask, Volume(np.zeros((1, *mask.shape)), grid(mask.shape, spacing), "mri")).volume_ml
         for spacing in ((3.0, 0.5, 1.5), (6.0, 1.0, 3.0))
     ]
     assert volumes[1] == pytest.approx(8 * volumes[0])
@@ -149,7 +154,7 @@ def test_uneven_slices_count_with_their_own_thickness():
     geometry = Geometry.from_slices((4, 4), (1, 0, 0), (0, 1, 0), origins)
     mask = np.zeros((4, 4, 4), dtype=bool)
     mask[2, 0, 0] = True
-    measured = measure(mask, Volume(np.zeros((1, 4, 4, 4)), geometry, "ct"))
+    measured = measured_in(mask, Volume(np.zeros((1, 4, 4, 4)), geometry, "ct"))
     assert measured.volume_ml == pytest.approx(4 / 1000)
     assert measured.diameters.longest.ends_lps_mm[0][2] == 4
 
@@ -161,25 +166,25 @@ def test_intensities():
     mask = np.zeros((1, 2, 3), dtype=bool)
     mask[0, 0] = True
     volume = Volume(voxels, grid((1, 2, 3)), "ct+pet", channel_names=("ct", "fdg"))
-    ct, pet = measure(mask, volume).intensities
+    ct, pet = measured_in(mask, volume).intensities
     assert (ct.channel, ct.unit, ct.voxels, ct.mean, ct.std, ct.min, ct.max) == ("ct", "HU", 2, 15, 5, 10, 20)
     assert (pet.channel, pet.unit, pet.voxels, pet.mean, pet.max) == ("fdg", "SUV", 3, 2, 3)
     assert pet.std == pytest.approx(math.sqrt(2 / 3))
-    (unknown, _) = measure(mask, replace(volume, modality="unknown", channel_names=())).intensities
+    (unknown, _) = measured_in(mask, replace(volume, modality="unknown", channel_names=())).intensities
     assert (unknown.channel, unknown.unit) == ("0", "as stored")
 
 
 def test_whole_numbers_do_not_overflow():
     voxels = np.full((1, 1, 300, 300), 3000, dtype=np.int16)
-    (one,) = measure(np.ones((1, 300, 300), dtype=bool), Volume(voxels, grid((1, 300, 300)), "ct")).intensities
+    (one,) = measured_in(np.ones((1, 300, 300), dtype=bool), Volume(voxels, grid((1, 300, 300)), "ct")).intensities
     assert (one.mean, one.std) == (3000, 0)
 
 
 def test_a_picture_has_no_millimetres_and_an_empty_mask_no_size():
     volume = Volume(np.zeros((1, 1, 4, 4)), grid((1, 4, 4)), "dermoscopy", physical=False)
-    picture = measure(np.ones((1, 4, 4), dtype=bool), volume)
+    picture = measured_in(np.ones((1, 4, 4), dtype=bool), volume)
     assert (picture.voxels, picture.volume_ml, picture.diameters) == (16, None, None)
-    empty = measure(np.zeros((1, 4, 4), dtype=bool), replace(volume, physical=True))
+    empty = measured_in(np.zeros((1, 4, 4), dtype=bool), replace(volume, physical=True))
     assert (empty.voxels, empty.volume_ml, empty.diameters, empty.intensities) == (0, 0.0, None, ())
 
 

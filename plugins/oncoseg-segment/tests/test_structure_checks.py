@@ -5,8 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from oncoseg_core import Geometry, Volume
-from oncoseg_segment.engine.checks import MOST_PARTS, Finding, examine_image, examine_structure, refusal_of
+from oncoseg_core import Geometry, NormalizerSpec, Volume, load_plugins
+from oncoseg_segment.engine.checks import (
+    MOST_PARTS,
+    Finding,
+    examine_image,
+    examine_structure,
+    refusal_of,
+    specs_of,
+)
+
+REGISTRY = load_plugins()
 
 
 def ct(**more):
@@ -15,8 +24,12 @@ def ct(**more):
     return Volume(voxels, Geometry.from_parts((4, 10, 10), (5.0, 1.0, 1.0)), "ct", **more)
 
 
+def findings_of(stored, modality, volume=None):
+    return examine_image(stored, volume or stored, modality, specs_of(REGISTRY, modality))
+
+
 def of_image(stored, modality="ct", volume=None):
-    return [finding.message for finding in examine_image(stored, volume or stored, modality)]
+    return [finding.message for finding in findings_of(stored, modality, volume)]
 
 
 def uneven(*z, shift=0.0):
@@ -56,10 +69,10 @@ def test_another_modality_than_the_file_says():
 @pytest.mark.parametrize(
     ("low", "high", "message"),
     [
-        (0, 255, "no CT value is below -900 (the lowest: 0): a crop without air, or no Hounsfield units"),
+        (0, 255, "no CT value is below -900 (the lowest: 0): a crop without background, or not in HU"),
         (-900, 1000, None),
         (-3024, 3071, None),
-        (-32768, 1000, "CT values from -32768 to 1000 are no Hounsfield units"),
+        (-32768, 1000, "CT values from -32768 to 1000 are not in HU; expected -3072 to 32767"),
     ],
 )
 def test_values_of_ct(low, high, message):
@@ -76,21 +89,21 @@ def test_values_of_pet(high, sound):
     pet = Volume(voxels, ct().geometry, "pet", headers=({"Units": "BQML"},))
     told = of_image(pet, "pet", replace(pet, headers=()))
     assert told == (
-        [] if sound else [f"the highest SUV is {high:.4g}; expected 0.5 to 200: check weight, dose and units"]
+        [] if sound else [f"the highest SUV is {high:.4g}; expected 0.5 to 200: check units and calibration"]
     )
 
 
-def test_pet_of_a_file_that_does_not_tell_its_units_is_noted_only():
+def test_pet_of_a_file_that_does_not_say_its_units_is_noted_only():
     voxels = np.full((1, 4, 10, 10), 3.0, dtype=np.float32)
-    (finding,) = examine_image(*[Volume(voxels, ct().geometry, "pet")] * 2, "pet")
-    assert finding == Finding("note", "image", "the file does not tell how PET values are stored: taken for SUV")
+    (finding,) = findings_of(Volume(voxels, ct().geometry, "pet"), "pet")
+    assert finding == Finding("note", "image", "the file does not say how PET values are stored: taken for SUV")
     assert refusal_of([finding]) is None
 
 
 def test_channels_are_judged_by_their_own_modality():
     voxels = np.concatenate([ct().voxels.astype(np.float32), np.full((1, 4, 10, 10), 900.0, np.float32)])
     told = of_image(Volume(voxels, ct().geometry, "ct+pet", headers=({},)), "ct+pet")
-    assert told == ["the highest SUV is 900; expected 0.5 to 200: check weight, dose and units"]
+    assert told == ["the highest SUV is 900; expected 0.5 to 200: check units and calibration"]
 
 
 def test_what_the_header_tells():
@@ -98,6 +111,33 @@ def test_what_the_header_tells():
     assert told[0].startswith("its header says that text is burned into the image: it may name the patient")
     assert told[1:] == ["it was compressed with loss"]
     assert of_image(ct(headers=({"BurnedInAnnotation": "NO", "LossyImageCompression": "00"},))) == []
+
+
+@pytest.mark.parametrize("modality", ["endoscopy", "ultrasound"])
+def test_text_that_may_be_burned_in_is_noted_where_the_header_does_not_say(modality):
+    picture = Volume(np.zeros((1, 1, 10, 10), dtype=np.uint8), Geometry.from_parts((1, 10, 10)), modality)
+    (finding,) = findings_of(picture, modality)
+    assert (finding.level, finding.about) == ("note", "image")
+    assert finding.message.startswith(f"{modality.upper()} often has text burned into the image")
+    assert findings_of(replace(picture, headers=({"BurnedInAnnotation": "NO"},)), modality) == []
+
+
+def test_a_modality_of_another_plugin_brings_its_own_facts():
+    spec = NormalizerSpec(
+        modality="heat", factory="a:B", summary="s", unit="C", plausible=(0, 60), background=25, highest=(30, 45)
+    )
+    image = replace(ct(), voxels=np.full((1, 4, 10, 10), 28.0), modality="heat")
+    assert [finding.message for finding in examine_image(image, image, "heat", [spec])] == [
+        "no HEAT value is below 25 (the lowest: 28): a crop without background, or not in C",
+        "the highest C is 28; expected 30 to 45: check units and calibration",
+    ]
+    image = replace(image, voxels=np.full((1, 4, 10, 10), -1.0))
+    bare = spec.model_copy(update={"unit": None, "highest": None})
+    assert [finding.message for finding in examine_image(image, image, "heat", [bare])] == [
+        "HEAT values from -1 to -1 are not in its unit; expected 0 to 60"
+    ]
+    with pytest.raises(ValueError, match="a range must increase"):
+        NormalizerSpec(modality="heat", factory="a:B", summary="s", plausible=(1, 1))
 
 
 def of_mask(*places, shape=(4, 10, 10)):

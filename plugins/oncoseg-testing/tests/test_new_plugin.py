@@ -155,11 +155,28 @@ def test_what_is_written_follows_the_style_of_the_core(kind, packages):
 @pytest.mark.parametrize("kind", KINDS)
 def test_bounds_are_those_of_the_first_party_plugins(kind, packages):
     project = tomllib.loads((packages[kind] / "pyproject.toml").read_text())["project"]
-    first_party = tomllib.loads((ROOT / "plugins" / "oncoseg-litemedsam" / "pyproject.toml").read_text())["project"]
-    bounds = {re.match(r"[\w-]+", line).group(): line for line in first_party["dependencies"]}
+    plugins = [ROOT / "plugins" / f"oncoseg-{name}" / "pyproject.toml" for name in ("modalities", "litemedsam")]
+    first_party = [line for file in plugins for line in tomllib.loads(file.read_text())["project"]["dependencies"]]
+    bounds = {re.match(r"[\w-]+(\[.*\])?", line).group(): line for line in first_party}
     for line in project["dependencies"]:
-        assert line == bounds.get(re.match(r"[\w-]+", line).group(), line)
-    assert any(line.startswith("oncoseg-core>=") for line in project["dependencies"])
+        assert line == bounds.get(re.match(r"[\w-]+(\[.*\])?", line).group(), line)
+    core = "oncoseg-core[torch]>=0.1,<0.2" if kind == "model" else "oncoseg-core>=0.1,<0.2"
+    assert core in project["dependencies"]
+    assert project["optional-dependencies"] == {"test": ["oncoseg-testing>=0.1,<0.2"]}
+
+
+def test_types_of_what_is_written_are_strict(packages, tmp_path):
+    """One run for all kinds. Libraries without types are skipped, and errors elsewhere not counted."""
+    options = ["--strict", "--config-file=", "--ignore-missing-imports", "--follow-imports=silent", "--untyped-calls-exclude=SimpleITK"]  # fmt: skip
+    sources = [folder / "src" / path.name for folder in packages.values() for path in (folder / "src").iterdir()]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "--cache-dir", tmp_path / "cache", *sources],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "MYPYPATH": os.pathsep.join(map(str, [ROOT, *(f / "src" for f in packages.values())]))},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # What is refused.

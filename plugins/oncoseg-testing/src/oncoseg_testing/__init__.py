@@ -1,14 +1,14 @@
 """The kit a plugin author runs: one ``check_*`` per hook, for any test runner, and ``pytest --oncoseg DISTRIBUTION``.
 
 Each check builds examples with hypothesis, runs the behaviour on them, and raises a
-:class:`~oncoseg_testing.checks.rules.BrokenRuleError` (an ``AssertionError``) that says which rule of
-:mod:`oncoseg_core.contract.interfaces` failed, with which example, and what was found. The examples are the same in
+:class:`~oncoseg_testing.checks.rules.BrokenRuleError` (an ``AssertionError``) that says which rule of the contract
+failed, with which example, and what came out. The examples are the same in
 every run. First-party plugins pass the same checks; :mod:`oncoseg_testing.broken` has components that do not.
 
-This module is imported by every pytest run where the core is installed: a check is imported when it is asked for.
+Every pytest run imports this module where the kit is installed: a check is imported when it is asked for.
 
 Raises:
-    MissingDependencyError: a check is asked for and hypothesis is not installed, or for a loss or a model torch.
+    MissingDependencyError: hypothesis is not installed, or torch, which the checks of losses and models need.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def __getattr__(name: str) -> Any:
     try:
         return getattr(importlib.import_module(f"{__name__}.checks.{_MODULES[name]}"), name)
     except ModuleNotFoundError as missing:
-        if missing.name not in {"hypothesis", "torch"}:  # no dependencies of the core
+        if missing.name not in {"hypothesis", "torch"}:
             raise
         raise MissingDependencyError(
             f"{name} needs the library {missing.name!r}, which is not installed: pip install {missing.name}"

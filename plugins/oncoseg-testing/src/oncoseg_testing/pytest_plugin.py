@@ -1,6 +1,6 @@
 """``pytest --oncoseg DISTRIBUTION``: one test per component of an installed plugin.
 
-Every pytest run loads this module where the core is installed, so it imports next to nothing until the option is given.
+Every pytest run loads this module where the kit is installed, so it imports next to nothing until the option is given.
 """
 
 from __future__ import annotations

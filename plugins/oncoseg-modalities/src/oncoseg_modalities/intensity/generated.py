@@ -3,12 +3,15 @@
 They have each modality's units, depth, background and dirt (air, frame, border, reflections, NaN), and no anatomy.
 """
 
+from typing import Any, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 _SIZE = 256
 
 Plane = npt.NDArray[np.float64]
+Whole = TypeVar("Whole", bound=np.integer[Any])
 
 
 def ct() -> npt.NDArray[np.int16]:
@@ -152,20 +155,21 @@ def _soft(mask: npt.NDArray[np.bool_]) -> Plane:
 def _texture(waves: int, seed: int) -> Plane:
     """A smooth random pattern about 0, between -1 and 1."""
     rng = np.random.default_rng(seed)
-    pattern = np.zeros((_SIZE, _SIZE))
+    pattern: Plane = np.zeros((_SIZE, _SIZE))
     for _ in range(24):
         across, down, phase = rng.uniform(-waves, waves), rng.uniform(-waves, waves), rng.uniform(0, 2 * np.pi)
         pattern += np.sin(2 * np.pi * (across * _columns() + down * _rows()) + phase)
-    return pattern / np.abs(pattern).max()
+    pattern /= np.abs(pattern).max()
+    return pattern
 
 
 def _noise(seed: int, deviation: float) -> Plane:
     return np.random.default_rng(seed).normal(0, deviation, (_SIZE, _SIZE))
 
 
-def _volume(plane: Plane, dtype: npt.DTypeLike) -> npt.NDArray[np.generic]:
+def _volume(plane: Plane, dtype: type[Whole]) -> npt.NDArray[Whole]:
     """``(1, 1, y, x)``, rounded and within what the type holds."""
-    limits = np.iinfo(np.dtype(dtype))
+    limits = np.iinfo(dtype)
     return plane.round().clip(limits.min, limits.max).astype(dtype)[np.newaxis, np.newaxis]
 
 

@@ -1,6 +1,7 @@
 """The map from an intensity interval to [0, 1] that the normalizers share."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,8 @@ def to_unit(
     unit = np.empty(voxels.shape, np.float32)
 
     def map_plane(index: tuple[int, ...]) -> None:
-        _map_plane(voxels[(*index, ...)], unit[(*index, ...)], low[index[0]], high[index[0]], curve)
+        place: Any = (*index, ...)
+        _map_plane(voxels[place], unit[place], low[index[0]], high[index[0]], curve)
 
     for_each(map_plane, list(np.ndindex(voxels.shape[: max(1, voxels.ndim - 2)])), voxels.size)
     return unit
@@ -65,5 +67,5 @@ def _fits_in_integers(dtype: np.dtype[np.generic], bottom: float, top: float) ->
     """Integers of 16 bits or less that hold all differences of an interval between whole numbers."""
     if dtype.kind not in "iu" or dtype.itemsize > 2 or not (float(bottom).is_integer() and float(top).is_integer()):
         return False
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(cast("np.dtype[np.integer[Any]]", dtype))
     return limits.min <= bottom <= limits.max and top - bottom <= limits.max

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_core import BoolArray, Geometry, Volume
+from oncoseg_core import BoolArray, Geometry, NormalizerSpec, Registry, Volume
 from oncoseg_core.path import parts_of
 
 MOST_PARTS = 3
@@ -19,15 +19,6 @@ MISSING_SLICE = 1.5
 """Slices further apart than that many usual distances have a slice missing between them."""
 
 _LISTED = 5
-
-HOUNSFIELD = (-3072.0, 32767.0)
-"""What scanners store: padding down to -3072, metal as far as 16 bits hold."""
-
-AIR_HU = -900.0
-"""Air is -1000 HU; a CT of a patient in which nothing is darker than this is cropped, or not in Hounsfield units."""
-
-LIKELY_SUV = (0.5, 200.0)
-"""The highest SUV of a scan: a bladder reaches about 100; below the first, the unit or the dose is wrong."""
 
 
 @dataclass(frozen=True)
@@ -39,24 +30,28 @@ class Finding:
     message: str
 
 
-def examine_image(stored: Volume, volume: Volume, modality: str) -> list[Finding]:
+def specs_of(registry: Registry, modality: str) -> list[NormalizerSpec]:
+    """The records of an image's modalities, one for all channels or one for each; none where it is not known."""
+    return [] if modality == "unknown" else [registry.get(NormalizerSpec, part) for part in parts_of(modality)]
+
+
+def examine_image(stored: Volume, volume: Volume, modality: str, specs: Sequence[NormalizerSpec]) -> list[Finding]:
     """What is to be said of an image before it is worked on.
 
     Args:
         stored: as its reader gave it: headers, notes, and the modality that the file tells.
         volume: the same calibrated.
         modality: what the values are taken for.
+        specs: the records of that modality (:func:`specs_of`).
     """
     gaps = _gaps(stored.geometry)
     irregular = stored.geometry.irregularity
-    told = [*stored.notes, *([] if irregular is None else [irregular]), *gaps, *_of_headers(stored)]
-    told += [] if modality == "unknown" else _of_values(volume, modality)
+    warnings = [*stored.notes, *([] if irregular is None else [irregular]), *gaps, *_of_headers(stored)]
+    warnings += _of_values(volume, specs)
     if stored.modality not in {"unknown", modality}:
-        told.append(f"the file says that it is {stored.modality!r}, and it is taken for {modality!r}")
-    findings = [Finding("warning", "image", message) for message in dict.fromkeys(told)]
-    if modality != "unknown" and "pet" in parts_of(modality) and not stored.headers:
-        findings.append(Finding("note", "image", "the file does not tell how PET values are stored: taken for SUV"))
-    return findings
+        warnings.append(f"the file says that it is {stored.modality!r}, and it is taken for {modality!r}")
+    findings = [Finding("warning", "image", message) for message in dict.fromkeys(warnings)]
+    return findings + [Finding("note", "image", message) for message in dict.fromkeys(_notes(stored, specs))]
 
 
 def examine_structure(name: str, mask: BoolArray) -> list[Finding]:
@@ -95,23 +90,40 @@ def _of_headers(volume: Volume) -> Iterator[str]:
         yield "it was compressed with loss"
 
 
-def _of_values(volume: Volume, modality: str) -> Iterator[str]:
-    parts = parts_of(modality)
-    for number, channel in enumerate(volume.voxels):
-        part = parts[number if len(parts) > 1 else 0]
-        if part not in {"ct", "pet"}:
+def _notes(volume: Volume, specs: Sequence[NormalizerSpec]) -> Iterator[str]:
+    """What the record of a modality says that a header usually has, where it does not."""
+    for spec in specs:
+        what = spec.modality.upper()
+        if spec.calibrated_by_header and not volume.headers:
+            yield f"the file does not say how {what} values are stored: taken for {spec.unit or 'calibrated ones'}"
+        if spec.burned_in_text and not any("BurnedInAnnotation" in header for header in volume.headers):
+            yield f"{what} often has text burned into the image: it may name the patient, and previews show it"
+
+
+def _of_values(volume: Volume, specs: Sequence[NormalizerSpec]) -> Iterator[str]:
+    for number, channel in enumerate(volume.voxels if specs else ()):
+        spec = specs[number if len(specs) > 1 else 0]
+        if spec.plausible is None and spec.background is None and spec.highest is None:
             continue
         finite = channel[np.isfinite(channel)] if channel.dtype.kind == "f" else channel
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        if part == "ct" and (low < HOUNSFIELD[0] or high > HOUNSFIELD[1]):
-            yield f"CT values from {low:.6g} to {high:.6g} are no Hounsfield units"
-        elif part == "ct" and low > AIR_HU:
-            yield f"no CT value is below {AIR_HU:g} (the lowest: {low:.6g}): a crop without air, or no Hounsfield units"
-        if part == "pet" and not LIKELY_SUV[0] <= high <= LIKELY_SUV[1]:
-            yield (
-                f"the highest SUV is {high:.4g}; expected {LIKELY_SUV[0]:g} to {LIKELY_SUV[1]:g}: "
-                "check weight, dose and units"
-            )
+        yield from _of_range(spec, low, high)
+
+
+def _of_range(spec: NormalizerSpec, low: float, high: float) -> Iterator[str]:
+    """What the lowest and the highest value of an image say against its modality."""
+    what, unit = spec.modality.upper(), spec.unit or "its unit"
+    if spec.plausible is not None and (low < spec.plausible[0] or high > spec.plausible[1]):
+        usual = "{:g} to {:g}".format(*spec.plausible)
+        yield f"{what} values from {low:.6g} to {high:.6g} are not in {unit}; expected {usual}"
+    elif spec.background is not None and low > spec.background:
+        yield (
+            f"no {what} value is below {spec.background:g} (the lowest: {low:.6g}): a crop without background, "
+            f"or not in {unit}"
+        )
+    if spec.highest is not None and not spec.highest[0] <= high <= spec.highest[1]:
+        usual = "{:g} to {:g}".format(*spec.highest)
+        yield f"the highest {spec.unit or what} is {high:.4g}; expected {usual}: check units and calibration"
 
 
 def _of_mask(mask: BoolArray) -> Iterator[str]:

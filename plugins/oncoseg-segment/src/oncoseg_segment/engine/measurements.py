@@ -13,13 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from oncoseg_core import BoolArray, Geometry, Volume
-from oncoseg_core.path import parts_of
+from oncoseg_core import BoolArray, Geometry, NormalizerSpec, Volume
 
 Float64 = npt.NDArray[np.float64]
-
-UNITS = {"ct": "HU", "pet": "SUV"}
-"""What calibrated values are counted in; of other modalities they have no unit."""
 
 PLANES = ("sagittal", "coronal", "axial")
 """By the patient's axis (left, back, head) that the slices are stacked along."""
@@ -73,12 +69,13 @@ class Measurements:
     intensities: tuple[Intensity, ...]
 
 
-def measure(mask: BoolArray, volume: Volume) -> Measurements:
+def measure(mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec]) -> Measurements:
     """Measure one structure.
 
     Args:
         mask: bool ``(z, y, x)``.
         volume: the image, calibrated (:meth:`oncoseg_core.path.normalization.Normalization.calibrated`).
+        specs: the records of its modality, one for all channels or one for each; none where it is not known.
     """
     geometry = volume.geometry
     on_slices = np.count_nonzero(mask, axis=(1, 2))
@@ -86,21 +83,20 @@ def measure(mask: BoolArray, volume: Volume) -> Measurements:
         voxels=int(on_slices.sum()),
         volume_ml=float(on_slices @ geometry.voxel_mm3) / 1000 if volume.physical else None,
         diameters=axial_diameters(mask, geometry) if volume.physical else None,
-        intensities=tuple(_intensities(mask, volume)),
+        intensities=tuple(_intensities(mask, volume, specs)),
     )
 
 
-def _intensities(mask: BoolArray, volume: Volume) -> Iterator[Intensity]:
-    parts = [] if volume.modality == "unknown" else parts_of(volume.modality)
+def _intensities(mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec]) -> Iterator[Intensity]:
     for number, channel in enumerate(volume.voxels):
         values = channel[mask].astype(np.float64)
         values = values[np.isfinite(values)]
         if not values.size:
             continue
-        modality = parts[number if len(parts) > 1 else 0] if parts else ""
+        unit = specs[number if len(specs) > 1 else 0].unit if specs else None
         yield Intensity(
             channel=volume.channel_names[number] if volume.channel_names else str(number),
-            unit=UNITS.get(modality, "as stored"),
+            unit=unit or "as stored",
             voxels=int(values.size),
             mean=float(values.mean()),
             std=float(values.std()),

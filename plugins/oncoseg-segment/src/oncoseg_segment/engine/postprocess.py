@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oncoseg_core import BoolArray, Volume
+from oncoseg_core import BoolArray, NormalizerSpec, Volume
 from oncoseg_segment.engine.checks import Finding, examine_structure
 from oncoseg_segment.engine.measurements import Measurements, measure
 from oncoseg_segment.engine.overlaps import Overlaps, resolve_overlaps
@@ -42,13 +42,18 @@ class KeptStructure:
 
 
 def keep_structures(
-    results: Sequence[StructureResult], volume: Volume, overlaps: Overlaps, minimum_score: float | None
+    results: Sequence[StructureResult],
+    volume: Volume,
+    specs: Sequence[NormalizerSpec],
+    overlaps: Overlaps,
+    minimum_score: float | None,
 ) -> list[KeptStructure]:
     """Decide which structures are exported, resolve the overlaps of these, and measure all.
 
     Args:
         results: in the order asked for.
         volume: the image, calibrated.
+        specs: the records of its modality.
         overlaps: what becomes of voxels that several claim.
         minimum_score: below it a structure is left out, and claims nothing; no limit when None.
     """
@@ -71,7 +76,7 @@ def keep_structures(
         why = reason
         if why is None and not mask.any():
             why = "all of it was given to other structures" if lost else "nothing was found: the mask is empty"
-        kept_structures.append(KeptStructure(number, result, mask, why, lost, measure(mask, volume)))
+        kept_structures.append(KeptStructure(number, result, mask, why, lost, measure(mask, volume, specs)))
     return kept_structures
 
 

@@ -162,7 +162,9 @@ class Session:
         self._segment(self.structures, progress, should_stop)
         with self._phase("judge"):
             kept = self._kept()
-            findings = [*examine_image(self.image, self.fitted.volume, self.modality[0]), *examine_model(self.model)]
+            specs = self.fitted.preprocessor.normalization.specs
+            findings = examine_image(self.image, self.fitted.volume, self.modality[0], specs)
+            findings += examine_model(self.model)
             findings += [finding for one in kept for finding in findings_of(one)]
         return SegmentationResult(
             registry=self.registry,
@@ -202,7 +204,9 @@ class Session:
 
     def _kept(self) -> list[KeptStructure]:
         results = [self._results[structure] for structure in self.structures]
-        return keep_structures(results, self.fitted.volume, self.settings.overlaps, self.settings.minimum_score)
+        specs = self.fitted.preprocessor.normalization.specs
+        settings = self.settings
+        return keep_structures(results, self.fitted.volume, specs, settings.overlaps, settings.minimum_score)
 
     def _segment(
         self, structures: Sequence[StructureRequest], progress: Progress | None, should_stop: ShouldStop | None

@@ -13,7 +13,7 @@ from oncoseg_core.imaging import RecognisedPath, content_hash, recognise
 from oncoseg_core.path import Normalization
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import display_path
-from oncoseg_segment.engine.checks import Finding, examine_image, examine_structure, refusal_of
+from oncoseg_segment.engine.checks import Finding, examine_image, examine_structure, refusal_of, specs_of
 from oncoseg_segment.engine.measurements import measure
 from oncoseg_segment.engine.overlaps import resolve_overlaps
 from oncoseg_segment.files.outputs import (
@@ -80,7 +80,8 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     volume = _calibrated(registry, stored, modality)
     findings = [Finding("warning", "masks", note) for note in structures.notes]
     findings += [finding for name, mask in masks.items() for finding in examine_structure(name, mask)]
-    findings += examine_image(stored, volume, modality)
+    specs = specs_of(registry, modality)
+    findings += examine_image(stored, volume, modality, specs)
     refusal = refusal_of(findings) if request.strict else None
     if refusal is not None:
         raise QualityError(f"nothing was exported: {refusal}")
@@ -93,7 +94,7 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
             "modality": modality,
         },
         "structures": [
-            {"name": name, "measurements": asdict(measure(mask, volume))} for name, mask in masks.items()
+            {"name": name, "measurements": asdict(measure(mask, volume, specs))} for name, mask in masks.items()
         ],
         "findings": [asdict(finding) for finding in findings],
         "software": environment_summary(registry),

@@ -1,11 +1,13 @@
 """The model keeps the contract, sees prompts where they are, and learns."""
 
+import pytest
 import torch
-from oncoseg_core import Box, Point
+from oncoseg_core import Box, Point, PromptError, Text
 from oncoseg_testing import check_model
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from oncoseg_newname.model import NewnameModel, NewnameSettings
+from oncoseg_newname.plugin import SPEC
 
 
 def test_it_keeps_the_contract():
@@ -31,6 +33,22 @@ def test_it_learns_to_fill_the_box():
         binary_cross_entropy_with_logits(logits, target).backward()
         optimizer.step()
     assert torch.equal(logits > 0, target > 0)
+
+
+@pytest.mark.parametrize("hint", [Box(8, 8, 40, 40), Point(24, 24)], ids=lambda hint: hint.kind)
+def test_every_kind_of_its_record_is_decoded(hint: Box | Point):
+    assert hint.kind in SPEC.prompt_kinds
+    model = NewnameModel()
+    decoded = model.decode(model.encode_image(torch.zeros(1, 3, 64, 64)), [(hint,)])
+    assert decoded.logits.shape == (1, 16, 16)
+    assert decoded.scores.shape == (1,)
+
+
+def test_other_prompts_are_refused():
+    model = NewnameModel()
+    assert "text" not in SPEC.prompt_kinds
+    with pytest.raises(PromptError, match="takes boxes and points, found a prompt of kind 'text'"):
+        model.decode(model.encode_image(torch.zeros(1, 3, 64, 64)), [(Text("tumour"),)])
 
 
 def test_a_point_outside_takes_back_what_one_inside_gives():

@@ -41,7 +41,8 @@ class NewnameGenerator(PromptGenerator):
         shapes.Execute(parts)
         largest = max(shapes.GetLabels(), key=shapes.GetNumberOfPixels)  # of equals, the first from the top
         x, y, width, height = shapes.GetBoundingBox(largest)
-        left, top, right, bottom = rng.uniform(*self.settings.margin_px, size=4).tolist()
+        low, high = self.settings.margin_px
+        left, top, right, bottom = rng.uniform(low, high, size=4).tolist()
         rows, columns = mask.shape
         return (
             Box(
