@@ -14,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import (
-    AnyPrompt,
     ModelSpec,
-    Point,
     Prompt,
     PromptableModel,
     ReaderSpec,
-    Rectangle,
     Registry,
-    Text,
     Volume,
     __version__,
 )
@@ -203,6 +199,7 @@ def _structure(one: Judged, asked: StructureRequest, placed: PlacedStructure, ru
         "prompt": {
             "as given": _as_given(asked),
             "in voxels": _in_voxels(placed),
+            "read as": {kind: how for kind, how in run.model.spec.reads_as.items() if kind in asked.kinds},
         },
     }
 
@@ -224,16 +221,6 @@ def _in_voxels(placed: PlacedStructure) -> list[dict[str, Any]]:
     for index, prompt in placed.prompts.items():
         by_prompt.setdefault(prompt, []).append(index)
     return [
-        {"slices": ranges(indices), "hints": [_hint(hint) for hint in prompt]} for prompt, indices in by_prompt.items()
+        {"slices": ranges(indices), "hints": [hint.as_record() for hint in prompt]}
+        for prompt, indices in by_prompt.items()
     ]
-
-
-def _hint(hint: AnyPrompt) -> dict[str, Any]:
-    told: dict[str, Any] = {"kind": hint.kind}
-    if isinstance(hint, Text):
-        return {**told, "text": hint.text}
-    if isinstance(hint, Rectangle):
-        told["x0 y0 x1 y1"] = list(hint.as_tuple())
-    elif isinstance(hint, Point):
-        told["x y"] = [hint.x, hint.y]
-    return {**told, "positive": getattr(hint, "positive", True)}
