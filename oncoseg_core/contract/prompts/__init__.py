@@ -57,7 +57,11 @@ def prompt_from_points(kind: PromptKind, points: Sequence[Place], *, positive: b
     Raises:
         PromptError: the kind is not made of points, or these make none.
     """
-    made: Any = PROMPTS[kind].of(points)
+    prompt_class: Any = PROMPTS[kind]
+    fewest, most = prompt_class.corners
+    if not (fewest and fewest <= len(points) <= most):
+        raise PromptError(f"a prompt of kind {kind!r} is made of {fewest} to {most} points, found {len(points)}")
+    made = prompt_class.of(points)
     return cast("AnyPrompt", made if positive else replace(made, positive=False))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
-
-from oncoseg_core.contract.errors import PromptError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +25,7 @@ class PromptBase:
 
     ``points_at_object``: at one object, not at a kind of object. ``outlines_object``: its bounds are the object's.
     ``needs_whole_slice``: what it asks for may also lie far from it. ``corners``: the fewest and the most points that
-    it is made of.
+    its classmethod ``of`` makes it of; none where it is not made of points.
     """
 
     __slots__ = ()
@@ -36,15 +34,6 @@ class PromptBase:
     outlines_object: ClassVar[bool] = False
     needs_whole_slice: ClassVar[bool] = False
     corners: ClassVar[tuple[int, int]] = (0, 0)
-
-    @classmethod
-    def of(cls, points: Sequence[Place]) -> Self:
-        """The prompt of this kind that as many points as its ``corners`` make.
-
-        Raises:
-            PromptError: it is not made of points, or these make none.
-        """
-        raise PromptError(f"a prompt of kind {cls.kind!r} is not made of points, found {len(points)}")
 
     @property
     def positive(self) -> bool:

@@ -189,6 +189,7 @@ def _adapter_name(run: Run) -> str:
 
 
 def _structure(one: Judged, asked: StructureRequest, placed: PlacedStructure, run: Run) -> dict[str, Any]:
+    readings = {kind: how for kind, how in run.model.spec.reads_as.items() if kind in asked.kinds}
     return {
         "name": one.name,
         "number": one.number,
@@ -199,7 +200,7 @@ def _structure(one: Judged, asked: StructureRequest, placed: PlacedStructure, ru
         "prompt": {
             "as given": _as_given(asked),
             "in voxels": _in_voxels(placed),
-            "read as": {kind: how for kind, how in run.model.spec.reads_as.items() if kind in asked.kinds},
+            **({"read as": readings} if readings else {}),
         },
     }
 
