@@ -52,16 +52,20 @@ if TYPE_CHECKING:
         TrainingOutput,
     )
     from oncoseg_core.contract.prompts import (
+        PROMPTS,
         AnyPrompt,
         Box,
         Exemplar,
+        Lasso,
         MaskPrompt,
         Point,
         Prompt,
         PromptKind,
         Rectangle,
+        Scribble,
         Text,
         check_on_slice,
+        prompt_from_points,
     )
     from oncoseg_core.contract.records import (
         Annotation,
@@ -92,6 +96,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "PROMPTS",
     "ROUNDED_MM",
     "SAME_GRID_MM",
     "Annotation",
@@ -118,6 +123,7 @@ __all__ = [
     "Header",
     "ImageReadError",
     "Instances",
+    "Lasso",
     "LoraSpec",
     "LossSpec",
     "MaskPrompt",
@@ -147,6 +153,7 @@ __all__ = [
     "Rectangle",
     "Registry",
     "RunError",
+    "Scribble",
     "Segmentation",
     "SegmentationLoss",
     "Settings",
@@ -171,6 +178,7 @@ __all__ = [
     "grid_findings",
     "hookimpl",
     "load_plugins",
+    "prompt_from_points",
 ]
 
 __getattr__ = lazy_exports(__name__, __file__)

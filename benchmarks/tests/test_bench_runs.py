@@ -35,9 +35,9 @@ from oncoseg_core import (
 )
 from oncoseg_core.inference.predictor import Predictor
 from oncoseg_core.inference.scoring import score_case
+from oncoseg_core.path import ZoomSettings, box_around, window_for
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.path.zoom import ZoomSettings, box_around, window_for
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
 

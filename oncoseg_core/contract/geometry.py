@@ -378,17 +378,16 @@ class SliceGrid:
         height, width = self.view.shape(self.height, self.width)
         return Letterbox(height, width, self.size)
 
+    def point(self, x: float, y: float) -> tuple[float, float]:
+        """A place on the stored slice, in model pixels."""
+        x, y = self.view.point(x, y, self.height, self.width)
+        scale_x, scale_y = self.letterbox.scale
+        return x * scale_x, y * scale_y
+
     def point_to_model(self, point: Point) -> Point:
         """A click on the stored slice, in model pixels."""
-        x, y = self.view.point(point.x, point.y, self.height, self.width)
-        scale_x, scale_y = self.letterbox.scale
-        return Point(x * scale_x, y * scale_y, point.positive)
+        return point.moved(self.point)
 
     def box_to_model(self, box: Rectangle) -> Box:
         """A box on the stored slice, clipped to it, in model pixels."""
-        xs = (max(0.0, box.x0), min(float(self.width), box.x1))
-        ys = (max(0.0, box.y0), min(float(self.height), box.y1))
-        corners = [self.view.point(x, y, self.height, self.width) for x, y in zip(xs, ys, strict=True)]
-        scale_x, scale_y = self.letterbox.scale
-        (x0, x1), (y0, y1) = (sorted(corner[axis] for corner in corners) for axis in (0, 1))
-        return Box(x0 * scale_x, y0 * scale_y, x1 * scale_x, y1 * scale_y)
+        return box.clipped(self.height, self.width).moved(self.point).bounds()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -215,16 +215,18 @@ class LoraSpec(Record):
 class ModelSpec(ComponentSpec):
     """A promptable segmentation model.
 
-    ``input_size`` is the side of the square input in pixels, ``mask_size`` that of its logits where it is smaller;
-    ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``weights`` says where the
-    weights come from and under which licence; ``hub_id`` is their repository on the Hugging Face hub, where they have
-    one, for the cards of adapters.
+    ``reads_as`` tells what the model makes of kinds that it takes but does not follow to the letter, such as a lasso by
+    its bounding box. ``input_size`` is the side of the square input in pixels, ``mask_size`` that of its logits where
+    it is smaller; ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``weights``
+    says where the weights come from and under which licence; ``hub_id`` is their repository on the Hugging Face hub,
+    where they have one, for the cards of adapters.
     """
 
     kind: ClassVar[str] = "model"
 
     name: Name
     prompt_kinds: tuple[PromptKind, ...] = Field(min_length=1)
+    reads_as: dict[PromptKind, str] = Field(default_factory=dict)
     input_size: Annotated[int, Field(ge=32, le=4096)]
     mask_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     input_range: tuple[float, float] = (0.0, 1.0)
@@ -255,6 +257,12 @@ class ModelSpec(ComponentSpec):
             reason = self.refusal(kind, adapted=adapted)
             if reason is not None:
                 raise PromptError(reason)
+
+    @model_validator(mode="after")
+    def _reads_what_it_takes(self) -> Self:
+        if unknown := sorted(set(self.reads_as) - set(self.prompt_kinds)):
+            raise ValueError(f"reads_as holds {', '.join(unknown)}, which prompt_kinds does not")
+        return self
 
     @field_validator("input_range")
     @classmethod

@@ -16,10 +16,10 @@ from pydantic import Field
 
 from oncoseg_core.contract.errors import PromptError
 from oncoseg_core.contract.interfaces import Decoded, Progress, Settings, SliceTracker
-from oncoseg_core.contract.prompts import Exemplar, MaskPrompt, Prompt, Text
+from oncoseg_core.contract.prompts import MaskPrompt, Prompt, box_around
 from oncoseg_core.contract.volume import BoolArray
 from oncoseg_core.inference.predictor import FittedVolume, Predictor, SliceResult, slice_results
-from oncoseg_core.path.zoom import Window, box_around
+from oncoseg_core.path.zoom import Window
 
 Follower: TypeAlias = Callable[[int, BoolArray], SliceResult]
 """Segments a slice, given its index and the mask of the slice before it."""
@@ -94,7 +94,7 @@ def propagate(
         nothing = f"nothing was found on the prompted slice {index}"
         return Propagation(mask, start, scores, windows, (nothing, nothing))
     neighbour = _neighbour_follower(predictor, fitted, settings)
-    found_by_kind = any(isinstance(hint, (Text, Exemplar)) for hint in prompt)
+    found_by_kind = not all(hint.points_at_object for hint in prompt)
     # A concept's score and that of a mask are on different scales, so the limit is taken from the same kind of prompt.
     sure = neighbour(index, start.mask).score if found_by_kind and own is None else start.score
     ended = []

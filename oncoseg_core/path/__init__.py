@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from oncoseg_core.lazy_exports import lazy_exports
 
 if TYPE_CHECKING:
+    from oncoseg_core.contract.prompts import box_around
     from oncoseg_core.path.channels import ChannelChoice, choose_channels, parse_channels
     from oncoseg_core.path.channelwise import ChannelwiseNormalizer
     from oncoseg_core.path.normalization import Normalization
     from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
     from oncoseg_core.path.settings import PathSettings, parts_of
-    from oncoseg_core.path.zoom import Window, ZoomSettings, box_around, smallest_resolvable_mm, window_for
+    from oncoseg_core.path.zoom import Window, ZoomSettings, smallest_resolvable_mm, window_for
 
 __all__ = [
     "ChannelChoice",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_core.contract.errors import PluginError
 from oncoseg_core.contract.geometry import SliceGrid
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, check_on_slice
+from oncoseg_core.contract.prompts import Prompt, check_on_slice
 from oncoseg_core.contract.records import ModelSpec, Stats
 from oncoseg_core.contract.volume import BoolArray, Volume
 from oncoseg_core.path.channels import choose_channels
@@ -152,20 +152,12 @@ def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:
         PromptError: it lies outside the slice.
     """
     check_on_slice(prompt, grid.height, grid.width)
-    moved: list[Any] = []
-    for hint in prompt:
-        if isinstance(hint, Exemplar):
-            moved.append(Exemplar(*grid.box_to_model(hint).as_tuple(), positive=hint.positive))
-        elif isinstance(hint, Box):
-            moved.append(grid.box_to_model(hint))
-        elif isinstance(hint, Point):
-            moved.append(grid.point_to_model(hint))
-        elif isinstance(hint, MaskPrompt):
-            covered = mask_to_model(hint.mask, grid).numpy()
-            moved.append(MaskPrompt((covered > 0) & (covered >= 0.5 * covered.max())))
-        else:
-            moved.append(hint)
-    return tuple(moved)
+
+    def covered_half(mask: BoolArray) -> BoolArray:
+        covered = mask_to_model(mask, grid).numpy()
+        return cast("BoolArray", (covered > 0) & (covered >= 0.5 * covered.max()))
+
+    return tuple(hint.clipped(grid.height, grid.width).mapped(grid.point, covered_half) for hint in prompt)
 
 
 def mask_to_model(mask: BoolArray, grid: SliceGrid) -> torch.Tensor:

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from oncoseg_core.contract.geometry import Geometry, SliceGrid
 from oncoseg_core.contract.interfaces import Settings
-from oncoseg_core.contract.prompts import Box, Exemplar, MaskPrompt, Point, Prompt, Rectangle
+from oncoseg_core.contract.prompts import Box, Prompt
 from oncoseg_core.contract.records import ModelSpec
 
 LOGITS_PER_OBJECT = 2
@@ -72,22 +72,7 @@ class Window:
 
     def prompt(self, prompt: Prompt) -> Prompt:
         """A prompt on the slice, in pixels of the window."""
-        moved: list[Any] = []
-        for hint in prompt:
-            if isinstance(hint, Exemplar):
-                moved.append(Exemplar(*self._shifted(hint), positive=hint.positive))
-            elif isinstance(hint, Box):
-                moved.append(Box(*self._shifted(hint)))
-            elif isinstance(hint, Point):
-                moved.append(Point(hint.x - self.x0, hint.y - self.y0, hint.positive))
-            elif isinstance(hint, MaskPrompt):
-                moved.append(MaskPrompt(self.cut(hint.mask)))
-            else:
-                moved.append(hint)
-        return tuple(moved)
-
-    def _shifted(self, box: Rectangle) -> tuple[float, float, float, float]:
-        return (box.x0 - self.x0, box.y0 - self.y0, box.x1 - self.x0, box.y1 - self.y0)
+        return tuple(hint.mapped(lambda x, y: (x - self.x0, y - self.y0), self.cut) for hint in prompt)
 
     def grid(self, whole: SliceGrid) -> SliceGrid:
         """From the window to the model's input, where the whole slice would go by that grid."""
@@ -98,7 +83,7 @@ def window_for(prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: Zo
     """The window to zoom to for a prompt on a slice of that geometry, or None where the whole slice is to be seen.
 
     A text or exemplars look for objects everywhere: with an exemplar, or with a text alone, there is no window. All
-    boxes, points and masks of the prompt lie in it, also the negative points.
+    other hints lie in it, also the negative ones.
 
     Args:
         prompt: on the stored slice, in its pixels.
@@ -116,7 +101,8 @@ def window_for(prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: Zo
         return None
     object_side = max(extent.x1 - extent.x0, extent.y1 - extent.y0)
     side = max(settings.context * object_side, spec.input_size / settings.magnification)
-    hull = _hull([extent, *_point_boxes(prompt)])
+    others = (hint.bounds() for hint in prompt if not hint.outlines_object)
+    hull = _hull([extent, *(box for box in others if box is not None)])
     x_ends, y_ends = ((math.floor(low), math.ceil(high)) for low, high in ((hull.x0, hull.x1), (hull.y0, hull.y1)))
     side = max(math.ceil(side), x_ends[1] - x_ends[0], y_ends[1] - y_ends[0])
     height, width = geometry.shape[1:]
@@ -147,12 +133,12 @@ def smallest_resolvable_mm(geometry: Geometry, spec: ModelSpec, window: Window |
 
 def _extent(prompt: Prompt, geometry: Geometry, expected_mm: float | None) -> Box | None:
     """The box around what a prompt points at, within the slice; None where that is not known."""
-    if any(isinstance(hint, Exemplar) for hint in prompt):
+    if any(hint.needs_whole_slice for hint in prompt):
         return None
     height, width = geometry.shape[1:]
-    found = [hint for hint in prompt if isinstance(hint, Box)]
-    found.extend(box_around(hint.mask) for hint in prompt if isinstance(hint, MaskPrompt) and hint.mask.any())
-    clicks = [(hint.x, hint.y) for hint in prompt if isinstance(hint, Point) and hint.positive]
+    outlines = (hint.bounds() for hint in prompt if hint.outlines_object)
+    found = [box for box in outlines if box is not None]
+    clicks = [place for hint in prompt if hint.positive for place in hint.clicks()]
     if not found and clicks and expected_mm is not None:
         (x0, y0), (x1, y1) = np.min(clicks, axis=0), np.max(clicks, axis=0)
         _, row_mm, column_mm = geometry.spacing
@@ -160,20 +146,7 @@ def _extent(prompt: Prompt, geometry: Geometry, expected_mm: float | None) -> Bo
         found.append(Box(float(x0 - x), float(y0 - y), float(x1 + x), float(y1 + y)))
     if not found:
         return None
-    hull = _hull(found)
-    return Box(max(hull.x0, 0.0), max(hull.y0, 0.0), min(hull.x1, float(width)), min(hull.y1, float(height)))
-
-
-def box_around(mask: npt.NDArray[np.bool_], margin: float = 0.0) -> Box:
-    """The tight box around a mask ``(y, x)`` that is not empty, ``margin`` pixels wider on each side."""
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)).tolist() for axis in (1, 0))
-    return Box(columns[0] - margin, rows[0] - margin, columns[-1] + 1 + margin, rows[-1] + 1 + margin)
-
-
-def _point_boxes(prompt: Prompt) -> list[Box]:
-    """The pixels that were clicked on."""
-    clicks = [(math.floor(hint.x), math.floor(hint.y)) for hint in prompt if isinstance(hint, Point)]
-    return [Box(x, y, x + 1, y + 1) for x, y in clicks]
+    return _hull(found).clipped(height, width)
 
 
 def _hull(boxes: list[Box]) -> Box:

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core import Box, Exemplar, MaskPrompt, Point, PromptError, Text, UsageError
+from oncoseg_core import Box, Exemplar, Lasso, MaskPrompt, Point, PromptError, Scribble, Text, UsageError
 from oncoseg_litemedsam.model import LiteMedSAM, LiteMedSAMSettings
 from oncoseg_litemedsam.plugin import LITEMEDSAM, oncoseg_models
 
@@ -165,12 +165,21 @@ def test_an_overhanging_box_is_cut_to_the_input(model, embeddings):
         ((MaskPrompt(torch.ones(256, 256, dtype=torch.bool).numpy()),), "found mask"),
         ((Box(1, 1, 5, 5), Point(3, 3)), "found box and point"),
         ((Box(1, 1, 5, 5), Box(9, 9, 12, 12)), "found box and box"),
+        ((Scribble(((1, 1), (5, 5))),), "found scribble"),
+        ((Box(1, 1, 5, 5), Lasso(((1, 1), (5, 5), (1, 5)))), "found box and lasso"),
         ((), "found nothing"),
     ],
 )
 def test_other_prompts_are_refused_and_told_what_is_taken(prompt, found, model, embeddings):
     with pytest.raises(PromptError, match=f"takes exactly one box per object, {found}"):
         decode(model, embeddings[0], [prompt])
+
+
+def test_a_lasso_is_taken_by_the_box_around_it_as_the_record_says(model, embeddings):
+    assert LITEMEDSAM.reads_as == {"lasso": "the box around it"}
+    lasso = Lasso(((60, 80), (150, 100), (90, 170)))
+    one, other = decode(model, embeddings[0], [(lasso,)]), decode(model, embeddings[0], [(Box(60, 80, 150, 170),)])
+    assert torch.equal(one.logits, other.logits)
 
 
 def test_no_prompt_and_a_box_elsewhere(model, embeddings):

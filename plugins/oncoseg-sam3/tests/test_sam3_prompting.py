@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core import Box, Exemplar, MaskPrompt, Point, Prompt, PromptError, Text
+from oncoseg_core import Box, Exemplar, Lasso, MaskPrompt, Point, Prompt, PromptError, Scribble, Text
 from oncoseg_sam3.prompting import Clicks, Question, geometric_prompt, understand
 
 SIDE = 100
@@ -57,6 +57,8 @@ def test_what_of_a_box_lies_outside_the_input_is_cut_off() -> None:
     ("prompt", "reason"),
     [
         ((), "no hint"),
+        ((Scribble(((1, 2), (3, 4))),), "takes prompts of kind box, text, exemplar, point, mask, not scribble"),
+        ((BOX, Lasso(((1, 2), (3, 4), (5, 1)))), "not lasso"),
         ((Text("a"), Text("b")), "several texts"),
         ((BOX, Box(0, 0, 5, 5)), "several boxes"),
         ((MASK, MASK), "several masks"),

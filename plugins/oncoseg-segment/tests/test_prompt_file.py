@@ -22,7 +22,8 @@ def test_every_key_is_read(tmp_path):
             {
                 "name": "liver tumour", "box": [1, 2, 3, 4, 5, 6], "points": [[1, 2, 3.5]], "negative_points": [[7, 8, 9]],
                 "text": "tumour", "exemplars": [[1, 1, 1, 2, 2, 1]], "negative_exemplars": [[3, 3, 3, 4, 4, 3]],
-                "slice": 31, "slices": "28:34", "propagate": True,
+                "scribbles": [[[1, 2, 3], [4, 5, 3]]], "negative_scribbles": [[[1, 2, 3], [4, 5, 3], [6, 6, 3]]],
+                "lasso": [[1, 1, 3], [5, 1, 3], [5, 5, 3]], "slice": 31, "slices": "28:34", "propagate": True,
             },
             {"name": "liver", "text": "liver"},
         ],
@@ -38,6 +39,9 @@ def test_every_key_is_read(tmp_path):
         ("point", (7, 8, 9), False),
         ("exemplar", (1, 1, 1, 2, 2, 1), True),
         ("exemplar", (3, 3, 3, 4, 4, 3), False),
+        ("scribble", (1, 2, 3, 4, 5, 3), True),
+        ("scribble", (1, 2, 3, 4, 5, 3, 6, 6, 3), False),
+        ("lasso", (1, 1, 3, 5, 1, 3, 5, 5, 3), True),
     ]
     assert (liver.hints, liver.kinds, liver.propagate) == ((), {"text"}, False)
 
@@ -61,6 +65,9 @@ def test_pixels_are_the_default(tmp_path):
         ({"structures": [{"name": "a", "box": [4, 2, 3, 4]}]}, r"structure 1 \('a'\): box .* has no area"),
         ({"structures": [{"name": "a", "box": [1, 2, 3, 4, 5]}]}, r"box \[1.0, 2.0, 3.0, 4.0, 5.0\]: expected four numbers"),
         ({"structures": [{"name": "a", "box": "1,2,3,4"}]}, "structures.0.box"),
+        ({"structures": [{"name": "a", "lasso": [[1, 1], [5, 1, 2], [5, 5]]}]}, r"lasso \[\[1.0, 1.0\], .*: expected points x,y,x,y,... in pixels"),
+        ({"structures": [{"name": "a", "lasso": [[1, 1], [5, 5]]}]}, r"expected points x,y,x,y,... in pixels, at least 3, or"),
+        ({"structures": [{"name": "a", "scribbles": [[[1, 1, 2], [5, 5, 3]]]}]}, "expected points of one slice, with its index z"),
         ({"structures": [{"name": "a", "text": " "}]}, "the text prompt is empty"),
         ({"structures": [{"name": "a", "text": "b", "propagate": "no"}]}, "structures.0.propagate = 'no'"),
         ({"structures": [{"name": "a", "text": "b", "slice": 1.5}]}, "structures.0.slice = 1.5"),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core import Box, Exemplar, Geometry, OncoSegError, Point, Text, Volume
+from oncoseg_core import Box, Exemplar, Geometry, Lasso, OncoSegError, Point, Scribble, Text, Volume
 from oncoseg_segment.prompts.options import PromptOptions
 from oncoseg_segment.prompts.placement import place
 
@@ -50,6 +50,33 @@ def test_millimetres_are_where_the_grid_says():
     assert list(box) == [2, 3, 4]
     for (one,) in box.values():
         np.testing.assert_allclose(one.as_tuple(), (10, 20, 15, 40))
+
+
+def test_scribbles_and_a_lasso_are_on_the_slice_that_is_chosen_or_that_they_say():
+    lines = {"scribbles": ["5,6,7,8"], "negative_scribbles": ["1,2,3,4,5,9"], "lassos": ["1,1,9,1,9,9"]}
+    expected = (
+        Scribble(((5, 6), (7, 8))),
+        Scribble(((1, 2), (3, 4), (5, 9)), positive=False),
+        Lasso(((1, 1), (9, 1), (9, 9))),
+    )
+    assert placed(**lines, slice_index=4) == {4: expected}
+    assert placed(**{name: [f"{one}@4" for one in values] for name, values in lines.items()}) == {4: expected}
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.sampled_from(["scribbles", "lassos"]))
+def test_a_line_in_millimetres_is_where_its_points_are_on_any_grid(seed, kind):
+    """Mirrored, turned by any angles and drawn a little off the slice's plane."""
+    rng = np.random.default_rng(seed)
+    direction, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    geometry = Geometry.from_parts((9, 20, 20), (3.0, 1.0, 1.3), direction, tuple(rng.uniform(-50, 50, 3)))
+    pixels, index = np.array([(1, 2), (15, 4), (12, 18)]) + rng.random((3, 2)), int(rng.integers(9))
+    points = geometry.index_to_lps([(x - 0.5, y - 0.5, index) for x, y in pixels])
+    points = points + rng.uniform(-1.4, 1.4, (3, 1)) * geometry.normal
+    text = ",".join(f"{value:.9f}" for value in points.flat)
+    ((at, (line,)),) = placed(geometry, units="mm", **{kind: [text]}).items()
+    assert at == index
+    np.testing.assert_allclose(line.points, pixels, atol=1e-6)
 
 
 def test_a_flat_box_is_on_the_slice_in_its_plane_or_the_nearest():
@@ -118,6 +145,18 @@ def test_on_any_grid_a_box_holds_just_the_voxels_whose_centres_lie_in_it(seed):
         ({"boxes": ["500,-20,110,510,-10,120"], "units": "mm"}, "lies outside the slice"),
         ({"boxes": ["-12,-20,110,-12,-10,120"], "units": "mm"}, "has no area on any slice"),
         ({"texts": ["a"], "target": " "}, "a structure needs a name"),
+        ({"scribbles": ["1,2,3"], "slice_index": 0}, "--scribble 1,2,3: expected points x,y,x,y,... in pixels, at least 2, or points of one"),
+        ({"scribbles": ["1,2,3,4@2.5"]}, "expected points of one slice, with its index z, in order"),
+        ({"scribbles": ["1,2,3,4@x"]}, "--scribble 1,2,3,4@x: expected points"),
+        ({"scribbles": ["1,2,3,4@9"]}, "slice 9 does not exist"),
+        ({"scribbles": ["1,2,3,4@2"], "units": "mm"}, "expected points x,y,z,x,y,z,... in LPS mm, at least 2"),
+        ({"scribbles": ["-12,-20,115,-10,-20,120"], "units": "mm"}, "--scribble -12,-20,115,-10,-20,120: is on slices 3 to 4; give points of one"),
+        ({"negative_scribbles": ["1,2,3,4@2"]}, "on slice 2 all hints say what is not meant"),
+        ({"lassos": ["1,1,9,9"], "slice_index": 0}, "in pixels, at least 3"),
+        ({"lassos": ["1,1,5,5,9,9"], "slice_index": 0}, "encloses no area"),
+        ({"lassos": ["1,1,5,5,51,9@0"]}, "lies outside the slice, which is 50 pixels wide and 60 high"),
+        ({"lassos": ["1,1,5,5,9,1", "1,1,5,5,9,1"], "slice_index": 0}, "--lasso is given 2 times: a structure has one"),
+        ({"lassos": ["1,1,5,5,9,1@3"], "boxes": ["1,1,2,9,9,2"]}, "a hint on slice 3 lies outside the box"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant(options, message):

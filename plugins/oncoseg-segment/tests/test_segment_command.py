@@ -66,7 +66,8 @@ def test_every_option_is_passed_on(run, tmp_path):
     write_series(tmp_path / "CT", np.zeros((2, 8, 8), dtype=np.int16), [[0, 0, 0], [0, 0, 2]])
     request = run(
         series, "--model", "sam3", "--box", "-1,-2.5,3,4,5,6", "--point", "1,2,3", "--negative-point", "4,5,6",
-        "--exemplar", "1,1,1,2,2,2", "--negative-exemplar", "3,3,3,4,4,4", "--text", "tumour", "--units", "mm",
+        "--exemplar", "1,1,1,2,2,2", "--negative-exemplar", "3,3,3,4,4,4", "--text", "tumour",
+        "--scribble", "1,1,2,4,4,2", "--negative-scribble", "9,9,2,8,8,2", "--lasso", "1,1,2,5,1,2,5,5,2", "--units", "mm",
         "--slice", "7", "--propagate", "--target", "GTV", "--overlaps", "highest-score", "--minimum-score", "0.5",
         "--propagate-set", "margin=2", "--zoom", "always", "--zoom-set", "context=3", "--model-set", "weights=w",
         "--device", "cpu", "--precision", "bf16", "--image-set", "series=3", "--modality", "ct", "--channels", "0,1,2",
@@ -88,6 +89,9 @@ def test_every_option_is_passed_on(run, tmp_path):
         ("point", False, (4, 5, 6)),
         ("exemplar", True, (1, 1, 1, 2, 2, 2)),
         ("exemplar", False, (3, 3, 3, 4, 4, 4)),
+        ("scribble", True, (1, 1, 2, 4, 4, 2)),
+        ("scribble", False, (9, 9, 2, 8, 8, 2)),
+        ("lasso", True, (1, 1, 2, 5, 1, 2, 5, 5, 2)),
     ]
     for key, value in {
         "image_settings": {"series": "3"}, "outputs": ["rtstruct=rs.dcm", "seg=seg.dcm"],
@@ -110,7 +114,8 @@ def test_a_file_of_prompts_in_place_of_the_options(run, tmp_path):
     assert request.inputs == (path,)
     for extra in (("--box", "1,1,2,2"), ("--slice", "1"), ("--slices", "all"), ("--propagate",), ("--target", "x"),
                   ("--units", "mm"), ("--point", "1,1"), ("--text", "x"), ("--negative-point", "1,1"),
-                  ("--exemplar", "1,1,2,2"), ("--negative-exemplar", "1,1,2,2")):  # fmt: skip
+                  ("--exemplar", "1,1,2,2"), ("--negative-exemplar", "1,1,2,2"),
+                  ("--scribble", "1,1,2,2"), ("--negative-scribble", "1,1,2,2"), ("--lasso", "1,1,5,1,5,5")):  # fmt: skip
         with pytest.raises(OncoSegError, match="--prompts FILE says all of what to segment"):
             run("scan.nrrd", "--model", "sam3", "--prompts", str(path), *extra)
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from oncoseg_core import Box, Decoded, Prompt, PromptableModel, PromptError, Settings, UsageError
+from oncoseg_core import Box, Decoded, Lasso, Prompt, PromptableModel, PromptError, Settings, UsageError
 from oncoseg_litemedsam.checkpoint import build_network
 from oncoseg_litemedsam.plugin import LITEMEDSAM
 
@@ -51,7 +51,7 @@ class LiteMedSAM(nn.Module, PromptableModel):
         return cast("torch.Tensor", self.image_encoder(pixels))
 
     def decode(self, embedding: torch.Tensor, prompts: Sequence[Prompt]) -> Decoded:
-        """Decode one mask per prompt; a prompt is one box in pixels of the 256 x 256 input.
+        """Decode one mask per prompt; a prompt is one box, or a lasso for the box around it, in pixels of the input.
 
         A box is encoded where it is: SAM's position encoding of an image puts the centre of pixel ``j`` at ``j + 0.5``
         and so do our continuous coordinates. SAM's prompt encoder adds 0.5 to what it is given, because it expects the
@@ -69,7 +69,7 @@ class LiteMedSAM(nn.Module, PromptableModel):
             Logits ``(n, 256, 256)`` and predicted IoU ``(n,)``; the latter is a regression, not clipped to [0, 1].
 
         Raises:
-            PromptError: there is no prompt, one is not exactly one box, or a box lies outside the input.
+            PromptError: there is no prompt, one is not exactly one box or lasso, or a box lies outside the input.
             UsageError: the embedding holds neither one image nor one per prompt.
         """
         if not prompts:
@@ -91,11 +91,11 @@ class LiteMedSAM(nn.Module, PromptableModel):
 
 
 def _visible_box(prompt: Prompt) -> tuple[float, float, float, float]:
-    """The one box of a prompt, cut to the input."""
-    if len(prompt) != 1 or not isinstance(prompt[0], Box):
+    """The one box of a prompt, or the box around its lasso, cut to the input."""
+    if len(prompt) != 1 or not isinstance(prompt[0], Box | Lasso):
         kinds = " and ".join(hint.kind for hint in prompt) or "nothing"
         raise PromptError(f"litemedsam takes exactly one box per object, found {kinds}; give a box around the object")
-    box, size = prompt[0], float(LITEMEDSAM.input_size)
+    box, size = prompt[0].bounds(), float(LITEMEDSAM.input_size)
     x0, y0, x1, y1 = max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, size), min(box.y1, size)
     if x0 >= x1 or y0 >= y1:
         raise PromptError(f"box {box.as_tuple()} lies outside the model's input, which is 256 pixels wide and high")

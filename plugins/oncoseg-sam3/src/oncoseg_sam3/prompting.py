@@ -14,6 +14,7 @@ import torch
 
 from oncoseg_core import Box, Exemplar, MaskPrompt, Point, Prompt, PromptError, PromptKind, Rectangle, Text
 from oncoseg_sam3.network.upstream import Prompt as GeometricPrompt
+from oncoseg_sam3.plugin import SAM3
 
 WITHOUT_WORDS = "visual"
 """The phrase beside boxes alone, as in Meta's ``sam3_image_processor.py``."""
@@ -87,7 +88,9 @@ def _problem(
 ) -> str | None:
     """Why these hints have no meaning together; None if they have one."""
     clicked, named = sorted(kinds & {"point", "mask"}), sorted(kinds & {"text", "exemplar"})
+    foreign = sorted(kinds - set(SAM3.prompt_kinds))
     problems = {
+        f"takes prompts of kind {', '.join(SAM3.prompt_kinds)}, not {' or '.join(foreign)}": bool(foreign),
         "no hint was given: expected at least one box, point, text, mask or exemplar": not kinds,
         f"a prompt asks for one answer, found several {several}: make each a prompt of its own": several is not None,
         f"{' and '.join(clicked)} go to the interactive predictor, which knows one object and no concepts: "

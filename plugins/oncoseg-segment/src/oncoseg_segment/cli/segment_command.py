@@ -109,6 +109,16 @@ def segment(
         list[str] | None,
         typer.Option("--negative-exemplar", metavar="X0,Y0,X1,Y1", help="Around what is not meant; repeatable."),
     ] = None,
+    scribble: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,X,Y,...[@Z]", help="A line over it, on slice Z; repeatable.")
+    ] = None,
+    negative_scribble: Annotated[
+        list[str] | None,
+        typer.Option("--negative-scribble", metavar="X,Y,X,Y,...[@Z]", help="A line beside it; repeatable."),
+    ] = None,
+    lasso: Annotated[
+        list[str] | None, typer.Option(metavar="X,Y,X,Y,...[@Z]", help="Its outline, on slice Z; it closes itself.")
+    ] = None,
     units: Annotated[
         Units, typer.Option(help="Of the numbers above; mm: patient coordinates (LPS), always with z.")
     ] = Units.voxel,
@@ -204,6 +214,9 @@ def segment(
         texts=text or (),
         exemplars=exemplar or (),
         negative_exemplars=negative_exemplar or (),
+        scribbles=scribble or (),
+        negative_scribbles=negative_scribble or (),
+        lassos=lasso or (),
         slice_index=slice_index,
         slices=slices,
         propagate=propagate,
@@ -212,8 +225,8 @@ def segment(
     )
     if prompts is not None and options.given:
         raise UsageError(
-            "--prompts FILE says all of what to segment; leave --box, --point, --text, --exemplar, --slice, --slices, "
-            "--propagate, --target and --units out"
+            "--prompts FILE says all of what to segment; leave --box, --point, --text, --exemplar, --scribble, "
+            "--lasso, --slice, --slices, --propagate, --target and --units out"
         )
     structures = (options.structure(),) if prompts is None else read_prompts(prompts)
 

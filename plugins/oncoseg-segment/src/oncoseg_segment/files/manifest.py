@@ -14,12 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import (
-    AnyPrompt,
-    Point,
     Prompt,
     ReaderSpec,
-    Rectangle,
-    Text,
 )
 from oncoseg_core.imaging import content_hash, format_suffix
 from oncoseg_core.lora import MANIFEST_FILE
@@ -160,6 +156,7 @@ def _model(run: SegmentRun) -> dict[str, Any]:
 def _structure(
     one: KeptStructure, request: StructureRequest, placed: PlacedStructure, result: SegmentationResult
 ) -> dict[str, Any]:
+    readings = {kind: how for kind, how in result.model.spec.reads_as.items() if kind in request.kinds}
     return {
         "name": one.name,
         "number": one.number,
@@ -170,6 +167,7 @@ def _structure(
         "prompt": {
             "as given": _as_given(request),
             "in voxels": _in_voxels(placed),
+            **({"read as": readings} if readings else {}),
         },
     }
 
@@ -191,16 +189,6 @@ def _in_voxels(placed: PlacedStructure) -> list[dict[str, Any]]:
     for index, prompt in placed.prompts.items():
         by_prompt.setdefault(prompt, []).append(index)
     return [
-        {"slices": ranges(indices), "hints": [_hint(hint) for hint in prompt]} for prompt, indices in by_prompt.items()
+        {"slices": ranges(indices), "hints": [hint.as_record() for hint in prompt]}
+        for prompt, indices in by_prompt.items()
     ]
-
-
-def _hint(hint: AnyPrompt) -> dict[str, Any]:
-    told: dict[str, Any] = {"kind": hint.kind}
-    if isinstance(hint, Text):
-        return {**told, "text": hint.text}
-    if isinstance(hint, Rectangle):
-        told["x0 y0 x1 y1"] = list(hint.as_tuple())
-    elif isinstance(hint, Point):
-        told["x y"] = [hint.x, hint.y]
-    return {**told, "positive": getattr(hint, "positive", True)}

@@ -12,9 +12,7 @@ import numpy.typing as npt
 from oncoseg_core import (
     SAME_GRID_MM,
     AnyPrompt,
-    Exemplar,
     Geometry,
-    Point,
     Prompt,
     PromptError,
     Text,
@@ -23,9 +21,10 @@ from oncoseg_core import (
     check_on_slice,
 )
 from oncoseg_segment.prompts.options import parse_slices, require_slice
-from oncoseg_segment.prompts.structure_request import Hint, Numbers, StructureRequest
+from oncoseg_segment.prompts.structure_request import Hint, StructureRequest
 
 Float64 = npt.NDArray[np.float64]
+Corners = tuple[tuple[float, float], tuple[float, float]]
 
 _CORNERS = np.array(list(itertools.product((0, 1), repeat=3)))
 _EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
@@ -64,7 +63,7 @@ def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
     prompts = {index: _in_order([*flat, *deep.get(index, [])], request.text) for index in chosen}
     for index, prompt in prompts.items():
         check_on_slice(prompt, height, width)
-        if all(isinstance(hint, (Point, Exemplar)) and not hint.positive for hint in prompt):
+        if not any(hint.positive for hint in prompt):
             raise PromptError(f"on slice {index} all hints say what is not meant; give one that says what is")
     return PlacedStructure(request.name, prompts, request.propagate)
 
@@ -88,29 +87,31 @@ def _with_their_slices(request: StructureRequest, volume: Volume) -> dict[int, l
 
 def _in_order(hints: list[AnyPrompt], text: str | None) -> Prompt:
     """What points at one object first, then the text, then exemplars."""
-    pointing = [hint for hint in hints if not isinstance(hint, Exemplar)]
-    exemplars = [hint for hint in hints if isinstance(hint, Exemplar)]
-    return (*pointing, *([] if text is None else [Text(text)]), *exemplars)
+    pointing = [hint for hint in hints if hint.points_at_object]
+    others = [hint for hint in hints if not hint.points_at_object]
+    return (*pointing, *([] if text is None else [Text(text)]), *others)
 
 
 def _in_voxels(hint: Hint, volume: Volume) -> dict[int, AnyPrompt]:
-    first, last = int(hint.numbers[2]), int(hint.numbers[-1])
+    first, last = int(hint.points[0][2]), int(hint.points[-1][2])
     for index in (first, last):
         require_slice(index, volume.geometry.shape[0], volume.name)
     return dict.fromkeys(range(first, last + 1), hint.on_slice())
 
 
 def _sections(hint: Hint, geometry: Geometry) -> dict[int, AnyPrompt]:
-    """The slices that a point or box in LPS mm is on, and the prompt there."""
-    if hint.kind == "point":
-        point = np.array(hint.numbers)
-        index = _nearest(float(geometry.lps_to_index([point])[0, 2]), geometry, hint)
-        # Onto the slice's plane straight, not along a tilted stack.
-        off = (geometry.index_to_lps([(0, 0, index)])[0] - point) @ geometry.normal
-        x, y, _ = geometry.lps_to_index([point + off * geometry.normal])[0]
-        return {index: hint.on_slice((float(x) + 0.5, float(y) + 0.5))}
-    sections = box_sections(geometry, hint)
-    return {index: hint.on_slice(rectangle) for index, rectangle in sections.items()}
+    """The slices that a hint in LPS mm is on, and the prompt there; the points of a line are on one slice."""
+    if hint.is_block:
+        return {index: hint.on_slice(corners) for index, corners in box_sections(geometry, hint).items()}
+    points = np.array(hint.points)
+    indices = {_nearest(float(z), geometry, hint) for z in geometry.lps_to_index(points)[:, 2]}
+    if len(indices) > 1:
+        raise PromptError(f"{hint.where}: is on slices {min(indices)} to {max(indices)}; give points of one slice")
+    (index,) = indices
+    # Onto the slice's plane straight, not along a tilted stack.
+    off = (geometry.index_to_lps([(0, 0, index)])[0] - points) @ geometry.normal
+    pixels = geometry.lps_to_index(points + off[:, None] * geometry.normal)[:, :2] + 0.5
+    return {index: hint.on_slice([(float(x), float(y)) for x, y in pixels])}
 
 
 def _nearest(z: float, geometry: Geometry, hint: Hint) -> int:
@@ -125,13 +126,13 @@ def _nearest(z: float, geometry: Geometry, hint: Hint) -> int:
     return min(max(index, 0), depth - 1)
 
 
-def box_sections(geometry: Geometry, hint: Hint) -> dict[int, Numbers]:
-    """The rectangle ``(x0, y0, x1, y1)`` in pixels around a box's section with each slice that passes through it.
+def box_sections(geometry: Geometry, hint: Hint) -> dict[int, Corners]:
+    """The rectangle ``(x0, y0), (x1, y1)`` in pixels around a box's section with each slice that passes through it.
 
     Raises:
         PromptError: the box lies beyond the slices, or has no area on any.
     """
-    low, high = np.array(hint.numbers[:3]), np.array(hint.numbers[3:])
+    low, high = np.array(hint.points)
     corners = low + _CORNERS * (high - low)
     depth = geometry.shape[0]
     origins = geometry.index_to_lps([(0, 0, index) for index in range(depth)])
@@ -143,12 +144,12 @@ def box_sections(geometry: Geometry, hint: Hint) -> dict[int, Numbers]:
         nearest = _nearest(float(geometry.lps_to_index([centre])[0, 2]), geometry, hint)
         corners = corners + (places[nearest] - centre @ geometry.normal) * geometry.normal
         met = np.array([nearest])
-    found: dict[int, Numbers] = {}
+    found: dict[int, Corners] = {}
     for index in met:
         pixels = geometry.lps_to_index(_section(corners, geometry.normal, float(places[index])))[:, :2] + 0.5
         (x0, y0), (x1, y1) = pixels.min(axis=0), pixels.max(axis=0)
         if x1 - x0 > SAME_GRID_MM and y1 - y0 > SAME_GRID_MM:
-            found[int(index)] = (float(x0), float(y0), float(x1), float(y1))
+            found[int(index)] = ((float(x0), float(y0)), (float(x1), float(y1)))
     if not found:
         raise PromptError(f"{hint.where}: has no area on any slice")
     return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from oncoseg_core import ConfigError, PromptError, Text
 from oncoseg_core.plugins import validate
-from oncoseg_segment.prompts.structure_request import Hint, StructureRequest, Units
+from oncoseg_segment.prompts.structure_request import DrawnKind, Hint, StructureRequest, Units
 
 LARGEST_FILE = 10_000_000
 """Bytes; a prompt has about a hundred."""
@@ -33,13 +33,16 @@ class StructureInFile(_Strict):
     text: str | None = None
     exemplars: list[_Corners] = Field(default_factory=list)
     negative_exemplars: list[_Corners] = Field(default_factory=list)
+    scribbles: list[list[_Place]] = Field(default_factory=list)
+    negative_scribbles: list[list[_Place]] = Field(default_factory=list)
+    lasso: list[_Place] | None = None
     slice: int | None = None
     slices: str | None = None
     propagate: bool = False
 
 
 class PromptFile(_Strict):
-    """The whole file; ``units`` are those of all boxes, points and exemplars (:class:`Hint`)."""
+    """The whole file; ``units`` are those of all numbers (:class:`Hint`)."""
 
     units: Units = "voxel"
     structures: Annotated[list[StructureInFile], Field(min_length=1)]
@@ -64,7 +67,7 @@ def read_prompts(path: Path) -> tuple[StructureRequest, ...]:
 
 
 def _request(structure: StructureInFile, units: Units) -> StructureRequest:
-    written: list[tuple[Literal["box", "point", "exemplar"], bool, str, list[list[float]]]] = [
+    written: list[tuple[DrawnKind, bool, str, list[list[float]]]] = [
         ("box", True, "box", [] if structure.box is None else [structure.box]),
         ("point", True, "points", structure.points),
         ("point", False, "negative_points", structure.negative_points),
@@ -76,6 +79,12 @@ def _request(structure: StructureInFile, units: Units) -> StructureRequest:
         for kind, positive, key, several in written
         for numbers in several
     ]
+    lines: list[tuple[DrawnKind, bool, str, list[list[list[float]]]]] = [
+        ("scribble", True, "scribbles", structure.scribbles),
+        ("scribble", False, "negative_scribbles", structure.negative_scribbles),
+        ("lasso", True, "lasso", [] if structure.lasso is None else [structure.lasso]),
+    ]
+    hints.extend(_line(kind, points, positive, key) for kind, positive, key, several in lines for points in several)
     if not hints and structure.text is None:
         raise PromptError("no prompt was given: expected box, points, text or exemplars")
     return StructureRequest(
@@ -87,6 +96,12 @@ def _request(structure: StructureInFile, units: Units) -> StructureRequest:
         slices=structure.slices,
         propagate=structure.propagate,
     )
+
+
+def _line(kind: DrawnKind, points: list[list[float]], positive: bool, key: str) -> Hint:
+    axes = {len(point) for point in points}
+    numbers = tuple(number for point in points for number in point) if len(axes) == 1 else ()
+    return Hint(kind, numbers, positive, f"{key} {points}", axes=3 if 3 in axes else 2)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
 from torch import nn
 
 from oncoseg_core import (
-    AnyPrompt,
-    Box,
+    PROMPTS,
     Decoded,
-    Exemplar,
     MaskPrompt,
     ModelSpec,
-    Point,
     Prompt,
     PromptableModel,
     PromptError,
     PromptKind,
     Text,
+    prompt_from_points,
 )
 from oncoseg_testing.checks.rules import refuses, require, rule
 
@@ -89,8 +87,7 @@ def _check_inference(model: PromptableModel, network: nn.Module) -> None:
     with rule("the same image in eval mode gives the very same result", example), torch.no_grad():
         first, again = (_decode(model, e, _prompts(spec, "any")) for e in (alone[0], model.encode_image(images[:1])))
         require(torch.equal(first.logits, again.logits) and torch.equal(first.scores, again.scores), "another one")
-    every_kind: tuple[PromptKind, ...] = ("box", "point", "text", "mask")
-    for kind in sorted(set(every_kind) - set(spec.prompt_kinds)):
+    for kind in sorted(set(get_args(PromptKind)) - set(spec.prompt_kinds)):
         with rule("a kind of prompt that the record does not list is refused with PromptError", f"a {kind}"):
             refuses(PromptError, lambda kind=kind: _decode(model, alone[0], _prompts(spec, kind)[:1]))  # type: ignore[misc]
 
@@ -177,26 +174,20 @@ def _images(model: PromptableModel, network: nn.Module) -> torch.Tensor:
     return pixels.to(device)
 
 
-def _prompts(spec: ModelSpec, kind: PromptKind | str) -> list[Prompt]:
+def _prompts(spec: ModelSpec, kind: PromptKind | Literal["any"]) -> list[Prompt]:
     """Two prompts at opposite corners, in pixels of the input; ``any``: of the first kind that the model takes."""
-    if kind == "any":
-        kind = spec.prompt_kinds[0]
+    kind = spec.prompt_kinds[0] if kind == "any" else kind
     unit = spec.input_size / 8
-    hints: list[AnyPrompt]
-    if kind == "box":
-        hints = [Box(unit, unit, 3 * unit, 3 * unit), Box(5 * unit, 4 * unit, 7 * unit, 7 * unit)]
-    elif kind == "point":
-        hints = [Point(2 * unit, 2 * unit), Point(6 * unit, 5 * unit)]
-    elif kind == "text":
-        hints = [Text("liver tumour"), Text("left lung")]
-    elif kind == "exemplar":
-        hints = [Exemplar(unit, unit, 3 * unit, 3 * unit), Exemplar(5 * unit, 4 * unit, 7 * unit, 7 * unit)]
-    else:
+    if kind == "text":
+        return [(Text("liver tumour"),), (Text("left lung"),)]
+    if kind == "mask":
         masks = np.zeros((2, spec.input_size, spec.input_size), dtype=bool)
         masks[0, : spec.input_size // 4, : spec.input_size // 4] = True
         masks[1, spec.input_size // 2 :, spec.input_size // 2 :] = True
-        hints = [MaskPrompt(mask) for mask in masks]
-    return [(hint,) for hint in hints]
+        return [(MaskPrompt(mask),) for mask in masks]
+    triangles = [((1, 1), (3, 3), (1, 3)), ((5, 4), (7, 7), (5, 7))]
+    places = [[(x * unit, y * unit) for x, y in triangle][: PROMPTS[kind].corners[0]] for triangle in triangles]
+    return [(prompt_from_points(kind, several),) for several in places]
 
 
 def _decode(model: PromptableModel, embedding: Any, prompts: list[Prompt]) -> Decoded:

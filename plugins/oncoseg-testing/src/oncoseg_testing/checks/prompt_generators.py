@@ -10,7 +10,17 @@ import numpy.typing as npt
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from oncoseg_core import AnyPrompt, MaskPrompt, Prompt, PromptError, PromptGenerator, PromptKind, Target, check_on_slice
+from oncoseg_core import (
+    PROMPTS,
+    AnyPrompt,
+    MaskPrompt,
+    Prompt,
+    PromptError,
+    PromptGenerator,
+    PromptKind,
+    Target,
+    check_on_slice,
+)
 from oncoseg_testing.checks.rules import for_all, read_only, refuses, require, rule, show
 
 Mask = npt.NDArray[np.bool_]
@@ -43,7 +53,8 @@ def _check(generator: PromptGenerator, mask: Mask, seed: int, *, makes: Sequence
     example = f"mask {show(mask)}, rng of seed {seed}"
     with rule("generate takes any memory layout and does not write to the mask", example):
         prompt = generator.generate(read_only(mask), np.random.default_rng(seed), TARGET)
-    with rule("a prompt is a tuple of at least one Box, Point, Text, MaskPrompt or Exemplar", example):
+    *names, last = (prompt_class.__name__ for prompt_class in PROMPTS.values())
+    with rule(f"a prompt is a tuple of at least one {', '.join(names)} or {last}", example):
         right = isinstance(prompt, tuple) and len(prompt) > 0
         require(right and all(isinstance(hint, AnyPrompt) for hint in prompt), repr(prompt))
     with rule(f"its hints are of the kinds that the record says it makes ({', '.join(makes)})", example):
