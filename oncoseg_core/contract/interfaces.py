@@ -13,9 +13,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict
+from typing_extensions import TypeVar
 
 from oncoseg_core.contract.errors import DataError
 from oncoseg_core.contract.prompts import Prompt
@@ -42,16 +43,20 @@ class NoSettings(Settings):
     """For a component that has nothing to set."""
 
 
-class Component(ABC):  # noqa: B024 - the kinds below have the abstract methods
+S = TypeVar("S", bound=BaseModel, default=Any)
+"""A component's settings model: ``class Mine(Normalizer[MySettings])`` has ``self.settings`` of that type."""
+
+
+class Component(ABC, Generic[S]):
     """Base of every behaviour: remembers its validated settings."""
 
     Settings: ClassVar[type[BaseModel]] = NoSettings
 
-    def __init__(self, settings: BaseModel | None = None) -> None:
-        self.settings: Any = settings if settings is not None else self.Settings()
+    def __init__(self, settings: S | None = None) -> None:
+        self.settings: S = settings if settings is not None else cast("S", self.Settings())
 
 
-class Normalizer(Component):
+class Normalizer(Component[S]):
     """Maps one modality's intensities to [0, 1]. Fitted once per volume, applied per slice in O(slice)."""
 
     def calibrate(self, voxels: np.ndarray, header: Header) -> np.ndarray:
@@ -93,13 +98,13 @@ class Normalizer(Component):
         return None
 
 
-class DatasetAdapter(Component):
+class DatasetAdapter(Component[S]):
     """Finds a dataset's cases in a folder laid out as it was downloaded, and reads them.
 
     Built with ``spec=``, its record, so that one class can serve a family of datasets; it says which.
     """
 
-    def __init__(self, settings: BaseModel | None = None, *, spec: DatasetSpec | None = None) -> None:
+    def __init__(self, settings: S | None = None, *, spec: DatasetSpec | None = None) -> None:
         super().__init__(settings)
         self.spec = spec
 
@@ -135,7 +140,7 @@ class DatasetAdapter(Component):
         )
 
 
-class PromptGenerator(Component):
+class PromptGenerator(Component[S]):
     """Makes a prompt from a reference, as a person would have given it."""
 
     @abstractmethod
@@ -154,10 +159,10 @@ class PromptGenerator(Component):
         """
 
 
-class SegmentationLoss(Component):
+class SegmentationLoss(Component[S]):
     """A training loss. Build with ``modality=`` (its weighting may depend on it)."""
 
-    def __init__(self, settings: BaseModel | None = None, *, modality: str) -> None:
+    def __init__(self, settings: S | None = None, *, modality: str) -> None:
         super().__init__(settings)
         self.modality = modality
 
@@ -218,7 +223,7 @@ class SliceTracker(ABC):
         """Segment it on the next slice, from what was found before."""
 
 
-class PromptableModel(Component):
+class PromptableModel(Component[S]):
     """A promptable segmentation model; the class is also a ``torch.nn.Module``.
 
     ``spec`` is the record it was registered with, ``weights_sha256`` the digest of the file its weights came from, or
@@ -282,7 +287,7 @@ class Structures(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Reader(Component):
+class Reader(Component[S]):
     """Reads images, and perhaps structures, of one format that the core does not read itself."""
 
     @abstractmethod
@@ -325,7 +330,7 @@ class ExportReport(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Exporter(Component):
+class Exporter(Component[S]):
     """Writes a segmentation in one format, reads it back, and compares before saying done."""
 
     def check(self, names: Sequence[str], geometry: Geometry) -> None:
@@ -344,7 +349,7 @@ class Exporter(Component):
         """
 
 
-class Metric(Component):
+class Metric(Component[S]):
     """Compares masks."""
 
     @abstractmethod
@@ -357,10 +362,10 @@ class Metric(Component):
         """
 
 
-class Tracker(Component):
+class Tracker(Component[S]):
     """Receives what happens in a run. Build with ``run_directory=``. Only the first process has trackers."""
 
-    def __init__(self, settings: BaseModel | None = None, *, run_directory: Path) -> None:
+    def __init__(self, settings: S | None = None, *, run_directory: Path) -> None:
         super().__init__(settings)
         self.run_directory = run_directory
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import DatasetAdapter
+from oncoseg_core.contract.interfaces import DatasetAdapter, S
 from oncoseg_core.contract.records import Case
 
 if TYPE_CHECKING:
     from oncoseg_core.contract.volume import BoolArray, Volume
 
 
-class FileDataset(DatasetAdapter):
+class FileDataset(DatasetAdapter[S]):
     """A dataset in the formats of :mod:`oncoseg_core.imaging.formats`: derive from it and define ``discover``."""
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:

@@ -28,7 +28,7 @@ class FluorescenceSettings(Settings):
         return percentiles
 
 
-class FluorescenceNormalizer(Normalizer):
+class FluorescenceNormalizer(Normalizer[FluorescenceSettings]):
     """Each channel's low to high percentile, raised to ``gamma``."""
 
     Settings = FluorescenceSettings

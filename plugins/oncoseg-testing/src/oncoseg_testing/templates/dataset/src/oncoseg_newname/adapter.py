@@ -21,7 +21,7 @@ class NewnameSettings(Settings):
     test_share: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
-class NewnameAdapter(FileDataset):
+class NewnameAdapter(FileDataset[NewnameSettings]):
     """``images/PATIENT_NUMBER.nii.gz`` (or another format) with a label image of the same name in ``labels/``."""
 
     Settings = NewnameSettings

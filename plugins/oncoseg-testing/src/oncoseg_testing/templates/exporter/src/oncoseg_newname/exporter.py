@@ -23,7 +23,7 @@ class NewnameSettings(Settings):
     compress: bool = True
 
 
-class NewnameExporter(Exporter):
+class NewnameExporter(Exporter[NewnameSettings]):
     """One component per target and voxel, 0 or 1, so that targets may overlap.
 
     The names stand in the header, as ``target_0``, ``target_1``, … in the order of the components.

@@ -20,7 +20,7 @@ class NewnameSettings(Settings):
     gamma: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4 / 3
 
 
-class NewnameLoss(SegmentationLoss):
+class NewnameLoss(SegmentationLoss[NewnameSettings]):
     """``(1 - soft Tversky index) ** gamma`` of each sample, averaged over the batch (after Abraham & Khan, ISBI 2019).
 
     One pixel is added above and below the fraction, so that an empty target has a value.

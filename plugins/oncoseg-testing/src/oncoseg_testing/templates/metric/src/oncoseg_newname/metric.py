@@ -11,7 +11,7 @@ class NewnameSettings(Settings):
     in_plane: bool = False
 
 
-class Newname(Metric):
+class Newname(Metric[NewnameSettings]):
     """Distance between the centres of gravity of both masks in mm; not defined where one of them is empty."""
 
     Settings = NewnameSettings

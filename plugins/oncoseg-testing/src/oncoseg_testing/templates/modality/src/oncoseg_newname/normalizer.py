@@ -22,7 +22,7 @@ class NewnameSettings(Settings):
         return percentiles
 
 
-class NewnameNormalizer(Normalizer):
+class NewnameNormalizer(Normalizer[NewnameSettings]):
     """Each channel's low to high percentile, linear to [0, 1]."""
 
     Settings = NewnameSettings

@@ -28,7 +28,7 @@ class NewnameSettings(Settings):
     seed: Annotated[int, Field(ge=0)] = 0
 
 
-class NewnameModel(nn.Module, PromptableModel):
+class NewnameModel(nn.Module, PromptableModel[NewnameSettings]):
     """Features at a quarter of the resolution, decoded together with a picture of the prompt."""
 
     Settings = NewnameSettings

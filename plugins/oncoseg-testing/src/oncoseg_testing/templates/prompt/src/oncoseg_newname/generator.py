@@ -23,7 +23,7 @@ class NewnameSettings(Settings):
         return margin
 
 
-class NewnameGenerator(PromptGenerator):
+class NewnameGenerator(PromptGenerator[NewnameSettings]):
     """A box around the largest part of the mask; pixels that touch at a corner are connected."""
 
     Settings = NewnameSettings

@@ -28,7 +28,7 @@ class NewnameSettings(Settings):
     modality: str = "unknown"
 
 
-class NewnameReader(Reader):
+class NewnameReader(Reader[NewnameSettings]):
     """``voxels`` ``(z, y, x)``, ``affine`` from index ``(x, y, z)`` to LPS mm, and a ``mask NAME`` per structure."""
 
     Settings = NewnameSettings
