@@ -27,7 +27,10 @@ help:  ## list the targets
 quickstart: $(INSTALLED)  ## adapt LiteMedSAM to real tumour scans: 3 minutes on two cores, 34 MB of scans
 	@if [ -s "$(RUN)/report.html" ]; then \
 		echo "$(RUN)/report.html exists. For another run: make quickstart RUN=runs/another"; \
-	else $(BIN)/oncoseg-train quickstart --set output="$(RUN)"; fi
+	else \
+		resume=$$(ls "$(RUN)"/checkpoints/step-*.pt > /dev/null 2>&1 && echo --resume); \
+		$(BIN)/oncoseg-train quickstart --set output="$(RUN)" $$resume; \
+	fi
 
 test: $(DEV)  ## run all tests
 	$(BIN)/pytest -n auto --dist loadfile
