@@ -6,7 +6,7 @@ first asked for, so that importing this package loads no heavy library.
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_core.contract.errors import (
@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         Rectangle,
         Scribble,
         Text,
+        box_around,
         check_on_slice,
         prompt_from_points,
     )
@@ -173,6 +174,7 @@ __all__ = [
     "Volume",
     "WeightsError",
     "__version__",
+    "box_around",
     "check_on_slice",
     "close_matches",
     "grid_findings",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core.lazy_exports import EXTRAS
+from oncoseg_core.system.lazy_names import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 SURFACES = ("system", "plugins", "imaging", "path", "inference", "data", "lora", "cli")

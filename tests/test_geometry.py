@@ -115,7 +115,7 @@ def test_prompts_land_on_the_voxel_they_came_from(geometry, size, data):
         (turned_row + 1) * scale_y,
     )
     assert box.as_tuple() == pytest.approx(expected)
-    point = grid.point_to_model(Point(column + 0.5, row + 0.5))
+    point = Point(column + 0.5, row + 0.5).moved(grid.point)
     assert (point.x, point.y) == pytest.approx(((turned_column + 0.5) * scale_x, (turned_row + 0.5) * scale_y))
     assert box.x1 <= grid.letterbox.scaled[1] + 1e-6
     assert box.y1 <= grid.letterbox.scaled[0] + 1e-6

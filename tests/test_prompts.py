@@ -24,10 +24,11 @@ from oncoseg_core import (
     Scribble,
     SliceGrid,
     Text,
+    box_around,
     check_on_slice,
     prompt_from_points,
 )
-from oncoseg_core.path import Window, ZoomSettings, box_around, prompt_to_model, window_for
+from oncoseg_core.path import Window, ZoomSettings, prompt_to_model, window_for
 
 SPEC = ModelSpec(
     name="none", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,

@@ -32,14 +32,11 @@ PAGES = [
 ]
 
 LISTS_OF_LIKE_THINGS = {"oncoseg_datasets/layouts", "oncoseg_datasets/records"}
-STILL_TO_MOVE = {ROOT / "benchmarks" / "src" / "oncoseg_benchmarks" / "table" / "results.py"}
-"""Files that still import deeper."""
-
 IMPORT = re.compile(
     r"^ *(from oncoseg_core[\w.]* import (?:\([^)]*\)|[^(\n]*)|import oncoseg_core[\w.]*)$", re.MULTILINE
 )
 MOST_MODULES = 15
-MOST_LINES = 8000
+MOST_LINES = 8100
 MOST_FOLDERS = 10
 
 
@@ -87,7 +84,7 @@ def beyond_the_surface(source):
 
 def problems_of(folder, check):
     """Each file of a folder with what the check finds in it."""
-    files = [path for path in sorted(folder.rglob("*.py")) if path not in STILL_TO_MOVE]
+    files = sorted(folder.rglob("*.py"))
     return [f"{path.relative_to(ROOT)}: {problem}" for path in files for problem in check(tree(path))]
 
 
@@ -171,6 +168,8 @@ def test_pages_name_only_the_surface_of_the_core():
     known = {f"{surface}.{name}" for surface in SURFACES for name in exported(surface)} | {*SURFACES}
     beyond = []
     for page in PAGES:
+        if page.parent.name == "reference":  # says where each name is defined
+            continue
         names = re.findall(r"(?<![\w./])oncoseg_core(?:\.\w+)+", page.read_text())
         beyond += [f"{page.relative_to(ROOT)}: {name}" for name in names if name not in known]
     assert beyond == []

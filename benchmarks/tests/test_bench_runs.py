@@ -31,13 +31,14 @@ from oncoseg_core import (
     ModelSpec,
     PromptGeneratorSpec,
     RunError,
+    box_around,
     load_plugins,
 )
 from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.inference.scoring import score_case
-from oncoseg_core.path import ZoomSettings, box_around, window_for
+from oncoseg_core.path import ZoomSettings, window_for
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_trainer.data.scoring import score_case
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core.contract.errors import GeometryError
-from oncoseg_core.contract.prompts import Box, Point, Rectangle
+from oncoseg_core.contract.prompts import Box, Rectangle
 
 SAME_GRID_MM = 1e-3
 """Grids whose corners differ by no more than this are the same: rounding in file headers."""
@@ -383,10 +383,6 @@ class SliceGrid:
         x, y = self.view.point(x, y, self.height, self.width)
         scale_x, scale_y = self.letterbox.scale
         return x * scale_x, y * scale_y
-
-    def point_to_model(self, point: Point) -> Point:
-        """A click on the stored slice, in model pixels."""
-        return point.moved(self.point)
 
     def box_to_model(self, box: Rectangle) -> Box:
         """A box on the stored slice, clipped to it, in model pixels."""

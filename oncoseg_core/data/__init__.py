@@ -5,10 +5,16 @@ The names below are for plugins and programs; each is imported when it is first 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.data.case_selection import WEAK, discover_cases, require_known_modalities, require_known_targets
+    from oncoseg_core.data.case_selection import (
+        WEAK,
+        discover_cases,
+        labelled_slices,
+        require_known_modalities,
+        require_known_targets,
+    )
     from oncoseg_core.data.leakage import (
         Leak,
         Scan,
@@ -41,6 +47,7 @@ __all__ = [
     "TrainedOn",
     "declared_leaks",
     "discover_cases",
+    "labelled_slices",
     "leak_rows",
     "prepare_dataset",
     "refuse_leaks",

@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
 from oncoseg_core.contract.errors import ConfigError, DataError, PluginError, close_matches
 from oncoseg_core.contract.interfaces import DatasetAdapter
 from oncoseg_core.contract.records import Annotation, Case, DatasetSpec
+from oncoseg_core.contract.volume import BoolArray
 from oncoseg_core.path.settings import parts_of
 
 WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
@@ -56,3 +58,8 @@ def require_known_modalities(
         for name in given:
             if name not in known:
                 raise ConfigError(f"{section}.{name}: no case here is of that modality{close_matches(name, known)}")
+
+
+def labelled_slices(mask: BoolArray) -> list[int]:
+    """Indices of the slices along z that hold any voxel of the mask."""
+    return [int(index) for index in np.flatnonzero(mask.any(axis=(1, 2)))]

@@ -5,7 +5,7 @@ The names below are for plugins and programs, as is the module ``overlay``; each
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_core.imaging.formats import (
@@ -30,18 +30,44 @@ if TYPE_CHECKING:
         reader_settings,
         recognise,
     )
+    from oncoseg_core.imaging.overlay import (
+        COLOURS,
+        PREDICTION_COLOUR,
+        PROMPT_COLOUR,
+        REFERENCE_COLOUR,
+        draw_edges,
+        draw_legend,
+        draw_outline,
+        draw_slice,
+        new_figure,
+        outline_edges,
+        png_bytes,
+        set_window,
+        window_around,
+    )
     from oncoseg_core.imaging.voxel_hash import content_hash
 
 __all__ = [
+    "COLOURS",
     "ONE_FILE_SUFFIXES",
     "PICTURE_SUFFIXES",
+    "PREDICTION_COLOUR",
+    "PROMPT_COLOUR",
+    "REFERENCE_COLOUR",
     "VOLUME_SUFFIXES",
     "RecognisedPath",
     "content_hash",
+    "draw_edges",
+    "draw_legend",
+    "draw_outline",
+    "draw_slice",
     "format_of",
     "format_suffix",
     "is_own_format",
+    "new_figure",
     "numbers_of",
+    "outline_edges",
+    "png_bytes",
     "read_image",
     "read_label",
     "read_masks",
@@ -50,7 +76,9 @@ __all__ = [
     "recognise",
     "require_even",
     "require_finite",
+    "set_window",
     "target_mask",
+    "window_around",
     "write_segmentation",
 ]
 

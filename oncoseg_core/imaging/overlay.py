@@ -18,10 +18,12 @@ from oncoseg_core.contract.volume import BoolArray
 Limits = tuple[tuple[float, float], tuple[float, float]]
 """First and last row, first and last column, in continuous pixels."""
 
-REFERENCE, PREDICTION, PROMPT = "#35c46a", "#ff9f1c", "#ffffff"
+REFERENCE_COLOUR = "#35c46a"
+PREDICTION_COLOUR = "#ff9f1c"
+PROMPT_COLOUR = "#ffffff"
 """Distinct with red-green blindness too: the lines also differ in style."""
 
-PALETTE = ("#ffb000", "#00c2ff", "#ff5fa2", "#7ee787", "#c297ff", "#ff7b00", "#fff275", "#5eead4")
+COLOURS = ("#ffb000", "#00c2ff", "#ff5fa2", "#7ee787", "#c297ff", "#ff7b00", "#fff275", "#5eead4")
 """Of structures, in turn."""
 
 

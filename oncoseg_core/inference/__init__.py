@@ -5,14 +5,13 @@ The names below are for plugins and programs; each is imported when it is first 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_core.inference.device import choose_device
     from oncoseg_core.inference.precision import Precision, autocast
     from oncoseg_core.inference.predictor import EmbeddingCache, FittedVolume, Predictor, SliceResult
     from oncoseg_core.inference.propagation import PropagationSettings, propagate
-    from oncoseg_core.inference.scoring import labelled_slices, score_case, summarise
     from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
 
 __all__ = [
@@ -25,10 +24,7 @@ __all__ = [
     "autocast",
     "choose_device",
     "ensure_torchvision_imports",
-    "labelled_slices",
     "propagate",
-    "score_case",
-    "summarise",
 ]
 
 __getattr__ = lazy_exports(__name__, __file__)

@@ -5,7 +5,7 @@ The names below are for plugins and programs; each is imported when it is first 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_core.lora.card import DatasetFacts, Evidence

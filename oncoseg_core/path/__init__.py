@@ -5,10 +5,9 @@ The names below are for plugins and programs; each is imported when it is first 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.contract.prompts import box_around
     from oncoseg_core.path.channels import ChannelChoice, choose_channels, parse_channels
     from oncoseg_core.path.channelwise import ChannelwiseNormalizer
     from oncoseg_core.path.normalization import Normalization
@@ -24,7 +23,6 @@ __all__ = [
     "Preprocessor",
     "Window",
     "ZoomSettings",
-    "box_around",
     "choose_channels",
     "logits_to_slice",
     "mask_to_model",

@@ -5,11 +5,12 @@ The names below are for plugins and programs; each is imported when it is first 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system import lazy_names
 
 if TYPE_CHECKING:
     from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, write_failure
     from oncoseg_core.system.cache_folder import cache_directory
+    from oncoseg_core.system.lazy_names import lazy_exports
     from oncoseg_core.system.privacy import display_path
     from oncoseg_core.system.randomness import derived_generator, derived_seed
     from oncoseg_core.system.threads import for_each
@@ -23,7 +24,8 @@ __all__ = [
     "derived_seed",
     "display_path",
     "for_each",
+    "lazy_exports",
     "write_failure",
 ]
 
-__getattr__ = lazy_exports(__name__, __file__)
+__getattr__ = lazy_names.lazy_exports(__name__, __file__)

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from oncoseg_core import DatasetSpec, Geometry, Volume, load_plugins
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging.overlay import COLOURS
 from oncoseg_datasets.cli.datasets import app
 from oncoseg_datasets.cli.preview import Preview, draw, make_tile
 
@@ -205,7 +205,7 @@ def test_preview_is_written_and_draws_outlines_in_the_targets_colours(liver, eve
     sheet = liver.parent / "sheet.png"
     run("check", "msd-liver", liver, "--preview", sheet, code=1)
     pixels = matplotlib.image.imread(sheet)[..., :3]
-    for colour in overlay.PALETTE[:2]:
+    for colour in COLOURS[:2]:
         wanted = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         assert (np.abs(pixels - wanted).max(-1) < 0.02).any(), colour
     assert not list(liver.parent.glob(".partial-*"))

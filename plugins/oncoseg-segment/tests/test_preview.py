@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oncoseg_core import Geometry
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging.overlay import outline_edges
 from oncoseg_segment.files.preview import MOST_STRUCTURES, _close_up, draw_preview, key_slices
 
 
@@ -35,7 +35,7 @@ def test_outlines_are_the_edges_between_inside_and_outside(seed, height, width):
     for x in range(width + 1):
         edges |= {((x, y), (x, y + 1)) for y in range(height) if padded[y + 1, x] != padded[y + 1, x + 1]}
     found = []
-    for (x0, y0), (x1, y1) in overlay.outline_edges(mask):
+    for (x0, y0), (x1, y1) in outline_edges(mask):
         steps = max(x1 - x0, y1 - y0)
         assert min(x1 - x0, y1 - y0) == 0 < steps
         found += [

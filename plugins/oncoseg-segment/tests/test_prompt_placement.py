@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core import Box, Exemplar, Geometry, Lasso, OncoSegError, Point, Scribble, Text, Volume
-from oncoseg_segment.prompts.options import PromptOptions
+from oncoseg_segment.cli.prompt_options import PromptOptions
 from oncoseg_segment.prompts.placement import place
 
 AXIAL = Geometry.from_parts((8, 60, 50), (5.0, 0.5, 0.8), origin=(-20.0, -30.0, 100.0))
@@ -131,10 +131,10 @@ def test_on_any_grid_a_box_holds_just_the_voxels_whose_centres_lie_in_it(seed):
         ({"boxes": ["1,1,2,9,9,8"]}, "slice 8 does not exist: the image has slices 0 to 7"),
         ({"boxes": ["1,1,0,9,9,1000000000"]}, "slice 1000000000 does not exist"),
         ({"points": ["1,1,-1"]}, "slice -1 does not exist"),
-        ({"boxes": ["1,1,2,9,9,4"], "slice_index": 3}, "coordinates with a z say which slices are meant; leave --slice"),
+        ({"boxes": ["1,1,2,9,9,4"], "slice_index": 3}, "coordinates with a z say which slices are meant; leave `slice_index`"),
         ({"boxes": ["1,1,2,9,9,4"], "slices": "all"}, "coordinates with a z"),
         ({"boxes": ["1,1,2,9,9,4"], "points": ["3,3,6"]}, "a hint on slice 6 lies outside the box, which is on 2 to 4"),
-        ({"boxes": ["1,1,2,9,9,4"], "propagate": True}, "--propagate starts from one slice"),
+        ({"boxes": ["1,1,2,9,9,4"], "propagate": True}, "`propagate` starts from one slice"),
         ({"negative_points": ["1,1"], "slice_index": 0}, "on slice 0 all hints say what is not meant"),
         ({"points": ["1,1,2"], "negative_points": ["1,1,3"]}, "on slice 3 all hints say what is not meant"),
         ({"boxes": ["1,1,9,9"], "units": "mm"}, "--box 1,1,9,9: expected six numbers x0,y0,z0,x1,y1,z1 in LPS mm"),

@@ -30,11 +30,12 @@ from oncoseg_core import (
 )
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_core.imaging.voxel_hash import content_hash
+from oncoseg_segment.cli.prompt_options import PromptOptions
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.files.run import SegmentRequest, segment_file
-from oncoseg_segment.prompts.options import PromptOptions, parse_slices
 from oncoseg_segment.prompts.placement import place
 from oncoseg_segment.prompts.prompt_file import read_prompts
+from oncoseg_segment.prompts.slices import parse_slices
 
 
 @pytest.fixture
@@ -171,7 +172,7 @@ def test_a_picture_is_measured_in_pixels(registry, tmp_path):
 @pytest.mark.parametrize(
     ("prompt", "options", "message"),
     [
-        ({}, {}, "no prompt was given: expected --box, --point, --text or --exemplar"),
+        ({}, {}, "no prompt was given: expected `box`, `point`, `text` or `exemplar`"),
         ({"boxes": ["1,1,5,5", "2,2,6,6"]}, {}, "--box is given 2 times: a structure has one; --prompts FILE takes several"),
         ({"texts": ["a", "b"]}, {}, "--text is given 2 times"),
         ({"boxes": ["1,2,3"]}, {}, "--box 1,2,3: expected four numbers"),
@@ -182,8 +183,8 @@ def test_a_picture_is_measured_in_pixels(registry, tmp_path):
         ({"points": ["1,2"]}, {}, "model 'brighter' takes prompts of kind box, text, not 'point'"),
         ({"boxes": ["1,1,5,5"]}, {"adapter": "x"}, "with an adapter takes no prompt of kind 'box': boxes go through"),
         ({"boxes": ["200,1,205,5"]}, {}, "lies outside the slice, which is 128 pixels wide"),
-        (BOX, {"slices": "1:2"}, "--slice and --slices are both given"),
-        (BOX, {"slice_index": None, "slices": "1:2", "propagate": True}, "--propagate starts from one slice"),
+        (BOX, {"slices": "1:2"}, "`slice_index` and `slices` are both given"),
+        (BOX, {"slice_index": None, "slices": "1:2", "propagate": True}, "`propagate` starts from one slice"),
         (BOX, {"propagate": True, "propagation": {"tracker": "own"}}, "has no tracker of its own"),
     ],
 )  # fmt: skip
@@ -241,7 +242,7 @@ def test_slices(one, several, depth, expected):
         (
             None,
             None,
-            "scan: has 5 slices; say on which one the prompt is: --slice 0 to 4, --slices A:B or --slices all",
+            "scan: has 5 slices; say on which one the prompt is: `slice_index` 0 to 4, or `slices` A:B or all",
         ),
         (5, None, "slice 5 does not exist: scan has slices 0 to 4"),
         (-1, None, "slice -1 does not exist"),
@@ -570,7 +571,7 @@ def test_without_matplotlib_there_is_a_note(registry, image, tmp_path, monkeypat
         ([A, A], "two structures are called 'a'"),
         ([A, {"name": "b", "points": [[3, 3, 3]]}], "takes prompts of kind box, text, not 'point'"),
         ([A, {"name": "b", "box": [1, 1, 9, 9]}], "structure 'b': .*has 8 slices; say on which one"),
-        ([A, {"name": "b", "text": "x", "slices": "all", "propagate": True}], "structure 'b': --propagate starts from one slice"),
+        ([A, {"name": "b", "text": "x", "slices": "all", "propagate": True}], "structure 'b': `propagate` starts from one slice"),
     ],
 )  # fmt: skip
 def test_of_several_structures_the_wrong_one_is_named(registry, image, tmp_path, asked, message):

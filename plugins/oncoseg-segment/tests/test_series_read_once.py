@@ -28,10 +28,10 @@ from oncoseg_dicom import RTStructExporter, RTStructSettings, SegExporter, SegSe
 from oncoseg_dicom.reader import DicomReader
 from oncoseg_dicom.series.files import FileOpener
 from oncoseg_dicom.series.search import TAGS
+from oncoseg_segment.cli.prompt_options import PromptOptions
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.files.export_masks import ExportRequest, export_masks
 from oncoseg_segment.files.run import SegmentRequest, segment_file
-from oncoseg_segment.prompts.options import PromptOptions
 
 SHAPE = (5, 64, 64)
 BOTH = ("rtstruct=rs.dcm", "seg=seg.dcm")

@@ -16,7 +16,18 @@ from oncoseg_benchmarks.scoring.case_scoring import mask_key
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, unpack
 from oncoseg_benchmarks.table.rows import Row
 from oncoseg_core import BoolArray, OncoSegError, PlaneView
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import (
+    PREDICTION_COLOUR,
+    PROMPT_COLOUR,
+    REFERENCE_COLOUR,
+    draw_legend,
+    draw_outline,
+    draw_slice,
+    new_figure,
+    png_bytes,
+    set_window,
+    window_around,
+)
 from oncoseg_core.path import Normalization
 
 
@@ -127,30 +138,30 @@ def draw_overlay(
     title: str,
 ) -> bytes:
     """The whole slice with the prompt, and the object close by with both outlines; ``spacing`` is (row, column) mm."""
-    figure = overlay.new_figure(10, 5.2, dpi=90)
+    figure = new_figure(10, 5.2, dpi=90)
     whole, close = figure.subplots(1, 2)
     for axes in (whole, close):
-        overlay.draw_slice(axes, image, spacing[0] / spacing[1])
+        draw_slice(axes, image, spacing[0] / spacing[1])
         _draw_prompt(axes, prompt)
-        overlay.draw_outline(axes, reference, overlay.REFERENCE)
-        overlay.draw_outline(axes, prediction, overlay.PREDICTION, "--")
-    overlay.set_window(close, overlay.window_around(reference | prediction))
+        draw_outline(axes, reference, REFERENCE_COLOUR)
+        draw_outline(axes, prediction, PREDICTION_COLOUR, "--")
+    set_window(close, window_around(reference | prediction))
     figure.suptitle(title, fontsize=12)
-    entries = {"reference": (overlay.REFERENCE, "-"), "prediction": (overlay.PREDICTION, "--")}
+    entries = {"reference": (REFERENCE_COLOUR, "-"), "prediction": (PREDICTION_COLOUR, "--")}
     if prompt:
         entries["prompt"] = ("#888888", ":")
-    overlay.draw_legend(figure, entries, ncols=3, frameon=False, fontsize=10)
-    return overlay.png_bytes(figure)
+    draw_legend(figure, entries, ncols=3, frameon=False, fontsize=10)
+    return png_bytes(figure)
 
 
 def _draw_prompt(axes: Any, prompt: Sequence[Mapping[str, Any]]) -> None:
     for hint in prompt:
         if "box" in hint:
             x0, y0, x1, y1 = hint["box"]
-            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], ":", color=overlay.PROMPT, lw=1.4)
+            axes.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], ":", color=PROMPT_COLOUR, lw=1.4)
         else:
             x, y = hint["point"]
-            axes.plot(x, y, "+" if hint["positive"] else "x", color=overlay.PROMPT, ms=9, mew=2)
+            axes.plot(x, y, "+" if hint["positive"] else "x", color=PROMPT_COLOUR, ms=9, mew=2)
 
 
 def _upright(hint: Mapping[str, Any], view: PlaneView, height: int, width: int) -> dict[str, Any]:

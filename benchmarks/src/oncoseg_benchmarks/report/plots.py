@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import new_figure, png_bytes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, told apart with any kind of colour blindness."""
@@ -28,7 +28,7 @@ def box_plot(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str, m
     """
     targets = list(scores)
     width = 0.8 / len(models)
-    figure = overlay.new_figure(min(16.0, max(7.0, 2.2 + 0.3 * len(targets) * len(models))), 4.6)
+    figure = new_figure(min(16.0, max(7.0, 2.2 + 0.3 * len(targets) * len(models))), 4.6)
     axes = figure.subplots()
     for number, model in enumerate(models):
         colour = _colour(model, number)
@@ -50,7 +50,7 @@ def box_plot(scores: Mapping[str, Mapping[str, Sequence[float]]], metric: str, m
     axes.set_ylabel(metric)
     axes.grid(axis="y", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return overlay.png_bytes(figure)
+    return png_bytes(figure)
 
 
 def bland_altman(volumes: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
@@ -60,7 +60,7 @@ def bland_altman(volumes: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
     """
     across = min(len(volumes), PANELS_ACROSS)
     down = -(-len(volumes) // across)
-    figure = overlay.new_figure(4.6 * across, 4.2 * down)
+    figure = new_figure(4.6 * across, 4.2 * down)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for axes in panels.flat[len(volumes) :]:
         axes.set_axis_off()
@@ -83,7 +83,7 @@ def bland_altman(volumes: Mapping[str, Sequence[tuple[float, float]]]) -> bytes:
         axes.grid(alpha=0.3)
     for axes in panels[:, 0]:
         axes.set_ylabel("predicted - reference, mL")
-    return overlay.png_bytes(figure)
+    return png_bytes(figure)
 
 
 def _colour(model: str, number: int) -> Any:

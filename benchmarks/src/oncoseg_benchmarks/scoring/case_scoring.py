@@ -27,7 +27,7 @@ from oncoseg_core import (
     Target,
     Volume,
 )
-from oncoseg_core.inference import labelled_slices
+from oncoseg_core.data import labelled_slices
 from oncoseg_core.system import derived_generator
 from oncoseg_segment.api import longest_diameter
 
@@ -68,7 +68,7 @@ def score_case(
     """Score one case.
 
     Slice by slice, and on each slice policy by policy, so that a slice is encoded once. The prompts are drawn from the
-    seed, the case, the target and the slice: they are those of :func:`oncoseg_core.inference.scoring.score_case`, and
+    seed, the case, the target and the slice: they are those of :func:`oncoseg_trainer.data.scoring.score_case`, and
     the same for every subject.
 
     Args:

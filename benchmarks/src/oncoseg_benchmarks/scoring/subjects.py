@@ -19,9 +19,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.config.settings import Grid
 from oncoseg_benchmarks.scoring.policies import Policy
-from oncoseg_core import BoolArray, Box, ModelSpec, PluginError, Prompt, SliceGrid, Volume
+from oncoseg_core import BoolArray, Box, ModelSpec, PluginError, Prompt, SliceGrid, Volume, box_around
 from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, PropagationSettings, propagate
-from oncoseg_core.path import Window, ZoomSettings, box_around, logits_to_slice, mask_to_model, window_for
+from oncoseg_core.path import Window, ZoomSettings, logits_to_slice, mask_to_model, window_for
 
 
 class Session(Protocol):

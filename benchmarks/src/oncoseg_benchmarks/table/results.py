@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_benchmarks.table.rows import DESCRIPTION, Row, as_text, columns, from_text, sort_key
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import DataError
+from oncoseg_core.system import atomic_write
 
 TIMING = (
     "model",

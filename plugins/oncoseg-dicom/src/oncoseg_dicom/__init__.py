@@ -5,7 +5,7 @@ The names below are for other distributions and programs; each is imported when 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.lazy_exports import lazy_exports
+from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_dicom.reader import DicomReader

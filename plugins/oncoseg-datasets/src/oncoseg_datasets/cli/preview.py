@@ -23,7 +23,7 @@ from oncoseg_core import (
     UsageError,
     Volume,
 )
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import COLOURS, draw_legend, draw_outline, draw_slice, new_figure
 from oncoseg_core.path import ChannelwiseNormalizer, choose_channels, parts_of
 from oncoseg_core.system import atomic_path
 
@@ -147,9 +147,9 @@ def draw(tiles: Sequence[Tile]) -> Any:
     """A figure with the tiles in rows, and the targets' colours below."""
     columns = max(1, min(4, len(tiles)))
     rows = max(1, math.ceil(len(tiles) / columns))
-    figure = overlay.new_figure(3.2 * columns, 3.5 * rows + 0.6)
+    figure = new_figure(3.2 * columns, 3.5 * rows + 0.6)
     names = dict.fromkeys(name for tile in tiles for name in tile.masks)
-    colours = dict(zip(names, itertools.cycle(overlay.PALETTE)))
+    colours = dict(zip(names, itertools.cycle(COLOURS)))
     grid = figure.subplots(rows, columns, squeeze=False)
     for position, axes in enumerate(grid.flat):
         axes.set_axis_off()
@@ -159,10 +159,10 @@ def draw(tiles: Sequence[Tile]) -> Any:
         axes.set_title(tile.title, fontsize=8, wrap=True)
         if tile.image is None:
             continue
-        overlay.draw_slice(axes, tile.image, tile.aspect)
+        draw_slice(axes, tile.image, tile.aspect)
         for order, (name, mask) in enumerate(tile.masks.items()):
-            overlay.draw_outline(axes, mask, colours[name], STYLES[order % 2], width=1.6)
+            draw_outline(axes, mask, colours[name], STYLES[order % 2], width=1.6)
     if colours:
         entries = {name: (colour, "-") for name, colour in colours.items()}
-        overlay.draw_legend(figure, entries, ncols=min(4, len(entries)), fontsize=8)
+        draw_legend(figure, entries, ncols=min(4, len(entries)), fontsize=8)
     return figure

@@ -204,7 +204,7 @@ def segment(
     registry = installed_registry()
     if not allow_broken_plugins:
         registry.require_sound()
-    from oncoseg_segment.prompts.options import PromptOptions
+    from oncoseg_segment.cli.prompt_options import PromptOptions
     from oncoseg_segment.prompts.prompt_file import read_prompts
 
     options = PromptOptions(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import BoolArray, Geometry
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import COLOURS, draw_edges, draw_slice, new_figure, png_bytes, set_window
 
 MOST_STRUCTURES = 12
 """Rows of one picture; of more structures, the first."""
@@ -58,11 +58,11 @@ def draw_preview(
     """
     rows = [name for name, mask in masks.items() if mask.any()]
     drawn = rows[:MOST_STRUCTURES]
-    colours = dict(zip(rows, itertools.cycle(overlay.PALETTE)))
+    colours = dict(zip(rows, itertools.cycle(COLOURS)))
     upright = {name: geometry.view.apply(masks[name]) for name in rows}
     panels = {name: key_slices(masks[name]) for name in drawn}
     columns = 1 + max((len(found) for found in panels.values()), default=0)
-    figure = overlay.new_figure(3.3 * columns, 3.6 * max(1, len(drawn)) + 0.3)
+    figure = new_figure(3.3 * columns, 3.6 * max(1, len(drawn)) + 0.3)
     grid = figure.subplots(max(1, len(drawn)), columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -73,10 +73,10 @@ def draw_preview(
             index, what = panels[name][max(0, number - 1)]
             picture = np.moveaxis(geometry.view.apply(shown(index)), 0, -1)
             height, width = picture.shape[:2]
-            overlay.draw_slice(axes, np.clip(picture, 0, 1), row_mm / column_mm)
+            draw_slice(axes, np.clip(picture, 0, 1), row_mm / column_mm)
             for other in sorted(rows, key=lambda one: one == name):
-                overlay.draw_edges(axes, upright[other][index], colours[other], rim=other == name)
-            overlay.set_window(axes, ((0, height), (0, width)) if number == 0 else frame)
+                draw_edges(axes, upright[other][index], colours[other], rim=other == name)
+            set_window(axes, ((0, height), (0, width)) if number == 0 else frame)
             axes.set(xticks=[], yticks=[], facecolor="black")
             axes.set_axis_on()  # for its background: a close-up may reach beyond the slice
             axes.spines[:].set_visible(False)
@@ -88,7 +88,7 @@ def draw_preview(
         figure.supxlabel(f"and {len(rows) - len(drawn)} structures more", fontsize=9)
     if not rows:
         figure.suptitle("no structure to show", fontsize=11)
-    return overlay.png_bytes(figure)
+    return png_bytes(figure)
 
 
 def _short(name: str, length: int = 36) -> str:

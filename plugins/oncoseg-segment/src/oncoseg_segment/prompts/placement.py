@@ -20,7 +20,7 @@ from oncoseg_core import (
     Volume,
     check_on_slice,
 )
-from oncoseg_segment.prompts.options import parse_slices, require_slice
+from oncoseg_segment.prompts.slices import parse_slices, require_slice
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest
 
 Float64 = npt.NDArray[np.float64]
@@ -52,13 +52,13 @@ def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
     """
     depth, height, width = volume.geometry.shape
     if request.units == "mm" and not volume.physical:
-        raise UsageError(f"{volume.name}: its format tells no millimetres; give pixels (--units voxel)")
+        raise UsageError(f"{volume.name}: its format tells no millimetres; give pixels (`units` voxel)")
     deep = _with_their_slices(request, volume)
     if deep and (request.slice_index is not None or request.slices is not None):
-        raise UsageError("coordinates with a z say which slices are meant; leave --slice and --slices out")
+        raise UsageError("coordinates with a z say which slices are meant; leave `slice_index` and `slices` out")
     chosen = sorted(deep) if deep else parse_slices(request.slice_index, request.slices, depth, volume.name)
     if request.propagate and len(chosen) > 1:
-        raise UsageError("--propagate starts from one slice; give --slice K, not --slices or a box through several")
+        raise UsageError("`propagate` starts from one slice; give `slice_index`, not `slices` or a box through several")
     flat = [hint.on_slice() for hint in request.hints if not hint.deep]
     prompts = {index: _in_order([*flat, *deep.get(index, [])], request.text) for index in chosen}
     for index, prompt in prompts.items():

@@ -34,7 +34,7 @@ _IN_MM = {
 
 @dataclass(frozen=True)
 class Hint:
-    """A hint that is made of points, as it was given; ``where`` is how messages call it, such as ``--box 1,2,3,4``.
+    """A hint that is made of points, as it was given; ``where`` is how messages call it, such as ``box [1, 2, 3, 4]``.
 
     In voxels: ``x,y`` of each point in continuous pixels of the slice, which is said apart; or ``x,y,z`` with x and y
     the same and z the indices of slices, of a box's corners both included. In mm: the latter, all in LPS millimetres.
@@ -122,7 +122,7 @@ class StructureRequest:
         if not self.name.strip():
             raise PromptError("a structure needs a name")
         if not self.hints and self.text is None:
-            raise PromptError("no prompt was given: expected --box, --point, --text or --exemplar")
+            raise PromptError("no prompt was given: expected `box`, `point`, `text` or `exemplar`")
         for kind, several in (("box", "boxes"), ("lasso", "lassos")):
             if sum(hint.kind == kind for hint in self.hints) > 1:
                 raise PromptError(f"structure {self.name!r} has several {several}: a structure has one")

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import new_figure, png_bytes
 from oncoseg_trainer.chain.forgetting import ForgettingMatrix
 
 COLOURS = mpl.colormaps["Blues"]
@@ -44,7 +44,7 @@ best score they ever had (Chaudhry et al., 2018).</p>
 
 def draw_png(matrix: ForgettingMatrix, name: str) -> bytes:
     """The heat map as a picture."""
-    return overlay.png_bytes(_figure(matrix, name))
+    return png_bytes(_figure(matrix, name))
 
 
 def draw_html(matrix: ForgettingMatrix, name: str, not_scored: Sequence[str]) -> str:
@@ -85,7 +85,7 @@ def draw_html(matrix: ForgettingMatrix, name: str, not_scored: Sequence[str]) ->
 
 def _figure(matrix: ForgettingMatrix, title: str) -> Figure:
     columns, names = matrix.columns, ["untouched model", *(row.task for row in matrix.rows)]
-    figure: Figure = overlay.new_figure(3.4 + 0.62 * max(len(columns), 3), 2.1 + 0.42 * len(names), dpi=110)
+    figure: Figure = new_figure(3.4 + 0.62 * max(len(columns), 3), 2.1 + 0.42 * len(names), dpi=110)
     axes = figure.subplots()
     for across, column in enumerate(columns):
         scores: list[float | None] = [matrix.untouched[column.name]]

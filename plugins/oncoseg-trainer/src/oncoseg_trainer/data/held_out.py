@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 from oncoseg_core import BoolArray, Case, Metric, PromptGenerator, Volume
 from oncoseg_core.data import Scan
-from oncoseg_core.inference import Predictor, score_case
+from oncoseg_core.inference import Predictor
 from oncoseg_trainer.data.case_source import CaseSource
 from oncoseg_trainer.data.sampling import LabelledSlices
+from oncoseg_trainer.data.scoring import score_case
 
 
 class _Place(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from oncoseg_core.inference import summarise
 from oncoseg_trainer.config.training_settings import DECIDES, EarlyStopping
+from oncoseg_trainer.data.scoring import summarise
 
 
 class Selection:

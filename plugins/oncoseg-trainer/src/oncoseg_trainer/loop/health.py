@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from oncoseg_core import RunError
-from oncoseg_core.inference import Precision, summarise
+from oncoseg_core.inference import Precision
 from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.config.training_settings import DECIDES
+from oncoseg_trainer.data.scoring import summarise
 
 STUCK_EPOCHS = 3
 STUCK_BELOW = 1e-3

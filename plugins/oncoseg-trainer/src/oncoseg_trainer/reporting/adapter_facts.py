@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from oncoseg_core import MetricSpec, PromptGeneratorSpec
 from oncoseg_core.data import Side
-from oncoseg_core.inference import summarise
 from oncoseg_core.lora import (
     DatasetFacts,
     Evidence,
@@ -20,6 +19,7 @@ from oncoseg_core.lora import (
 )
 from oncoseg_trainer.data.case_selection import ChosenDataset
 from oncoseg_trainer.data.case_source import CaseRow
+from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts
 
 SCORING = (

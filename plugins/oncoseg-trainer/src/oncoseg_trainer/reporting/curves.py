@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import new_figure, png_bytes
 from oncoseg_trainer.reporting.by_target import MEASURES, by_target, headline, loss_terms, mean, metric_title
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -80,7 +80,7 @@ def draw_training(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> byte
         axes.set(title=MEASURES[name])
     for axes in panels:
         _finish(axes, _steps_per_epoch(train), resumed, "optimizer step")
-    return overlay.png_bytes(figure)
+    return png_bytes(figure)
 
 
 def draw_scores(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> bytes | None:
@@ -109,14 +109,14 @@ def draw_scores(rows: Sequence[ScoreRow], resumed: Sequence[int] = ()) -> bytes 
         _draw_targets(axes, own, metric)
         axes.set(title=f"{metric_title(metric)} of the {EVENTS[event]} cases{' of ' * bool(dataset)}{dataset}")
         _finish(axes, per_epoch, resumed, "optimizer step (0: untouched model)")
-    return overlay.png_bytes(figure)
+    return png_bytes(figure)
 
 
 def _panels(number: int) -> tuple[Figure, list[Axes]]:
     """So many panels, two in a row."""
     columns = min(2, number)
     lines = math.ceil(number / columns)
-    figure = overlay.new_figure(11, 4.2 * lines)
+    figure = new_figure(11, 4.2 * lines)
     figure.set_layout_engine("constrained", h_pad=0.1)
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for axes in panels[number:]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from oncoseg_core.inference import summarise
+from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.by_target import by_target, metric_title
 from oncoseg_trainer.reporting.curves import draw_scores, draw_training
 from oncoseg_trainer.reporting.summary import cautions, held_out_words

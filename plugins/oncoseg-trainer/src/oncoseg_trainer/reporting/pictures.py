@@ -9,7 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import Box
-from oncoseg_core.imaging import overlay
+from oncoseg_core.imaging import (
+    PREDICTION_COLOUR,
+    PROMPT_COLOUR,
+    REFERENCE_COLOUR,
+    draw_legend,
+    draw_outline,
+    draw_slice,
+    new_figure,
+    png_bytes,
+    set_window,
+    window_around,
+)
 
 AFTER = "#3aa0ff"
 
@@ -31,32 +42,32 @@ class Overlay:
 
 def draw_overlay(slices: Overlay) -> bytes:
     """The whole slice with the prompt, then the object before and after adaptation, against the reference."""
-    figure = overlay.new_figure(12, 4.6)
+    figure = new_figure(12, 4.6)
     whole, before, after = figure.subplots(1, 3)
-    window = overlay.window_around(slices.reference | slices.before | slices.after)
+    window = window_around(slices.reference | slices.before | slices.after)
     row_mm, column_mm = slices.spacing
     for axes in (whole, before, after):
-        overlay.draw_slice(axes, slices.image, row_mm / column_mm)
+        draw_slice(axes, slices.image, row_mm / column_mm)
         if slices.box is not None:
             _draw_box(axes, slices.box)
     for axes, mask, colour, label in (
-        (before, slices.before, overlay.PREDICTION, slices.before_label),
+        (before, slices.before, PREDICTION_COLOUR, slices.before_label),
         (after, slices.after, AFTER, slices.after_label),
     ):
-        overlay.draw_outline(axes, slices.reference, overlay.REFERENCE, width=2.0)
-        overlay.draw_outline(axes, mask, colour, "--", width=2.0)
-        overlay.set_window(axes, window)
+        draw_outline(axes, slices.reference, REFERENCE_COLOUR, width=2.0)
+        draw_outline(axes, mask, colour, "--", width=2.0)
+        set_window(axes, window)
         axes.set_title(label, fontsize=12)
     whole.set_title("whole slice with the box given", fontsize=12)
     figure.suptitle(slices.title, fontsize=13)
     entries = {
-        "reference": (overlay.REFERENCE, "-"),
-        "untouched model": (overlay.PREDICTION, "--"),
+        "reference": (REFERENCE_COLOUR, "-"),
+        "untouched model": (PREDICTION_COLOUR, "--"),
         "adapted model": (AFTER, "--"),
         "box given": ("#888888", ":"),
     }
-    overlay.draw_legend(figure, entries, ncols=4, frameon=False, fontsize=11)
-    return overlay.png_bytes(figure)
+    draw_legend(figure, entries, ncols=4, frameon=False, fontsize=11)
+    return png_bytes(figure)
 
 
 def _draw_box(axes: Any, box: Box) -> None:
@@ -64,5 +75,5 @@ def _draw_box(axes: Any, box: Box) -> None:
 
     size = box.x1 - box.x0, box.y1 - box.y0
     axes.add_patch(
-        Rectangle((box.x0, box.y0), *size, fill=False, edgecolor=overlay.PROMPT, linestyle=":", linewidth=1.4)
+        Rectangle((box.x0, box.y0), *size, fill=False, edgecolor=PROMPT_COLOUR, linestyle=":", linewidth=1.4)
     )

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from oncoseg_core.contract.prompts.rectangles import Box
+    from oncoseg_core.contract.prompt_rectangles import Box
 
 PromptKind: TypeAlias = Literal["box", "point", "text", "mask", "exemplar", "scribble", "lasso"]
 Place: TypeAlias = tuple[float, float]

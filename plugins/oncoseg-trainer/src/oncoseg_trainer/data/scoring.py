@@ -12,13 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.interfaces import Metric, PromptGenerator
-from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import Case
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.inference.predictor import FittedVolume, Predictor, SliceResult
-from oncoseg_core.system.randomness import derived_generator
+from oncoseg_core import BoolArray, Case, DataError, Metric, Prompt, PromptGenerator, Volume
+from oncoseg_core.data import labelled_slices
+from oncoseg_core.inference import FittedVolume, Predictor, SliceResult
+from oncoseg_core.system import derived_generator
 
 
 @dataclass(frozen=True)
@@ -111,11 +108,6 @@ def score_case(
             )
         )
     return scores
-
-
-def labelled_slices(mask: BoolArray) -> list[int]:
-    """Indices of the slices along z that hold any voxel of the mask."""
-    return [int(index) for index in np.flatnonzero(mask.any(axis=(1, 2)))]
 
 
 def summarise(values: Sequence[float | None]) -> dict[str, float | int | None]:

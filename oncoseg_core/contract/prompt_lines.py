@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts.rectangles import Box, pixels_around
-from oncoseg_core.contract.prompts.rules import Place, PointMap, PromptBase, PromptKind, outside_slice
+from oncoseg_core.contract.prompt_rectangles import Box, pixels_around
+from oncoseg_core.contract.prompt_rules import Place, PointMap, PromptBase, PromptKind, outside_slice
 
 
 @dataclass(frozen=True, slots=True)

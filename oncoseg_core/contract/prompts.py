@@ -16,10 +16,10 @@ from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts.lines import Lasso, Line, Point, Scribble
-from oncoseg_core.contract.prompts.rectangles import Box, Exemplar, Rectangle, box_around
-from oncoseg_core.contract.prompts.rules import MaskMap, Place, PointMap, PromptKind
-from oncoseg_core.contract.prompts.text_and_mask import MaskPrompt, Text
+from oncoseg_core.contract.prompt_lines import Lasso, Line, Point, Scribble
+from oncoseg_core.contract.prompt_rectangles import Box, Exemplar, Rectangle, box_around
+from oncoseg_core.contract.prompt_rules import MaskMap, Place, PointMap, PromptKind
+from oncoseg_core.contract.prompt_text_and_mask import MaskPrompt, Text
 
 __all__ = [
     "PROMPTS",

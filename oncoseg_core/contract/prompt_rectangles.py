@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts.rules import Place, PointMap, PromptBase, PromptKind, outside_slice
+from oncoseg_core.contract.prompt_rules import Place, PointMap, PromptBase, PromptKind, outside_slice
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.prompts.rectangles import Box, box_around
-from oncoseg_core.contract.prompts.rules import MaskMap, PointMap, PromptBase, PromptKind
+from oncoseg_core.contract.prompt_rectangles import Box, box_around
+from oncoseg_core.contract.prompt_rules import MaskMap, PointMap, PromptBase, PromptKind
 
 if TYPE_CHECKING:
     import numpy as np
