@@ -66,18 +66,23 @@ def understand(
         raise PromptError(f"{name}: {problem}")
     box = _visible(boxes[0], side, name) if boxes else None
     if points or masks or (box is not None and boxes_by == "interactive" and not texts):
-        for point in points:
-            if not (0 <= point.x <= side and 0 <= point.y <= side):
-                raise PromptError(f"{name}: point ({point.x:g}, {point.y:g}) lies outside the {side} x {side} input")
-        if masks and masks[0].mask.shape != (side, side):
-            raise PromptError(f"{name}: the mask prompt is {masks[0].mask.shape}, the input is {(side, side)}")
-        pixels = None if box is None else (box[0] * side, box[1] * side, box[2] * side, box[3] * side)
-        return Clicks(pixels, points, masks[0] if masks else None)
+        return _clicks(box, points, masks[0] if masks else None, side, name)
     phrase = texts[0].text if texts else WITHOUT_WORDS
     if box is not None:
         return Question(phrase, (box,), (True,), box)
-    shown = tuple(_visible(exemplar, side, name) for exemplar in exemplars)
-    return Question(phrase, shown, tuple(exemplar.positive for exemplar in exemplars), None)
+    visible = tuple(_visible(exemplar, side, name) for exemplar in exemplars)
+    return Question(phrase, visible, tuple(exemplar.positive for exemplar in exemplars), None)
+
+
+def _clicks(box: Corners | None, points: tuple[Point, ...], mask: MaskPrompt | None, side: int, name: str) -> Clicks:
+    """What the interactive predictor is asked, in pixels of the input."""
+    for point in points:
+        if not (0 <= point.x <= side and 0 <= point.y <= side):
+            raise PromptError(f"{name}: point ({point.x:g}, {point.y:g}) lies outside the {side} x {side} input")
+    if mask is not None and mask.mask.shape != (side, side):
+        raise PromptError(f"{name}: the mask prompt is {mask.mask.shape}, the input is {(side, side)}")
+    pixels = None if box is None else (box[0] * side, box[1] * side, box[2] * side, box[3] * side)
+    return Clicks(pixels, points, mask)
 
 
 def _problem(

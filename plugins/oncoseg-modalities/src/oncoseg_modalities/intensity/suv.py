@@ -48,7 +48,7 @@ def suvbw_factor(header: Header) -> float:
     if units == "GML":
         kind = str(header.get("SUVType") or "BW").strip().upper()
         if kind != "BW":
-            raise DataError(f"{_told('SUVType')} is {kind}: SUV by {kind}; expected BW, by body weight")
+            raise DataError(f"{_described('SUVType')} is {kind}: SUV by {kind}; expected BW, by body weight")
         return 1.0
     if units == "BQML":
         return _from_activity(header)
@@ -58,10 +58,10 @@ def suvbw_factor(header: Header) -> float:
         if _is_positive(header.get(PHILIPS_ACTIVITY_FACTOR)):
             return float(header[PHILIPS_ACTIVITY_FACTOR]) * _from_activity(header)
         raise DataError(
-            f"{_told('Units')} is CNTS: raw counts become SUV by the private attribute {PHILIPS_SUV_FACTOR} or "
+            f"{_described('Units')} is CNTS: raw counts become SUV by the private attribute {PHILIPS_SUV_FACTOR} or "
             f"{PHILIPS_ACTIVITY_FACTOR}, and neither is there; export the series in BQML"
         )
-    raise DataError(f"{_told('Units')} is {units}; SUV can be had from BQML, GML, and CNTS with a scale factor")
+    raise DataError(f"{_described('Units')} is {units}; SUV can be had from BQML, GML, and CNTS with a scale factor")
 
 
 def _from_activity(header: Header) -> float:
@@ -70,29 +70,29 @@ def _from_activity(header: Header) -> float:
     for needed in ("ATTN", "DECY"):
         if needed not in made:
             raise DataError(
-                f"{_told('CorrectedImage')} lacks {needed}; SUV needs an image corrected for attenuation and decay"
+                f"{_described('CorrectedImage')} lacks {needed}; SUV needs an image corrected for attenuation and decay"
             )
     drugs = _required(header, "RadiopharmaceuticalInformationSequence")
     if len(drugs) != 1:
-        raise DataError(f"{_told('RadiopharmaceuticalInformationSequence')} has {len(drugs)} items; expected one")
+        raise DataError(f"{_described('RadiopharmaceuticalInformationSequence')} has {len(drugs)} items; expected one")
     weight = _positive(header, "PatientWeight")
     if weight > _HEAVIEST_KG:
-        raise DataError(f"{_told('PatientWeight')} is {weight:g}; expected kilograms")
+        raise DataError(f"{_described('PatientWeight')} is {weight:g}; expected kilograms")
     dose = _positive(drugs[0], "RadionuclideTotalDose")
     if dose < _LEAST_DOSE_BQ:
-        raise DataError(f"{_told('RadionuclideTotalDose')} is {dose:g}; expected becquerels (is it in MBq?)")
+        raise DataError(f"{_described('RadionuclideTotalDose')} is {dose:g}; expected becquerels (is it in MBq?)")
     correction = str(_required(header, "DecayCorrection")).strip().upper()
     if correction == "ADMIN":  # corrected to the time of injection
         return weight * 1000 / dose
     if correction != "START":
-        raise DataError(f"{_told('DecayCorrection')} is {correction}; expected START or ADMIN")
+        raise DataError(f"{_described('DecayCorrection')} is {correction}; expected START or ADMIN")
     half_life = _positive(drugs[0], "RadionuclideHalfLife")
     scan = _scan_start(header)
     seconds = (scan - _injection(drugs[0], scan)).total_seconds()
     if not 0 <= seconds <= _MOST_HALF_LIVES * half_life:
         raise DataError(
             f"the scan starts {seconds:.0f} s after the injection, no time for a half-life of {half_life:g} s; "
-            f"{_told('SeriesTime')} and {_told('RadiopharmaceuticalStartTime')} cannot both be right "
+            f"{_described('SeriesTime')} and {_described('RadiopharmaceuticalStartTime')} cannot both be right "
             "(were the dates shifted?)"
         )
     return weight * 1000 / (dose * math.pow(2.0, -seconds / half_life))
@@ -107,7 +107,7 @@ def _scan_start(header: Header) -> datetime:
     if header.get(GE_SCAN_DATE_TIME):
         return _parse(str(header[GE_SCAN_DATE_TIME]), GE_SCAN_DATE_TIME)
     raise DataError(
-        f"{_told('SeriesTime')} is after {_told('AcquisitionTime')}: the series was made afterwards, and "
+        f"{_described('SeriesTime')} is after {_described('AcquisitionTime')}: the series was made afterwards, and "
         f"{GE_SCAN_DATE_TIME}, which would tell when the scan began, is not there"
     )
 
@@ -121,7 +121,7 @@ def _injection(drug: Header, scan: datetime) -> datetime:
 
 
 def _date_time(date: Any, time: Any, keyword: str) -> datetime:
-    return _parse(str(date).strip() + str(time).strip().zfill(6), _told(keyword))
+    return _parse(str(date).strip() + str(time).strip().zfill(6), _described(keyword))
 
 
 def _parse(text: str, what: str) -> datetime:
@@ -138,7 +138,7 @@ def _parse(text: str, what: str) -> datetime:
 def _positive(header: Header, keyword: str) -> float:
     value = _required(header, keyword)
     if not _is_positive(value):
-        raise DataError(f"{_told(keyword)} is {value!r}; expected a number above 0")
+        raise DataError(f"{_described(keyword)} is {value!r}; expected a number above 0")
     return float(value)
 
 
@@ -152,9 +152,9 @@ def _is_positive(value: Any) -> bool:
 def _required(header: Header, keyword: str) -> Any:
     value = header.get(keyword)
     if value is None or value in ("", []):
-        raise DataError(f"the DICOM attribute {_told(keyword)} is missing or empty: without it PET has no SUV")
+        raise DataError(f"the DICOM attribute {_described(keyword)} is missing or empty: without it PET has no SUV")
     return value
 
 
-def _told(keyword: str) -> str:
+def _described(keyword: str) -> str:
     return f"{keyword} {TAGS[keyword]}"

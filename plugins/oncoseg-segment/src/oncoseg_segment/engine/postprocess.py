@@ -36,7 +36,7 @@ class KeptStructure:
         return self.result.name
 
     @property
-    def found(self) -> bool:
+    def detected(self) -> bool:
         """Whether the model found anything."""
         return any(one.voxels for one in self.result.found)
 
@@ -83,7 +83,7 @@ def keep_structures(
 def findings_of(one: KeptStructure) -> list[Finding]:
     """What is to be said of a structure."""
     findings = examine_result(one.result)
-    if one.found:
+    if one.detected:
         if one.mask.any():
             findings += examine_structure(one.name, one.mask)
         if one.left_out is not None:
@@ -98,6 +98,6 @@ def nothing_left(kept_structures: Sequence[KeptStructure], *, may_be_empty: bool
     """
     if any(one.left_out is None for one in kept_structures):
         return None
-    if may_be_empty and not any(one.found for one in kept_structures):
+    if may_be_empty and not any(one.detected for one in kept_structures):
         return None
     return "no structure is left (" + "; ".join(f"{one.name!r}: {one.left_out}" for one in kept_structures) + ")"

@@ -103,11 +103,11 @@ def _followed(
 ) -> StructureResult:
     ((index, prompt),) = structure.prompts.items()
 
-    def tell(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         if progress is not None:
             progress(f"{what} of {structure.name}", done, total)
 
-    done = propagate(predictor, fitted, index, prompt, settings, tell)
+    done = propagate(predictor, fitted, index, prompt, settings, report)
     found = []
     for at, score in done.scores.items():
         result = replace(done.start, mask=done.mask[at], score=score, window=done.windows[at])

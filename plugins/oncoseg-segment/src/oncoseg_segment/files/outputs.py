@@ -164,7 +164,7 @@ class Staging:
         try:
             atomic_write(self.path(target), content)
         except StorageError as error:
-            raise StorageError(self.told(str(error))) from error
+            raise StorageError(self.in_place(str(error))) from error
 
     def also(self, staged: Path) -> Path:
         """The place of another file that was written beside a staged one."""
@@ -172,7 +172,7 @@ class Staging:
         self._files[parent / staged.name] = staged
         return parent / staged.name
 
-    def told(self, text: str) -> str:
+    def in_place(self, text: str) -> str:
         """A message with the places that files will have, not those that they have now."""
         for parent, folder in self._folders.items():
             text = text.replace(str(folder), str(parent))
@@ -300,13 +300,13 @@ def export_segmentation(
             else:
                 report = exporter.export(segmentation, staged)
         except OncoSegError as error:
-            message = stage.told(str(error))
+            message = stage.in_place(str(error))
             if isinstance(error, DataError) and _overlapping(segmentation):
                 message += "; `overlaps` first or highest-score gives each voxel to one structure"
             raise type(error)(message) from error
         hashes = tuple(_sha256(file) for file in report.files)
         files = tuple(output.path if file == staged else stage.also(file) for file in report.files)
-        written.append(Written(output, files, tuple(map(stage.told, report.notes)), hashes))
+        written.append(Written(output, files, tuple(map(stage.in_place, report.notes)), hashes))
     belonging = [(output, segmentation) for output, _, segmentation in outputs if output.needs_source]
     if len(belonging) > 1:
         for output, segmentation in belonging:

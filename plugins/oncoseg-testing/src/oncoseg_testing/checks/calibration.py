@@ -29,7 +29,7 @@ def check_calibration(normalizer: Normalizer, voxels: Voxels) -> None:
     calibrated = _calibrated(normalizer, voxels, {}, f"{example}, an empty header")
     with rule("an empty header leaves the values alone", example):
         require(calibrated is not None, "DataError")
-        require(calibrated is not None and np.array_equal(calibrated, voxels), f"now {_shown(calibrated)}")
+        require(calibrated is not None and np.array_equal(calibrated, voxels), f"now {_short(calibrated)}")
     upright, turned = (
         _calibrated(normalizer, voxels, header, f"{example}, header {dict(header)}")
         for header in (BRIGHT_IS_MORE, BRIGHT_IS_LESS)
@@ -45,7 +45,7 @@ def check_calibration(normalizer: Normalizer, voxels: Voxels) -> None:
                 order = np.argsort(before, axis=None, kind="stable")
                 step = np.sign(np.diff(before.ravel()[order].astype(np.float64)))
                 found = np.sign(np.diff(after.ravel()[order].astype(np.float64)))
-                require(bool((found == sign * step).all()), f"now {_shown(after)}")
+                require(bool((found == sign * step).all()), f"now {_short(after)}")
 
 
 def _calibrated(normalizer: Normalizer, voxels: Voxels, header: Header, example: str) -> Voxels | None:
@@ -59,10 +59,10 @@ def _calibrated(normalizer: Normalizer, voxels: Voxels, header: Header, example:
         finally:
             require(np.array_equal(voxels, before), "the input was modified")
     with rule("calibrate returns real numbers of the input's shape", example):
-        require(isinstance(calibrated, np.ndarray) and calibrated.shape == voxels.shape, _shown(calibrated))
+        require(isinstance(calibrated, np.ndarray) and calibrated.shape == voxels.shape, _short(calibrated))
         require(calibrated.dtype.kind in "iuf", str(calibrated.dtype))
     return calibrated
 
 
-def _shown(found: Any) -> str:
+def _short(found: Any) -> str:
     return show(found) if isinstance(found, np.ndarray) else repr(found)
