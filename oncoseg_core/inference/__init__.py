@@ -1,4 +1,4 @@
-"""Models at work: prediction, propagation, scoring.
+"""Models at work: prediction and propagation.
 
 The names below are for plugins and programs; each is imported when it is first asked for.
 """
