@@ -23,7 +23,12 @@ def projects() -> list[Path]:
 
 def bounded_files() -> list[Path]:
     """Files that write down a bound on a distribution of ours."""
-    patterns = ("plugins/*/src/*/templates/*/pyproject.toml", "docs/tutorial/*/pyproject.toml", "docs/**/*.md")
+    patterns = (
+        "plugins/*/src/*/templates/*/pyproject.toml",
+        "docs/tutorial/*/pyproject.toml",
+        "docs/**/*.md",
+        "plugins/*/README.md",
+    )
     return [ROOT / "pyproject.toml", *projects(), *sorted(path for pattern in patterns for path in ROOT.glob(pattern))]
 
 
