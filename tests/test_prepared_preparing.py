@@ -231,7 +231,9 @@ def test_files_behind_a_header_and_in_a_folder_count_as_sources(tmp_path, image,
 
 
 def test_a_source_that_changes_while_it_is_read_is_not_kept(tmp_path, root, monkeypatch):
-    loaded = one_case.DatasetAdapter.load
+    from oncoseg_core import FileDataset
+
+    loaded = FileDataset.load
 
     def load(self, case):
         found = loaded(self, case)

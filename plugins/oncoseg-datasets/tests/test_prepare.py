@@ -64,14 +64,14 @@ def test_without_a_destination_the_store_is_made_here(brains, tmp_path, monkeypa
 ONE_UNREADABLE = """
 from oncoseg_core.cli.command_line import run_app
 from oncoseg_core import ImageReadError
-from oncoseg_core import DatasetAdapter
+from oncoseg_core import FileDataset
 from oncoseg_datasets.cli.datasets import app
 from oncoseg_datasets.sources.samples import SamplesAdapter
 
 def load(self, case):
     if case.case_id == "breast1":
         raise ImageReadError(f"{case.images[0]}: is cut short")
-    return DatasetAdapter.load(self, case)
+    return FileDataset.load(self, case)
 
 SamplesAdapter.load = load
 run_app(app)
