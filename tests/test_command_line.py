@@ -180,7 +180,7 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["IMAGE", *BOX, "--slice", "1", "-o", "mask.png"], 2, ["a mask is written as one of"]),
         (["BRAIN", *BOX, "--slice", "1"], 2, ["its modality cannot be told", "--modality", "known: ct, cxr"]),
         (["IMAGE", *BOX, "--slice", "1", "--adapter", "nowhere"], 1, ["nowhere: no such folder"]),
-        (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another --output, or --overwrite"]),
+        (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another name, or --overwrite"]),
         (["IMAGE", "--model", "litemedsam"], 2, ["no prompt was given: expected --box, --point, --text or --exemplar"]),
         (["IMAGE", *BOX, "--point", "5,5"], 2, ["'litemedsam' takes prompts of kind box, lasso, not 'point'"]),
         (["IMAGE", *BOX, "--scribble", "5,5,9,9"], 2, ["'litemedsam' takes prompts of kind box, lasso, not 'scribble'"]),

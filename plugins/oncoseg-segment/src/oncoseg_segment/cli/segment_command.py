@@ -228,7 +228,8 @@ def segment(
             "--prompts FILE says all of what to segment; leave --box, --point, --text, --exemplar, --scribble, "
             "--lasso, --slice, --slices, --propagate, --target and --units out"
         )
-    structures = (options.structure(),) if prompts is None else read_prompts(prompts)
+    with options_in_messages(OPTIONS):
+        structures = (options.structure(),) if prompts is None else read_prompts(prompts)
 
     from oncoseg_core.cli import progress_bar
     from oncoseg_core.imaging import reader_settings
