@@ -21,7 +21,7 @@ from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.measurements import Diameters, Measurements, longest_diameter, measure
 from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.result import SegmentationResult
-from oncoseg_segment.engine.session import SegmentationCancelledError, Session, ShouldStop
+from oncoseg_segment.engine.session import SegmentationCancelledError, Session, ShouldStop, encodes_slices_again
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.files.export import export
 from oncoseg_segment.files.outputs import Output, Written
@@ -76,6 +76,5 @@ def segment(
         SegmentationCancelledError: ``should_stop`` said so.
     """
     checked = validate(SegmentSettings, {"model": model, **settings}, "settings")
-    shared = len(structures) > 1 and any(structure.propagate for structure in structures)
-    session = Session(volume, checked, registry=registry, keep_embeddings=shared)
+    session = Session(volume, checked, registry=registry, keep_embeddings=encodes_slices_again(structures))
     return session.prompt(*structures, progress=progress, should_stop=should_stop)

@@ -37,6 +37,11 @@ EMBEDDING_BYTES = 1024 * 1024 * 1024
 """Memory for embeddings: about 1,000 slices of LiteMedSAM, 50 of SAM3."""
 
 
+def encodes_slices_again(structures: Sequence[StructureRequest]) -> bool:
+    """Whether one call for these structures may encode a slice more than once, so that embeddings are worth keeping."""
+    return len(structures) > 1 and any(structure.propagate for structure in structures)
+
+
 class SegmentationCancelledError(OncoSegError):
     """``should_stop`` said so between two slices; the session is as it was before the call."""
 

@@ -20,7 +20,7 @@ from oncoseg_segment.engine.checks import Finding, refusal_of
 from oncoseg_segment.engine.postprocess import nothing_left
 from oncoseg_segment.engine.resolve import placed_structures, require_known_modality, require_names, require_served
 from oncoseg_segment.engine.result import SegmentationResult
-from oncoseg_segment.engine.session import Session, ShouldStop
+from oncoseg_segment.engine.session import Session, ShouldStop, encodes_slices_again
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.files.export import Destinations, destinations, stage_outputs
 from oncoseg_segment.files.manifest import SegmentRun, manifest_of, manifest_text
@@ -94,8 +94,7 @@ def segment_file(
     placed_structures(structures, nameless)
     outputs = places.structures
     require_writable(outputs.outputs, outputs.exporters, [one.name for one in structures], stored.geometry)
-    shared = len(structures) > 1 and any(structure.propagate for structure in structures)
-    session = Session(nameless, settings, registry=registry, keep_embeddings=shared)
+    session = Session(nameless, settings, registry=registry, keep_embeddings=encodes_slices_again(structures))
     result = replace(session.prompt(*structures, progress=progress, should_stop=should_stop), image=stored)
     seconds |= result.seconds
     findings = list(result.findings)
