@@ -47,7 +47,7 @@ def drawn_lines(monkeypatch, draw, *arguments):
     figures = []
     from oncoseg_trainer.reporting import curves
 
-    monkeypatch.setattr(curves.overlay, "png_bytes", lambda figure: figures.append(figure) or b"")
+    monkeypatch.setattr(curves, "png_bytes", lambda figure: figures.append(figure) or b"")
     draw(*arguments)
     (figure,) = figures
     return {
