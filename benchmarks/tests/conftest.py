@@ -110,7 +110,7 @@ def write_cases(tmp_path):
     recipe = Recipe((32, 40), (-100, 10), (3, 16), tumour=(10, 14), core=(4, 6), contrast=300, spacing=(0.8, 0.8, 3.0))
 
     def write(name, cases):
-        return write_generated(tmp_path, name, cases, recipe)
+        return write_generated(tmp_path, name, cases, recipe=recipe)
 
     return write
 

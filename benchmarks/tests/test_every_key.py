@@ -111,19 +111,19 @@ PROBES = {
     ),
     "ModelChoice.zoom": Probe(model(label="bright", zoom={})),
     "ModelChoice.label": Probe(model(label="other")),
-    "DatasetChoice.name": Probe({"datasets": [{"name": "bench-b", "root": "bench-a"}]}),
-    "DatasetChoice.root": Probe({"datasets": [{"name": "bench-a", "root": "elsewhere/bench-a"}]}),
-    "DatasetChoice.settings": Probe(cases(settings={"nosuch": 1}), refused="nosuch"),
-    "DatasetChoice.side": Probe(cases(side="test")),
-    "DatasetChoice.split": Probe(FROZEN, cases(side="test")),
-    "DatasetChoice.targets": Probe(cases(targets=["core"])),
-    "DatasetChoice.limit": Probe(cases(limit=1)),
-    "DatasetChoice.optional": Probe(
+    "BenchDataset.name": Probe({"datasets": [{"name": "bench-b", "root": "bench-a"}]}),
+    "BenchDataset.root": Probe({"datasets": [{"name": "bench-a", "root": "elsewhere/bench-a"}]}),
+    "BenchDataset.settings": Probe(cases(settings={"nosuch": 1}), refused="nosuch"),
+    "BenchDataset.side": Probe(cases(side="test")),
+    "BenchDataset.split": Probe(FROZEN, cases(side="test")),
+    "BenchDataset.targets": Probe(cases(targets=["core"])),
+    "BenchDataset.limit": Probe(cases(limit=1)),
+    "BenchDataset.optional": Probe(
         {"datasets": [*cases()["datasets"], {"name": "bench-b", "root": "nosuch", "optional": False}]},
         {"datasets": [*cases()["datasets"], {"name": "bench-b", "root": "nosuch", "optional": True}]},
         refused="nosuch",
     ),
-    "DatasetChoice.reference": Probe(cases(reference=SCORED), seen="page"),
+    "BenchDataset.reference": Probe(cases(reference=SCORED), seen="page"),
     **{
         f"PublishedScore.{key}": Probe(
             cases(reference={**SCORED, key: value}), cases(reference=SCORED), "page"

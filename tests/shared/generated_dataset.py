@@ -39,7 +39,7 @@ class Recipe(NamedTuple):
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-def write_generated(parent, name, cases, recipe=Recipe(), first_seed=0):  # noqa: B008 - immutable
+def write_generated(parent, name, cases, first_seed=0, recipe=Recipe()):  # noqa: B008 - immutable
     """Write a dataset: noise of 7 slices, with a tumour and its core on the given slices of each case."""
     root = parent / name
     root.mkdir()
