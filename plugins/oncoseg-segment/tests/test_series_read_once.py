@@ -41,7 +41,7 @@ class BrightModel(nn.Module, PromptableModel):
     """Whatever is bright, wherever the box is."""
 
     spec = ModelSpec(
-        name="bright", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=64,
+        name="bright-slices", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=64,
         lora=LoraSpec(targets=("qkv",)), weights="none",
     )  # fmt: skip
     weights_sha256 = "random:0"
@@ -126,7 +126,7 @@ def test_segment_reads_the_series_once(registry, series, passes, tmp_path):
     request = SegmentRequest(
         image=series,
         structures=[PromptOptions(boxes=["8,18,52,42"], slice_index=2, target="tumour").structure()],
-        settings=SegmentSettings(model="bright", zoom=None),
+        settings=SegmentSettings(model="bright-slices", zoom=None),
         outputs=[output.replace("=", f"={tmp_path}/out/") for output in BOTH],
     )
     segment_file(registry, request)
