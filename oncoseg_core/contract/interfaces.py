@@ -340,6 +340,10 @@ class Exporter(Component[S]):
             OncoSegError: the format cannot hold them; the message says what to do.
         """
 
+    def files(self, destination: Path) -> tuple[Path, ...]:
+        """All that :meth:`export` writes, ``destination`` first, the others beside it; their names must be free."""
+        return (destination,)
+
     @abstractmethod
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
         """Write to ``destination``; nothing partial is left behind.

@@ -50,6 +50,10 @@ def export(registry, series, *outputs, settings=None, names=("one", "two"), imag
     return written
 
 
+def planned(*paths):
+    return [(path, "the output") for path in paths]
+
+
 def files(folder):
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
@@ -200,16 +204,16 @@ def test_nothing_is_replaced_unasked(tmp_path):
     image, old = tmp_path / "scan.png", tmp_path / "old.nrrd"
     image.touch()
     old.touch()
-    require_free([tmp_path / "new.nrrd"], [image], overwrite=False)
+    require_free(planned(tmp_path / "new.nrrd"), [image], overwrite=False)
     with pytest.raises(UsageError, match="old.nrrd exists; give another name, or `overwrite`"):
-        require_free([old], [image], overwrite=False)
-    require_free([old], [image], overwrite=True)
+        require_free(planned(old), [image], overwrite=False)
+    require_free(planned(old), [image], overwrite=True)
     with pytest.raises(UsageError, match="is the image itself"):
-        require_free([tmp_path / "sub" / ".." / "scan.png"], [image], overwrite=True)
+        require_free(planned(tmp_path / "sub" / ".." / "scan.png"), [image], overwrite=True)
     with pytest.raises(UsageError, match="would be written twice"):
-        require_free([tmp_path / "a.nrrd", tmp_path / "." / "a.nrrd"], [image], overwrite=True)
+        require_free(planned(tmp_path / "a.nrrd", tmp_path / "." / "a.nrrd"), [image], overwrite=True)
     with pytest.raises(UsageError, match="is a folder; give a file name"):
-        require_free([tmp_path], [image], overwrite=True)
+        require_free(planned(tmp_path), [image], overwrite=True)
 
 
 def test_no_file_of_a_folder_that_is_read_is_ever_replaced(tmp_path):
@@ -218,8 +222,8 @@ def test_no_file_of_a_folder_that_is_read_is_ever_replaced(tmp_path):
     folder.mkdir()
     (folder / "image0003.dcm").touch()
     with pytest.raises(UsageError, match="image0003.dcm is in the folder that is read, and may be one of its images"):
-        require_free([tmp_path / "x" / ".." / "CT" / "image0003.dcm"], [folder], overwrite=True)
-    require_free([folder / "rs.dcm", tmp_path / "image0003.dcm"], [folder], overwrite=True)
+        require_free(planned(tmp_path / "x" / ".." / "CT" / "image0003.dcm"), [folder], overwrite=True)
+    require_free(planned(folder / "rs.dcm", tmp_path / "image0003.dcm"), [folder], overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["mask.nii", "mask.nii.gz", "mask.mha"])

@@ -17,6 +17,7 @@ from oncoseg_segment.files.outputs import (
     Written,
     check_export_settings,
     export_segmentation,
+    files_of,
     parse_output,
     prepare_exporters,
     require_free,
@@ -37,6 +38,10 @@ class Destinations:
     def may_be_empty(self) -> bool:
         """Whether the formats hold an empty structure."""
         return not any(output.needs_source for output in self.outputs)
+
+    def files(self) -> list[tuple[Path, str]]:
+        """Every file that will be written, with what writes it."""
+        return files_of(self.outputs, self.exporters)
 
 
 def destinations(
@@ -84,12 +89,13 @@ def export(
     source = result.image.source if source is None else source
     file = None if source is None else recognise(result.registry, source)
     chosen = destinations(result.registry, outputs, file, source_settings or {}, export_settings or {})
-    require_free([output.path for output in chosen.outputs], [] if source is None else [source], overwrite=overwrite)
+    inputs = [] if source is None else [source]
+    require_free(chosen.files(), inputs, overwrite=overwrite)
     require_writable(chosen.outputs, chosen.exporters, [one.name for one in result.structures], result.image.geometry)
     refusal = nothing_left(result.structures, may_be_empty=chosen.may_be_empty)
     if refusal is not None:
         raise QualityError(f"nothing was exported: {refusal}")
-    with staging() as stage:
+    with staging(chosen.files(), inputs, overwrite=overwrite) as stage:
         written = stage_outputs(stage, result, chosen)
         stage.commit()
     return written

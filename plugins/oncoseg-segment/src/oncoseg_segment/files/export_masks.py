@@ -20,6 +20,7 @@ from oncoseg_segment.files.outputs import (
     Written,
     check_export_settings,
     export_segmentation,
+    files_of,
     parse_output,
     prepare_exporters,
     require_free,
@@ -64,12 +65,15 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     if not request.outputs and request.measurements is None:
         raise UsageError("nothing is to be written: give `outputs` [FORMAT=]FILE, or `measurements` FILE.json")
     outputs = [parse_output(registry, text) for text in request.outputs]
-    own = [] if request.measurements is None else [request.measurements]
-    require_free([*(output.path for output in outputs), *own], [request.masks, request.on], overwrite=request.overwrite)
     image_settings, mask_settings = request.image_settings, request.mask_settings
     image_file, mask_file = recognise(registry, request.on), recognise(registry, request.masks)
     check_export_settings(request.export_settings, outputs)
     exporters = prepare_exporters(registry, outputs, image_file, image_settings, request.export_settings)
+    planned = files_of(outputs, exporters)
+    if request.measurements is not None:
+        planned.append((request.measurements, "the measurements"))
+    inputs = [request.masks, request.on]
+    require_free(planned, inputs, overwrite=request.overwrite)
     stored = image_file.read_image(settings=image_settings)
     if mask_file.spec is not None:  # it looks for the same series
         mask_settings = {**image_settings, **mask_settings}
@@ -99,7 +103,7 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
         "findings": [asdict(finding) for finding in findings],
         "software": environment_summary(registry),
     }  # fmt: skip
-    with staging() as stage:
+    with staging(planned, inputs, overwrite=request.overwrite) as stage:
         jobs = [(output, exporter, segmentation) for output, exporter in zip(outputs, exporters, strict=True)]
         record["outputs"] = [_output(one) for one in export_segmentation(stage, registry, jobs, stored, image_settings)]
         text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"

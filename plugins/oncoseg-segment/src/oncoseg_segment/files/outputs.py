@@ -6,7 +6,7 @@ import hashlib
 import re
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from oncoseg_core import (
     ExportReport,
     Geometry,
     OncoSegError,
+    PluginError,
     Registry,
     Segmentation,
     StorageError,
@@ -104,24 +105,50 @@ def check_export_settings(settings: Mapping[str, Any], outputs: Iterable[Output]
             raise UsageError(f"`export_settings` {name}={values}: expected FORMAT.KEY=VALUE, such as {name}.KEY=VALUE")
 
 
-def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bool) -> None:
+def files_of(outputs: Sequence[Output], exporters: Sequence[Any]) -> list[tuple[Path, str]]:
+    """Every file that the outputs will write, with what writes it, for :func:`require_free`.
+
+    Raises:
+        PluginError: an exporter names a file that does not lie beside its destination.
+    """
+    planned = []
+    for output, exporter in zip(outputs, exporters, strict=True):
+        files = (output.path,) if exporter is None else exporter.files(output.path)
+        for path in files:
+            if path.parent != output.path.parent or output.path not in files:
+                raise PluginError(
+                    f"exporter {output.format!r} writes {', '.join(map(str, files))} for {output.path}; expected that "
+                    "file and others beside it: report it to the plugin's authors"
+                )
+            planned.append((path, f"the {output.format} output"))
+    return planned
+
+
+def require_free(planned: Sequence[tuple[Path, str]], inputs: Sequence[Path], *, overwrite: bool) -> None:
     """Refuse to write over what is read, twice to one place, or over a file that is there.
 
     No file in a folder that is read is ever replaced: it may be a slice of the series.
 
+    Args:
+        planned: each file with what it is, such as ``the manifest``.
+        inputs: files and folders that are read.
+        overwrite: whether other files may be replaced.
+
     Raises:
         UsageError: saying which it is and what to do.
     """
-    taken: set[Path] = set()
-    for path in paths:
+    taken: dict[Path, str] = {}
+    for path, what in planned:
         real = path.resolve()
         if real in {other.resolve() for other in inputs}:
             raise UsageError(f"`outputs`: {path} is the image itself, or another file that is read; give another name")
         if real.exists() and any(other.is_dir() and real.is_relative_to(other.resolve()) for other in inputs):
             raise UsageError(f"{path} is in the folder that is read, and may be one of its images; give another name")
         if real in taken:
-            raise UsageError(f"{path} would be written twice; give each output a name of its own")
-        taken.add(real)
+            raise UsageError(
+                f"{path} would be written twice, by {taken[real]} and by {what}; give each output a name of its own"
+            )
+        taken[real] = what
         if path.is_dir():
             raise UsageError(f"{path}: is a folder; give a file name")
         if path.exists() and not overwrite:
@@ -130,8 +157,17 @@ def require_free(paths: Sequence[Path], inputs: Sequence[Path], *, overwrite: bo
 
 @dataclass
 class Staging:
-    """Files under names of their own beside their places, until all are there."""
+    """Files under names of their own beside their places, until all are there.
 
+    Attributes:
+        planned: every file that is to be written, with what it is, as :func:`require_free` takes it.
+        inputs: files and folders that are read.
+        overwrite: whether other files may be replaced.
+    """
+
+    planned: Sequence[tuple[Path, str]] = ()
+    inputs: Sequence[Path] = ()
+    overwrite: bool = False
     _folders: dict[Path, Path] = field(default_factory=dict)
     _files: dict[Path, Path] = field(default_factory=dict)
     _made: list[Path] = field(default_factory=list)
@@ -166,11 +202,26 @@ class Staging:
         except StorageError as error:
             raise StorageError(self.in_place(str(error))) from error
 
-    def also(self, staged: Path) -> Path:
-        """The place of another file that was written beside a staged one."""
-        parent = next(parent for parent, folder in self._folders.items() if folder == staged.parent)
-        self._files[parent / staged.name] = staged
-        return parent / staged.name
+    def also(self, staged: Path, declared: Collection[Path]) -> Path:
+        """The place of another file that was written beside a staged one; ``declared`` are the exporter's planned ones.
+
+        Raises:
+            PluginError: it is not there.
+            UsageError: it is not planned, and its place is not free.
+        """
+        parent = next((parent for parent, folder in self._folders.items() if folder == staged.parent), None)
+        if parent is None or not staged.is_file():
+            raise PluginError(f"{self.in_place(str(staged))} is not a file beside the destination")
+        target = parent / staged.name
+        if target not in declared:
+            more = (target, "a second file of the exporter, which its `files` do not name")
+            require_free([*self.planned, more], self.inputs, overwrite=self.overwrite)
+        self._files[target] = staged
+        return target
+
+    def staged(self, target: Path) -> Path:
+        """Where ``target`` lies for now."""
+        return self._files[target]
 
     def in_place(self, text: str) -> str:
         """A message with the places that files will have, not those that they have now."""
@@ -206,9 +257,11 @@ class Staging:
 
 
 @contextmanager
-def staging() -> Iterator[Staging]:
-    """A place to write several files to, of which nothing stays that is not committed."""
-    stage = Staging()
+def staging(
+    planned: Sequence[tuple[Path, str]] = (), inputs: Sequence[Path] = (), *, overwrite: bool = False
+) -> Iterator[Staging]:
+    """A place to write several files to, of which nothing stays that is not committed; arguments as its attributes."""
+    stage = Staging(planned, inputs, overwrite)
     try:
         yield stage
     finally:
@@ -304,13 +357,17 @@ def export_segmentation(
             if isinstance(error, DataError) and _overlapping(segmentation):
                 message += "; `overlaps` first or highest-score gives each voxel to one structure"
             raise type(error)(message) from error
+        declared = () if exporter is None else exporter.files(output.path)
+        try:
+            files = tuple(output.path if file == staged else stage.also(file, declared) for file in report.files)
+        except OncoSegError as error:
+            raise type(error)(f"exporter {output.format!r}, after the export; nothing was written: {error}") from error
         hashes = tuple(_sha256(file) for file in report.files)
-        files = tuple(output.path if file == staged else stage.also(file) for file in report.files)
         written.append(Written(output, files, tuple(map(stage.in_place, report.notes)), hashes))
     belonging = [(output, segmentation) for output, _, segmentation in outputs if output.needs_source]
     if len(belonging) > 1:
         for output, segmentation in belonging:
-            found = read_masks(registry, stage.path(output.path), image, image_settings)
+            found = read_masks(registry, stage.staged(output.path), image, image_settings)
             _require_same(found.masks, output, segmentation)
     return written
 

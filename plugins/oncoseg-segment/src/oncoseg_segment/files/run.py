@@ -59,6 +59,8 @@ class _Places:
     structures: Destinations
     manifest: Path
     preview: Path
+    planned: Sequence[tuple[Path, str]]
+    inputs: Sequence[Path]
 
 
 def segment_file(
@@ -101,7 +103,7 @@ def segment_file(
     refusal = refusal_of(findings) if request.strict else None
     refusal = refusal or nothing_left(result.structures, may_be_empty=outputs.may_be_empty)
     run = SegmentRun(result, request.image, request.image_settings, image_file.spec, identify=request.identify)
-    with staging() as stage:
+    with staging(places.planned, places.inputs, overwrite=request.overwrite) as stage:
         written: list[Written] = []
         if refusal is None:
             written = _timed(seconds, "export", lambda: stage_outputs(stage, result, outputs))
@@ -127,9 +129,10 @@ def _places(registry: Registry, request: SegmentRequest, image_file: RecognisedP
     )
     first = structures.outputs[0].path
     manifest, preview = (first.with_name(f"{_stem(first)}{suffix}") for suffix in (".json", ".png"))
-    paths = [*(output.path for output in structures.outputs), manifest, preview]
-    require_free(paths, [request.image, *request.inputs], overwrite=request.overwrite)
-    return _Places(structures, manifest, preview)
+    planned = [*structures.files(), (manifest, "the manifest"), (preview, "the preview")]
+    inputs = [request.image, *request.inputs]
+    require_free(planned, inputs, overwrite=request.overwrite)
+    return _Places(structures, manifest, preview, planned, inputs)
 
 
 def _draw(stage: Staging, path: Path, result: SegmentationResult) -> str | None:

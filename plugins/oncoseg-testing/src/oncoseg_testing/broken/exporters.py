@@ -63,6 +63,29 @@ class LitteringWhenRefused(Nifti):
         return super().export(segmentation, destination)
 
 
+class TwoFiles(Nifti):
+    second = "legend.txt"
+
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        report = super().export(segmentation, destination)
+        other = destination.with_name(self.second)
+        other.write_text("1 liver tumour")
+        return ExportReport((*report.files, other))
+
+
+@EXAMPLES.breaks("all else that is written")
+class UndeclaredFile(TwoFiles):
+    pass
+
+
+@EXAMPLES.breaks("takes the place of the manifest")
+class InPlaceOfTheManifest(TwoFiles):
+    second = "mask.json"
+
+    def files(self, destination: Path) -> tuple[Path, ...]:
+        return (destination, destination.with_name(self.second))
+
+
 @EXAMPLES.breaks("not empty")
 class EmptyFile(Nifti):
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:

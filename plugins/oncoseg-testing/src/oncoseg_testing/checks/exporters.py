@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ def check_exporter(exporter: Exporter, folder: Path, *, suffix: str, segmentatio
     for_all(chosen, lambda drawn: _check(exporter, drawn, folder / str(next(counter)), suffix), count=count)
 
 
+def _names(paths: Iterable[Path]) -> list[str]:
+    """As a message shows them."""
+    return sorted(path.name for path in paths)
+
+
 def _check(exporter: Exporter, segmentation: Segmentation, folder: Path, suffix: str) -> None:
     masks = "; ".join(f"{name!r} {show(mask)}" for name, mask in segmentation.masks.items())
     example = f"{masks}; affine {segmentation.geometry.affine.tolist()}"
@@ -41,6 +47,14 @@ def _check(exporter: Exporter, segmentation: Segmentation, folder: Path, suffix:
         require(unchanged, "a mask was modified")
     with rule("export returns an ExportReport that names the destination", example):
         require(isinstance(report, ExportReport) and destination in report.files, repr(report))
+    with rule("files names the destination and all else that is written, beside it", example):
+        declared = exporter.files(destination)
+        require(set(report.files) <= set(declared), f"written: {_names(report.files)}; declared: {_names(declared)}")
+        require(destination in declared, f"declared: {_names(declared)}")
+        require(all(path.parent == destination.parent for path in declared), f"{[str(path) for path in declared]}")
+    with rule("no file takes the place of the manifest STEM.json or the preview STEM.png", example):
+        reserved = {destination.with_name(f"mask{ending}") for ending in (".json", ".png")} - {destination}
+        require(not reserved & set(declared), f"declared: {_names(declared)}")
     with rule("the files that the report names are there, not empty, and no others", example):
         written = sorted(path for path in folder.rglob("*") if path.is_file())
         require(written == sorted(report.files), f"{[str(path.relative_to(folder)) for path in written]}")
