@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oncoseg_core import StorageError
-from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, write_failure
+from oncoseg_core.system.atomic import atomic_path, atomic_write, write_failure
 
 
 def in_another_process(program, target):
@@ -203,22 +203,18 @@ def test_a_reason_without_a_number_is_told():
     assert write_failure(OSError("the library says no"), Path("x")) == "cannot write x: the library says no"
 
 
-@pytest.mark.parametrize("links", [True, False])
-def test_of_two_who_create_a_file_the_first_one_does(tmp_path, links, monkeypatch):
-    if not links:  # such as on an exFAT disk
-
-        def refused(*_):
-            raise OSError(errno.EPERM, "no hard links here")
-
-        monkeypatch.setattr("pathlib.Path.hardlink_to", refused)
-    target = tmp_path / "new" / "file.json"
-    assert atomic_create(target, "first")
-    assert not atomic_create(target, "second")
-    assert target.read_text() == "first"
-    assert [path.name for path in target.parent.iterdir()] == ["file.json"]
-
-
-def test_creating_below_a_file_is_told(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(StorageError, match="is a file, not a folder"):
-        atomic_create(tmp_path / "file" / "new.json", "")
+@pytest.mark.skipif(os.name != "posix", reason="modes of files")
+@pytest.mark.parametrize("older", [None, 0o644, 0o600])
+def test_what_is_private_is_for_its_owner_alone_whatever_was_there(tmp_path, older):
+    target = tmp_path / "file"
+    if older is not None:
+        target.touch(older)
+    for private, mode in ((True, 0o600), (False, 0o644)):
+        umask = os.umask(0o022)
+        try:
+            with atomic_path(target, private=private) as temporary:
+                assert stat.S_IMODE(temporary.stat().st_mode) == mode  # from the first byte on
+                temporary.write_text("new")
+        finally:
+            os.umask(umask)
+        assert stat.S_IMODE(target.stat().st_mode) == mode

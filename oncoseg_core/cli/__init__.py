@@ -11,17 +11,21 @@ if TYPE_CHECKING:
     from oncoseg_core.cli.app import installed_registry
     from oncoseg_core.cli.command_group import AllowBroken, Overrides, default_command_app
     from oncoseg_core.cli.command_line import run_app
+    from oncoseg_core.cli.output import cell, say, say_json
     from oncoseg_core.cli.progress import progress_bar
     from oncoseg_core.cli.show_component import draw
 
 __all__ = [
     "AllowBroken",
     "Overrides",
+    "cell",
     "default_command_app",
     "draw",
     "installed_registry",
     "progress_bar",
     "run_app",
+    "say",
+    "say_json",
 ]
 
 __getattr__ = lazy_exports(__name__, __file__)

@@ -21,6 +21,7 @@ from oncoseg_core.contract.errors import DataError
 from oncoseg_core.contract.interfaces import Settings
 from oncoseg_core.contract.records import Split
 from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core.system.output import json_text
 from oncoseg_core.system.randomness import derived_seed
 
 Side: TypeAlias = Literal["train", "validation", "test", "unused"]
@@ -150,7 +151,7 @@ class FrozenSplit:
             StorageError: it cannot be written.
         """
         content = {"format": FORMAT, "how": self.how, "sha256": self.sha256, "sides": self.sides}
-        atomic_write(path, json.dumps(content, indent=1) + "\n")
+        atomic_write(path, json_text(content, indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> FrozenSplit:

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system import lazy_names
 
 if TYPE_CHECKING:
-    from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, write_failure
+    from oncoseg_core.system.atomic import atomic_path, atomic_write, write_failure
     from oncoseg_core.system.cache_folder import cache_directory
     from oncoseg_core.system.lazy_names import lazy_exports
+    from oncoseg_core.system.output import json_text, printable, prints_aside
     from oncoseg_core.system.privacy import display_path
     from oncoseg_core.system.randomness import derived_generator, derived_seed
     from oncoseg_core.system.threads import for_each
 
 __all__ = [
-    "atomic_create",
     "atomic_path",
     "atomic_write",
     "cache_directory",
@@ -24,7 +24,10 @@ __all__ = [
     "derived_seed",
     "display_path",
     "for_each",
+    "json_text",
     "lazy_exports",
+    "printable",
+    "prints_aside",
     "write_failure",
 ]
 

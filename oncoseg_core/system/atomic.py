@@ -13,8 +13,10 @@ from oncoseg_core.contract.errors import StorageError
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` with its suffixes; on success it replaces ``target``, else it goes.
+
+    ``private``: only the owner may read it (mode 0600), as suits what names a patient; else as any new file here.
 
     Raises:
         StorageError: the folder cannot be written, or the disk is full. ``target`` is then as it was before.
@@ -22,7 +24,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".partial-{uuid.uuid4().hex}{''.join(target.suffixes[-2:])}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)  # with the mode that any new file gets here
+        temporary.touch(mode=0o600 if private else 0o666, exist_ok=False)
         yield temporary
         with temporary.open("rb+") as stream:
             os.fsync(stream.fileno())
@@ -44,40 +46,6 @@ def atomic_write(target: Path, content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
-
-
-def atomic_create(target: Path, content: bytes | str) -> bool:
-    """Write ``content`` to ``target`` only where nothing is, whole or not at all; of several who try at once, one can.
-
-    Returns:
-        Whether it was written; False where ``target`` is there already.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    data = content.encode() if isinstance(content, str) else content
-    temporary = target.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        try:
-            target.hardlink_to(temporary)
-        except FileExistsError:
-            return False
-        except OSError:  # a disk without hard links: there, two who try in the same moment may both succeed
-            if target.exists():
-                return False
-            temporary.replace(target)
-    except OSError as error:
-        raise StorageError(write_failure(error, target)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    _sync_folder(target.parent)
-    return True
 
 
 def write_failure(error: OSError, target: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from oncoseg_core import load_plugins
 from oncoseg_core.plugins import environment_summary
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 
 STARTED = time.monotonic()
 """When this module was imported, at the top of the script."""
@@ -57,5 +56,5 @@ def record(name: str, command: str, found: Mapping[str, Any], folder: Path = RES
         "found": dict(found),
         "versions": environment_summary(load_plugins()),
     }
-    atomic_write(path, json.dumps(content, indent=2) + "\n")
+    atomic_write(path, json_text(content, indent=2) + "\n")
     return path

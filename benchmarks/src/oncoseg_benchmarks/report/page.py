@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from oncoseg_core.system import json_text
 
 _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:1200px;margin:2rem auto;padding:0 1rem;color:#1b1f24}
@@ -73,7 +74,7 @@ def folded(title: str, content: str) -> str:
 
 def as_json(values: Mapping[str, Any]) -> str:
     """Values for whoever wants them exactly."""
-    return f"<pre>{html.escape(json.dumps(dict(values), indent=2, ensure_ascii=False))}</pre>"
+    return f"<pre>{html.escape(json_text(dict(values), indent=2))}</pre>"
 
 
 def _left(number: int, text_columns: int) -> str:

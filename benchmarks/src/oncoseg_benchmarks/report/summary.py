@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from oncoseg_benchmarks.statistics.statistics import ranking_stability
 from oncoseg_benchmarks.table.results import write_table, write_timing
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
 from oncoseg_core.data import leak_rows
-from oncoseg_core.system import atomic_write, derived_seed
+from oncoseg_core.system import atomic_write, derived_seed, json_text
 
 
 def finish(bench: Bench) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def finish(bench: Bench) -> dict[str, Any]:
     write_table(folder.path / RESULTS_FILE, rows, metrics)
     write_timing(folder.path / TIMING_FILE, units)
     summary = summarise_run(bench, units, rows)
-    atomic_write(folder.path / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    atomic_write(folder.path / SUMMARY_FILE, json_text(summary, indent=1) + "\n")
     write_report(bench, summary, units)
     return summary
 

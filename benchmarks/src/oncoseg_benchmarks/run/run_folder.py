@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oncoseg_benchmarks.run.create_once import atomic_create
 from oncoseg_core import RunError
-from oncoseg_core.system import atomic_create, atomic_write
+from oncoseg_core.system import atomic_write, json_text
 
 RUN_FILE = "run.json"
 RESULTS_FILE = "results.csv"
@@ -88,7 +89,7 @@ class RunFolder:
             return
         before = self.identity()
         for key in FIXED:
-            if before.get(key) != json.loads(json.dumps(identity[key])):
+            if before.get(key) != json.loads(json_text(identity[key])):
                 raise RunError(
                     f"{self.path}: the run there has another {_WORDS[key]}"
                     f"{_difference(before.get(key), identity[key])}; choose another --output"
@@ -109,13 +110,13 @@ class RunFolder:
         """
         self.check(identity, process, resume=resume)
         path = self.path / PROCESSES / f"{process}.json"
-        if not atomic_create(path, json.dumps([environment]) + "\n"):
+        if not atomic_create(path, json_text([environment]) + "\n"):
             if not resume:  # begun in this very moment
                 self.check(identity, process, resume=False)
             before = _read(path) or []
             if environment not in before:
-                atomic_write(path, json.dumps([*before, environment]) + "\n")
-        if not atomic_create(self.path / RUN_FILE, json.dumps(identity, indent=1) + "\n"):
+                atomic_write(path, json_text([*before, environment]) + "\n")
+        if not atomic_create(self.path / RUN_FILE, json_text(identity, indent=1) + "\n"):
             self.check(identity, process, resume=True)
 
     def environments(self) -> list[dict[str, Any]]:
@@ -132,7 +133,7 @@ class RunFolder:
             RunError: they are others.
         """
         path = self.path / "weights" / f"{slug(model)}.json"
-        if not atomic_create(path, json.dumps(version) + "\n") and self.weights(model) != version:
+        if not atomic_create(path, json_text(version) + "\n") and self.weights(model) != version:
             raise RunError(
                 f"{self.path}: model {model!r} has other weights than when the run began; choose another --output"
             )
@@ -182,7 +183,7 @@ class RunFolder:
             StorageError: it cannot be written.
         """
         path = self.unit_path(content["model"], content["dataset"], content["case"])
-        atomic_write(path, json.dumps(content) + "\n")
+        atomic_write(path, json_text(content) + "\n")
 
     def units(self, models: Sequence[str], cases: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any] | None]:
         """What is known of every case by every model, in that order; None for those that are not done."""
@@ -238,6 +239,6 @@ def _difference(before: Any, now: Any) -> str:
     """The first key that differs, for the message."""
     if not (isinstance(before, Mapping) and isinstance(now, Mapping)):
         return ""
-    now = json.loads(json.dumps(now))
+    now = json.loads(json_text(now))
     keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
     return f" ({', '.join(keys[:3])})" if keys else ""

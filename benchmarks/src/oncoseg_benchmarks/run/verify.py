@@ -24,6 +24,7 @@ from oncoseg_benchmarks.table.results import read_table
 from oncoseg_benchmarks.table.rows import DESCRIPTION, KEY, Row, as_text, from_text
 from oncoseg_core import DataError, Metric, MetricSpec, Progress, Registry
 from oncoseg_core.plugins import validate
+from oncoseg_core.system import json_text
 
 RELATIVE = 1e-9
 """By how much a score may differ: another build of the libraries adds in another order."""
@@ -143,7 +144,7 @@ def _summary_problems(
     again = list(all_groups(rows, metrics, validate(Statistics, config["statistics"], RESULTS_FILE), config["seed"]))
     if len(again) != len(told):
         yield Mismatch(SUMMARY_FILE, f"has {len(told)} groups, the table makes {len(again)}")
-    for group, said in zip(json.loads(json.dumps(again)), told, strict=False):
+    for group, said in zip(json.loads(json_text(again)), told, strict=False):
         for place, value, other in itertools.islice(_differences(group, said, ""), 1):  # of a group, one is enough
             name = " ".join(str(group[key]) for key in ("model", "prompt", "level", "by", "value"))
             yield Mismatch(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from oncoseg_core import Tracker
+from oncoseg_core.system import json_text
 from oncoseg_trackers.missing import extra
 from oncoseg_trackers.numbers import NumbersOfEvents
 
@@ -36,7 +36,7 @@ class TensorBoardTracker(Tracker):
         self._writer: Any = SummaryWriter(
             str(self.run_directory / FOLDER), purge_step=None if resumed_step is None else resumed_step + 1
         )
-        self._writer.add_text("configuration", f"```json\n{json.dumps(config, indent=2)}\n```", self._step)
+        self._writer.add_text("configuration", f"```json\n{json_text(config, indent=2)}\n```", self._step)
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Add a point to each curve."""
@@ -58,7 +58,7 @@ class TensorBoardTracker(Tracker):
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Add the summary, and close the file."""
         self._add_rest()
-        self._writer.add_text("summary", f"```json\n{json.dumps(summary, indent=2)}\n```", self._step)
+        self._writer.add_text("summary", f"```json\n{json_text(summary, indent=2)}\n```", self._step)
         self._writer.close()
 
     def _add_rest(self) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, field_validator
 
 from oncoseg_core import Settings, StorageError, Tracker
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trackers.missing import extra
 from oncoseg_trackers.numbers import NumbersOfEvents
 from oncoseg_trackers.private import shareable
@@ -181,5 +181,5 @@ class WandbTracker(Tracker):
                     f"{path}: expected the id and project of a W&B run; delete it to begin one"
                 ) from error
         identity = {"id": secrets.token_hex(6), "project": self.settings.project or project_of(config.get("phase"))}
-        atomic_write(path, json.dumps(identity) + "\n")
+        atomic_write(path, json_text(identity) + "\n")
         return identity

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from oncoseg_core import Case, DataError, ImageReadError, Split, StorageError
-from oncoseg_core.system import atomic_write, cache_directory
+from oncoseg_core.system import atomic_write, cache_directory, json_text
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, natural
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 from oncoseg_datasets.layouts.nifti_values import values_in_label
@@ -99,7 +99,7 @@ def _held(labels: Sequence[Path]) -> dict[Path, frozenset[int] | None]:
     new = {keys[label]: sorted(values) for label, values in read.items() if values is not None}
     if new:
         with suppress(StorageError):  # a cache that cannot be written costs time alone
-            atomic_write(store, json.dumps(kept | new))
+            atomic_write(store, json_text(kept | new))
     return {label: frozenset(kept[keys[label]]) if keys[label] in kept else read[label] for label in labels}
 
 

@@ -12,7 +12,7 @@ from oncoseg_core import BoolArray, DataError, QualityError, Registry, Segmentat
 from oncoseg_core.imaging import RecognisedPath, content_hash, recognise
 from oncoseg_core.path import Normalization
 from oncoseg_core.plugins import environment_summary
-from oncoseg_core.system import display_path
+from oncoseg_core.system import display_path, json_text
 from oncoseg_segment.engine.checks import Finding, examine_image, examine_structure, refusal_of, specs_of
 from oncoseg_segment.engine.measurements import measure
 from oncoseg_segment.engine.overlaps import resolve_overlaps
@@ -106,7 +106,7 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     with staging(planned, inputs, overwrite=request.overwrite) as stage:
         jobs = [(output, exporter, segmentation) for output, exporter in zip(outputs, exporters, strict=True)]
         record["outputs"] = [_output(one) for one in export_segmentation(stage, registry, jobs, stored, image_settings)]
-        text = json.dumps(record, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        text = json_text(record, indent=2) + "\n"
         if request.measurements is not None:
             stage.write(request.measurements, text)
         stage.commit()

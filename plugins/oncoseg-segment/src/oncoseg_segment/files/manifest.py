@@ -6,7 +6,6 @@ Paths are left out unless the request says ``identify``: of an image only its ki
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from oncoseg_core import (
 from oncoseg_core.imaging import content_hash, format_suffix
 from oncoseg_core.lora import MANIFEST_FILE
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
-from oncoseg_core.system import display_path
+from oncoseg_core.system import display_path, json_text
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.report import ranges, report_of
@@ -96,7 +95,7 @@ def manifest_of(
 
 def manifest_text(manifest: Mapping[str, Any]) -> str:
     """As JSON that any reader takes: no NaN."""
-    return json.dumps(manifest, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json_text(manifest, indent=2) + "\n"
 
 
 def _named(path: Path, run: SegmentRun) -> str:

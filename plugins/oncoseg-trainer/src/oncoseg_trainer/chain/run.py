@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import yaml
 from oncoseg_core import Registry, RunError
 from oncoseg_core.data import TrainedOn, seen_scans
 from oncoseg_core.lora import read_trained_on
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, ForgettingRow
 from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
 from oncoseg_trainer.chain.manifest import ADAPTER, TASKS, TaskRecord, sha256_of, survey, write_record
@@ -216,7 +215,7 @@ class Chain:
                 raise RunError(f"{self.scores.path(record.task)}: was changed after task {record.task}; restore it")
         matrix = self._matrix(records)
         content = {"chain": self.settings.name, **matrix.as_json(), "not_scored": self.unscored}
-        atomic_write(self.folder / MATRIX_FILE, json.dumps(content, indent=1) + "\n")
+        atomic_write(self.folder / MATRIX_FILE, json_text(content, indent=1) + "\n")
         atomic_write(self.folder / "forgetting.html", draw_html(matrix, self.settings.name, self.unscored))
         atomic_write(self.folder / "forgetting.png", draw_png(matrix, self.settings.name))
         manifest = {
@@ -228,7 +227,7 @@ class Chain:
             "tasks": [{"task": record.task, "sha256": record.sha256} for record in records],
             "unfinished": [task.name for task in self.plan.tasks[len(records) :]],
         }
-        atomic_write(self.folder / MANIFEST_FILE, json.dumps(manifest, indent=1) + "\n")
+        atomic_write(self.folder / MANIFEST_FILE, json_text(manifest, indent=1) + "\n")
         return content
 
     def _matrix(self, records: list[TaskRecord]) -> ForgettingMatrix:

@@ -11,7 +11,7 @@ from typing import Any
 from oncoseg_core import Metric, MetricSpec, ModelSpec, PromptGenerator, PromptGeneratorSpec, Registry, RunError
 from oncoseg_core.inference import Precision, Predictor
 from oncoseg_core.lora import load_adapter, read_manifest
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score
@@ -93,7 +93,7 @@ class ChainScores:
         for name in missing:
             done[name] = self._column(f"scoring {name}, {row}", model, task.settings.training.precision, *sets[name])
             content = {"key": key, "columns": {column: done[column] for column in sets if column in done}}
-            self.processes.on_first(lambda: atomic_write(self.path(row), json.dumps(content, indent=1) + "\n"))  # noqa: B023
+            self.processes.on_first(lambda: atomic_write(self.path(row), json_text(content, indent=1) + "\n"))  # noqa: B023
 
     def _done(self, row: str, key: str, sets: Mapping[str, tuple[ChainTask, ValidationSet]]) -> dict[str, Any]:
         """The columns of a row that stand: of the same weights and the same frozen cases."""

@@ -13,7 +13,7 @@ import numpy as np
 from oncoseg_core import DatasetAdapter, ModelSpec, Registry, RunError
 from oncoseg_core.data import Scan
 from oncoseg_core.path import PathSettings, Preprocessor
-from oncoseg_core.system import atomic_write, derived_seed
+from oncoseg_core.system import atomic_write, derived_seed, json_text
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
@@ -64,7 +64,7 @@ class ValidationSet:
             StorageError: it cannot be written.
         """
         content = {"format": 1, **self.values, "sha256": self.sha256}
-        atomic_write(_path(chain, self.column), json.dumps(content, indent=1) + "\n")
+        atomic_write(_path(chain, self.column), json_text(content, indent=1) + "\n")
 
 
 def read_frozen(chain: Path, task: ChainTask, column: str, wanted: int) -> ValidationSet | None:

@@ -15,7 +15,7 @@ from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, Registr
 from oncoseg_core.data import TrainedOn
 from oncoseg_core.lora import MANIFEST_FILE, LoraSettings, adapt, load_adapter, read_manifest, read_trained_on
 from oncoseg_core.path import PathSettings
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.config.settings import TrainSettings
 
 STARTED_FILE = "started_from.json"
@@ -68,7 +68,7 @@ class Ancestry:
         path = run / STARTED_FILE
         if not resume:
             if self.folder is not None:
-                atomic_write(path, json.dumps(self.plain_values(), indent=1) + "\n")
+                atomic_write(path, json_text(self.plain_values(), indent=1) + "\n")
             return
         before = json.loads(path.read_text(encoding="utf-8"))["parents"] if path.exists() else []
         if before != list(self.parents):

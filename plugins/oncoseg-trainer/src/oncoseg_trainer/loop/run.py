@@ -13,7 +13,7 @@ from oncoseg_core import Registry
 from oncoseg_core.data import Scan
 from oncoseg_core.lora import save_adapter, set_training_mode
 from oncoseg_core.plugins import library_versions
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
 from oncoseg_trainer.checkpoints.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
@@ -119,7 +119,7 @@ class TrainingRun(RunParts):
         summary = {**summarise_run(facts), "launch": launch()}
         if self.processes.is_first:
             trackers.finish(summary)
-            atomic_write(folder / SUMMARY_FILE, json.dumps(summary, indent=2) + "\n")
+            atomic_write(folder / SUMMARY_FILE, json_text(summary, indent=2) + "\n")
         self.processes.barrier()  # nobody leaves before all is written
         return summary
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import html
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from oncoseg_core.system import json_text
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.by_target import by_target, metric_title
 from oncoseg_trainer.reporting.curves import draw_scores, draw_training
@@ -106,7 +106,7 @@ def _what_was_done(summary: Mapping[str, Any]) -> str:
         f"({summary['model']['trainable_parameters']:,} of {summary['model']['parameters']:,} parameters) on "
         f"{training['n_samples']} {slices} of {split['n_train_cases']} cases in {training['steps']} steps; "
         f"scored on {split['n_score_cases']} cases of other patients, {summary['n_slices']} labelled slices, "
-        f"one {prompt['name']} per slice made from the reference ({json.dumps(prompt['settings'])})."
+        f"one {prompt['name']} per slice made from the reference ({json_text(prompt['settings'])})."
     )
 
 
@@ -200,7 +200,7 @@ def _note(text: str) -> str:
 
 
 def _json(values: Mapping[str, Any]) -> str:
-    return f"<pre>{html.escape(json.dumps(dict(values), indent=2, ensure_ascii=False))}</pre>"
+    return f"<pre>{html.escape(json_text(dict(values), indent=2))}</pre>"
 
 
 def _figure(name: str, png: bytes, caption: str) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from oncoseg_core import Tracker
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.reporting.html_page import MOST_PICTURES, ReportPage, ReportPicture, page
 from oncoseg_trainer.reporting.jsonl import METRICS_FILE, read_metrics
 
@@ -38,7 +38,7 @@ class HtmlTracker(Tracker):
         if resumed_step is not None:
             resumes = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
             resumes.append({"step": resumed_step, "at": datetime.now(UTC).isoformat(timespec="seconds")})
-            atomic_write(path, json.dumps(resumes) + "\n")
+            atomic_write(path, json_text(resumes) + "\n")
         self._report = ReportPage(config=config, resumes=resumes)
 
     def image(self, name: str, png: bytes, caption: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from oncoseg_core import StorageError, Tracker
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -23,7 +23,7 @@ class JsonlTracker(Tracker):
             kept = [row for row in read_metrics(path) if row["step"] <= resumed_step]
         # Scores and warnings of the last step may have been written before the process died, and will come again.
         self._last = [_identity(row) for row in kept if row["event"] != "train" and row["step"] == resumed_step]
-        atomic_write(path, "".join(json.dumps(row) + "\n" for row in kept))
+        atomic_write(path, "".join(json_text(row) + "\n" for row in kept))
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Append one line."""
@@ -32,7 +32,7 @@ class JsonlTracker(Tracker):
             return
         try:
             with path.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"step": step, **values}) + "\n")
+                stream.write(json_text({"step": step, **values}) + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
