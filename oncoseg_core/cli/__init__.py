@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from oncoseg_core.cli.app import installed_registry
     from oncoseg_core.cli.command_group import AllowBroken, Overrides, default_command_app
     from oncoseg_core.cli.command_line import run_app
-    from oncoseg_core.cli.output import cell, say, say_json
+    from oncoseg_core.cli.output import cell, reserved_stdout, say, say_json
     from oncoseg_core.cli.progress import progress_bar
     from oncoseg_core.cli.show_component import draw
 
@@ -23,6 +23,7 @@ __all__ = [
     "draw",
     "installed_registry",
     "progress_bar",
+    "reserved_stdout",
     "run_app",
     "say",
     "say_json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from oncoseg_core import __version__
 from oncoseg_core.cli.command_line import run_app
+from oncoseg_core.cli.output import cell, reserved_stdout, say, say_json
 from oncoseg_core.contract.errors import PluginError, UsageError
 from oncoseg_core.contract.records import CommandSpec
 from oncoseg_core.plugins.registry import Registry, load_factory, load_plugins
@@ -63,7 +63,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"oncoseg-core {__version__}")
+        say(f"oncoseg-core {__version__}")
         raise typer.Exit
 
 
@@ -101,20 +101,19 @@ def plugins(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", 
     unwell = [plugin for plugin in registry.plugins if plugin.status != "ok"]
     if as_json:
         others = [{"distribution": p.name, "version": p.version, "status": p.status, "cause": p.cause} for p in unwell]
-        typer.echo(json.dumps({"components": rows, "plugins": others, "conflicts": conflicts}, indent=2))
+        say_json({"components": rows, "plugins": others, "conflicts": conflicts})
     else:
         from rich.console import Console
         from rich.table import Table
 
         table = Table("kind", "name", "distribution", "version", "status")
         for row in sorted(rows, key=lambda row: (row["kind"], row["name"])):
-            table.add_row(*(row[key] for key in ("kind", "name", "distribution", "version", "status")))
-        console = Console(highlight=False)
-        console.print(table)
+            table.add_row(*(cell(row[key]) for key in ("kind", "name", "distribution", "version", "status")))
+        Console(highlight=False).print(table)
         for plugin in unwell:
-            console.print(f"{plugin}: {plugin.status}: {plugin.cause}", markup=False, soft_wrap=True)
+            say(f"{plugin}: {plugin.status}: {plugin.cause}")
         for conflict in conflicts:
-            console.print(f"conflict: {conflict}", markup=False, soft_wrap=True)
+            say(f"conflict: {conflict}")
     if conflicts or any(plugin.status == "broken" for plugin in unwell):
         raise typer.Exit(1)
 
@@ -130,33 +129,38 @@ def show_component(
     channels: Annotated[str | None, typer.Option(metavar="I,J,K", help="Channels to show, by index or mode.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The PNG; by default NAME.png here.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a PNG that exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tell what a component is and takes; of a normalizer, draw a slice and its histogram before and after to a PNG."""
+    from pydantic_core import to_jsonable_python
+
     from oncoseg_core.cli.show_component import describe, find, picture_of
     from oncoseg_core.path.channels import parse_channels
     from oncoseg_core.plugins.configuration import apply_overrides
     from oncoseg_core.system.atomic import atomic_write
 
     component = find(installed_registry(), name, kind)
-    told = describe(component)
-    if component.spec.kind == "normalizer":
-        png = picture_of(
-            installed_registry(),
-            component,
-            image=image,
-            slice_index=slice_index,
-            settings=apply_overrides({}, settings or []),
-            channels=None if channels is None else parse_channels(channels),
-        )
-        target = output or Path(f"{name}.png")
-        atomic_write(target, png)
-        told["picture"] = str(target)
-    elif image is not None or output is not None:
+    target = output or Path(f"{name}.png")
+    drawn = component.spec.kind == "normalizer"
+    if not drawn and (image is not None or output is not None):
         raise UsageError(f"{name!r} is a {component.spec.kind}; only a normalizer is drawn: leave --image and --output")
-    typer.echo(
-        json.dumps(told, indent=2, default=str) if as_json else "\n".join(f"{k}: {v}" for k, v in told.items() if v)
-    )
+    if drawn and target.exists() and (not overwrite or (image is not None and target.samefile(image))):
+        raise UsageError(f"{target} exists; give another name (--output), or --overwrite to replace it")
+    with reserved_stdout():
+        told = describe(component)
+        if drawn:
+            chosen = None if channels is None else parse_channels(channels)
+            values = apply_overrides({}, settings or [])
+            png = picture_of(installed_registry(), component, image, slice_index, values, chosen)
+            atomic_write(target, png)
+            told["picture"] = str(target)
+    if as_json:
+        say_json(to_jsonable_python(told, fallback=str))
+    else:
+        for key, value in told.items():
+            if value:
+                say(f"{key}: {value}")
 
 
 @app.command(epilog="Example: oncoseg doctor --series ./CT")
@@ -174,15 +178,16 @@ def doctor(
 
     if series is None and image_set:
         raise UsageError("--image-set says how to read the image of --series; give that too")
-    if series is None:
-        findings = examine(installed_registry())
-    else:
-        findings = examine_image(installed_registry(), series, image_set or [], "--image-set")
+    registry = installed_registry()
+    with reserved_stdout():
+        findings = (
+            examine(registry) if series is None else examine_image(registry, series, image_set or [], "--image-set")
+        )
     if as_json:
-        typer.echo(json.dumps([finding._asdict() for finding in findings], indent=2))
+        say_json([finding._asdict() for finding in findings])
     else:
         for finding in findings:
-            typer.echo(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.found}")
+            say(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.found}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

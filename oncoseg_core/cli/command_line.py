@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 from oncoseg_core.contract.errors import OncoSegError
+from oncoseg_core.system.output import printable
 from oncoseg_core.system.privacy import display_path
 
 INTERRUPTED = 130
@@ -58,11 +59,11 @@ def _set_up(*, debug: bool) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not debug:  # Python would add the file and the line of code that warns
         warnings.formatwarning = lambda message, *_args, **_kwargs: (
-            f"warning: {display_path(' '.join(str(message).split()))}\n"
+            f"warning: {printable(display_path(' '.join(str(message).split())))}\n"
         )
 
 
 def _fail(message: str, code: int) -> NoReturn:
     # A path may lead to a patient, whichever library put it into its message.
-    print(f"error: {display_path(message)}", file=sys.stderr)  # noqa: T201 - this is the program's voice
+    print(f"error: {printable(display_path(message))}", file=sys.stderr)  # noqa: T201 - this is the program's voice
     sys.exit(code)

@@ -62,7 +62,6 @@ def describe(component: RegisteredComponent) -> dict[str, Any]:
 def picture_of(
     registry: Registry,
     component: RegisteredComponent,
-    *,
     image: Path | None,
     slice_index: int | None,
     settings: Mapping[str, Any],

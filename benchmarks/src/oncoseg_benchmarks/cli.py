@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,8 @@ from typing import Annotated
 import typer
 
 from oncoseg_core import load_plugins
-from oncoseg_core.cli import AllowBroken, Overrides, default_command_app, run_app
+from oncoseg_core.cli import AllowBroken, Overrides, default_command_app, reserved_stdout, run_app, say, say_json
+from oncoseg_core.system import json_text
 
 
 class Test(StrEnum):
@@ -40,7 +40,7 @@ def bench(
     """
     from oncoseg_benchmarks.config.settings import load_settings
 
-    settings = load_settings(config, [*(overrides or []), *([f"output={json.dumps(str(output))}"] if output else [])])
+    settings = load_settings(config, [*(overrides or []), *([f"output={json_text(str(output))}"] if output else [])])
     registry = load_plugins()
     if not allow_broken_plugins:
         registry.require_sound()
@@ -48,12 +48,12 @@ def bench(
     from oncoseg_benchmarks.run.run import run as run_bench
     from oncoseg_core.cli import progress_bar
 
-    with progress_bar() as progress:
+    with reserved_stdout(), progress_bar() as progress:
         prepared = prepare(settings, registry, resume=resume, progress=progress)
         outcome = run_bench(prepared, progress)
     if outcome.missing:
         # Ends with 0 whatever failed: torchrun would kill the others. The last one tells, and ends with 1.
-        typer.echo(
+        say(
             f"This process is done; {outcome.missing} scorings are left to others, {outcome.failed} failed so far. "
             f"Results: {settings.output}"
         )
@@ -61,9 +61,10 @@ def bench(
     from oncoseg_benchmarks.report.summary import finish
     from oncoseg_benchmarks.report.terminal import print_summary
 
-    summary = finish(prepared)
+    with reserved_stdout():
+        summary = finish(prepared)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        say_json(summary)
     else:
         print_summary(summary, settings.output)
     if outcome.failed:
@@ -87,7 +88,7 @@ def compare(
 
     found, notes = compare_runs(first, second, metric, (model_a, model_b), method=method.value, seed=seed)
     if as_json:
-        typer.echo(json.dumps({"comparisons": [each.values() for each in found], "notes": notes}, indent=2))
+        say_json({"comparisons": [each.values() for each in found], "notes": notes})
     else:
         print_comparisons(found, metric, notes)
 
@@ -101,15 +102,15 @@ def verify(
     from oncoseg_benchmarks.run.verify import verify as verify_run
     from oncoseg_core.cli import progress_bar
 
-    with progress_bar() as progress:
+    with reserved_stdout(), progress_bar() as progress:
         found = verify_run(run, load_plugins(), progress)
     if as_json:
         mismatches = [mismatch._asdict() for mismatch in found.mismatches]
-        typer.echo(json.dumps({"rows": found.rows, "scores": found.scores, "mismatches": mismatches}, indent=2))
+        say_json({"rows": found.rows, "scores": found.scores, "mismatches": mismatches})
     else:
         for mismatch in found.mismatches:
-            typer.echo(f"{mismatch.row}: {mismatch.problem}")
-        typer.echo(f"{found.scores} scores of {found.rows} rows computed again: {len(found.mismatches)} differ")
+            say(f"{mismatch.row}: {mismatch.problem}")
+        say(f"{found.scores} scores of {found.rows} rows computed again: {len(found.mismatches)} differ")
     if found.mismatches:
         raise typer.Exit(1)
 

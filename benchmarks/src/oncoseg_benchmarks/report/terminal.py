@@ -13,6 +13,7 @@ from oncoseg_benchmarks.run.compare import Comparison
 from oncoseg_benchmarks.run.run_folder import REPORT_FILE
 from oncoseg_benchmarks.statistics.groups import MARKS
 from oncoseg_benchmarks.table.rows import BOUNDS
+from oncoseg_core.cli import cell, say
 
 SHOWN_METRICS = 3
 """Columns of a narrow terminal; the report has all."""
@@ -29,25 +30,25 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     groups = [group for group in summary["groups"] if group["by"] == "all" and not group["absent"]]
     for key in dict.fromkeys((group["prompt"], group["level"], group["leak"]) for group in groups):
         prompt, level, leak = key
-        table = Table(title=f"{prompt}, {level} level" + (f": {MARKS[leak]}" if leak else ""))
+        table = Table(title=cell(f"{prompt}, {level} level" + (f": {MARKS[leak]}" if leak else "")))
         for title in ("model", "n", *(_title(metric, summary) for metric in metrics)):
-            table.add_column(title, no_wrap=True)
+            table.add_column(cell(title), no_wrap=True)
         for group in groups:
             if (group["prompt"], group["level"], group["leak"]) == key:
-                cells = (_cell(group["metrics"][metric]) for metric in metrics)
-                table.add_row(group["model"] + " †" * bool(group["n_leaks"]), str(group["n_rows"]), *cells)
+                scores = (_score(group["metrics"][metric]) for metric in metrics)
+                table.add_row(*map(cell, (group["model"] + " †" * bool(group["n_leaks"]), group["n_rows"], *scores)))
         console.print(table)
     several = len({(group["prompt"], group["level"], group["leak"]) for group in groups}) > 1
-    console.print(COUNTED + " Tables are not to be compared." * several, markup=False, soft_wrap=True)
+    say(COUNTED + " Tables are not to be compared." * several)
     for line in _not_scored(summary["skipped"]):
-        console.print(line, markup=False, soft_wrap=True)
+        say(line)
     for failure in summary["failures"]:
         where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
-        console.print(f"failed: {where}: {failure['reason']}", markup=False, soft_wrap=True)
+        say(f"failed: {where}: {failure['reason']}")
     for model, weights in summary["weights"].items():
         if weights and str(weights["weights_sha256"]).startswith("random:"):
-            console.print(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING", markup=False)
-    console.print(f"Results: {folder}, to be read: {folder / REPORT_FILE}", markup=False, soft_wrap=True)
+            say(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING")
+    say(f"Results: {folder}, to be read: {folder / REPORT_FILE}")
 
 
 def _not_scored(skipped: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -70,14 +71,14 @@ def print_comparisons(found: Sequence[Comparison], metric: str, notes: Sequence[
         tested = "too few for a test"
         if each.p is not None:
             tested = f"p = {each.p:.3g} ({each.adjusted:.3g} by Holm), effect {each.effect_size:+.2f}"
-        print(  # noqa: T201 - the program's answer
+        say(
             f"{each.dataset}, {each.prompt}, {each.level} level: {metric} {each.means[0]:.3f} ({each.a}) and "
             f"{each.means[1]:.3f} ({each.b}), median difference {each.difference:+.3f}, {each.n_patients} "
             f"patient{'s' * (each.n_patients != 1)}: "
             f"{tested}"
         )
     for note in notes:
-        print(f"Note: {note}.")  # noqa: T201
+        say(f"Note: {note}.")
 
 
 def _title(metric: str, summary: Mapping[str, Any]) -> str:
@@ -85,7 +86,7 @@ def _title(metric: str, summary: Mapping[str, Any]) -> str:
     return metric if unit == "1" else f"{metric} ({unit})"
 
 
-def _cell(found: Mapping[str, Any]) -> str:
+def _score(found: Mapping[str, Any]) -> str:
     if found["mean"] is None:
         return "–"
     return f"{found['mean']:.3f}" + ("" if found["std"] is None else f" ± {found['std']:.3f}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from oncoseg_core.cli import say, say_json
 from oncoseg_core.lora import HubName
 
 app = typer.Typer(
@@ -40,14 +40,14 @@ def list_adapters(
     found = rows(folders or [])
     damaged = [row for row in found if row["problem"] is not None]
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        say_json(found)
     elif not found:
-        typer.echo("No adapter was pulled. `oncoseg adapters pull NAME` fetches one.")
+        say("No adapter was pulled. `oncoseg adapters pull NAME` fetches one.")
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
         console.print(table(found))
         for row in damaged:
-            console.print(f"{row['name']}: {row['problem']}", markup=False, soft_wrap=True)
+            say(f"{row['name']}: {row['problem']}")
     if damaged:
         raise typer.Exit(1)
 
@@ -75,13 +75,13 @@ def pull(
     done = pull_adapter(connect(), name, alias=alias, revision=revision, into=into)
     if as_json:
         told = {**done.origin.model_dump(), "folder": str(done.folder), "was_there": done.was_there}
-        typer.echo(json.dumps({**told, "model": done.manifest.model}, indent=2))
+        say_json({**told, "model": done.manifest.model})
         return
-    typer.echo(f"{done.origin.name} at {done.origin.revision[:12]}{' was there already' if done.was_there else ''}")
-    typer.echo(f"folder: {done.folder}")
-    typer.echo(f"model: {done.manifest.model}, base weights {done.manifest.base_weights_sha256}")
+    say(f"{done.origin.name} at {done.origin.revision[:12]}{' was there already' if done.was_there else ''}")
+    say(f"folder: {done.folder}")
+    say(f"model: {done.manifest.model}, base weights {done.manifest.base_weights_sha256}")
     called = done.folder if into is not None else (alias or done.origin.name)
-    typer.echo(f"use it: oncoseg segment IMAGE --model {done.manifest.model} --adapter {called} --box X0,Y0,X1,Y1")
+    say(f"use it: oncoseg segment IMAGE --model {done.manifest.model} --adapter {called} --box X0,Y0,X1,Y1")
 
 
 @app.command()
@@ -106,10 +106,10 @@ def push(
     target: HubName = parse_target(repository, name)
     contents = to_send(folder)
     for file, content in contents.items():
-        typer.echo(f"{len(content):>12} bytes  {file}")
+        say(f"{len(content):>12} bytes  {file}")
     if dry_run:
-        typer.echo(f"Nothing was sent; it would go to {target.name}.")
+        say(f"Nothing was sent; it would go to {target.name}.")
         return
-    done = push_adapter(connect(), contents, target, private=private, say=typer.echo)
-    typer.echo(f"{done.name.name} at {done.revision[:12]}")
-    typer.echo(f"page: {done.url}")
+    done = push_adapter(connect(), contents, target, private=private, say=say)
+    say(f"{done.name.name} at {done.revision[:12]}")
+    say(f"page: {done.url}")

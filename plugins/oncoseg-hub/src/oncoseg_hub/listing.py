@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from oncoseg_core import WeightsError
+from oncoseg_core.cli import cell
 from oncoseg_core.lora import ADAPTER_FILES, AdapterManifest, Origin, ScoreSummary, pulled_adapters, read_manifest
 
 
@@ -72,10 +73,10 @@ def table(found: Iterable[dict[str, Any]]) -> Table:
     drawn.columns[-1].justify = "right"
     for row in found:
         if "model" not in row:
-            drawn.add_row(row["name"], "damaged")
+            drawn.add_row(cell(row["name"]), "damaged")
             continue
         base = row["base_weights_sha256"]
-        drawn.add_row(
+        cells = (
             row["name"],
             row["model"],
             base if ":" in base else base[:12],
@@ -84,6 +85,7 @@ def table(found: Iterable[dict[str, Any]]) -> Table:
             _score_cell(row),
             f"{row['bytes'] / 1e6:.1f}",
         )
+        drawn.add_row(*map(cell, cells))
     return drawn
 
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from oncoseg_core.cli import say
+
 app = typer.Typer(add_completion=False)
 
 
@@ -24,7 +26,7 @@ def new_plugin(
     from oncoseg_testing.new_plugin import create_plugin
 
     folder = create_plugin(name, kind, dest, installed_registry())
-    typer.echo(f"Wrote {folder}. Next:")
-    typer.echo(f"  pip install -e {shlex.quote(f'{folder}[test]')}")
-    typer.echo(f"  pytest {shlex.quote(str(folder))}")
-    typer.echo("  oncoseg plugins")
+    say(f"Wrote {folder}. Next:")
+    say(f"  pip install -e {shlex.quote(f'{folder}[test]')}")
+    say(f"  pytest {shlex.quote(str(folder))}")
+    say("  oncoseg plugins")

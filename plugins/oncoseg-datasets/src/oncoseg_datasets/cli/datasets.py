@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from oncoseg_core import Case, DatasetSpec, NormalizerSpec, load_plugins
+from oncoseg_core import Case, DatasetSpec, NormalizerSpec, Registry, UsageError, load_plugins
+from oncoseg_core.cli import cell, reserved_stdout, say, say_json
 from oncoseg_core.plugins import apply_overrides
 from oncoseg_datasets.cli.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
 from oncoseg_datasets.cli.prepare import prepare
@@ -43,15 +43,16 @@ def list_datasets(
     """
     specs = chosen(load_plugins().specs(DatasetSpec), phase, modality)
     if json_wanted:
-        typer.echo(json.dumps([as_json(spec) for spec in specs], indent=2))
+        say_json([as_json(spec) for spec in specs])
         return
     if as_markdown:
-        typer.echo(markdown(specs))
+        for line in markdown(specs):
+            say(line)
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH)
     console.print(table(specs))
     if any(spec.doubts for spec in specs):
-        console.print("† something in the record could not be checked: oncoseg datasets show NAME")
+        say("† something in the record could not be checked: oncoseg datasets show NAME")
 
 
 @app.command()
@@ -64,7 +65,11 @@ def show(
     Example: oncoseg datasets show brats-gli
     """
     spec = load_plugins().get(DatasetSpec, name)
-    typer.echo(json.dumps(as_json(spec), indent=2) if json_wanted else in_full(spec))
+    if json_wanted:
+        say_json(as_json(spec))
+        return
+    for line in in_full(spec):
+        say(line)
 
 
 @app.command("check")
@@ -77,6 +82,7 @@ def check_copy(
     preview: Annotated[
         Path | None, typer.Option(metavar="FILE.png", dir_okay=False, help="Draw up to 16 cases with their targets.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a preview that exists.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Read only the first cases; all are counted.")] = None,
     json_wanted: _AsJson = False,
 ) -> None:
@@ -84,28 +90,18 @@ def check_copy(
 
     Example: oncoseg datasets check msd-liver /data/Task03_Liver --preview liver.png
     """
+    if preview is not None and preview.exists() and not overwrite:
+        raise UsageError(f"{preview} exists; give another name, or --overwrite to replace it")
     registry = load_plugins()
     spec = registry.get(DatasetSpec, name)
-    adapter = registry.build(DatasetSpec, name, apply_overrides({}, settings or []))
-    cases = list(adapter.discover(root))
-    to_read = cases[:limit]
-    finite = frozenset(one.modality for one in registry.specs(NormalizerSpec) if not one.accepts_nan)
-    from oncoseg_datasets.cli.checking import check
-
-    if preview is None:
-        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, lambda *_: None)
-    else:
-        from oncoseg_datasets.cli.preview import Preview
-
-        sheet = Preview(registry, to_read, preview)
-        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, sheet.add)
-        sheet.write()
+    with reserved_stdout():
+        report = _report(registry, spec, root, preview, settings or [], limit)
     if json_wanted:
-        typer.echo(json.dumps(report.as_json(), indent=2))
+        say_json(report.as_json())
     else:
         _print(report)
         if preview is not None:
-            typer.echo(f"preview: {preview}")
+            say(f"preview: {preview}")
     if report.failed:
         raise typer.Exit(1)
 
@@ -113,10 +109,30 @@ def check_copy(
 app.command()(prepare)
 
 
+def _report(
+    registry: Registry, spec: DatasetSpec, root: Path, preview: Path | None, settings: Sequence[str], limit: int | None
+) -> Report:
+    """Read the cases of a copy and compare them with the record; draw them where a picture is wanted."""
+    adapter = registry.build(DatasetSpec, spec.name, apply_overrides({}, settings))
+    cases = list(adapter.discover(root))
+    to_read = cases[:limit]
+    finite = frozenset(one.modality for one in registry.specs(NormalizerSpec) if not one.accepts_nan)
+    from oncoseg_datasets.cli.checking import check
+
+    if preview is None:
+        return check(adapter, spec, root, cases, _with_progress(to_read), finite, lambda *_: None)
+    from oncoseg_datasets.cli.preview import Preview
+
+    sheet = Preview(registry, to_read, preview)
+    report = check(adapter, spec, root, cases, _with_progress(to_read), finite, sheet.add)
+    sheet.write()
+    return report
+
+
 def _with_progress(cases: Sequence[Case]) -> Iterator[Case]:
     """The cases one by one, with a progress bar where a person looks."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading", total=len(cases))
         for case in cases:
@@ -128,18 +144,18 @@ def _print(report: Report) -> None:
     """The report for people: what was found, the targets, then every problem on a line of its own."""
     hidden = f" ({report.hidden} without label in its validation or test part)" if report.hidden else ""
     expected = "" if report.expected is None else f"; expected {report.expected}"
-    typer.echo(f"{report.dataset} in {report.root}")
-    typer.echo(f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}; patients: {report.patients}")
-    typer.echo("splits: " + ", ".join(f"{name} {number}" for name, number in report.splits.items()))
+    say(f"{report.dataset} in {report.root}")
+    say(f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}; patients: {report.patients}")
+    say("splits: " + ", ".join(f"{name} {number}" for name, number in report.splits.items()))
     shown = Table("target", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("annotated in", "empty in", "voxels"):
-        shown.add_column(column, justify="right")
+        shown.add_column(cell(column), justify="right")
     for name, count in report.targets.items():
-        shown.add_row(name, str(count.annotated), str(count.empty), f"{count.voxels:,}")
-    typer.echo(f"read: {report.read} cases")
+        shown.add_row(*map(cell, (name, count.annotated, count.empty, f"{count.voxels:,}")))
+    say(f"read: {report.read} cases")
     Console(highlight=False, width=None if sys.stdout.isatty() else TABLE_WIDTH).print(shown)
     for problem in report.problems:
         case = "" if problem.case is None else f"{problem.case}: "
-        typer.echo(f"{problem.severity}: {case}{problem.message}")
+        say(f"{problem.severity}: {case}{problem.message}")
     errors = sum(problem.severity == "error" for problem in report.problems)
-    typer.echo(f"{errors} errors, {len(report.problems) - errors} warnings")
+    say(f"{errors} errors, {len(report.problems) - errors} warnings")

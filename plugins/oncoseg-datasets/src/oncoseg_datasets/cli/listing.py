@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from oncoseg_core import DatasetSpec
+from oncoseg_core.cli import cell
 from oncoseg_core.path import parts_of
 
 TABLE_WIDTH = 120
@@ -29,21 +31,22 @@ def table(specs: Sequence[DatasetSpec]) -> Table:
     """A table that fits 120 columns; † marks a record with doubts."""
     shown = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("slug", "phase", "modality"):
-        shown.add_column(name, no_wrap=True)
+        shown.add_column(cell(name), no_wrap=True)
     shown.add_column("cases", justify="right", no_wrap=True)
     for name in ("targets", "licence", "access", "where to get it"):
-        shown.add_column(name, overflow="fold")
+        shown.add_column(cell(name), overflow="fold")
     for spec in specs:
-        shown.add_row(
+        row = (
             spec.name + _dagger(spec),
             spec.phase or "",
-            "\n".join(spec.modalities) or "any",
+            Text("\n").join(map(cell, spec.modalities or ("any",))),
             "" if spec.n_cases is None else str(spec.n_cases),
             _targets(spec),
             spec.licence,
             spec.access or "",
             (spec.url.partition("://")[2] or spec.url).rstrip("/"),
         )
+        shown.add_row(*(one if isinstance(one, Text) else cell(one) for one in row))
     return shown
 
 
@@ -57,7 +60,7 @@ def as_json(spec: DatasetSpec) -> dict[str, Any]:
     return content
 
 
-def in_full(spec: DatasetSpec) -> str:
+def in_full(spec: DatasetSpec) -> list[str]:
     """The whole record, one line per statement; doubts begin with †."""
     lines = [
         f"{spec.name}: {spec.summary}",
@@ -76,11 +79,11 @@ def in_full(spec: DatasetSpec) -> str:
     for overlap in spec.overlaps:
         sure = "shares images with" if overlap.certain else "may share images with"
         lines.append(f"{sure} {overlap.dataset}: {overlap.how}")
-    return "\n".join([*lines, *(f"† {doubt}" for doubt in spec.doubts)])
+    return [*lines, *(f"† {doubt}" for doubt in spec.doubts)]
 
 
-def markdown(specs: Sequence[DatasetSpec]) -> str:
-    """The table of a README: what it is, and under which terms."""
+def markdown(specs: Sequence[DatasetSpec]) -> list[str]:
+    """The lines of a README's table: what it is, and under which terms."""
     rows = ["| dataset | phase | modality | cases | targets | licence | access |", "|---|---|---|---|---|---|---|"]
     for spec in specs:
         cells = (
@@ -93,7 +96,7 @@ def markdown(specs: Sequence[DatasetSpec]) -> str:
             spec.access or "",
         )
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+    return rows
 
 
 def _dagger(spec: DatasetSpec) -> str:

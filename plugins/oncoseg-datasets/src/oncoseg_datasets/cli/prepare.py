@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from oncoseg_core import ConfigError, load_plugins
+from oncoseg_core.cli import reserved_stdout, say, say_json
 from oncoseg_core.plugins import apply_overrides
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def prepare(
     job = PreparationJob(name, (dest or Path("prepared") / name).absolute(), settings, normalizers)
     started = time.monotonic()
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with reserved_stdout(), Progress(*columns, console=console, disable=not console.is_terminal) as bars:
         task = bars.add_task("cases", total=None)
         report = prepare_dataset(
             load_plugins(),
@@ -68,7 +68,7 @@ def prepare(
             lambda _what, done, total: bars.update(task, completed=done, total=total),
         )
     if as_json:
-        typer.echo(json.dumps(_plain(report) | {"seconds": round(time.monotonic() - started, 3)}, indent=2))
+        say_json(_plain(report) | {"seconds": round(time.monotonic() - started, 3)})
     else:
         _print(report)
     if report.skipped:
@@ -94,15 +94,15 @@ def _plain(report: PreparationReport) -> dict[str, Any]:
 
 def _print(report: PreparationReport) -> None:
     for skipped in report.skipped[:SHOWN_SKIPS]:
-        typer.echo(f"skipped {skipped.case_id}: {skipped.reason}")
+        say(f"skipped {skipped.case_id}: {skipped.reason}")
     if len(report.skipped) > SHOWN_SKIPS:
-        typer.echo(f"skipped {len(report.skipped) - SHOWN_SKIPS} more (--json lists all)")
+        say(f"skipped {len(report.skipped) - SHOWN_SKIPS} more (--json lists all)")
     if report.across:
-        typer.echo(
+        say(
             f"note: {len(report.across)} cases are stored with coarser spacing in the slice than across it, and are "
             f"cut along the stored z axis all the same; the first: {report.across[0]}"
         )
-    typer.echo(
+    say(
         f"prepared {report.prepared} cases, kept {report.kept}, skipped {len(report.skipped)}: "
         f"{report.folder} ({report.bytes / 1e6:.1f} MB)"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from oncoseg_core.cli import cell, say, say_json
+from oncoseg_core.system import printable
 from oncoseg_datasets.sources.manifest import SOURCES, SampleFile
 from oncoseg_datasets.sources.pinned import copy_from, is_right
 from oncoseg_datasets.sources.samples import fetch_sources, samples_directory
@@ -54,13 +55,13 @@ def fetch(
         written = copy_from(origin, SOURCES, folder)
     else:
         console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
             tasks: dict[str, TaskID] = {}
 
             def show(what: str, done: int, total: int) -> None:
                 if what not in tasks:
-                    tasks[what] = bars.add_task(what, total=total)
+                    tasks[what] = bars.add_task(printable(what), total=total)
                 bars.update(tasks[what], completed=done)
 
             written = fetch_sources(SOURCES, folder, show)
@@ -95,14 +96,14 @@ def _report(folder: Path, fetched: set[str], as_json: bool) -> None:
             }
             for file, source, state in rows
         ]
-        typer.echo(json.dumps({"folder": str(folder), "files": files}, indent=2))
+        say_json({"folder": str(folder), "files": files})
         return
     table = Table("file", "source", "licence", "bytes", "state", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.columns[3].justify = "right"
     for file, source, state in rows:
-        table.add_row(file.name, source.package, source.licence, str(file.size), state)
+        table.add_row(*map(cell, (file.name, source.package, source.licence, file.size, state)))
     Console().print(table)
-    typer.echo(f"folder: {folder}")
+    say(f"folder: {folder}")
 
 
 def _state(folder: Path, file: SampleFile) -> str:

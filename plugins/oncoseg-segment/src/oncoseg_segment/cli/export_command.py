@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from oncoseg_core.cli import reserved_stdout, say, say_json
 from oncoseg_segment.cli.options import export_settings, new_names, options_in_messages, with_options
 
 OPTIONS = {
@@ -107,17 +107,18 @@ def export(
             strict=strict,
             overwrite=overwrite,
         )
-        record = export_masks(registry, request)
+        with reserved_stdout():
+            record = export_masks(registry, request)
     for finding in record["findings"]:
-        typer.echo(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
+        say(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
     if as_json:
-        typer.echo(json.dumps(record, indent=2))
+        say_json(record)
         return
     for written in record["outputs"]:
-        typer.echo(f"{written['format']}: {', '.join(one['file'] for one in written['files'])}")
+        say(f"{written['format']}: {', '.join(one['file'] for one in written['files'])}")
         for note in written["notes"]:
-            typer.echo(f"  {note}")
+            say(f"  {note}")
     for structure in record["structures"]:
         found = structure["measurements"]
         volume = "" if found["volume_ml"] is None else f", {found['volume_ml']:.4g} mL"
-        typer.echo(f"structure: {structure['name']}, {found['voxels']} voxels{volume}")
+        say(f"structure: {structure['name']}, {found['voxels']} voxels{volume}")

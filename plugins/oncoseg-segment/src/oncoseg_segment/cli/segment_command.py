@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from oncoseg_core import UsageError
+from oncoseg_core.cli import reserved_stdout, say, say_json
 from oncoseg_segment.cli.options import export_settings, options_in_messages, with_options
 
 OPTIONS = {
@@ -251,7 +251,7 @@ def segment(
         overlaps=overlaps.value,
         minimum_score=minimum_score,
     )
-    with options_in_messages(OPTIONS), progress_bar() as progress:
+    with options_in_messages(OPTIONS), reserved_stdout(), progress_bar() as progress:
         request = SegmentRequest(
             image=image,
             structures=structures,
@@ -266,9 +266,12 @@ def segment(
         )
         manifest = segment_file(registry, request, progress)
     for finding in manifest["findings"]:
-        typer.echo(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
-    lines = json.dumps(manifest, indent=2) if as_json else with_options("\n".join(_lines(manifest)), OPTIONS)
-    typer.echo(lines)
+        say(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
+    if as_json:
+        say_json(manifest)
+        return
+    for line in _lines(manifest):
+        say(with_options(line, OPTIONS))
 
 
 def _zoom(zoom: Zoom, texts: Sequence[str]) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from oncoseg_core.cli import run_app
+from oncoseg_core.cli import run_app, say
 from oncoseg_testing.broken import KINDS, broken_examples
 
 app = typer.Typer(add_completion=False)
@@ -23,14 +23,13 @@ def show(
             found = example.caught()
             if found is None:
                 missed.append(f"{one} {example.name}")
-                typer.echo(f"{one} {example.name}\n  NOT CAUGHT; expected the rule: {example.rule}\n")
+                told = [f"NOT CAUGHT; expected the rule: {example.rule}"]
             else:
-                typer.echo(
-                    f"{one} {example.name}\n  rule:    {found.rule}\n  example: {found.example}\n"
-                    f"  found:   {found.found}\n"
-                )
+                told = [f"rule:    {found.rule}", f"example: {found.example}", f"found:   {found.found}"]
+            for line in (f"{one} {example.name}", *(f"  {each}" for each in told), ""):
+                say(line)
     if missed:
-        typer.echo(f"not caught: {', '.join(missed)}", err=True)
+        say(f"not caught: {', '.join(missed)}", err=True)
         raise typer.Exit(1)
 
 

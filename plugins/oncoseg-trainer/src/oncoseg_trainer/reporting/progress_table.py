@@ -14,8 +14,8 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress import Progress as Bars
 from rich.table import Table
-from rich.text import Text
 
+from oncoseg_core.cli import cell
 from oncoseg_core.plugins import peak_memory_mb
 from oncoseg_trainer.reporting.by_target import MEASURES, by_target, headline, loss_terms, mean, metric_title
 
@@ -205,7 +205,7 @@ class TableView(TrainingView):
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
         for name, text in self._figures.rows():
-            table.add_row(name, Text(text))
+            table.add_row(cell(name), cell(text))
         self._live.update(Group(table, self.bars.get_renderable()), refresh=True)
         ended = self._clock()
         self._next = ended + max(SECONDS_BETWEEN_DRAWINGS, (ended - started) / SHARE_OF_TIME)

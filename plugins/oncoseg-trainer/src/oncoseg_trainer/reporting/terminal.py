@@ -15,6 +15,8 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from oncoseg_core import Progress
+from oncoseg_core.cli import cell
+from oncoseg_core.system import printable
 from oncoseg_trainer.reporting.progress_table import Figures, PlainView, TableView, TrainingView
 from oncoseg_trainer.reporting.summary import cautions, held_out_words
 
@@ -31,7 +33,7 @@ class Terminal:
 
     def say(self, line: str) -> None:
         """Print one line."""
-        self.console.print(line, markup=False, soft_wrap=True)
+        self.console.print(cell(line), soft_wrap=True)
 
     @contextmanager
     def training(self, total: int, per_epoch: int) -> Iterator[TrainingView]:
@@ -77,20 +79,20 @@ class Terminal:
         title = (
             f"{summary['model']['name']} on the {held_out_words(summary)}, before → after adaptation, and the change"
         )
-        table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table = Table(title=cell(title), box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
         for heading in ("case", "target"):
-            table.add_column(heading, no_wrap=True)
+            table.add_column(cell(heading), no_wrap=True)
         for heading in ("slices", *metrics):
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(cell(heading), justify="right", no_wrap=True)
         before, after = summary["zero_shot"], summary["adapted"]
         for one, other in zip(before["cases"], after["cases"], strict=True):
-            table.add_row(
-                one["case"], one["target"], str(one["n_slices"]), *(_change(one[m], other[m]) for m in metrics)
-            )
+            changes = (_change(one[m], other[m]) for m in metrics)
+            table.add_row(*map(cell, (one["case"], one["target"], one["n_slices"], *changes)))
         table.add_section()
         for name, slices in (("mean", str(summary["n_slices"])), ("std", "")):
             pairs = [(before["mean"][m][name], after["mean"][m][name]) for m in metrics]
-            table.add_row(name, f"{summary['split']['n_score_cases']} cases", slices, *(_change(*p) for p in pairs))
+            cases = f"{summary['split']['n_score_cases']} cases"
+            table.add_row(*map(cell, (name, cases, slices, *(_change(*p) for p in pairs))))
         self.console.print(table)
         for caution in cautions(summary):
             self.say(caution)
@@ -112,7 +114,7 @@ def _change(before: float | None, after: float | None) -> str:
 
 def _bars(console: Console) -> Bars:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -125,6 +127,6 @@ def _advance(
     bars: Bars, tasks: dict[str, TaskID], refresh: Callable[[], None], what: str, done: int, total: int
 ) -> None:
     if what not in tasks:
-        tasks[what] = bars.add_task(what, total=total)
+        tasks[what] = bars.add_task(printable(what), total=total)
     bars.update(tasks[what], completed=done, total=total)
     refresh()
