@@ -13,6 +13,9 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packaging.specifiers import SpecifierSet
 
 from oncoseg_core import (
     CommandSpec,
@@ -34,6 +37,7 @@ from oncoseg_core import (
     load_plugins,
 )
 from oncoseg_core.contract.hookspecs import HOOK_RECORDS
+from oncoseg_core.plugins.discovery import allows
 
 NORMALIZER = """
 from oncoseg_core import NormalizerSpec, hookimpl
@@ -653,3 +657,87 @@ def test_the_core_commands_are_all_reserved():
 
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     assert commands | {group.name for group in app.registered_groups} == CORE_COMMANDS
+
+
+# What a plugin prints, how long it takes, and for which core it was built.
+
+
+def test_what_a_plugin_prints_goes_to_standard_error_under_its_name(site, capsys):
+    site.module("oncoseg_loud", "print('\\x1b[2Jimported')\n" + BEHAVIOUR)
+    hook = HOOK + "def oncoseg_normalizers():\n    print('in the hook')\n    yield "
+    spec = 'NormalizerSpec(modality="ct", factory="oncoseg_loud:Half", summary="s")'
+    site.distribution("oncoseg-loud", "0.3", "print('hello')\n" + hook + spec)
+    registry = site.load()
+    registry.build(NormalizerSpec, "ct")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "plugin oncoseg-loud 0.3 prints: hello",
+        "plugin oncoseg-loud 0.3 prints: in the hook",
+        r"plugin oncoseg-loud 0.3 prints: \x1b[2Jimported",
+    ]
+
+
+def test_what_a_plugin_prints_before_it_breaks_is_not_lost(site, capsys):
+    site.distribution("oncoseg-loud", "0.3", "print('about to break')\n1 / 0")
+    assert only_plugin(site.load()).status == "broken"
+    assert capsys.readouterr() == ("", "plugin oncoseg-loud 0.3 prints: about to break\n")
+
+
+def test_a_plugin_that_slows_every_command_is_named_and_works(site):
+    site.distribution("oncoseg-slow", source="import time\ntime.sleep(0.6)\n" + NORMALIZER.format(modality="ct", factory="a:b"))
+    site.normalizer("oncoseg-swift", modality="mri")
+    registry = site.load()
+    slow, swift = registry.plugins
+    assert (slow.status, slow.cause) == ("ok", "takes more than 0.5 s to import, in every command; import heavy libraries behind the factory")  # fmt: skip
+    assert swift.cause == ""
+    registry.require_sound()
+    assert registry.versions().keys() == {"oncoseg-slow", "oncoseg-swift"}
+
+
+@pytest.mark.parametrize(
+    ("requirement", "status"),
+    [
+        ("oncoseg-core>=0.1,<0.2", "ok"),
+        ("oncoseg-core<0.2,>=0.1", "ok"),
+        ("oncoseg_core[torch] (>=0.1)", "ok"),
+        ("oncoseg-core", "ok"),
+        ("oncoseg-core>=7; extra == 'test'", "ok"),
+        ("oncoseg-core-extras>=7", "ok"),
+        ("oncoseg-core>=0.2,<0.3", "incompatible"),
+        ("oncoseg-core[torch]<0.1", "incompatible"),
+        ("OncoSeg.Core ==7.*", "incompatible"),
+        ("oncoseg-core~=7.1 ; python_version > '3'", "incompatible"),
+    ],
+)
+def test_a_plugin_for_another_core_is_incompatible_and_not_imported(site, monkeypatch, requirement, status):
+    monkeypatch.setattr("oncoseg_core.plugins.registry.__version__", "0.1.4")
+    info = site.distribution("oncoseg-other", "3.1", f"{NORMALIZER.format(modality='ct', factory='a:b')}\nLOADED = 1")
+    (info / "METADATA").write_text(f"Name: oncoseg-other\nVersion: 3.1\nRequires-Dist: {requirement}\n\n")
+    registry = site.load()
+    plugin = only_plugin(registry)
+    assert plugin.status == status
+    assert ("oncoseg_other_plugin" in sys.modules) == (status == "ok")
+    if status == "incompatible":
+        assert "this is 0.1.4; install its version for this core" in plugin.cause
+        with pytest.raises(PluginError, match="oncoseg-other 3.1: requires oncoseg-core"):
+            registry.require_sound()
+        with pytest.raises(PluginError, match="A plugin that failed to load may provide it: oncoseg-other 3.1: requires"):
+            registry.get(NormalizerSpec, "ct")
+
+
+NUMBERS = st.lists(st.integers(0, 3), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts)))
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from((">=", "<=", "<", ">", "==", "!=", "~=")), NUMBERS, st.booleans()), max_size=3),
+    NUMBERS,
+)
+def test_requirements_are_compared_as_pip_does(clauses, version):
+    written = [
+        f"{operator}{number}" + ".*" * (wild and operator in {"==", "!="})
+        for operator, number, wild in clauses
+        if operator != "~=" or "." in number
+    ]
+    specifier = ",".join(written)
+    assert allows(specifier, version) == SpecifierSet(specifier).contains(version)

@@ -82,7 +82,7 @@ app.add_typer(plugins_app, name="plugins")
 
 @plugins_app.callback()
 def plugins(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List every component: kind, name, distribution, version, status. Exits 1 when a plugin is broken."""
+    """List every component: kind, name, distribution, version, status. Exits 1 when a plugin failed."""
     if ctx.invoked_subcommand is not None:
         return
     registry = installed_registry()
@@ -98,7 +98,7 @@ def plugins(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", 
         for component in registry.components
     ]
     conflicts = registry.conflicts()
-    unwell = [plugin for plugin in registry.plugins if plugin.status != "ok"]
+    unwell = [plugin for plugin in registry.plugins if plugin.cause]
     if as_json:
         others = [{"distribution": p.name, "version": p.version, "status": p.status, "cause": p.cause} for p in unwell]
         say_json({"components": rows, "plugins": others, "conflicts": conflicts})
@@ -114,7 +114,7 @@ def plugins(ctx: typer.Context, as_json: Annotated[bool, typer.Option("--json", 
             say(f"{plugin}: {plugin.status}: {plugin.cause}")
         for conflict in conflicts:
             say(f"conflict: {conflict}")
-    if conflicts or any(plugin.status == "broken" for plugin in unwell):
+    if conflicts or any(plugin.failed for plugin in unwell):
         raise typer.Exit(1)
 
 

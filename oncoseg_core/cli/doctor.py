@@ -32,7 +32,7 @@ def examine(registry: Registry) -> list[Finding]:
     ]
     for plugin in registry.plugins:
         cause = f" ({plugin.cause})" if plugin.cause else ""
-        findings.append(Finding(f"plugin {plugin}", plugin.status + cause, plugin.status != "broken"))
+        findings.append(Finding(f"plugin {plugin}", plugin.status + cause, not plugin.failed))
     findings.extend(Finding("plugins", conflict, ok=False) for conflict in registry.conflicts())
     for spec in registry.specs(ModelSpec):
         if spec.hub_id is not None:  # building it could download gigabytes, which nobody asked for

@@ -23,6 +23,11 @@ from oncoseg_core.plugins.configuration import validation_message
 
 ENTRY_POINT_GROUP = "oncoseg"
 UNKNOWN_VERSION = "unknown"
+_CORE_REQUIREMENT = re.compile(
+    r"^Requires-Dist:[ \t]*oncoseg[-_.]core[ \t]*(?:\[[^]]*\])?([^;\n]*)(?:;(?!.*\bextra\b).*)?$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_CLAUSE = re.compile(r"(===?|[<>!~]=|[<>])\s*([\d.]*\d)(\.\*)?")
 
 
 class Found(NamedTuple):
@@ -32,6 +37,8 @@ class Found(NamedTuple):
     version: str
     distribution: importlib.metadata.Distribution
     shadowed_by: str | None
+    requires: str
+    """What it requires of the core's version, such as ``>=0.1,<0.2``."""
 
 
 def find_distributions() -> list[Found]:
@@ -50,7 +57,7 @@ def find_distributions() -> list[Found]:
         version = header.get("Version", UNKNOWN_VERSION)
         first = _first_version(name)
         shadowed_by = None if first in {None, version} else first
-        found.setdefault((name, version), Found(name, version, distribution, shadowed_by))
+        found.setdefault((name, version), Found(name, version, distribution, shadowed_by, header.get("core", "")))
     return [found[key] for key in sorted(found)]
 
 
@@ -61,9 +68,27 @@ def _first_version(name: str) -> str | None:
 
 
 def _header(distribution: importlib.metadata.Distribution) -> dict[str, str]:
-    """``Name`` and ``Version`` from the head of a distribution's metadata, as far as it has them."""
-    text = _read(distribution, "METADATA") or _read(distribution, "PKG-INFO")
-    return dict(re.findall(r"^(Name|Version):[ \t]*(\S+)", text.partition("\n\n")[0], re.MULTILINE))
+    """``Name``, ``Version`` and ``core`` (that which is required) from the head of its metadata, as far as it has them."""
+    head = (_read(distribution, "METADATA") or _read(distribution, "PKG-INFO")).partition("\n\n")[0]
+    core = ",".join(_CORE_REQUIREMENT.findall(head))
+    return {"core": core, **dict(re.findall(r"^(Name|Version):[ \t]*(\S+)", head, re.MULTILINE))}
+
+
+def allows(specifier: str, version: str) -> bool:
+    """Whether a requirement such as ``>=0.1,<0.2`` admits a version, compared by release numbers; light, unlike pip's."""
+    ours = _release(version)
+    for operator, text, wild in _CLAUSE.findall(specifier):
+        theirs, length = _release(text), text.count(".") + 1 - (operator == "~=")
+        same = ours[:length] == theirs[:length] if wild or operator == "~=" else ours == theirs
+        holds = {"<": ours < theirs, ">": ours > theirs, "<=": ours <= theirs, ">=": ours >= theirs}
+        if not {**holds, "==": same, "!=": not same, "~=": same and ours >= theirs}[operator[:2]]:
+            return False
+    return True
+
+
+def _release(version: str) -> list[int]:
+    """The release numbers, six of them: ``0.1`` is ``0.1.0``."""
+    return [*(int(number) for number in re.findall(r"\d+(?=[\d.]*)", re.split(r"[^\d.]", version)[0])), *[0] * 6][:6]
 
 
 def _read(distribution: importlib.metadata.Distribution, file_name: str) -> str:

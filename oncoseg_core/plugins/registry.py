@@ -11,11 +11,13 @@ import importlib
 import inspect
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from oncoseg_core import __version__
 from oncoseg_core.contract import interfaces, records
 from oncoseg_core.contract.errors import (
     MissingDependencyError,
@@ -28,7 +30,12 @@ from oncoseg_core.contract.errors import (
 )
 from oncoseg_core.contract.records import ComponentSpec
 from oncoseg_core.plugins.configuration import validate
-from oncoseg_core.plugins.discovery import find_distributions, normalised, read_records
+from oncoseg_core.plugins.discovery import allows, find_distributions, normalised, read_records
+from oncoseg_core.system.output import prints_aside
+
+SLOW_IMPORT = 0.5
+"""Seconds: every command waits for every plugin, and help is to be there at once."""
+SLOW = f"takes more than {SLOW_IMPORT:g} s to import, in every command; import heavy libraries behind the factory"
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +59,20 @@ BEHAVIOURS: dict[type[ComponentSpec], type[interfaces.Component]] = {
 class Plugin:
     """One distribution that offers an ``oncoseg`` entry point.
 
-    ``status`` is ``ok``, ``broken`` (``cause`` says why), ``disabled`` (by the environment) or ``shadowed`` (another
-    version of the same distribution comes first on the path).
+    ``status`` is ``ok``, ``broken`` (``cause`` says why), ``incompatible`` (with this core, and not imported),
+    ``disabled`` (by the environment) or ``shadowed`` (another version of it comes first on the path). An ``ok`` one has
+    a ``cause`` where it slows every command down.
     """
 
     name: str
     version: str
     status: str = "ok"
     cause: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether its components are missing though nobody switched it off."""
+        return self.status in {"broken", "incompatible"}
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"
@@ -182,7 +195,7 @@ class Registry:
             raise PluginError(f"broken plugin: {broken}. Repair or uninstall it, or pass --allow-broken-plugins")
 
     def _broken(self) -> str:
-        return "; ".join(f"{plugin}: {plugin.cause}" for plugin in self.plugins if plugin.status == "broken")
+        return "; ".join(f"{plugin}: {plugin.cause}" for plugin in self.plugins if plugin.failed)
 
     def versions(self) -> dict[str, str]:
         """Names and versions of the plugins in use, for checkpoints, exports and reports."""
@@ -212,7 +225,8 @@ def load_factory(component: RegisteredComponent) -> Any:
     module_name, _, attribute = component.spec.factory.partition(":")
     what = _described(component)
     try:
-        module = importlib.import_module(module_name)
+        with prints_aside(f"plugin {component.plugin}"):
+            module = importlib.import_module(module_name)
     except OncoSegError:
         raise
     except ModuleNotFoundError as error:
@@ -257,21 +271,29 @@ def load_plugins(environment: Mapping[str, str] | None = None) -> Registry:
             raise UsageError(f"{variable}: no plugin {name!r} is installed{close_matches(name, names)}")
 
     registry = Registry()
-    for name, version, distribution, shadowed_by in installed:
-        if shadowed_by is not None:
-            cause = f"version {shadowed_by} comes first on the path and is used; uninstall one of the two"
+    for found in installed:
+        name, version = found.name, found.version
+        if found.shadowed_by is not None:
+            cause = f"version {found.shadowed_by} comes first on the path and is used; uninstall one of the two"
             registry.plugins.append(Plugin(name, version, "shadowed", cause))
             continue
         if name in without or (only and name not in only):
             registry.plugins.append(Plugin(name, version, "disabled", "by the environment"))
             continue
+        if not allows(found.requires, __version__):
+            cause = f"requires oncoseg-core{found.requires}, this is {__version__}; install its version for this core"
+            registry.plugins.append(Plugin(name, version, "incompatible", cause))
+            continue
+        started = time.perf_counter()
         try:
-            records_found = read_records(distribution)
+            with prints_aside(f"plugin {name} {version}"):
+                records_found = read_records(found.distribution)
         except (Exception, SystemExit) as error:  # a plugin may fail in any way, and the host goes on
             log.debug("plugin %s %s failed to load", name, version, exc_info=True)
             registry.plugins.append(Plugin(name, version, "broken", _one_line(error)))
             continue
-        plugin = Plugin(name, version)
+        slow = time.perf_counter() - started > SLOW_IMPORT
+        plugin = Plugin(name, version, cause=SLOW * slow)
         registry.plugins.append(plugin)
         registry.components.extend(RegisteredComponent(hook, spec, plugin) for hook, spec in records_found)
     registry.plugins.sort(key=lambda plugin: (plugin.name, plugin.status == "shadowed"))

@@ -86,7 +86,7 @@ def _roots(given: list[str]) -> dict[str, Path]:
 def _plugin(registry: Registry, name: str) -> Plugin:
     from oncoseg_core import close_matches
 
-    usable = {plugin.name: plugin for plugin in registry.plugins if plugin.status in {"ok", "broken"}}
+    usable = {plugin.name: plugin for plugin in registry.plugins if plugin.status == "ok" or plugin.failed}
     if name not in usable:
         disabled = any(plugin.name == name and plugin.status == "disabled" for plugin in registry.plugins)
         reason = "is disabled by the environment" if disabled else f"is not installed{close_matches(name, usable)}"
@@ -118,7 +118,7 @@ class Distribution(pytest.Collector):
 
     def collect(self) -> list[pytest.Item]:
         """One test per component; of a plugin that does not load, one that fails."""
-        if self.plugin.status == "broken":
+        if self.plugin.failed:
             return [BrokenPlugin.from_parent(self, name="loads", plugin=self.plugin)]
         checks: list[pytest.Item] = [
             ComponentCheck.from_parent(
