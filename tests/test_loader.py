@@ -685,7 +685,9 @@ def test_what_a_plugin_prints_before_it_breaks_is_not_lost(site, capsys):
 
 
 def test_a_plugin_that_slows_every_command_is_named_and_works(site):
-    site.distribution("oncoseg-slow", source="import time\ntime.sleep(0.6)\n" + NORMALIZER.format(modality="ct", factory="a:b"))
+    site.distribution(
+        "oncoseg-slow", source="import time\ntime.sleep(0.6)\n" + NORMALIZER.format(modality="ct", factory="a:b")
+    )
     site.normalizer("oncoseg-swift", modality="mri")
     registry = site.load()
     slow, swift = registry.plugins
@@ -722,7 +724,9 @@ def test_a_plugin_for_another_core_is_incompatible_and_not_imported(site, monkey
         assert "this is 0.1.4; install its version for this core" in plugin.cause
         with pytest.raises(PluginError, match="oncoseg-other 3.1: requires oncoseg-core"):
             registry.require_sound()
-        with pytest.raises(PluginError, match="A plugin that failed to load may provide it: oncoseg-other 3.1: requires"):
+        with pytest.raises(
+            PluginError, match="A plugin that failed to load may provide it: oncoseg-other 3.1: requires"
+        ):
             registry.get(NormalizerSpec, "ct")
 
 

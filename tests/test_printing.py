@@ -90,11 +90,11 @@ def markup(tree):
             fine = all(is_call(one, "cell", "table") or isinstance(one, ast.Name) for one in node.args)
             if not fine or len(node.args) != 1:
                 yield node.lineno
-        elif what == "add_task" and not (isinstance(node.args[0], ast.Constant) or is_call(node.args[0], "printable")):
-            yield node.lineno
-        elif what == "update" and (told := keyword(node, "description")) and not is_call(told, "printable"):
-            yield node.lineno
-        elif what == "TextColumn" and getattr(keyword(node, "markup"), "value", True):
+        elif (
+            (what == "add_task" and not (isinstance(node.args[0], ast.Constant) or is_call(node.args[0], "printable")))
+            or (what == "update" and (told := keyword(node, "description")) and not is_call(told, "printable"))
+            or (what == "TextColumn" and getattr(keyword(node, "markup"), "value", True))
+        ):
             yield node.lineno
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.lora.card import DatasetFacts, Evidence
     from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
     from oncoseg_core.lora.manifest import (
         ADAPTER_FILES,
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
         TRAINED_ON_FILE,
         WEIGHTS_FILE,
         AdapterManifest,
+        DatasetFacts,
+        Evidence,
         LeakageRecord,
         MetricRow,
         ScoreSummary,

@@ -90,6 +90,31 @@ class LeakageRecord(Record):
     n_suspected: Count
 
 
+class DatasetFacts(Record):
+    """What has to be said of a dataset that was used."""
+
+    name: str
+    licence: str
+    citation: str
+    url: str
+
+
+class Evidence(Record):
+    """What a trainer tells besides the weights: how it was split, what was scored, which data, under which licence.
+
+    ``splits``, ``metrics`` and ``leakage`` go to the manifest and the card, the rest to the card alone. ``notes`` are
+    sentences that a reader of the scores needs. ``licence`` is the adapter's own, as the hub spells it (``cc-by-4.0``);
+    ``other`` leaves it to the author.
+    """
+
+    splits: SplitRecord | None = None
+    metrics: tuple[MetricRow, ...] = ()
+    leakage: LeakageRecord | None = None
+    datasets: tuple[DatasetFacts, ...] = ()
+    notes: tuple[str, ...] = ()
+    licence: str = "other"
+
+
 class AdapterManifest(Record):
     """What ``oncoseg.json`` says of an adapter: whose it is, and the SHA-256 of the files beside it.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
@@ -19,9 +19,9 @@ from torch import nn
 
 from oncoseg_core.contract.errors import UsageError, WeightsError
 from oncoseg_core.contract.interfaces import PromptableModel
+from oncoseg_core.contract.records import ModelSpec
 from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
-from oncoseg_core.lora.card import Evidence, render_card
 from oncoseg_core.lora.inject import adapt
 from oncoseg_core.lora.manifest import (
     CARD_FILE,
@@ -30,6 +30,7 @@ from oncoseg_core.lora.manifest import (
     TRAINED_ON_FILE,
     WEIGHTS_FILE,
     AdapterManifest,
+    Evidence,
     HashedFile,
     read_checked,
     read_manifest,
@@ -51,13 +52,14 @@ def save_adapter(
     trained_on: TrainedOn | None = None,
     parents: Sequence[str] = (),
     evidence: Evidence | None = None,
+    card: Callable[[AdapterManifest, ModelSpec, Evidence], str] | None = None,
 ) -> None:
     """Write what was trained to a folder that PEFT can read too.
 
     ``adapter_model.safetensors`` and ``adapter_config.json`` are PEFT's; ``oncoseg.json`` says which model and base
     weights they belong to and what their hashes are, so that of an interrupted save there remains the old adapter, or
     one that :func:`load_adapter` refuses. ``trained_on.txt`` has the content hash of each case trained on.
-    ``README.md`` tells people the same; it is theirs to edit, so no hash covers it.
+    ``README.md`` is the card for people, who edit it, so no hash covers it.
 
     Args:
         model: a model from :func:`~oncoseg_core.lora.inject.adapt`.
@@ -67,6 +69,7 @@ def save_adapter(
         trained_on: the cases that it has seen, so that nobody scores it on them; not recorded when omitted.
         parents: SHA-256 of the manifests of the adapters that its training started from, the last one first.
         evidence: splits, scores and data, for whoever has to trust it.
+        card: draws the card; a sentence when omitted.
 
     Raises:
         UsageError: the model is not adapted.
@@ -101,7 +104,8 @@ def save_adapter(
         files={name: hashlib.sha256(content).hexdigest() for name, content in hashed.items()},
     )
     contents: dict[str, bytes] = dict(hashed.items())
-    contents[CARD_FILE] = render_card(manifest, base.spec, evidence).encode()
+    text = f"# A LoRA adapter for {base.spec.name}\n\nNobody wrote a card for it; `{MANIFEST_FILE}` says what it is.\n"
+    contents[CARD_FILE] = (text if card is None else card(manifest, base.spec, evidence)).encode()
     contents[MANIFEST_FILE] = manifest.model_dump_json(indent=2).encode()
     # All are written before the first is renamed: a full disk leaves the old adapter as it was. The manifest, entered
     # first, is renamed last.

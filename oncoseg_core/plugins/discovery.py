@@ -68,14 +68,14 @@ def _first_version(name: str) -> str | None:
 
 
 def _header(distribution: importlib.metadata.Distribution) -> dict[str, str]:
-    """``Name``, ``Version`` and ``core`` (that which is required) from the head of its metadata, as far as it has them."""
+    """``Name``, ``Version`` and ``core`` (the required one) from the head of its metadata, as far as it has them."""
     head = (_read(distribution, "METADATA") or _read(distribution, "PKG-INFO")).partition("\n\n")[0]
     core = ",".join(_CORE_REQUIREMENT.findall(head))
     return {"core": core, **dict(re.findall(r"^(Name|Version):[ \t]*(\S+)", head, re.MULTILINE))}
 
 
 def allows(specifier: str, version: str) -> bool:
-    """Whether a requirement such as ``>=0.1,<0.2`` admits a version, compared by release numbers; light, unlike pip's."""
+    """Whether a requirement such as ``>=0.1,<0.2`` admits a version, by release numbers; lighter than packaging."""
     ours = _release(version)
     for operator, text, wild in _CLAUSE.findall(specifier):
         theirs, length = _release(text), text.count(".") + 1 - (operator == "~=")

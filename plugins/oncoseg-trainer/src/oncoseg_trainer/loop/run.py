@@ -42,6 +42,7 @@ from oncoseg_trainer.distributed.processes import Processes, join_processes
 from oncoseg_trainer.loop.averaging import copy_weights
 from oncoseg_trainer.loop.components import RunParts
 from oncoseg_trainer.loop.health import named_failures
+from oncoseg_trainer.reporting.adapter_card import render_card
 from oncoseg_trainer.reporting.adapter_facts import evidence_of
 from oncoseg_trainer.reporting.before_after import draw_cases
 from oncoseg_trainer.reporting.run_facts import RunFacts
@@ -115,6 +116,7 @@ class TrainingRun(RunParts):
                 trained_on=self.data.trained_on,
                 parents=self.ancestry.parents,
                 evidence=evidence_of(facts),
+                card=render_card,
             )
         summary = {**summarise_run(facts), "launch": launch()}
         if self.processes.is_first:

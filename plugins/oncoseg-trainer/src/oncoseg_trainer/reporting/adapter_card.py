@@ -6,12 +6,18 @@ names neither cases nor patients. People edit it by hand, so the manifest does n
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 import yaml
 
-from oncoseg_core.contract.records import ModelSpec, Record
-from oncoseg_core.lora.manifest import AdapterManifest, LeakageRecord, MetricRow, ScoreSummary, SplitRecord
+from oncoseg_core import ModelSpec
+from oncoseg_core.lora import AdapterManifest, Evidence, LeakageRecord, ScoreSummary
+from oncoseg_core.system import printable
+
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<!\w)_|_(?!\w)|^[#+-]|(?<=:)/(?=/)|(?<=www)\.", re.ASCII)
+"""What begins markup: also an address, which is a link by itself."""
 
 LIMITS = (
     (
@@ -26,31 +32,6 @@ LIMITS = (
 )
 
 
-class DatasetFacts(Record):
-    """What has to be said of a dataset that was used."""
-
-    name: str
-    licence: str
-    citation: str
-    url: str
-
-
-class Evidence(Record):
-    """What a trainer tells besides the weights: how it was split, what was scored, which data, under which licence.
-
-    ``splits``, ``metrics`` and ``leakage`` go to the manifest and the card, the rest to the card alone. ``notes`` are
-    sentences that a reader of the scores needs. ``licence`` is the adapter's own, as the hub spells it (``cc-by-4.0``);
-    ``other`` leaves it to the author.
-    """
-
-    splits: SplitRecord | None = None
-    metrics: tuple[MetricRow, ...] = ()
-    leakage: LeakageRecord | None = None
-    datasets: tuple[DatasetFacts, ...] = ()
-    notes: tuple[str, ...] = ()
-    licence: str = "other"
-
-
 def render_card(manifest: AdapterManifest, base: ModelSpec, evidence: Evidence) -> str:
     """The card's text.
 
@@ -63,7 +44,7 @@ def render_card(manifest: AdapterManifest, base: ModelSpec, evidence: Evidence) 
         "\n\n".join(
             [
                 _front_matter(manifest, base, evidence),
-                f"# A LoRA adapter for {base.name}",
+                f"# A LoRA adapter for {_text(base.name)}",
                 _base(manifest, base),
                 _paths(manifest),
                 _data(manifest, evidence),
@@ -71,7 +52,9 @@ def render_card(manifest: AdapterManifest, base: ModelSpec, evidence: Evidence) 
                 *(["\n".join(f"- {_text(note)}" for note in evidence.notes)] if evidence.notes else []),
                 _loading(manifest),
                 _bullets("## Limits", LIMITS),
-                _bullets("## Software", (f"{name} {version}" for name, version in sorted(manifest.versions.items()))),
+                _bullets(
+                    "## Software", (_text(f"{name} {version}") for name, version in sorted(manifest.versions.items()))
+                ),
             ]
         )
         + "\n"
@@ -91,15 +74,15 @@ def _base(manifest: AdapterManifest, base: ModelSpec) -> str:
     lora = manifest.lora
     whole = base.lora.policies.get(lora.policy or "", ())
     layers = _listed(base.lora.targets)
-    known = f"`{manifest.base_weights_sha256}`: the SHA-256 of their file, or the seed of random ones"
+    known = f"{_code(manifest.base_weights_sha256)}: the SHA-256 of their file, or the seed of random ones"
     return _bullets(
         "## What was adapted",
         (
-            f"Model: `{base.name}`. {_text(base.summary)}",
+            f"Model: {_code(base.name)}. {_text(base.summary)}",
             f"Base weights: {_text(base.weights)}. They have a licence of their own.",
             f"They are known by {known}. The adapter loads on no others.",
             f"LoRA: rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on the linear layers {layers}.",
-            f"Policy: `{lora.policy}`; trained whole besides: {_listed(whole) or 'nothing'}.",
+            f"Policy: {_code(lora.policy)}; trained whole besides: {_listed(whole) or 'nothing'}.",
         ),
     )
 
@@ -193,23 +176,21 @@ def _leakage(leakage: LeakageRecord | None) -> str:
 
 
 def _loading(manifest: AdapterManifest) -> str:
-    modality = min(manifest.paths, default="ct")
+    model, modality = (shlex.quote(printable(one)) for one in (manifest.model, min(manifest.paths, default="ct")))
     return f"""## How to load it
 
 From a folder, or by the name under which `oncoseg adapters pull` fetched it:
 
 ```console
 oncoseg adapters pull OWNER/REPOSITORY
-oncoseg segment IMAGE --model {manifest.model} --modality {modality} --adapter OWNER/REPOSITORY --box X0,Y0,X1,Y1
+oncoseg segment IMAGE --model {model} --modality {modality} --adapter OWNER/REPOSITORY --box X0,Y0,X1,Y1
 ```
 
 ```python
-from oncoseg_core.lora.pulled import adapter_folder
-from oncoseg_core.lora.store import load_adapter
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_core import ModelSpec, load_plugins
+from oncoseg_core.lora import adapter_folder, load_adapter
 
-model = load_adapter(load_plugins().build(ModelSpec, "{manifest.model}"), adapter_folder("OWNER/REPOSITORY"))
+model = load_adapter(load_plugins().build(ModelSpec, {printable(manifest.model)!r}), adapter_folder("OWNER/REPOSITORY"))
 ```
 
 The hashes in `oncoseg.json` are checked, and an adapter for other base weights is refused. No pickle is read."""
@@ -232,9 +213,15 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(f"`{_text(name)}`" for name in names)
+    return ", ".join(_code(name) for name in names)
+
+
+def _code(value: object) -> str:
+    """As code, in which nothing but its end has a meaning."""
+    text = printable(value).replace("`", "'")
+    return f"`{text}`"
 
 
 def _text(value: str) -> str:
-    """On one line, and with no bar that would end a table's cell."""
-    return " ".join(value.split()).replace("|", "\\|")
+    """On one line; what Markdown, HTML in it or the hub would take for a link, a tag or a cell's end is escaped."""
+    return _MARKUP.sub(r"\\\g<0>", printable(" ".join(value.split())))

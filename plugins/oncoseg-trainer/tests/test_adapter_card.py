@@ -1,17 +1,29 @@
 """The card says what the manifest says, in a form that the hub reads, and names no case and no patient."""
 
 import json
+import re
+from html.parser import HTMLParser
 
 import pytest
 import yaml
+from markdown_it import MarkdownIt
 from pydantic import ValidationError
 from toy_model import SPEC, trained
 
 from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.lora.card import DatasetFacts, Evidence, render_card
-from oncoseg_core.lora.manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, read_manifest
+from oncoseg_core.lora.manifest import (
+    DatasetFacts,
+    Evidence,
+    LeakageRecord,
+    MetricRow,
+    ScoreSummary,
+    SplitRecord,
+    SplitSide,
+    read_manifest,
+)
 from oncoseg_core.lora.store import save_adapter
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_trainer.reporting.adapter_card import render_card
 
 EVIDENCE = Evidence(
     splits=SplitRecord(
@@ -52,7 +64,15 @@ def saved(folder, evidence=EVIDENCE, spec=SPEC):
     model.base_model.model.spec = spec
     seen = TrainedOn(("msd-lung",), frozenset({"d" * 64}))
     path = PathSettings(normalizers={"ct": {"window": [-160, 240]}})
-    save_adapter(model, folder, versions={"peft": "0.21"}, paths={"ct": path}, trained_on=seen, evidence=evidence)
+    save_adapter(
+        model,
+        folder,
+        versions={"peft": "0.21"},
+        paths={"ct": path},
+        trained_on=seen,
+        evidence=evidence,
+        card=render_card,
+    )
     return (folder / "README.md").read_text()
 
 
@@ -83,12 +103,12 @@ def test_the_card_holds_what_a_reader_needs(tmp_path):
         "known by `random:0`",
         "rank 3, alpha 7, dropout 0.1, on the linear layers `qkv`, `proj`",
         "Policy: `lora+decoder`; trained whole besides: `mask_decoder`",
-        "| ct | ct: {'window': [-160, 240]} | as by default |",
-        "| msd-lung | CC BY-SA 4.0 | Simpson 2019 | http://medicaldecathlon.com |",
+        r"| ct | ct: {'window': \[-160, 240\]} | as by default |",
+        "| msd-lung | CC BY-SA 4.0 | Simpson 2019 | http:\\//medicaldecathlon.com |",
         f"Split: made, SHA-256 `{'c' * 64}`",
         "| msd-lung | train | training | 40 | 39 |",
         "| msd-lung | lung\\|tumour | test | box | 12 | hd95 (mm) | lower | 14.250 ± 3.500 | 6.125 ± 2.000 (11) |",
-        "Prompts of kind box were made with {'margin_px': [2, 2]}.",
+        r"Prompts of kind box were made with {'margin_px': \[2, 2\]}.",
         "none was found",
         "- Three cases were not scored.",
         "oncoseg segment IMAGE --model toy --modality ct --adapter",
@@ -99,7 +119,7 @@ def test_the_card_holds_what_a_reader_needs(tmp_path):
 
 
 def test_what_is_not_known_is_said(tmp_path):
-    save_adapter(trained(), tmp_path, versions={}, paths={"ct": PathSettings()})
+    save_adapter(trained(), tmp_path, versions={}, paths={"ct": PathSettings()}, card=render_card)
     card = (tmp_path / "README.md").read_text()
     for part in (
         "Which data it was trained on was not recorded",
@@ -131,6 +151,39 @@ def test_a_card_of_a_record_alone(tmp_path):
     assert card == (tmp_path / "README.md").read_text()
     assert "d" * 64 not in card
     assert "d" * 64 not in json.dumps(manifest.model_dump(mode="json"))
+
+
+HOSTILE = ("<script>alert(1)</script>", "[click](http://a.example)", "![x](http://a.example/p.png)", "http://a.example",
+    "www.a.example", "**bold** _a_ `b` ~~c~~", "a | b\n\n# title", "<http://a.example>", "&lt;b&gt;", "\x1b[2Jx", "\\[a](b)")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_no_markup(tmp_path, name):
+    """Rendered as the hub does, each name is the text that it is."""
+    metrics = (EVIDENCE.metrics[0].model_copy(update={"target": name}),)
+    facts = (EVIDENCE.datasets[0].model_copy(update={"name": name, "citation": name}),)
+    card = saved(tmp_path, EVIDENCE.model_copy(update={"metrics": metrics, "datasets": facts, "notes": (name,)}))
+    plain = saved(tmp_path, EVIDENCE.model_copy(update={"notes": ("x",)}))
+    page, expected = Tags(), Tags()
+    renderer = MarkdownIt("commonmark").enable(["table", "strikethrough"])  # HTML passes
+    page.feed(renderer.render(card.partition("\n---\n")[2]))
+    expected.feed(renderer.render(plain.partition("\n---\n")[2]))
+    assert page.tags == expected.tags
+    assert "\x1b" not in card
+    assert not re.search(r"http://a|www\.a", card)  # which would be links without any markup
+    assert " ".join(name.split()).replace("\x1b", "\\x1b") in page.text
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.text = [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
 
 
 def test_records_are_strict():
