@@ -1,9 +1,14 @@
-"""The table of a run: one row per score, in a CSV that is read back exactly."""
+"""The table of a run: one row per score, in a CSV that is read back exactly.
+
+A spreadsheet runs a text that begins like a formula: it is written after an apostrophe, which reading takes off
+again.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,20 @@ case with reading and metrics, and the most memory that the process had held unt
 was loaded)."""
 
 
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def to_cell(text: str) -> str:
+    """A text as no spreadsheet takes it for a formula; numbers stay."""
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+
+
+def from_cell(cell: str) -> str:
+    """The text that :func:`to_cell` wrote."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def write_table(path: Path, rows: Iterable[Row], metrics: Sequence[str]) -> None:
     """Write the rows in their order; the same rows give the same bytes.
 
@@ -47,7 +66,7 @@ def read_table(path: Path) -> tuple[list[Row], list[str]]:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream)
             names = next(reader, [])
-            lines = list(reader)
+            lines = [[from_cell(cell) for cell in line] for line in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(f"{path}: cannot be read ({why}); expected the results.csv of a finished run") from error
@@ -92,5 +111,5 @@ def _write(path: Path, names: Sequence[str], lines: Iterable[Sequence[str]]) -> 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
-    writer.writerows(lines)
+    writer.writerows([to_cell(text) for text in line] for line in lines)
     atomic_write(path, buffer.getvalue())

@@ -85,6 +85,7 @@ class RTStructSettings(Settings):
     )
     moment: datetime | None = Field(None, description="the date and time to write; none: now")
     uid_seed: str | None = Field(None, description="same seed, moment and content: same UIDs, so same bytes")
+    private: bool = Field(True, description="mode 0600: only the owner may read it; false: as any new file")
 
 
 class RTStructExporter(Exporter):
@@ -145,7 +146,7 @@ def write_structures(
         _identify(dataset, content, settings.uid_seed)
         # In Implicit VR a sequence is nothing but its bytes, and those of a plain value are written as they are.
         dataset.add(DataElement(_ROI_CONTOUR_SEQUENCE, "OB", content))
-        with atomic_path(destination) as temporary:
+        with atomic_path(destination, private=settings.private) as temporary:
             dataset.save_as(temporary, implicit_vr=True, little_endian=True, enforce_file_format=True)
             _require_same(temporary, written, series, display_path(destination))
     return ExportReport((destination,), tuple(notes))

@@ -85,6 +85,7 @@ class SegSettings(Settings):
     )
     moment: dt.datetime | None = Field(None, description="the date and time to write; none: now")
     uid_seed: str | None = Field(None, description="same seed, moment and content: same UIDs, so same bytes")
+    private: bool = Field(True, description="mode 0600: only the owner may read it; false: as any new file")
 
 
 class SegExporter(Exporter):
@@ -130,7 +131,7 @@ def write_seg(segmentation: Segmentation, series: Series, destination: Path, set
         notes.append("the segmentation does not say what made it; the SEG says 'not recorded'")
     with quiet():
         dataset = _build(segments, segmentation.provenance, series, settings)
-        with atomic_path(destination) as temporary:
+        with atomic_path(destination, private=settings.private) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
             _require_same(temporary, segments, series, display_path(destination))
     return ExportReport((destination,), tuple(notes))
