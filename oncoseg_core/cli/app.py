@@ -15,6 +15,7 @@ from oncoseg_core.cli.output import cell, reserved_stdout, say, say_json
 from oncoseg_core.contract.errors import PluginError, UsageError
 from oncoseg_core.contract.records import CommandSpec
 from oncoseg_core.plugins.registry import Registry, load_factory, load_plugins
+from oncoseg_core.system.output import printable
 
 
 @lru_cache(maxsize=1)
@@ -37,7 +38,7 @@ class PluginGroup(TyperGroup):
         if own is not None:
             return own
         spec = next((s for s in installed_registry().specs(CommandSpec) if s.name == cmd_name), None)
-        return None if spec is None else TyperCommand(name=spec.name, help=spec.summary)
+        return None if spec is None else TyperCommand(name=spec.name, short_help=printable(spec.summary))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that is called; a plugin's is imported now."""
@@ -55,6 +56,7 @@ class PluginGroup(TyperGroup):
 app = typer.Typer(
     cls=PluginGroup,
     add_completion=False,
+    rich_markup_mode=None,
     no_args_is_help=True,
     help="OncoSeg: adapt promptable segmentation models to cancer imaging. Research software, no clinical clearance.",
     epilog="Example: oncoseg samples fetch. Any command takes --debug for a traceback.",
@@ -77,7 +79,7 @@ def _main(
 
 
 plugins_app = typer.Typer(invoke_without_command=True, epilog="Example: oncoseg plugins --json")
-app.add_typer(plugins_app, name="plugins")
+app.add_typer(plugins_app, name="plugins", short_help="List every component, or show one.")
 
 
 @plugins_app.callback()
@@ -163,7 +165,7 @@ def show_component(
                 say(f"{key}: {value}")
 
 
-@app.command(epilog="Example: oncoseg doctor --series ./CT")
+@app.command(short_help="Look at this machine, or at an image.", epilog="Example: oncoseg doctor --series ./CT")
 def doctor(
     series: Annotated[
         Path | None, typer.Option(help="Look at this image instead: a DICOM folder or zip, or an image file.")
