@@ -18,7 +18,20 @@ from oncoseg_core.cli.command_line import run_app
 from oncoseg_core.cli.output import cell, reserved_stdout, say, say_json
 from oncoseg_core.system.output import json_text, printable, prints_aside
 
-ORDERS = ("\x1b[2J", "\x1b]0;title\x07", "\r", "\n", "\t", "\x9b31m", "\x7f", "\x08", "\u202e", "\u2028", "\udcff", "\x00")
+ORDERS = (
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "\r",
+    "\n",
+    "\t",
+    "\x9b31m",
+    "\x7f",
+    "\x08",
+    "\u202e",
+    "\u2028",
+    "\udcff",
+    "\x00",
+)
 
 
 @given(st.text(st.characters()) | st.sampled_from(ORDERS))
@@ -32,7 +45,13 @@ def test_nothing_that_a_terminal_obeys_is_left(text):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("a\x1b[2Jb", r"a\x1b[2Jb"), ("two\nlines", r"two\nlines"), ("Größe 3 µm …", "Größe 3 µm …"), ("\udcff", r"\udcff"), (7, "7")],
+    [
+        ("a\x1b[2Jb", r"a\x1b[2Jb"),
+        ("two\nlines", r"two\nlines"),
+        ("Größe 3 µm …", "Größe 3 µm …"),
+        ("\udcff", r"\udcff"),
+        (7, "7"),
+    ],
 )
 def test_what_is_shown(text, shown):
     assert printable(text) == shown
@@ -69,7 +88,9 @@ def test_numbers_of_numpy_are_numbers():
     assert json_text({"a": (np.float64("nan"), np.float64(0.5))}) == '{"a": [null, 0.5]}'
 
 
-@pytest.mark.parametrize("name", ["scan[/1]", "GTV [/old]", "[red]m", "[link=http://a.example]x", ":x:", "\\[b]", "a\nb"])
+@pytest.mark.parametrize(
+    "name", ["scan[/1]", "GTV [/old]", "[red]m", "[link=http://a.example]x", ":x:", "\\[b]", "a\nb"]
+)
 def test_a_cell_is_the_text_that_it_is(name, capsys):
     table = Table("case", title=cell(name))
     table.add_row(cell(name))
@@ -115,7 +136,9 @@ with reserved_stdout():
     subprocess.run([sys.executable, "-c", "print('a process')"], check=True)
 say_json({"answer": 1})
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ}
+    )
     assert json.loads(done.stdout) == {"answer": 1}
     assert sorted(done.stderr.splitlines()) == ["a component", "a library in C", "a process"]
 

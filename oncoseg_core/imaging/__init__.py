@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         outline_edges,
         png_bytes,
         set_window,
+        texts_as_written,
         window_around,
     )
     from oncoseg_core.imaging.voxel_hash import content_hash
@@ -78,6 +79,7 @@ __all__ = [
     "require_finite",
     "set_window",
     "target_mask",
+    "texts_as_written",
     "window_around",
     "write_segmentation",
 ]

@@ -45,10 +45,20 @@ def new_figure(width: float, height: float, dpi: int = 100) -> Any:
     return figure
 
 
+def texts_as_written(figure: Any) -> Any:
+    """The figure, with names as they are: matplotlib takes what stands between two dollar signs for a formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if "$" in text.get_text():
+            text.set_parse_math(False)
+    return figure
+
+
 def png_bytes(figure: Any) -> bytes:
     """A figure as a PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    texts_as_written(figure).savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
+    from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters, trained_parts
     from oncoseg_core.lora.manifest import (
         ADAPTER_FILES,
         CARD_FILE,
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
         ScoreSummary,
         SplitRecord,
         SplitSide,
+        TrainedParts,
         Use,
         check_files,
+        has_random_weights,
         read_checked,
         read_manifest,
         read_trained_on,
@@ -63,10 +65,12 @@ __all__ = [
     "ScoreSummary",
     "SplitRecord",
     "SplitSide",
+    "TrainedParts",
     "Use",
     "adapt",
     "adapter_folder",
     "check_files",
+    "has_random_weights",
     "load_adapter",
     "pulled_adapters",
     "read_checked",
@@ -75,6 +79,7 @@ __all__ = [
     "save_adapter",
     "set_training_mode",
     "trainable_parameters",
+    "trained_parts",
 ]
 
 __getattr__ = lazy_exports(__name__, __file__)

@@ -17,6 +17,7 @@ from torch import nn
 from oncoseg_core.contract.errors import ConfigError, PluginError, UsageError, close_matches
 from oncoseg_core.contract.interfaces import PromptableModel
 from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
+from oncoseg_core.lora.manifest import TrainedParts
 from oncoseg_core.lora.settings import LoraSettings
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
@@ -78,6 +79,16 @@ def adapt(model: nn.Module, settings: LoraSettings | None = None) -> nn.Module:
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that training changes, by name."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def trained_parts(model: nn.Module) -> TrainedParts:
+    """What is trained of an adapted model; parameters that a trained copy replaces do not count."""
+    parameters = {name: p for name, p in model.named_parameters() if ".original_module." not in name}
+    return TrainedParts(
+        whole=tuple(model.peft_config["default"].modules_to_save or ()),  # type: ignore[index, union-attr]
+        n_trained=sum(p.numel() for p in parameters.values() if p.requires_grad),
+        n_parameters=sum(p.numel() for p in parameters.values()),
+    )
 
 
 def set_training_mode(model: nn.Module) -> None:

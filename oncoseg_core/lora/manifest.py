@@ -90,6 +90,26 @@ class LeakageRecord(Record):
     n_suspected: Count
 
 
+class TrainedParts(Record):
+    """What training changed: the modules trained ``whole``, and how many of the model's parameters, LoRA's included."""
+
+    whole: tuple[str, ...]
+    n_trained: Count
+    n_parameters: Count
+
+    def __str__(self) -> str:
+        whole = f" (whole: {', '.join(self.whole)})" if self.whole else ""
+        return (
+            f"{self.n_trained / max(self.n_parameters, 1):.0%} of {self.n_parameters:,} parameters were trained{whole}"
+        )
+
+
+def has_random_weights(weights_sha256: str, trained: TrainedParts | None = None) -> bool:
+    """Whether most of a model's parameters were drawn at random, and neither read from a file nor trained since."""
+    trained_since = trained is not None and 2 * trained.n_trained >= trained.n_parameters
+    return weights_sha256.startswith("random:") and not trained_since
+
+
 class DatasetFacts(Record):
     """What has to be said of a dataset that was used."""
 
@@ -121,7 +141,7 @@ class AdapterManifest(Record):
     ``paths`` are the settings of the image's path for each modality it was trained on: prediction must use the same.
     ``datasets`` are those it was trained on, and None where that is not known; the hashes of their cases are a file.
     ``parents`` are the SHA-256 of the manifests of the adapters that its training started from, the last one first.
-    ``splits``, ``metrics`` and ``leakage`` are what a reader needs to trust a number; older adapters lack them.
+    ``splits``, ``metrics``, ``leakage``, ``trained`` are what a reader needs to trust a number; older ones lack them.
     """
 
     model: str
@@ -133,6 +153,7 @@ class AdapterManifest(Record):
     splits: SplitRecord | None = None
     metrics: tuple[MetricRow, ...] = ()
     leakage: LeakageRecord | None = None
+    trained: TrainedParts | None = None
     versions: dict[str, str]
     files: dict[HashedFile, Sha256]
 

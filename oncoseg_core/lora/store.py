@@ -22,7 +22,7 @@ from oncoseg_core.contract.interfaces import PromptableModel
 from oncoseg_core.contract.records import ModelSpec
 from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
-from oncoseg_core.lora.inject import adapt
+from oncoseg_core.lora.inject import adapt, trained_parts
 from oncoseg_core.lora.manifest import (
     CARD_FILE,
     CONFIG_FILE,
@@ -100,6 +100,7 @@ def save_adapter(
         splits=evidence.splits,
         metrics=evidence.metrics,
         leakage=evidence.leakage,
+        trained=trained_parts(model),
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in hashed.items()},
     )
@@ -148,6 +149,7 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
     adapted = adapt(model, manifest.lora)
     _check_tensors(tensors, _adapter_state(adapted), directory / WEIGHTS_FILE)
     set_peft_model_state_dict(adapted, tensors)
+    adapted.trained_parts = manifest.trained  # type: ignore[assignment]
     return adapted
 
 

@@ -66,3 +66,24 @@ def test_the_drawing_has_every_number_and_loads_nothing():
     assert draw_png(MATRIX, "x").startswith(b"\x89PNG")
     empty = ForgettingMatrix(COLUMNS, UNTOUCHED, [])
     assert ">0.50<" in draw_html(empty, "none yet", [])
+
+
+LOUD = "RANDOM WEIGHTS: tiny was built with random:0 and knows nothing. These <scores> mean nothing"
+
+
+def test_the_drawing_says_that_weights_are_random():
+    page = draw_html(MATRIX, "three", [], [LOUD])
+    assert page.index("<strong>RANDOM WEIGHTS: tiny was built with random:0") < page.index("<figure>")
+    assert "<scores>" not in page
+    assert "RANDOM WEIGHTS" not in draw_html(MATRIX, "three", [])
+    assert draw_png(MATRIX, "three", [LOUD]) != draw_png(MATRIX, "three")
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "GTV $x_$", "a$b$", "</svg><script>", "[/old]", "&lt;b&gt;"])
+def test_names_are_drawn_as_they_are(name):
+    matrix = ForgettingMatrix([Column(name, 1, 3, (name,))], {name: 0.5}, [ForgettingRow(name, {name: 0.8})])
+    assert draw_png(matrix, name).startswith(b"\x89PNG")
+    page = draw_html(matrix, name, [name])
+    assert "<script" not in page
+    svg = ET.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+    assert name in "".join(svg.itertext())

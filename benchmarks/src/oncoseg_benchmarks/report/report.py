@@ -23,6 +23,7 @@ from oncoseg_benchmarks.report.tables import (
 )
 from oncoseg_benchmarks.run.run import Bench
 from oncoseg_benchmarks.run.run_folder import REPORT_FILE
+from oncoseg_benchmarks.run.weights import knows_nothing
 from oncoseg_benchmarks.statistics.groups import MARKS, Section, marks, of_section, sections, strata, subjects
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
 from oncoseg_core.system import atomic_write
@@ -109,7 +110,7 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before a number is read."""
     told = []
     for model, weights in summary["weights"].items():
-        if weights and str(weights["weights_sha256"]).startswith("random:"):
+        if knows_nothing(weights):
             told.append(f"Model {model} has random weights: its scores mean nothing.")
     for model, leaks in summary["leaks"].items():
         certain = [leak for leak in leaks if leak["certain"]]

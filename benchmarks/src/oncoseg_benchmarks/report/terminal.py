@@ -11,6 +11,7 @@ from rich.table import Table
 
 from oncoseg_benchmarks.run.compare import Comparison
 from oncoseg_benchmarks.run.run_folder import REPORT_FILE
+from oncoseg_benchmarks.run.weights import knows_nothing
 from oncoseg_benchmarks.statistics.groups import MARKS
 from oncoseg_benchmarks.table.rows import BOUNDS
 from oncoseg_core.cli import cell, say
@@ -46,7 +47,7 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
         where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
         say(f"failed: {where}: {failure['reason']}")
     for model, weights in summary["weights"].items():
-        if weights and str(weights["weights_sha256"]).startswith("random:"):
+        if knows_nothing(weights):
             say(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING")
     say(f"Results: {folder}, to be read: {folder / REPORT_FILE}")
 

@@ -127,11 +127,13 @@ class ModelPlan(SubjectPlan):
     def build(self, modalities: list[str]) -> ModelSubject:
         """Load the weights and the adapter, and the path of each modality."""
         model: Any = self._prepared()
-        version = {**self.identity(), "weights_sha256": model.weights_sha256}
+        version: dict[str, Any] = {**self.identity(), "weights_sha256": model.weights_sha256}
         if self.adapter is not None:
             from oncoseg_core.lora import load_adapter
 
             model = load_adapter(model, self.adapter)
+            if self.manifest is not None and self.manifest.trained is not None:
+                version["trained"] = self.manifest.trained.model_dump(mode="json")
         own = [modality for modality in modalities if self.refuses_modality(modality) is None]
         cache = EmbeddingCache(CACHE_BYTES)
         predictor = Predictor(

@@ -90,7 +90,10 @@ def chain(
     last = outcome.matrix["rows"][-1]
     parts = [f"{what} {last[key]:+.3f}" for what, key in FIGURES if last[key] is not None]
     terminal.say(f"After {last['task']}: average Dice {last['average']:.3f}; {', '.join(parts)}.")
-    terminal.say(f"Results: {outcome.folder}")
+    for caution in outcome.matrix["cautions"]:
+        terminal.say(caution)
+    means = "".join(f" ({caution.partition(':')[0]})" for caution in outcome.matrix["cautions"])
+    terminal.say(f"Results: {outcome.folder}{means}")
 
 
 def _resume_command(config: str, overrides: list[str], outcome: TrainingOutcome) -> str:

@@ -23,7 +23,7 @@ from oncoseg_core import (
     UsageError,
     Volume,
 )
-from oncoseg_core.imaging import COLOURS, draw_legend, draw_outline, draw_slice, new_figure
+from oncoseg_core.imaging import COLOURS, draw_legend, draw_outline, draw_slice, new_figure, texts_as_written
 from oncoseg_core.path import ChannelwiseNormalizer, choose_channels, parts_of
 from oncoseg_core.system import atomic_path
 
@@ -83,7 +83,7 @@ class Preview:
             StorageError: it cannot be written.
         """
         with atomic_path(self._path) as temporary:
-            draw(self.tiles).savefig(temporary, format="png")
+            texts_as_written(draw(self.tiles)).savefig(temporary, format="png")
 
 
 def make_tile(registry: Registry, name: str, volume: Volume, masks: dict[str, BoolArray]) -> Tile:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core import BoolArray, PromptableModel, Volume
+from oncoseg_core.lora import has_random_weights
 from oncoseg_core.path import ZoomSettings, smallest_resolvable_mm
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.structures import OnSlice, StructureResult
-
-RANDOM_WEIGHTS = "random:"
 
 
 def report_of(
@@ -61,7 +60,8 @@ def report_of(
 
 def examine_model(model: PromptableModel) -> list[Finding]:
     """What is to be said of the model, whatever it finds."""
-    if not model.weights_sha256.startswith(RANDOM_WEIGHTS):
+    trained = getattr(model, "trained_parts", None)
+    if not has_random_weights(model.weights_sha256, trained):
         return []
     told = f"MODEL {model.spec.name!r} HAS RANDOM WEIGHTS ({model.weights_sha256}): THIS MASK MEANS NOTHING"
     return [Finding("warning", "model", told)]

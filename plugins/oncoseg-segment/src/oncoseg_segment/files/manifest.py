@@ -139,7 +139,12 @@ def _model(run: SegmentRun) -> dict[str, Any]:
     adapter = None
     if result.adapter is not None:
         digest = hashlib.sha256((result.adapter / MANIFEST_FILE).read_bytes()).hexdigest()
-        adapter = {"name": result.adapter_name(identify=run.identify), "sha256": digest}
+        trained = getattr(result.model, "trained_parts", None)
+        adapter = {
+            "name": result.adapter_name(identify=run.identify),
+            "sha256": digest,
+            "trained": None if trained is None else str(trained),
+        }
     settings = [f"{key}={value}" for key, value in result.settings.model_settings.items()]
     zoom = result.settings.zoom
     return {

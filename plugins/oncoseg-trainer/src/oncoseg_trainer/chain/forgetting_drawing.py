@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from oncoseg_core.imaging import new_figure, png_bytes
+from oncoseg_core.imaging import new_figure, png_bytes, texts_as_written
 from oncoseg_trainer.chain.forgetting import ForgettingMatrix
 
 COLOURS = mpl.colormaps["Blues"]
@@ -28,9 +28,9 @@ th, td { padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #d5d
 th:first-child, td:first-child { text-align: left; }
 </style></head><body>
 <h1>Forgetting: $name</h1>
-<p>Dice on small frozen validation sets after each task of the chain: the mean over a dataset's cases, of each over its
-targets. The model was prompted on every labelled slice, from the reference: the score says how well an object is
-outlined that somebody points at. Framed: after the task that first trained on the dataset.</p>
+$cautions<p>Dice on small frozen validation sets after each task of the chain: the mean over a dataset's cases,
+of each over its targets. The model was prompted on every labelled slice, from the reference: the score says how well
+an object is outlined that somebody points at. Framed: after the task that first trained on the dataset.</p>
 <figure>$picture</figure>
 <table><thead><tr><th>after task</th><th>average</th><th>backward transfer</th><th>forgetting</th>
 <th>gain over the untouched model</th></tr></thead><tbody>$rows</tbody></table>
@@ -42,22 +42,23 @@ best score they ever had (Chaudhry et al., 2018).</p>
 """)
 
 
-def draw_png(matrix: ForgettingMatrix, name: str) -> bytes:
-    """The heat map as a picture."""
-    return png_bytes(_figure(matrix, name))
+def draw_png(matrix: ForgettingMatrix, name: str, cautions: Sequence[str] = ()) -> bytes:
+    """The heat map as a picture, with the first words of each caution."""
+    return png_bytes(_figure(matrix, ": ".join([name, *(caution.partition(":")[0] for caution in cautions)])))
 
 
-def draw_html(matrix: ForgettingMatrix, name: str, not_scored: Sequence[str]) -> str:
+def draw_html(matrix: ForgettingMatrix, name: str, not_scored: Sequence[str], cautions: Sequence[str] = ()) -> str:
     """The heat map and its figures as a page that loads nothing from elsewhere.
 
     Args:
         matrix: the scores.
         name: the chain's.
         not_scored: datasets that have no column, since their held-out cases have no masks.
+        cautions: what a reader must know before a number is read.
     """
     buffer = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "oncoseg"}):  # text as text, the same each time
-        _figure(matrix, "").savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        texts_as_written(_figure(matrix, "")).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     picture = buffer.getvalue()
     rows = "".join(
         f"<tr><td>{escape(row.task)}</td>"
@@ -77,6 +78,7 @@ def draw_html(matrix: ForgettingMatrix, name: str, not_scored: Sequence[str]) ->
     notes += [f"{column}: not scored, its held-out cases have no masks" for column in not_scored]
     return _PAGE.substitute(
         name=escape(name),
+        cautions="".join(f"<p><strong>{escape(caution)}</strong></p>\n" for caution in cautions),
         picture=picture[picture.index("<svg") :],
         rows=rows,
         notes="".join(f"<li>{escape(note)}</li>" for note in notes),

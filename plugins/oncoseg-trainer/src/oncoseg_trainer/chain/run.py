@@ -12,7 +12,7 @@ import yaml
 
 from oncoseg_core import Registry, RunError
 from oncoseg_core.data import TrainedOn, seen_scans
-from oncoseg_core.lora import read_trained_on
+from oncoseg_core.lora import read_manifest, read_trained_on
 from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, ForgettingRow
 from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
@@ -25,6 +25,7 @@ from oncoseg_trainer.checkpoints.run_folder import clear_checkpoints, has_begun
 from oncoseg_trainer.distributed.interruption import stop_on_signals
 from oncoseg_trainer.distributed.processes import Processes, join_processes
 from oncoseg_trainer.loop.run import train
+from oncoseg_trainer.reporting.summary import weights_caution
 from oncoseg_trainer.reporting.terminal import Terminal
 
 CHAIN_FILE = "chain.yaml"
@@ -214,10 +215,16 @@ class Chain:
             if sha256_of(self.scores.read(record.task)) != record.scores:
                 raise RunError(f"{self.scores.path(record.task)}: was changed after task {record.task}; restore it")
         matrix = self._matrix(records)
-        content = {"chain": self.settings.name, **matrix.as_json(), "not_scored": self.unscored}
+        cautions = self._cautions(records)
+        content = {
+            "chain": self.settings.name,
+            "cautions": cautions,
+            **matrix.as_json(),
+            "not_scored": self.unscored,
+        }
         atomic_write(self.folder / MATRIX_FILE, json_text(content, indent=1) + "\n")
-        atomic_write(self.folder / "forgetting.html", draw_html(matrix, self.settings.name, self.unscored))
-        atomic_write(self.folder / "forgetting.png", draw_png(matrix, self.settings.name))
+        atomic_write(self.folder / "forgetting.html", draw_html(matrix, self.settings.name, self.unscored, cautions))
+        atomic_write(self.folder / "forgetting.png", draw_png(matrix, self.settings.name, cautions))
         manifest = {
             "format": 1,
             "chain": self.settings.name,
@@ -229,6 +236,17 @@ class Chain:
         }
         atomic_write(self.folder / MANIFEST_FILE, json_text(manifest, indent=1) + "\n")
         return content
+
+    def _cautions(self, records: list[TaskRecord]) -> list[str]:
+        """What must stand beside the matrix: that the weights are random, or were until they were trained."""
+        weights = self.scores.weights(UNTOUCHED)
+        if weights is None:
+            return []
+        trained = None
+        if records:
+            trained = read_manifest(self.folder / TASKS / records[-1].task / ADAPTER).trained
+        caution = weights_caution(self.plan.tasks[0].settings.model.name, weights, trained)
+        return [] if caution is None else [caution]
 
     def _matrix(self, records: list[TaskRecord]) -> ForgettingMatrix:
         row_of = {name: number for number, task in enumerate(self.plan.tasks, start=1) for name in task.columns}

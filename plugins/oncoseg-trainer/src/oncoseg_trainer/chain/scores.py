@@ -65,6 +65,13 @@ class ChainScores:
             raise RunError(f"{self.path(row)}: is no file of scores; remove it, and it is made again") from error
         return columns
 
+    def weights(self, row: str) -> str | None:
+        """The base weights that a row was scored with; None where none was, or by an older version."""
+        if not self.path(row).exists():
+            return None
+        weights: str | None = json.loads(self.path(row).read_bytes()).get("weights")
+        return weights
+
     def score(
         self, row: str, task: ChainTask, adapter: Path | None, sets: Mapping[str, tuple[ChainTask, ValidationSet]]
     ) -> None:
@@ -92,7 +99,11 @@ class ChainScores:
             model = load_adapter(model, adapter)
         for name in missing:
             done[name] = self._column(f"scoring {name}, {row}", model, task.settings.training.precision, *sets[name])
-            content = {"key": key, "columns": {column: done[column] for column in sets if column in done}}
+            content = {
+                "key": key,
+                "weights": model.weights_sha256,
+                "columns": {column: done[column] for column in sets if column in done},
+            }
             self.processes.on_first(lambda: atomic_write(self.path(row), json_text(content, indent=1) + "\n"))  # noqa: B023
 
     def _done(self, row: str, key: str, sets: Mapping[str, tuple[ChainTask, ValidationSet]]) -> dict[str, Any]:

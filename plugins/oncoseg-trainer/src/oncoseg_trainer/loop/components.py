@@ -21,7 +21,7 @@ from oncoseg_core import (
 )
 from oncoseg_core.data import Scan, require_known_modalities
 from oncoseg_core.inference import Predictor
-from oncoseg_core.lora import trainable_parameters
+from oncoseg_core.lora import has_random_weights, trainable_parameters, trained_parts
 from oncoseg_core.path import PathSettings, Preprocessor
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import derived_seed
@@ -43,7 +43,7 @@ from oncoseg_trainer.loop.early_stopping import Selection
 from oncoseg_trainer.loop.health import Watch
 from oncoseg_trainer.loop.optimizer import LearningRate, build_optimizer
 from oncoseg_trainer.loop.steps import ForwardLoss, Stepper
-from oncoseg_trainer.reporting.summary import has_random_weights, random_weights_words
+from oncoseg_trainer.reporting.summary import weights_caution
 from oncoseg_trainer.reporting.terminal import Terminal
 from oncoseg_trainer.reporting.trackers import Trackers
 
@@ -134,8 +134,9 @@ class RunParts:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = self.ancestry.model(base, settings.lora)
-        if has_random_weights(base.weights_sha256):
-            terminal.say(random_weights_words(self.model_spec.name, base.weights_sha256))
+        caution = weights_caution(self.model_spec.name, base.weights_sha256, trained_parts(self.model))
+        if caution is not None:
+            terminal.say(caution)
         self.trainable = trainable_parameters(self.model)
         self._prepare_training(accumulation)
         self.versions = environment_summary(registry)
@@ -165,7 +166,9 @@ class RunParts:
             training,
         )
         self.selection = Selection(training.early_stopping, keeps_best=training.keep == "best")
-        self.watch = Watch(self.settings, random_weights=has_random_weights(self.model.weights_sha256))
+        self.watch = Watch(
+            self.settings, random_weights=has_random_weights(self.model.weights_sha256, trained_parts(self.model))
+        )
         self.average = None if training.ema_decay is None else MovingAverage(self.trainable, training.ema_decay)
         self.parts: dict[str, Stateful] = {
             "optimizer": self.optimizer,

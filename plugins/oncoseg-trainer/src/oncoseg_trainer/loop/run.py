@@ -11,7 +11,7 @@ from typing import Any
 
 from oncoseg_core import Registry
 from oncoseg_core.data import Scan
-from oncoseg_core.lora import save_adapter, set_training_mode
+from oncoseg_core.lora import save_adapter, set_training_mode, trained_parts
 from oncoseg_core.plugins import library_versions
 from oncoseg_core.system import atomic_write, json_text
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
@@ -139,6 +139,7 @@ class TrainingRun(RunParts):
             ancestry=self.ancestry,
             state=self.state,
             weights_sha256=self.model.weights_sha256,
+            trained=trained_parts(self.model),
             policy=self.model.lora_settings.policy,
             n_parameters=sum(p.numel() for p in self.model.parameters()),
             n_trainable=sum(p.numel() for p in self.trainable.values()),

@@ -82,6 +82,7 @@ def _base(manifest: AdapterManifest, base: ModelSpec) -> str:
             f"Base weights: {_text(base.weights)}. They have a licence of their own.",
             f"They are known by {known}. The adapter loads on no others.",
             f"LoRA: rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on the linear layers {layers}.",
+            *([f"{manifest.trained}.".capitalize()] if manifest.trained is not None else []),
             f"Policy: {_code(lora.policy)}; trained whole besides: {_listed(whole) or 'nothing'}.",
         ),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oncoseg_core import Registry
+from oncoseg_core.lora import TrainedParts
 from oncoseg_trainer.checkpoints.checkpoint import RunState
 from oncoseg_trainer.checkpoints.warm_start import Ancestry
 from oncoseg_trainer.config.settings import TrainSettings
@@ -29,6 +30,7 @@ class RunFacts:
     ancestry: Ancestry
     state: RunState
     weights_sha256: str
+    trained: TrainedParts
     policy: str | None
     n_parameters: int
     n_trainable: int

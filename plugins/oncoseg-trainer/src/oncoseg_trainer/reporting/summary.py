@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oncoseg_core.data import leak_rows
+from oncoseg_core.lora import TrainedParts, has_random_weights
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts
@@ -25,7 +26,8 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
         "model": {
             "name": settings.model.name,
             "weights_sha256": facts.weights_sha256,
-            "random_weights": has_random_weights(facts.weights_sha256),
+            "random_weights": has_random_weights(facts.weights_sha256, facts.trained),
+            "trained": facts.trained.model_dump(mode="json"),
             "policy": facts.policy,
             "parameters": facts.n_parameters,
             "trainable_parameters": facts.n_trainable,
@@ -85,13 +87,20 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
     }
 
 
-def has_random_weights(weights_sha256: str) -> bool:
-    """Whether a model's weights were drawn instead of read from a file."""
-    return weights_sha256.startswith("random:")
+def weights_caution(model: str, weights_sha256: str, trained: TrainedParts | None = None) -> str | None:
+    """The loud warning about a model that began with random weights; None where they were read from a file.
 
-
-def random_weights_words(model: str, weights_sha256: str) -> str:
-    """The loud warning about a model with random weights."""
+    Args:
+        model: its name.
+        weights_sha256: of the base weights, or their seed.
+        trained: what training changes; None for the untouched model.
+    """
+    if not has_random_weights(weights_sha256):
+        return None
+    if not has_random_weights(weights_sha256, trained):
+        return (
+            f"TRAINED FROM SCRATCH: {model} began with {weights_sha256}, and {trained}. The scores before mean nothing."
+        )
     return (
         f"RANDOM WEIGHTS: {model} was built with {weights_sha256} and knows nothing. "
         "These scores mean nothing; the run only shows that everything runs."
@@ -101,8 +110,11 @@ def random_weights_words(model: str, weights_sha256: str) -> str:
 def cautions(summary: Mapping[str, Any]) -> list[str]:
     """Warnings that go wherever the scores go: random weights, leakage, weak annotations, missing cases."""
     lines = []
-    if has_random_weights(summary["model"]["weights_sha256"]):
-        lines.append(random_weights_words(summary["model"]["name"], summary["model"]["weights_sha256"]))
+    trained = summary["model"].get("trained")
+    trained = None if trained is None else TrainedParts.model_validate(trained)
+    caution = weights_caution(summary["model"]["name"], summary["model"]["weights_sha256"], trained)
+    if caution is not None:
+        lines.append(caution)
     started = summary.get("started_from")
     if started is not None:
         lines.append(
