@@ -335,7 +335,7 @@ BROKEN = {
     ),
     "value of a field": (
         HOOK + "def oncoseg_normalizers():\n    yield NormalizerSpec(modality='CT', factory='a:b', summary='s')",
-        "oncoseg_normalizers: NormalizerSpec: modality = 'CT': string should match pattern",
+        "oncoseg_normalizers: NormalizerSpec: modality = 'CT': expected small letters, digits and any of _ . + -",
     ),
     "field of a record in a record": (
         "from oncoseg_core import Target, hookimpl\n@hookimpl\ndef oncoseg_datasets():\n    yield Target(name='x', label={1})",

@@ -172,7 +172,9 @@ def _explain_one(model: type[BaseModel], problem: dict[str, Any]) -> str:
     if problem["type"] == "invalid_key":  # YAML reads a bare on, yes or 7 as no text
         return f"key {problem['input']!r} is not text; put it in quotes"
     message = " ".join(str(problem["msg"]).split())
-    if problem["type"] in {"value_error", "assertion_error"}:  # written by the model's author
+    if problem["type"] == "string_pattern_mismatch" and problem["ctx"]["pattern"].startswith("^[a-z0-9][a-z0-9_."):
+        message = "expected small letters, digits and any of _ . + -, such as ct or lung-ct"
+    elif problem["type"] in {"value_error", "assertion_error"}:  # written by the model's author
         message = message.partition(", ")[2]
     else:
         message = message[0].lower() + message[1:]

@@ -24,7 +24,7 @@ from oncoseg_core.plugins.configuration import validation_message
 ENTRY_POINT_GROUP = "oncoseg"
 UNKNOWN_VERSION = "unknown"
 _CORE_REQUIREMENT = re.compile(
-    r"^Requires-Dist:[ \t]*oncoseg[-_.]core[ \t]*(?:\[[^]]*\])?([^;\n]*)(?:;(?!.*\bextra\b).*)?$",
+    r"^Requires-Dist:[ \t]*oncoseg[-_.]core(?![\w.-])[ \t]*(?:\[[^]]*\])?([^;\n]*)(?:;(?!.*\bextra\b).*)?$",
     re.MULTILINE | re.IGNORECASE,
 )
 _CLAUSE = re.compile(r"(===?|[<>!~]=|[<>])\s*([\d.]*\d)(\.\*)?")

@@ -215,6 +215,7 @@ def test_manifests_pass_the_kit(listed, passes_the_kit, suffix):
         ("image,lable\na.nii.gz,a_seg.nii.gz\n", "case 1: unknown column 'lable'; did you mean 'label'"),
         ("image,modality\na.nii.gz,ct\n,ct\n", "case 2: has no image"),
         ("image\na.nii.gz\n", "case 1: has no modality; add the column"),
+        ("image,modality\na.nii.gz,MR\n", "case 1: modality 'MR': no modality has that name; expected one of .*mri"),
         (
             "image,modality,split\na.nii.gz,ct,training\n",
             r"case 1: split = 'training': input should be 'train', 'validation' or 'test'",
@@ -251,6 +252,10 @@ def test_labels_need_targets(listed, build):
     [
         ({}, "missing key 'layout'"),
         ({"layout": "nnunet"}, "layout 'nnunet' needs modality"),
+        (
+            {"layout": "nnunet", "modality": "MR"},
+            "modality = 'MR': no modality has that name; expected one of .*ct, .*mri.*",
+        ),
         ({"layout": "folders", "modality": "ct"}, "layout 'folders' needs images"),
         ({"layout": "manifest"}, "layout 'manifest' needs manifest"),
         ({"layout": "nnunet", "modality": "ct", "images": "{case}.png"}, "layout 'nnunet' does not read images"),

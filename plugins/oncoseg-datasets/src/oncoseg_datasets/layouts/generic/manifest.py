@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from oncoseg_core import Case, DataError, close_matches
 from oncoseg_core.plugins import validation_message
 from oncoseg_datasets.layouts.files import natural, walked
-from oncoseg_datasets.layouts.generic.settings import GenericSettings
+from oncoseg_datasets.layouts.generic.settings import GenericSettings, modality_name
 
 _COLUMNS = ("case", "image", "label", "patient", "modality", "split", "category")
 
@@ -65,6 +65,10 @@ def _case(path: Path, number: int, row: Mapping[Any, Any], settings: GenericSett
     modality = filled.get("modality", settings.modality)
     if modality is None:
         raise DataError(f"{where}: has no modality; add the column, or set modality for all cases")
+    try:
+        modality_name(modality)
+    except ValueError as error:
+        raise DataError(f"{where}: modality {modality!r}: {error}") from error
     if "label" in filled and not settings.target_records():
         raise DataError(
             f"{where}: has a label, but neither the setting targets says what its values mean, nor structures what its "

@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from oncoseg_core import Settings, Target
+from oncoseg_core import NormalizerSpec, Settings, Target, load_plugins
 
 TargetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Values: TypeAlias = Annotated[frozenset[int], Field(min_length=1)]
 Names: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
-Modality: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.+-]*$", max_length=64)]
+_MODALITY = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}")
+
+
+def modality_name(text: str) -> str:
+    """A modality's name, as plugins give them.
+
+    Raises:
+        ValueError: no modality can have that name; the message lists those that there are.
+    """
+    if not _MODALITY.fullmatch(text):
+        known = sorted(spec.modality for spec in load_plugins().specs(NormalizerSpec))
+        raise ValueError(f"no modality has that name; expected one of {', '.join(known)}, or several joined by +")
+    return text
+
+
+Modality: TypeAlias = Annotated[str, AfterValidator(modality_name)]
 
 
 class GenericSettings(Settings):
