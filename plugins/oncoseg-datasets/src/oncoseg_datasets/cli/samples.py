@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
+from oncoseg_core import UsageError
 from oncoseg_core.cli import cell, say, say_json
 from oncoseg_core.system import printable
 from oncoseg_datasets.sources.manifest import SOURCES, SampleFile
@@ -42,15 +43,23 @@ def fetch(
             help="Take the archives or files from this folder, not from the network.",
         ),
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files of --dest that have a sample's name and other content.")
+    ] = False,
     as_json: _AsJson = False,
 ) -> None:
     """Download the sample scans (46 MB) and check them; files that are there and right are kept.
 
-    A file in the folder that has a sample's name and other content is replaced.
+    A file of the user's cache whose content is not the sample's is replaced.
 
     Example: oncoseg samples fetch --dest scans
     """
     folder = destination or samples_directory()
+    altered = [file.name for source in SOURCES for file in source.files if _state(folder, file) == "altered"]
+    if altered and destination is not None and not overwrite:
+        raise UsageError(
+            f"{folder / altered[0]} exists and is not the sample; give another folder, or --overwrite to replace it"
+        )
     if origin is not None:
         written = copy_from(origin, SOURCES, folder)
     else:
