@@ -713,7 +713,7 @@ def test_a_plugin_that_slows_every_command_is_named_and_works(site):
     ],
 )
 def test_a_plugin_for_another_core_is_incompatible_and_not_imported(site, monkeypatch, requirement, status):
-    monkeypatch.setattr("oncoseg_core.plugins.registry.__version__", "0.1.4")
+    monkeypatch.setattr("oncoseg_core.plugins.registry.CORE_VERSION", "0.1.4")
     info = site.distribution("oncoseg-other", "3.1", f"{NORMALIZER.format(modality='ct', factory='a:b')}\nLOADED = 1")
     (info / "METADATA").write_text(f"Name: oncoseg-other\nVersion: 3.1\nRequires-Dist: {requirement}\n\n")
     registry = site.load()

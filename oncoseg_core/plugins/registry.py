@@ -11,13 +11,13 @@ import importlib
 import inspect
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from oncoseg_core import __version__
 from oncoseg_core.contract import interfaces, records
 from oncoseg_core.contract.errors import (
     MissingDependencyError,
@@ -33,6 +33,7 @@ from oncoseg_core.plugins.configuration import validate
 from oncoseg_core.plugins.discovery import allows, find_distributions, normalised, read_records
 from oncoseg_core.system.output import prints_aside
 
+CORE_VERSION: str = sys.modules["oncoseg_core"].__version__  # the package's own names lie on a higher floor
 SLOW_IMPORT = 0.5
 """Seconds: every command waits for every plugin, and help is to be there at once."""
 SLOW = f"takes more than {SLOW_IMPORT:g} s to import, in every command; import heavy libraries behind the factory"
@@ -280,8 +281,8 @@ def load_plugins(environment: Mapping[str, str] | None = None) -> Registry:
         if name in without or (only and name not in only):
             registry.plugins.append(Plugin(name, version, "disabled", "by the environment"))
             continue
-        if not allows(found.requires, __version__):
-            cause = f"requires oncoseg-core{found.requires}, this is {__version__}; install its version for this core"
+        if not allows(found.requires, CORE_VERSION):
+            cause = f"requires oncoseg-core{found.requires}, this is {CORE_VERSION}; install its version for this core"
             registry.plugins.append(Plugin(name, version, "incompatible", cause))
             continue
         started = time.perf_counter()
