@@ -214,7 +214,7 @@ class Staging:
             raise PluginError(f"{self.in_place(str(staged))} is not a file beside the destination")
         target = parent / staged.name
         if target not in declared:
-            more = (target, "a second file of the exporter, which its `files` do not name")
+            more = (target, "a second file of the exporter, which its files() does not name")
             require_free([*self.planned, more], self.inputs, overwrite=self.overwrite)
         self._files[target] = staged
         return target
