@@ -14,7 +14,9 @@ Spacing: TypeAlias = tuple[float, float, float]
 
 
 def check(
-    broken: type[Metric], better: Literal["higher", "lower"] = "higher", symmetric: bool = False  # noqa: FBT001, FBT002
+    broken: type[Metric],
+    better: Literal["higher", "lower"] = "higher",
+    symmetric: bool = False,
 ) -> None:
     """Check a class whose record says that higher is better, unless said otherwise."""
     check_metric(broken(), better=better, symmetric=symmetric)

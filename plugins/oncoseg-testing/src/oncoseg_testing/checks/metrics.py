@@ -47,7 +47,9 @@ def _check(
         plain = metric.compute(np.ascontiguousarray(prediction), np.ascontiguousarray(reference), spacing)
         require(_same(plain, score), f"{score!r}, contiguous {plain!r}")
     with rule("mirrored masks have the same score", example):
-        mirrored = metric.compute(*(np.ascontiguousarray(mask[::-1, ::-1]) for mask in (prediction, reference)), spacing)
+        mirrored = metric.compute(
+            *(np.ascontiguousarray(mask[::-1, ::-1]) for mask in (prediction, reference)), spacing
+        )
         require(_same(mirrored, score), f"{score!r}, mirrored {mirrored!r}")
     with rule("masks whose rows and columns change places, with their spacing (z, y, x), have the same score", example):
         z, y, x = spacing
