@@ -1,7 +1,9 @@
 """Every hook has a page that says what the code says, and the plugins shown there work."""
 
 import importlib
+import os
 import re
+import subprocess
 import sys
 import textwrap
 import tomllib
@@ -119,6 +121,28 @@ def test_the_plugin_on_the_page_passes_the_kit(hook, installed, tmp_path):
     small = {"oncoseg_datasets": small_dataset, "oncoseg_readers": small_image}
     root = small[hook](tmp_path / "data") if hook in small else None
     testing.check_component(registry, component, root=root)
+
+
+def test_the_plugins_on_the_pages_are_typed_strictly(tmp_path):
+    for hook in HOOK_RECORDS:
+        for _, title, text in blocks(page_of(hook)):
+            if title.endswith(".py"):
+                path = tmp_path / title
+                path.parent.mkdir(exist_ok=True)
+                (path.parent / "__init__.py").touch()
+                path.write_text(text)
+    packages = sorted(path.name for path in tmp_path.iterdir())
+    assert len(packages) == len(HOOK_RECORDS)
+    options = ["--strict", "--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "--cache-dir=cache", *packages],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(DOCS.parent)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def small_dataset(root):
