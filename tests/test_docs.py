@@ -163,7 +163,7 @@ def small_image(root):
 
 
 REFERENCE = DOCS / "reference"
-ROOMS = ("system", "plugins", "imaging", "path", "inference", "data", "lora", "cli")
+ROOMS = ("system", "plugins", "imaging", "path", "inference", "data", "cli")
 
 
 def documented(page):
@@ -182,8 +182,9 @@ def test_every_name_of_the_contract_is_in_the_reference():
     assert "`oncoseg_core.__version__`" in page.read_text()
 
 
-def test_every_name_of_the_rooms_is_in_the_reference():
-    exported = {name for room in ROOMS for name in importlib.import_module(f"oncoseg_core.{room}").__all__}
+def test_every_name_of_the_rooms_and_libraries_is_in_the_reference():
+    packages = [*(f"oncoseg_core.{room}" for room in ROOMS), "oncoseg_lora", "oncoseg_store"]
+    exported = {name for package in packages for name in importlib.import_module(package).__all__}
     assert documented(REFERENCE / "rooms.md") == exported
 
 

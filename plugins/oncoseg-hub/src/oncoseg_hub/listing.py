@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from oncoseg_core import WeightsError
-from oncoseg_core.lora import ADAPTER_FILES, AdapterManifest, Origin, ScoreSummary, pulled_adapters, read_manifest
+from oncoseg_lora import ADAPTER_FILES, AdapterManifest, Origin, ScoreSummary, pulled_adapters, read_manifest
 
 
 def rows(folders: Iterable[Path]) -> list[dict[str, Any]]:

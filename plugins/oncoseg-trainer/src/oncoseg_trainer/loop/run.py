@@ -11,9 +11,9 @@ from typing import Any
 
 from oncoseg_core import Registry
 from oncoseg_core.data import Scan
-from oncoseg_core.lora import save_adapter, set_training_mode
 from oncoseg_core.plugins import library_versions
 from oncoseg_core.system import atomic_write
+from oncoseg_lora import save_adapter, set_training_mode
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
 from oncoseg_trainer.checkpoints.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder

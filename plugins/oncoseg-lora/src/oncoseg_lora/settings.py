@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from oncoseg_core.contract.interfaces import Settings
+from oncoseg_core import Settings
 
 
 class LoraSettings(Settings):

@@ -5,12 +5,12 @@ The names below are for plugins and programs; each is imported when it is first 
 
 from typing import TYPE_CHECKING
 
-from oncoseg_core.system.lazy_names import lazy_exports
+from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_core.lora.card import DatasetFacts, Evidence
-    from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-    from oncoseg_core.lora.manifest import (
+    from oncoseg_lora.card import DatasetFacts, Evidence
+    from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+    from oncoseg_lora.manifest import (
         ADAPTER_FILES,
         CARD_FILE,
         CONFIG_FILE,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         read_manifest,
         read_trained_on,
     )
-    from oncoseg_core.lora.pulled import (
+    from oncoseg_lora.pulled import (
         ALIASES,
         ORIGIN_FILE,
         REPOSITORY_VARIABLE,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
         adapter_folder,
         pulled_adapters,
     )
-    from oncoseg_core.lora.settings import LoraSettings
-    from oncoseg_core.lora.store import load_adapter, save_adapter
+    from oncoseg_lora.settings import LoraSettings
+    from oncoseg_lora.store import load_adapter, save_adapter
 
 __all__ = [
     "ADAPTER_FILES",

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.data.prepared.packed import OtherFormatError, Packed, pack, unpack
-from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core import DataError
+from oncoseg_core.system import atomic_write
+from oncoseg_store.packed import OtherFormatError, Packed, pack, unpack
 
 INDEX = "index.oncoseg"
 CASES = "cases"

@@ -1,6 +1,6 @@
 """Storing LoRA adapters: safetensors that PEFT reads too, a manifest, and a card for people.
 
-Imports torch and peft; what only reads the manifest is in :mod:`oncoseg_core.lora.manifest`.
+Imports torch and peft; what only reads the manifest is in :mod:`oncoseg_lora.manifest`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from oncoseg_core.contract.errors import UsageError, WeightsError
-from oncoseg_core.contract.interfaces import PromptableModel
-from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
-from oncoseg_core.lora.card import Evidence, render_card
-from oncoseg_core.lora.inject import adapt
-from oncoseg_core.lora.manifest import (
+from oncoseg_core import PromptableModel, UsageError, WeightsError
+from oncoseg_core.data import TrainedOn
+from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_core.path import PathSettings
+from oncoseg_core.system import atomic_path
+from oncoseg_lora.card import Evidence, render_card
+from oncoseg_lora.inject import adapt
+from oncoseg_lora.manifest import (
     CARD_FILE,
     CONFIG_FILE,
     MANIFEST_FILE,
@@ -34,9 +35,7 @@ from oncoseg_core.lora.manifest import (
     read_checked,
     read_manifest,
 )
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.path.settings import PathSettings
-from oncoseg_core.system.atomic import atomic_path
+from oncoseg_lora.settings import LoraSettings
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict  # noqa: E402
@@ -60,7 +59,7 @@ def save_adapter(
     ``README.md`` tells people the same; it is theirs to edit, so no hash covers it.
 
     Args:
-        model: a model from :func:`~oncoseg_core.lora.inject.adapt`.
+        model: a model from :func:`~oncoseg_lora.inject.adapt`.
         directory: made when missing; an adapter in it is replaced, its card too.
         versions: names and versions of the software that trained it.
         paths: by modality, the settings of the path that the images took.
@@ -115,7 +114,7 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
     """Adapt a model with an adapter that :func:`save_adapter` wrote; only safetensors are read, never pickle.
 
     Args:
-        model: as for :func:`~oncoseg_core.lora.inject.adapt`, which it goes through; its base weights must be those the
+        model: as for :func:`~oncoseg_lora.inject.adapt`, which it goes through; its base weights must be those the
             adapter was trained on.
         directory: the adapter's folder.
 

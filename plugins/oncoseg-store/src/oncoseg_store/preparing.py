@@ -21,13 +21,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from oncoseg_core.contract.errors import DataError, RunError, StorageError
-from oncoseg_core.contract.interfaces import Progress
-from oncoseg_core.data.prepared.case_file import SUFFIX
-from oncoseg_core.data.prepared.index import CASES, INDEX, IndexRow, case_path, read_index, write_index
-from oncoseg_core.data.prepared.one_case import CasePreparer, Done, PreparationJob, Skipped
-from oncoseg_core.plugins.registry import Registry
-from oncoseg_core.system.atomic import write_failure
+from oncoseg_core import DataError, Progress, Registry, RunError, StorageError
+from oncoseg_core.system import write_failure
+from oncoseg_store.case_file import SUFFIX
+from oncoseg_store.index import CASES, INDEX, IndexRow, case_path, read_index, write_index
+from oncoseg_store.one_case import CasePreparer, Done, PreparationJob, Skipped
 
 LOCK = ".lock"
 _OURS = re.compile(rf"(\.partial-)?[0-9a-f]{{32}}{re.escape(SUFFIX)}$")

@@ -31,15 +31,15 @@ from oncoseg_core import (
     Volume,
     load_plugins,
 )
-from oncoseg_core.data.prepared import PreparedStore, one_case, packed
-from oncoseg_core.data.prepared.index import INDEX
-from oncoseg_core.data.prepared.one_case import PreparationJob
-from oncoseg_core.data.prepared.preparing import prepare_dataset
-from oncoseg_core.data.prepared.sources import source_states
 from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.normalization import Normalization
 from oncoseg_core.path.preprocess import Preprocessor, mask_to_model
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_store import PreparedStore, one_case, packed
+from oncoseg_store.index import INDEX
+from oncoseg_store.one_case import PreparationJob
+from oncoseg_store.preparing import prepare_dataset
+from oncoseg_store.sources import source_states
 
 PLUGIN = """
 from oncoseg_core import DatasetSpec, Target, hookimpl
@@ -392,8 +392,8 @@ MAIN = """
 import sys
 from pathlib import Path
 from oncoseg_core import OncoSegError
-from oncoseg_core.data.prepared.one_case import PreparationJob
-from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_store.one_case import PreparationJob
+from oncoseg_store.preparing import prepare_dataset
 from oncoseg_core import load_plugins
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """One prepared case in one file: slices, each compressed by itself with a checksum, then everything else.
 
 Layout: the slices of the image (all channels of one z together, each followed by the list of its values where it is
-stored as :mod:`~oncoseg_core.data.prepared.levels`), then those of each mask (packed to bits; a slice
-without a voxel takes no bytes), then a :mod:`~oncoseg_core.data.prepared.packed` block with the table of slices, and
+stored as :mod:`~oncoseg_store.levels`), then those of each mask (packed to bits; a slice
+without a voxel takes no bytes), then a :mod:`~oncoseg_store.packed` block with the table of slices, and
 at the
 very end its place. A slice is read by its place, not through a memory map: a disk that goes away in the middle of a run
 is then an error that names the file, where a map would kill the process.
@@ -21,12 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.data.prepared.levels import few_levels
-from oncoseg_core.data.prepared.packed import pack, unpack
-from oncoseg_core.system.atomic import atomic_path
+from oncoseg_core import BoolArray, DataError, Geometry, Volume
+from oncoseg_core.system import atomic_path
+from oncoseg_store.levels import few_levels
+from oncoseg_store.packed import pack, unpack
 
 SUFFIX = ".case"
 LARGEST_SLICE = 2**31 - 1 - 1024

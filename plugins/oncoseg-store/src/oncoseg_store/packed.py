@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import isal_zlib
 
-from oncoseg_core.contract.errors import DataError
+from oncoseg_core import DataError
 
 FORMAT = 1
 """Of the whole store. Raised whenever a store made before cannot be read, or would be read differently."""

@@ -13,11 +13,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.spatial.transform import Rotation
 
 from oncoseg_core import Case, DataError, Geometry, Target, Volume
-from oncoseg_core.data.prepared import PreparedStore, packed
-from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
-from oncoseg_core.data.prepared.index import INDEX, IndexRow, case_path, write_index
-from oncoseg_core.data.prepared.levels import few_levels
-from oncoseg_core.data.prepared.store import PreparedVoxels
+from oncoseg_store import PreparedStore, packed
+from oncoseg_store.case_file import CaseFile, write_case_file
+from oncoseg_store.index import INDEX, IndexRow, case_path, write_index
+from oncoseg_store.levels import few_levels
+from oncoseg_store.store import PreparedVoxels
 
 DTYPES = ["bool", "u1", "i1", "<i2", ">i2", "u2", "i4", ">u4", "i8", "u8", "f2", "f4", ">f4", "f8"]
 SHAPES = st.tuples(st.integers(1, 4), st.integers(1, 6), st.integers(1, 40), st.integers(1, 40))

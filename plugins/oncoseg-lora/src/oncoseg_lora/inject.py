@@ -1,7 +1,7 @@
 """LoRA on promptable models: inject its layers, choose what is trained, with PEFT.
 
 Imports torch and peft, so import this module only where a model is adapted. An adapter is stored and loaded by
-:mod:`oncoseg_core.lora.store`.
+:mod:`oncoseg_lora.store`.
 
 LoRA replaces the product of a frozen linear layer, ``W x``, by ``W x + (alpha / rank) B A x`` with ``A`` (rank, in)
 drawn at random and ``B`` (out, rank) zero at first (Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models",
@@ -14,10 +14,9 @@ from typing import cast
 
 from torch import nn
 
-from oncoseg_core.contract.errors import ConfigError, PluginError, UsageError, close_matches
-from oncoseg_core.contract.interfaces import PromptableModel
-from oncoseg_core.inference.torchvision_guard import ensure_torchvision_imports
-from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_core import ConfigError, PluginError, PromptableModel, UsageError, close_matches
+from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_lora.settings import LoraSettings
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
 from peft import LoraConfig, PeftModel, get_peft_model  # noqa: E402

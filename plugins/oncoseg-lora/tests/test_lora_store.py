@@ -19,11 +19,11 @@ from toy_model import SPEC, Toy, output, trained
 
 from oncoseg_core import Box, ConfigError, LoraSpec, StorageError, UsageError, WeightsError
 from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora.manifest import read_trained_on
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.lora.store import load_adapter, save_adapter
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.manifest import read_trained_on
+from oncoseg_lora.settings import LoraSettings
+from oncoseg_lora.store import load_adapter, save_adapter
 
 VERSIONS = {"oncoseg-core": "0.1.0"}
 
@@ -219,7 +219,7 @@ def test_a_policy_the_model_no_longer_has(adapter):
 
 def test_the_documented_model_adapts_trains_and_is_loaded(tmp_path, monkeypatch):
     """The example of docs/hooks/models.md, as it is printed there."""
-    page = (Path(__file__).parents[1] / "docs" / "hooks" / "models.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "hooks" / "models.md").read_text()
     package = tmp_path / "oncoseg_tinyconv"
     package.mkdir()
     (package / "__init__.py").touch()

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from oncoseg_core import WeightsError
-from oncoseg_core.lora.pulled import ORIGIN_FILE, Origin, adapter_folder, adapters_directory, pulled_adapters
+from oncoseg_lora.pulled import ORIGIN_FILE, Origin, adapter_folder, adapters_directory, pulled_adapters
 
 COMMIT = "0123456789" * 4
 
@@ -109,5 +109,7 @@ def test_an_origin_cannot_lead_out_of_the_store(wrong):
 
 
 def test_it_needs_no_torch_and_no_hub():
-    code = "import sys, oncoseg_core.lora.pulled; print([m for m in ('torch', 'peft', 'huggingface_hub') if m in sys.modules])"
+    code = (
+        "import sys, oncoseg_lora.pulled; print([m for m in ('torch', 'peft', 'huggingface_hub') if m in sys.modules])"
+    )
     assert json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout) == []

@@ -12,10 +12,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from oncoseg_core.contract.errors import WeightsError, close_matches
-from oncoseg_core.contract.records import Record
-from oncoseg_core.lora.manifest import MANIFEST_FILE
-from oncoseg_core.system.cache_folder import cache_directory
+from oncoseg_core import Record, WeightsError, close_matches
+from oncoseg_core.system import cache_directory
+from oncoseg_lora.manifest import MANIFEST_FILE
 
 ALIASES = ("latest", "breast", "liver", "brain")
 """The four checkpoints of the OncoSeg paper, by the names it gives them."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from oncoseg_core.contract.errors import ImageReadError
-from oncoseg_core.contract.records import Case
+from oncoseg_core import Case, ImageReadError
 
 _WITH_VOXELS_BESIDE = (".mhd", ".nhdr")
 

@@ -8,12 +8,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from oncoseg_core.contract.errors import DataError, WeightsError
-from oncoseg_core.contract.records import Record
-from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.data.splits import Side
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.path.settings import PathSettings
+from oncoseg_core import DataError, Record, WeightsError
+from oncoseg_core.data import Side, TrainedOn
+from oncoseg_core.path import PathSettings
+from oncoseg_lora.settings import LoraSettings
 
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
 CONFIG_FILE: Final = "adapter_config.json"

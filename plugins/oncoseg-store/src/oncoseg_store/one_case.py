@@ -8,17 +8,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, OncoSegError
-from oncoseg_core.contract.geometry import Geometry
-from oncoseg_core.contract.interfaces import DatasetAdapter
-from oncoseg_core.contract.records import Case, DatasetSpec
-from oncoseg_core.data.prepared.case_file import CaseFile, write_case_file
-from oncoseg_core.data.prepared.index import IndexRow, case_path
-from oncoseg_core.data.prepared.packed import FORMAT
-from oncoseg_core.data.prepared.sources import source_states
-from oncoseg_core.imaging.voxel_hash import content_hash
-from oncoseg_core.path.normalization import Normalization
-from oncoseg_core.plugins.registry import Registry, load_plugins
+from oncoseg_core import (
+    Case,
+    DataError,
+    DatasetAdapter,
+    DatasetSpec,
+    Geometry,
+    GeometryError,
+    ImageReadError,
+    PluginError,
+    Registry,
+    load_plugins,
+)
+from oncoseg_core.imaging import content_hash
+from oncoseg_core.path import Normalization
+from oncoseg_store.case_file import CaseFile, write_case_file
+from oncoseg_store.index import IndexRow, case_path
+from oncoseg_store.packed import FORMAT
+from oncoseg_store.sources import source_states
 
 CLEARLY_THICKER = 1.5
 """Times the spacing along z, from which another axis is taken to be the through-plane one."""
@@ -92,12 +99,10 @@ class CasePreparer:
                 file = self._write(path, case, states, normalization)
         except (ImageReadError, GeometryError, DataError) as error:
             return Skipped(case.case_id, " ".join(str(error).split()))
-        except OncoSegError:
-            raise
+        except PluginError as error:  # the adapter is anybody's, and the other cases may be sound
+            return Skipped(case.case_id, " ".join(f"{case.images[0]}: {error}".split()))
         except MemoryError:
             return Skipped(case.case_id, f"{case.images[0]}: needs more memory than there is; use fewer --workers")
-        except Exception as error:  # noqa: BLE001 - the adapter is anybody's
-            return Skipped(case.case_id, " ".join(f"{case.images[0]}: {type(error).__name__}: {error}".split()))
         row = IndexRow(
             key, record, file.shape[1], file.facts["content_hash"], tuple(file.targets), file.foreground.copy()
         )

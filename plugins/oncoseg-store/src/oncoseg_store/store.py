@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import Case, Stats
-from oncoseg_core.contract.volume import BoolArray, Volume
-from oncoseg_core.data.prepared.index import case_path, read_index
+from oncoseg_core import BoolArray, Case, DataError, Stats, Volume
+from oncoseg_store.index import case_path, read_index
 
 if TYPE_CHECKING:
-    from oncoseg_core.data.prepared.case_file import CaseFile
-    from oncoseg_core.path.normalization import Normalization
+    from oncoseg_core.path import Normalization
+    from oncoseg_store.case_file import CaseFile
 
 _DEFAULTS = {name: field.default for name, field in Case.model_fields.items() if not field.is_required()}
 """What a stored record leaves out."""
@@ -237,7 +235,7 @@ class PreparedCase:
 
     @cached_property
     def _file(self) -> CaseFile:
-        from oncoseg_core.data.prepared.case_file import CaseFile
+        from oncoseg_store.case_file import CaseFile
 
         key = self._columns["key"].reshape(-1, 16)[self._number].tobytes().hex()
         return CaseFile(case_path(self._folder, key))

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 
 import yaml
 
-from oncoseg_core.contract.records import ModelSpec, Record
-from oncoseg_core.lora.manifest import AdapterManifest, LeakageRecord, MetricRow, ScoreSummary, SplitRecord
+from oncoseg_core import ModelSpec, Record
+from oncoseg_lora.manifest import AdapterManifest, LeakageRecord, MetricRow, ScoreSummary, SplitRecord
 
 LIMITS = (
     (
@@ -204,10 +204,10 @@ oncoseg segment IMAGE --model {manifest.model} --modality {modality} --adapter O
 ```
 
 ```python
-from oncoseg_core.lora.pulled import adapter_folder
-from oncoseg_core.lora.store import load_adapter
-from oncoseg_core.contract.records import ModelSpec
-from oncoseg_core.plugins.registry import load_plugins
+from oncoseg_lora.pulled import adapter_folder
+from oncoseg_lora.store import load_adapter
+from oncoseg_core import ModelSpec
+from oncoseg_core import load_plugins
 
 model = load_adapter(load_plugins().build(ModelSpec, "{manifest.model}"), adapter_folder("OWNER/REPOSITORY"))
 ```

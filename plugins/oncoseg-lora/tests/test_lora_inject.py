@@ -13,8 +13,8 @@ from toy_model import PROMPT, SPEC, Toy, output, pixels, trained
 
 from oncoseg_core import ConfigError, LoraSpec, PluginError, UsageError
 from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
-from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.settings import LoraSettings
 
 
 @pytest.mark.parametrize("policy", ["lora", "lora+decoder"])

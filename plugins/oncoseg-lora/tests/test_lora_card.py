@@ -8,10 +8,10 @@ from pydantic import ValidationError
 from toy_model import SPEC, trained
 
 from oncoseg_core.data.leakage import TrainedOn
-from oncoseg_core.lora.card import DatasetFacts, Evidence, render_card
-from oncoseg_core.lora.manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, read_manifest
-from oncoseg_core.lora.store import save_adapter
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_lora.card import DatasetFacts, Evidence, render_card
+from oncoseg_lora.manifest import LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, read_manifest
+from oncoseg_lora.store import save_adapter
 
 EVIDENCE = Evidence(
     splits=SplitRecord(
