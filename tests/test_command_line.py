@@ -200,8 +200,8 @@ def test_segment_says_in_one_line_what_is_wrong(samples, tmp_path, arguments, co
 def test_a_pulled_adapter_is_used_by_its_alias_and_one_for_other_weights_refused(samples, tmp_path):
     """The adapter is one that changes nothing, so the mask is that of the model without it."""
     program = (
-        "import sys; from pathlib import Path; from oncoseg_core.lora.pulled import Origin;"
-        "from oncoseg_core.lora.store import save_adapter; from oncoseg_core.lora.inject import adapt;"
+        "import sys; from pathlib import Path; from oncoseg_lora.pulled import Origin;"
+        "from oncoseg_lora.store import save_adapter; from oncoseg_lora.inject import adapt;"
         "from oncoseg_core.path.settings import PathSettings; from oncoseg_core.contract.records import ModelSpec;"
         "from oncoseg_core.plugins.registry import load_plugins;"
         "origin = Origin(repository='lab/lungs', subfolder='liver', revision='0' * 40, alias='liver');"

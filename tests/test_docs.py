@@ -1,7 +1,9 @@
 """Every hook has a page that says what the code says, and the plugins shown there work."""
 
 import importlib
+import os
 import re
+import subprocess
 import sys
 import textwrap
 import tomllib
@@ -121,6 +123,28 @@ def test_the_plugin_on_the_page_passes_the_kit(hook, installed, tmp_path):
     testing.check_component(registry, component, root=root)
 
 
+def test_the_plugins_on_the_pages_are_typed_strictly(tmp_path):
+    for hook in HOOK_RECORDS:
+        for _, title, text in blocks(page_of(hook)):
+            if title.endswith(".py"):
+                path = tmp_path / title
+                path.parent.mkdir(exist_ok=True)
+                (path.parent / "__init__.py").touch()
+                path.write_text(text)
+    packages = sorted(path.name for path in tmp_path.iterdir())
+    assert len(packages) == len(HOOK_RECORDS)
+    options = ["--strict", "--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, "--cache-dir=cache", *packages],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(DOCS.parent)},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def small_dataset(root):
     """Laid out like the dataset on the page; the voxels are all zero, for the adapter does not look at them."""
     for folder in ("images", "labels"):
@@ -139,7 +163,7 @@ def small_image(root):
 
 
 REFERENCE = DOCS / "reference"
-ROOMS = ("system", "plugins", "imaging", "path", "inference", "data", "lora", "cli")
+ROOMS = ("system", "plugins", "imaging", "path", "inference", "data", "cli")
 
 
 def documented(page):
@@ -158,8 +182,9 @@ def test_every_name_of_the_contract_is_in_the_reference():
     assert "`oncoseg_core.__version__`" in page.read_text()
 
 
-def test_every_name_of_the_rooms_is_in_the_reference():
-    exported = {name for room in ROOMS for name in importlib.import_module(f"oncoseg_core.{room}").__all__}
+def test_every_name_of_the_rooms_and_libraries_is_in_the_reference():
+    packages = [*(f"oncoseg_core.{room}" for room in ROOMS), "oncoseg_lora", "oncoseg_store"]
+    exported = {name for package in packages for name in importlib.import_module(package).__all__}
     assert documented(REFERENCE / "rooms.md") == exported
 
 

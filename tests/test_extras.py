@@ -1,4 +1,4 @@
-"""The core without its extras: torch and the prepared store's libraries are needed only by what works with them.
+"""The core without its extra: torch is needed only by what works with it.
 
 A subprocess in which those libraries cannot be imported stands for an environment without them.
 """
@@ -18,7 +18,7 @@ import SimpleITK as sitk
 from oncoseg_core.system.lazy_names import EXTRAS
 
 ROOT = Path(__file__).parents[1]
-SURFACES = ("system", "plugins", "imaging", "path", "inference", "data", "lora", "cli")
+SURFACES = ("system", "plugins", "imaging", "path", "inference", "data", "cli")
 DISTRIBUTIONS = [ROOT / "benchmarks", *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]
 
 WITHOUT = f"""
@@ -90,16 +90,14 @@ def test_the_contract_needs_no_extra():
 
 def test_what_needs_an_extra(needs):
     assert needs["oncoseg_core.inference", "Predictor"] == "torch"
-    assert needs["oncoseg_core.lora", "adapt"] == "torch"
-    assert needs["oncoseg_core.data", "PreparedStore"] == "store"
     rooms = {module for module, _ in needs}
-    assert rooms == {f"oncoseg_core.{room}" for room in ("path", "inference", "lora", "data")}
+    assert rooms == {f"oncoseg_core.{room}" for room in ("path", "inference")}
 
 
 def test_a_missing_library_is_named_with_the_extra_that_brings_it():
-    code = "from oncoseg_core import MissingDependencyError\ntry: from oncoseg_core.lora import save_adapter\n"
+    code = "from oncoseg_core import MissingDependencyError\ntry: from oncoseg_core.inference import Predictor\n"
     message = without_extras(code + "except MissingDependencyError as error: print(error)").stdout
-    assert message.startswith("oncoseg_core.lora.save_adapter needs the library '")
+    assert message.startswith("oncoseg_core.inference.Predictor needs the library '")
     assert message.endswith("which is not installed: pip install 'oncoseg-core[torch]'\n")
 
 
@@ -135,6 +133,7 @@ def test_a_distribution_requires_the_extras_that_it_imports_from(folder, needs):
 def test_distributions_that_provide_a_model_require_torch():
     """LoRA is injected by the core, with what the extra brings."""
     for folder in DISTRIBUTIONS:
-        (plugin,) = (folder / "src").glob("*/plugin.py")
-        if "oncoseg_models" in dir(importlib.import_module(f"{plugin.parent.name}.plugin")):
+        for plugin in (folder / "src").glob("*/plugin.py"):  # libraries have none
+            if "oncoseg_models" not in dir(importlib.import_module(f"{plugin.parent.name}.plugin")):
+                continue
             assert "oncoseg-core[torch]>=0.1,<0.2" in project(folder)["dependencies"]

@@ -28,10 +28,10 @@ from oncoseg_core import (
     Volume,
 )
 from oncoseg_core.inference.predictor import EmbeddingCache, Predictor, slice_results
-from oncoseg_core.lora.inject import adapt
-from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
+from oncoseg_lora.inject import adapt
+from oncoseg_lora.settings import LoraSettings
 
 SPEC = ModelSpec(
     name="threshold", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,

@@ -26,11 +26,11 @@ RICH = {
 """What is used of rich. Whatever else reads markup in texts (panels, prompts, rules) needs a rule here first."""
 
 HASHED = {
-    "oncoseg_core/data/prepared/one_case.py",
-    "oncoseg_core/data/prepared/packed.py",
-    "oncoseg_core/data/prepared/store.py",
+    "plugins/oncoseg-store/src/oncoseg_store/one_case.py",
+    "plugins/oncoseg-store/src/oncoseg_store/packed.py",
+    "plugins/oncoseg-store/src/oncoseg_store/store.py",
     "oncoseg_core/data/splits.py",
-    "oncoseg_core/lora/store.py",
+    "plugins/oncoseg-lora/src/oncoseg_lora/store.py",
     "oncoseg_core/path/normalization.py",
     "oncoseg_core/path/preprocess.py",
     "oncoseg_core/system/output.py",

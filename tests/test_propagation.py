@@ -29,11 +29,11 @@ from oncoseg_core import (
 )
 from oncoseg_core.inference.predictor import Predictor
 from oncoseg_core.inference.propagation import PropagationSettings, parts_touching, propagate
-from oncoseg_core.lora.inject import adapt
-from oncoseg_core.lora.settings import LoraSettings
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.zoom import ZoomSettings
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
+from oncoseg_lora.inject import adapt
+from oncoseg_lora.settings import LoraSettings
 
 SIZE = 128
 SPEC = ModelSpec(

@@ -15,6 +15,8 @@ import yaml
 import oncoseg_core
 
 ROOT = Path(__file__).parents[1]
+LIBRARIES = {"oncoseg-lora", "oncoseg-store"}
+"""They offer no component."""
 DISTRIBUTIONS = [ROOT, ROOT / "benchmarks", *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())]
 
 PLUGINS = DISTRIBUTIONS[2:]
@@ -66,13 +68,14 @@ def test_a_plugin_is_named_after_its_folder_and_has_one_entry_point(folder):
     metadata = project(folder)["project"]
     assert metadata["name"] == folder.name
     package = metadata["name"].replace("-", "_")
-    assert metadata["entry-points"]["oncoseg"] == {folder.name: f"{package}.plugin"}
+    expected = None if folder.name in LIBRARIES else {folder.name: f"{package}.plugin"}
+    assert metadata.get("entry-points", {}).get("oncoseg") == expected
 
 
 @pytest.mark.parametrize("folder", PLUGINS, ids=lambda folder: folder.name)
 def test_a_plugin_is_tested_with_the_kit(folder):
     metadata = project(folder)["project"]
-    expected = None if folder.name == "oncoseg-testing" else ["oncoseg-testing>=0.1,<0.2"]
+    expected = None if folder.name in {"oncoseg-testing", *LIBRARIES} else ["oncoseg-testing>=0.1,<0.2"]
     assert metadata.get("optional-dependencies", {}).get("test") == expected
 
 

@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CORE = ROOT / "oncoseg_core"
-ROOMS = ("system", "plugins", "imaging", "path", "inference", "data", "lora", "cli")
+ROOMS = ("system", "plugins", "imaging", "path", "inference", "data", "cli")
 SURFACES = ("oncoseg_core", *(f"oncoseg_core.{room}" for room in ROOMS))
 
 DISTRIBUTIONS = [ROOT / "benchmarks", *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]

@@ -32,9 +32,9 @@ import torch
 
 from oncoseg_benchmarks.record import record, spread
 from oncoseg_core import Box, DatasetSpec, load_plugins
-from oncoseg_core.data import PreparationJob, prepare_dataset
 from oncoseg_core.inference import ensure_torchvision_imports
-from oncoseg_core.lora import set_training_mode
+from oncoseg_lora import set_training_mode
+from oncoseg_store import PreparationJob, prepare_dataset
 
 ensure_torchvision_imports()  # lightning imports torchmetrics, and that torchvision
 

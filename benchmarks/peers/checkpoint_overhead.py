@@ -18,7 +18,7 @@ from torch import nn
 
 from oncoseg_benchmarks.record import record, spread
 from oncoseg_core import load_plugins
-from oncoseg_core.lora import set_training_mode
+from oncoseg_lora import set_training_mode
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
 from oncoseg_trainer.checkpoints.saving import Saver
 from oncoseg_trainer.config.settings import load_settings

@@ -40,8 +40,8 @@ from oncoseg_core import (
     Volume,
     load_plugins,
 )
-from oncoseg_core.data import PreparationJob, PreparedStore, prepare_dataset
 from oncoseg_core.plugins import Plugin, RegisteredComponent
+from oncoseg_store import PreparationJob, PreparedStore, prepare_dataset
 
 SLICES = 200
 CASES = 98_154

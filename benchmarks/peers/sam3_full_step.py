@@ -24,9 +24,9 @@ from rich.console import Console
 
 from oncoseg_benchmarks.record import record
 from oncoseg_core import DatasetSpec, LossSpec, ModelSpec, PromptGeneratorSpec, Registry, load_plugins
-from oncoseg_core.lora import LoraSettings, adapt, set_training_mode, trainable_parameters
 from oncoseg_core.path import Preprocessor, prompt_to_model
 from oncoseg_core.plugins import peak_memory_mb
+from oncoseg_lora import LoraSettings, adapt, set_training_mode, trainable_parameters
 from oncoseg_trainer.data.samples import target_on_model
 from oncoseg_trainer.loop.steps import ForwardLoss
 

@@ -26,8 +26,8 @@ from rich.console import Console
 from oncoseg_benchmarks.record import RESULTS, record, spread
 from oncoseg_core import Box, LossSpec, ModelSpec, Point, Prompt, Registry, Text, load_plugins
 from oncoseg_core.inference import Precision, autocast
-from oncoseg_core.lora import LoraSettings, adapt, set_training_mode, trainable_parameters
 from oncoseg_core.plugins import peak_memory_mb
+from oncoseg_lora import LoraSettings, adapt, set_training_mode, trainable_parameters
 from oncoseg_trainer.loop.steps import ForwardLoss
 
 MODELS = {"full": "sam3", "tiny": "sam3-tiny"}

@@ -17,7 +17,7 @@ import torch
 
 from oncoseg_benchmarks.record import record, spread
 from oncoseg_core import load_plugins
-from oncoseg_core.lora import set_training_mode
+from oncoseg_lora import set_training_mode
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.data.batches import Batch, BatchStream
 from oncoseg_trainer.distributed.processes import join_processes

@@ -8,10 +8,10 @@ from oncoseg_benchmarks.table.results import read_table
 from oncoseg_core import DataError, DatasetSpec, ModelSpec, load_plugins
 from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.imaging.voxel_hash import content_hash
-from oncoseg_core.lora.inject import adapt
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.lora.store import save_adapter
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_lora.inject import adapt
+from oncoseg_lora.settings import LoraSettings
+from oncoseg_lora.store import save_adapter
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 from oncoseg_core import __version__
 from oncoseg_core.cli.command_line import run_app
 from oncoseg_core.cli.output import cell, reserved_stdout, say, say_json
+from oncoseg_core.contract.answers import Provider, naming
 from oncoseg_core.contract.errors import PluginError, UsageError
 from oncoseg_core.contract.records import CommandSpec
 from oncoseg_core.plugins.registry import Registry, load_factory, load_plugins
@@ -49,8 +50,21 @@ class PluginGroup(TyperGroup):
             plugin_app = load_factory(component)
             if not isinstance(plugin_app, typer.Typer):
                 raise PluginError(f"command {name!r} of {component.plugin}: its factory is no typer.Typer app")
-            return name, typer.main.get_command(plugin_app), args[1:]
+            return name, _naming_its_plugin(typer.main.get_command(plugin_app), component.provider), args[1:]
         return super().resolve_command(ctx, args)
+
+
+def _naming_its_plugin(command: Any, provider: Provider) -> Any:
+    """The command, whose errors name who provides it; not typer's own, which end it or tell of wrong usage."""
+    invoke = command.invoke
+    usage = next(parent for parent in typer.BadParameter.__mro__ if parent.__name__ == "ClickException")
+
+    def invoke_naming(ctx: Any) -> Any:
+        with naming(provider, "the command", passing=(typer.Exit, typer.Abort, usage, BrokenPipeError)):
+            return invoke(ctx)
+
+    command.invoke = invoke_naming
+    return command
 
 
 app = typer.Typer(

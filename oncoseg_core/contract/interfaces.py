@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeAlias,
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
+from oncoseg_core.contract import answers as expected
+from oncoseg_core.contract.answers import Provider, answers, guard
 from oncoseg_core.contract.errors import DataError
 from oncoseg_core.contract.prompts import Prompt
 from oncoseg_core.contract.records import Case, DatasetSpec, Header, ModelSpec, Stats, Target
@@ -48,9 +50,17 @@ S = TypeVar("S", bound=BaseModel, default=Any)
 
 
 class Component(ABC, Generic[S]):
-    """Base of every behaviour: remembers its validated settings."""
+    """Base of every behaviour: remembers its validated settings.
+
+    One that the registry built has its ``provider``: its errors name it, and its answers are checked.
+    """
 
     Settings: ClassVar[type[BaseModel]] = NoSettings
+    provider: Provider | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls, Component)
 
     def __init__(self, settings: S | None = None) -> None:
         self.settings: S = settings if settings is not None else cast("S", self.Settings())
@@ -59,6 +69,7 @@ class Component(ABC, Generic[S]):
 class Normalizer(Component[S]):
     """Maps one modality's intensities to [0, 1]. Fitted once per volume, applied per slice in O(slice)."""
 
+    @answers(expected.like_voxels)
     def calibrate(self, voxels: np.ndarray, header: Header) -> np.ndarray:
         """Bring values as a file stores them to what the modality means by them, once, before :meth:`fit`.
 
@@ -81,18 +92,22 @@ class Normalizer(Component[S]):
         turned: np.ndarray = voxels.max() - (voxels - voxels.min())
         return turned
 
+    @answers(expected.statistics)
     @abstractmethod
     def fit(self, voxels: np.ndarray) -> Stats:
         """Learn from a whole volume ``(channel, z, y, x)`` of any real dtype, which is not modified."""
 
+    @answers(expected.unit_voxels)
     @abstractmethod
     def apply(self, voxels: np.ndarray, stats: Stats) -> np.ndarray:
         """Map voxels ``(channel, ...)`` to float32 in [0, 1] of the same shape; the input is not modified."""
 
+    @answers(expected.flag)
     def recognises(self, voxels: np.ndarray) -> bool:  # noqa: ARG002
         """Whether these values can only be this modality's (Hounsfield units, say). Default: never sure."""
         return False
 
+    @answers(expected.example)
     def example(self) -> np.ndarray | None:
         """A small generated image ``(channel, z, y, x)`` of this modality, for pictures; None if there is none."""
         return None
@@ -108,6 +123,7 @@ class DatasetAdapter(Component[S]):
         super().__init__(settings)
         self.spec = spec
 
+    @answers(expected.is_a(Case))
     @abstractmethod
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield the cases under ``root`` in a fixed order. Reads names, not voxels.
@@ -116,6 +132,7 @@ class DatasetAdapter(Component[S]):
             DataError: the folder is not this dataset; the message says what was looked for.
         """
 
+    @answers(expected.image_and_masks)
     @abstractmethod
     def load(self, case: Case) -> tuple[Volume, dict[str, np.ndarray]]:
         """Read one of the cases: its image, and a bool mask ``(z, y, x)`` on the image's grid per annotated target.
@@ -127,6 +144,7 @@ class DatasetAdapter(Component[S]):
             ImageReadError, GeometryError, DataError: a file cannot be read, or is not what it should be.
         """
 
+    @answers(expected.is_a(Path))
     def fetch(self, progress: Progress) -> Path:  # noqa: ARG002
         """Download the dataset and return its root, for the few datasets that a package index serves.
 
@@ -143,6 +161,7 @@ class DatasetAdapter(Component[S]):
 class PromptGenerator(Component[S]):
     """Makes a prompt from a reference, as a person would have given it."""
 
+    @answers(expected.prompt)
     @abstractmethod
     def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
         """Make a prompt for one target from its bool mask ``(y, x)`` on a slice, drawing only from ``rng``.
@@ -166,6 +185,7 @@ class SegmentationLoss(Component[S]):
         super().__init__(settings)
         self.modality = modality
 
+    @answers(expected.loss_terms)
     @abstractmethod
     def terms(self, logits: torch.Tensor, target: torch.Tensor) -> dict[str, torch.Tensor]:
         """Weighted terms by name, each a scalar that is the mean over the batch; the loss is their sum.
@@ -233,10 +253,12 @@ class PromptableModel(Component[S]):
     spec: ModelSpec
     weights_sha256: str
 
+    @answers()
     @abstractmethod
     def encode_image(self, pixels: torch.Tensor) -> Any:
         """Encode ``(batch, 3, size, size)`` pixels, in ``spec.input_range``, to an embedding (tensors, batch first)."""
 
+    @answers(expected.decoded)
     @abstractmethod
     def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
         """Decode one mask per prompt. Prompts are in pixels of the square input.
@@ -247,6 +269,7 @@ class PromptableModel(Component[S]):
             PromptError: a prompt is of a kind that this model does not take.
         """
 
+    @answers(expected.is_a(TrainingOutput))
     def training_output(self, embedding: Any, prompts: Sequence[Prompt], targets: torch.Tensor) -> TrainingOutput:
         """What to compute the loss from, gradients included.
 
@@ -263,6 +286,7 @@ class PromptableModel(Component[S]):
         logits = self.decode(embedding, prompts).logits
         return TrainingOutput(logits, torch.ones(len(targets), dtype=torch.bool, device=logits.device), {})
 
+    @answers()
     def slice_tracker(self) -> SliceTracker | None:
         """The model's own way to follow an object through slices; None where it has none (default)."""
         return None
@@ -290,10 +314,12 @@ class Structures(NamedTuple):
 class Reader(Component[S]):
     """Reads images, and perhaps structures, of one format that the core does not read itself."""
 
+    @answers(expected.flag)
     @abstractmethod
     def recognises(self, path: Path) -> bool:
         """Whether a file or folder is of this format, at a glance. Never raises; False for what does not exist."""
 
+    @answers(expected.volume)
     @abstractmethod
     def read(self, path: Path) -> Volume:
         """Read the one image that a path holds; its ``modality`` is ``unknown`` where the format does not tell.
@@ -303,6 +329,7 @@ class Reader(Component[S]):
                 in the message, with the setting that chooses one.
         """
 
+    @answers(expected.structures)
     def read_masks(self, path: Path, image: Volume) -> Structures:  # noqa: ARG002
         """Read structures: a bool mask ``(z, y, x)`` on the image's grid by the structure's name. Default: refuses.
 
@@ -311,6 +338,7 @@ class Reader(Component[S]):
         """
         raise DataError(f"{path}: this format holds no structures that can be read")
 
+    @answers(expected.is_a(list))
     def examine(self, path: Path) -> list[Finding]:
         """What a person checks of an image before trusting it, without a word about the patient. Default: its grid.
 
@@ -333,6 +361,7 @@ class ExportReport(NamedTuple):
 class Exporter(Component[S]):
     """Writes a segmentation in one format, reads it back, and compares before saying done."""
 
+    @answers()
     def check(self, names: Sequence[str], geometry: Geometry) -> None:
         """Refuse early: structures of these names on this grid are to be segmented and written, later.
 
@@ -340,6 +369,7 @@ class Exporter(Component[S]):
             OncoSegError: the format cannot hold them; the message says what to do.
         """
 
+    @answers(expected.written_files)
     def files(self, destination: Path) -> tuple[Path, ...]:
         """All that :meth:`export` writes, ``destination`` first, the others beside it; their names must be free."""
         return (destination,)
@@ -356,6 +386,7 @@ class Exporter(Component[S]):
 class Metric(Component[S]):
     """Compares masks."""
 
+    @answers(expected.score)
     @abstractmethod
     def compute(
         self, prediction: np.ndarray, reference: np.ndarray, spacing: tuple[float, float, float]
@@ -373,20 +404,25 @@ class Tracker(Component[S]):
         super().__init__(settings)
         self.run_directory = run_directory
 
+    @answers()
     def start(self, config: Mapping[str, Any], resumed_step: int | None) -> None:
         """A run starts with this effective configuration, afresh (None) or after that many finished steps.
 
         A resumed run takes the steps after it again: their metrics come a second time.
         """
 
+    @answers()
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         """Numbers at a step; ``values["event"]`` says which (``train``, ``validation``, ``score``)."""
 
+    @answers()
     def image(self, name: str, png: bytes, caption: str) -> None:
         """A picture, as PNG bytes."""
 
+    @answers()
     def checkpoint(self, step: int, path: Path) -> None:
         """A checkpoint was written."""
 
+    @answers()
     def finish(self, summary: Mapping[str, Any]) -> None:
         """The run ended with this summary."""

@@ -1,4 +1,4 @@
-"""Cases for training and scoring: selection, splits, leakage, the prepared store.
+"""Cases for training and scoring: selection, splits, leakage.
 
 The names below are for plugins and programs; each is imported when it is first asked for.
 """
@@ -25,22 +25,14 @@ if TYPE_CHECKING:
         same_scans,
         seen_scans,
     )
-    from oncoseg_core.data.prepared import PreparedStore
-    from oncoseg_core.data.prepared.index import INDEX
-    from oncoseg_core.data.prepared.one_case import PreparationJob
-    from oncoseg_core.data.prepared.preparing import PreparationReport, prepare_dataset
     from oncoseg_core.data.splits import FileSplit, FrozenSplit, OfficialSplit, Side, SplitSettings, split_cases
 
 __all__ = [
-    "INDEX",
     "WEAK",
     "FileSplit",
     "FrozenSplit",
     "Leak",
     "OfficialSplit",
-    "PreparationJob",
-    "PreparationReport",
-    "PreparedStore",
     "Scan",
     "Side",
     "SplitSettings",
@@ -49,7 +41,6 @@ __all__ = [
     "discover_cases",
     "labelled_slices",
     "leak_rows",
-    "prepare_dataset",
     "refuse_leaks",
     "require_known_modalities",
     "require_known_targets",

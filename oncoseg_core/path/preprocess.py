@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from oncoseg_core.contract.errors import PluginError
 from oncoseg_core.contract.geometry import SliceGrid
 from oncoseg_core.contract.prompts import Prompt, check_on_slice
 from oncoseg_core.contract.records import ModelSpec, Stats
@@ -98,7 +97,6 @@ class Preprocessor:
             PluginError: the normalizer returned something else than finite values in [0, 1].
         """
         normalised = self.normalizer.apply(volume.voxels[:, index], stats)
-        self._check_normalised(normalised, volume)
         if window is not None:
             normalised = window.cut(normalised)
         grid = self.grid(volume, window)
@@ -131,15 +129,6 @@ class Preprocessor:
         digest.update(f"{section.dtype.str}{section.shape}".encode())
         digest.update(section.tobytes())
         return digest.hexdigest()
-
-    def _check_normalised(self, normalised: npt.NDArray[np.generic], volume: Volume) -> None:
-        if normalised.dtype != np.float32:
-            raise PluginError(f"normalizer {self.modality!r} returned {normalised.dtype}, expected float32")
-        low, high = float(normalised.min()), float(normalised.max())
-        if not (low >= 0.0 and high <= 1.0):  # also catches NaN
-            raise PluginError(
-                f"normalizer {self.modality!r} returned values from {low} to {high} for {volume.name}; expected [0, 1]"
-            )
 
 
 def prompt_to_model(prompt: Prompt, grid: SliceGrid) -> Prompt:

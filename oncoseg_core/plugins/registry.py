@@ -18,7 +18,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
 
+from pydantic import BaseModel
+
 from oncoseg_core.contract import interfaces, records
+from oncoseg_core.contract.answers import Provider, naming
 from oncoseg_core.contract.errors import (
     MissingDependencyError,
     OncoSegError,
@@ -87,6 +90,11 @@ class RegisteredComponent:
     spec: ComponentSpec
     plugin: Plugin
 
+    @property
+    def provider(self) -> Provider:
+        """Who answers for it."""
+        return Provider(self.spec.kind, self.spec.component_name, self.plugin.name, self.plugin.version)
+
 
 @dataclass
 class Registry:
@@ -151,15 +159,15 @@ class Registry:
         expected = BEHAVIOURS[spec_type]
         if not (inspect.isclass(behaviour) and issubclass(behaviour, expected)):
             raise PluginError(
-                f"{_described(found)}: its factory {found.spec.factory!r} is not a class derived from "
-                f"oncoseg_core.contract.interfaces.{expected.__name__}"
+                f"{found.provider}: its factory {found.spec.factory!r} is not a class derived from "
+                f"oncoseg_core.{expected.__name__}"
             )
         if inspect.isabstract(behaviour):
             missing = ", ".join(sorted(behaviour.__abstractmethods__))
-            raise PluginError(f"{_described(found)}: its class {behaviour.__name__} does not define {missing}")
+            raise PluginError(f"{found.provider}: its class {behaviour.__name__} does not define {missing}")
         context = {"spec": found.spec} if isinstance(found.spec, records.DatasetSpec) else {}
         checked = validate(behaviour.Settings, settings or {}, f"settings of {spec_type.kind} {name!r}")
-        return partial(behaviour, cast("Any", checked), **context)
+        return partial(_build, found.provider, behaviour, checked, **context)
 
     def build(
         self, spec_type: type[ComponentSpec], name: str, settings: Mapping[str, Any] | None = None, **context: Any
@@ -212,8 +220,11 @@ def _conflict_message(providers: list[RegisteredComponent]) -> str:
     )
 
 
-def _described(component: RegisteredComponent) -> str:
-    return f"{component.spec.kind} {component.spec.component_name!r} of {component.plugin}"
+def _build(provider: Provider, behaviour: type[interfaces.Component], settings: BaseModel, **context: Any) -> Any:
+    with naming(provider, "its construction"):
+        component = behaviour(settings, **context)
+    component.provider = provider
+    return component
 
 
 def load_factory(component: RegisteredComponent) -> Any:
@@ -224,7 +235,7 @@ def load_factory(component: RegisteredComponent) -> Any:
         PluginError: the module fails otherwise, or has no such attribute.
     """
     module_name, _, attribute = component.spec.factory.partition(":")
-    what = _described(component)
+    what = component.provider
     try:
         with prints_aside(f"plugin {component.plugin}"):
             module = importlib.import_module(module_name)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-EXTRAS = {"torch": "torch", "peft": "torch", "safetensors": "torch", "blosc2": "store", "isal": "store"}
+EXTRAS = {"torch": "torch"}
 """Libraries that only some names need, and the extra of this distribution that brings each."""
 
 

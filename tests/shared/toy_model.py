@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from oncoseg_core import Box, Decoded, LoraSpec, ModelSpec, PromptableModel
-from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.settings import LoraSettings
 
 SPEC = ModelSpec(
     name="toy",

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from oncoseg_core.data.prepared import PreparedStore
 from oncoseg_datasets.plugin import oncoseg_commands
+from oncoseg_store import PreparedStore
 from oncoseg_testing import check_command
 
 

@@ -10,8 +10,8 @@ from hub_adapters import adapter_files, in_folder, write
 from hub_server import WRITER
 
 from oncoseg_core import UsageError
-from oncoseg_core.lora.pulled import HubName
 from oncoseg_hub.reference import parse_reference, parse_target
+from oncoseg_lora.pulled import HubName
 
 
 @pytest.fixture

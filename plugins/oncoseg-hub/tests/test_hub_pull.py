@@ -11,9 +11,9 @@ from hub_server import READER
 from huggingface_hub import HfApi
 
 from oncoseg_core import OncoSegError, StorageError, UsageError, WeightsError
-from oncoseg_core.lora.pulled import HubName, adapter_folder, adapters_directory, pulled_adapters
 from oncoseg_hub.client import HubError
 from oncoseg_hub.pull import LARGEST, pull
+from oncoseg_lora.pulled import HubName, adapter_folder, adapters_directory, pulled_adapters
 
 LUNGS = HubName(repository="lab/lungs")
 SECOND = HubName(repository="lab/lungs", subfolder="v2")

@@ -10,10 +10,10 @@ from hub_server import READER, WRITER, Repository
 from huggingface_hub import HfApi
 
 from oncoseg_core import UsageError, WeightsError
-from oncoseg_core.lora.pulled import HubName
 from oncoseg_hub.client import HubError
 from oncoseg_hub.pull import pull
 from oncoseg_hub.push import push, to_send
+from oncoseg_lora.pulled import HubName
 
 LUNGS = HubName(repository="lab/lungs")
 SECOND = HubName(repository="lab/lungs", subfolder="v2")

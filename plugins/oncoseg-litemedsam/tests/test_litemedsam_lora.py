@@ -10,11 +10,11 @@ from torch import nn
 
 from oncoseg_core import Box
 from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
-from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.lora.store import load_adapter, save_adapter
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_litemedsam.model import LiteMedSAM
+from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.settings import LoraSettings
+from oncoseg_lora.store import load_adapter, save_adapter
 
 PIXELS = torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0))
 PROMPT = [(Box(60, 70, 120, 150),)]

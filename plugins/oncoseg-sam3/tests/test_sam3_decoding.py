@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from oncoseg_core import Box, Exemplar, MaskPrompt, Point, Prompt, PromptError, Text, UsageError
-from oncoseg_core.lora.inject import adapt
-from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_lora.inject import adapt
+from oncoseg_lora.settings import LoraSettings
 from oncoseg_sam3.boxes import giou, iou
 from oncoseg_sam3.decoding import ABSENT, Candidates, answer, best_in_box
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings

@@ -12,9 +12,9 @@ import torch
 from peft.utils import ModulesToSaveWrapper
 
 from oncoseg_core import StorageError, UsageError
-from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora.settings import LoraSettings
-from oncoseg_core.lora.store import load_adapter, save_adapter
+from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.settings import LoraSettings
+from oncoseg_lora.store import load_adapter, save_adapter
 from oncoseg_sam3.checkpoint import merged_state, write_checkpoint
 from oncoseg_sam3.model import Sam3, Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network import sizes

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from oncoseg_core import Box, Exemplar, Point, Prompt, PromptError, Text
-from oncoseg_core.lora.inject import adapt, set_training_mode, trainable_parameters
-from oncoseg_core.lora.settings import LoraSettings
+from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.settings import LoraSettings
 from oncoseg_sam3.decoding import Candidates
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.prompting import Question

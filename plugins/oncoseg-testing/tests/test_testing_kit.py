@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from oncoseg_core import CommandSpec, DataError, NormalizerSpec, Registry, Target, UsageError, load_plugins
+from oncoseg_core import (
+    CommandSpec,
+    DataError,
+    ExporterSpec,
+    NormalizerSpec,
+    Registry,
+    Target,
+    UsageError,
+    load_plugins,
+)
 from oncoseg_core.contract.hookspecs import HOOK_RECORDS
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_testing import (
@@ -27,6 +36,7 @@ from oncoseg_testing import (
     check_prompt_generator,
     check_reader,
     check_tracker,
+    phantom,
 )
 from oncoseg_testing.broken import (
     KINDS,
@@ -144,6 +154,32 @@ def test_the_examples_keep_to_the_modality():
     assert "DataError: not mine" in told(lambda: check_normalizer(Positive()))
 
 
+@pytest.mark.parametrize("values", [(300, 4000), (0, 1), (0.0, 0.5), (-5, 5), (290.5, 310.25), (-32768, 65535)])
+def test_any_range_of_values_can_be_asked_for(values):
+    check_normalizer(normalizers.Window(), values=values)
+
+
+def test_a_modality_is_tested_on_the_values_of_its_own_example():
+    seen = set()
+
+    class Kelvin(normalizers.Window):
+        def fit(self, voxels):
+            if voxels.min() < 0:
+                raise DataError("colder than nothing")
+            seen.update(voxels.ravel().tolist())
+            return super().fit(voxels)
+
+        def example(self):
+            return np.linspace(290, 310, 64, dtype=np.float32).reshape(1, 1, 8, 8)
+
+    spec = NormalizerSpec(modality="heat", factory="a:b", summary="s", plausible=(0, 5000))
+    check_normalizer(Kelvin(), spec=spec)
+    within = [value for value in seen if 290 <= value <= 310]
+    assert len(within) > 20
+    assert {290, 310} <= seen
+    assert not [value for value in seen if 310 < value < 1e30]
+
+
 def test_a_header_that_lacks_what_the_modality_needs_may_be_refused():
     class Counts(normalizers.Window):
         def calibrate(self, voxels, header):
@@ -178,6 +214,8 @@ def test_a_failure_that_does_not_come_again_is_told_so():
 def test_a_sound_prompt_generator_passes():
     check_prompt_generator(prompt_generators.Tight(), makes=("box",))
     check_prompt_generator(prompt_generators.AsMask(), makes=("mask",))
+    check_prompt_generator(prompt_generators.Inside(), makes=("point",))
+    check_prompt_generator(prompt_generators.FourPixelsOff(), makes=("point",), near=4)
 
 
 def test_a_sound_loss_passes():
@@ -194,7 +232,8 @@ def test_a_sound_model_passes_and_keeps_its_mode():
 
 
 def test_a_sound_metric_passes():
-    check_metric(metrics.Dice(), better="higher")
+    check_metric(metrics.Dice(), better="higher", symmetric=True)
+    check_metric(metrics.Precision(), better="higher")
     check_metric(metrics.VolumeError(), better="lower")
 
 
@@ -210,13 +249,25 @@ def test_a_sound_tracker_passes_and_sees_a_whole_run(tmp_path):
 
 
 def test_a_sound_exporter_passes(tmp_path):
-    check_exporter(exporters.Nifti(), tmp_path, suffix=".nii.gz")
+    check_exporter(exporters.Nifti(), tmp_path, suffix=".nii.gz", read_back=exporters.read_back)
+
+
+def test_an_installed_exporter_is_read_back_by_what_is_installed():
+    registry = load_plugins()
+    for name in ("nifti", "nrrd", "mha"):
+        check_component(registry, registry.component(ExporterSpec, name))
+    flipped = ExporterSpec(
+        format="flipped", suffix=".nii.gz", factory="oncoseg_testing.broken.exporters:Flipped", summary="s"
+    )
+    component = RegisteredComponent("oncoseg_exporters", flipped, Plugin("oncoseg-broken", "1"))
+    message = told(lambda: check_component(Registry([component.plugin], [component]), component))
+    assert "the same masks, in the same place" in message
 
 
 def test_a_sound_reader_passes(tmp_path):
     image, masks = readers.write_grid(tmp_path)
     (tmp_path / "empty").mkdir()
-    check_reader(readers.Grid(), tmp_path / "empty", image=image, masks=masks)
+    check_reader(readers.Grid(), tmp_path / "empty", image=image, masks=masks, expected=phantom())
 
 
 def test_a_reader_of_images_alone_may_refuse_structures(tmp_path):

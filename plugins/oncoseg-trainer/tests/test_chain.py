@@ -13,7 +13,7 @@ import SimpleITK as sitk
 import yaml
 
 from oncoseg_core import DataError, RunError, load_plugins
-from oncoseg_core.lora.manifest import read_manifest, read_trained_on
+from oncoseg_lora.manifest import read_manifest, read_trained_on
 from oncoseg_trainer.chain import manifest as chain_manifest
 from oncoseg_trainer.chain import run as chain_module
 from oncoseg_trainer.chain import scores as chain_scores

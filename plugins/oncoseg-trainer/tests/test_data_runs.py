@@ -13,7 +13,7 @@ import torch
 import yaml
 
 from oncoseg_core import DataError, ImageReadError, PluginError, RunError, load_plugins
-from oncoseg_core.lora.manifest import read_manifest, read_trained_on
+from oncoseg_lora.manifest import read_manifest, read_trained_on
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
 from oncoseg_trainer.checkpoints.run_folder import CHECKPOINTS
 from oncoseg_trainer.config.settings import load_settings

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from oncoseg_core import DataError, load_plugins
-from oncoseg_core.data.prepared.one_case import PreparationJob
-from oncoseg_core.data.prepared.preparing import prepare_dataset
+from oncoseg_store.one_case import PreparationJob
+from oncoseg_store.preparing import prepare_dataset
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train
 

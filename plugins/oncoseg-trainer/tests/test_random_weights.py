@@ -5,8 +5,8 @@ import json
 import pytest
 
 from oncoseg_core import load_plugins
-from oncoseg_core.lora import TrainedParts, has_random_weights
 from oncoseg_core.system import printable
+from oncoseg_lora import TrainedParts, has_random_weights
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.loop.run import train
 from oncoseg_trainer.reporting.summary import cautions, weights_caution

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, PromptGeneratorSpec, load_plugins
-from oncoseg_core.data.prepared.one_case import PreparationJob
-from oncoseg_core.data.prepared.preparing import prepare_dataset
 from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_store.one_case import PreparationJob
+from oncoseg_store.preparing import prepare_dataset
 from oncoseg_trainer.config.data_settings import DatasetChoice
 from oncoseg_trainer.data.case_selection import DatasetLookup
 from oncoseg_trainer.data.case_source import MemorySource

@@ -10,8 +10,8 @@ import yaml
 
 from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, Overlap, RunError, WeightsError, load_plugins
 from oncoseg_core.data.leakage import Scan
-from oncoseg_core.lora.manifest import read_manifest, read_trained_on
-from oncoseg_core.lora.store import load_adapter
+from oncoseg_lora.manifest import read_manifest, read_trained_on
+from oncoseg_lora.store import load_adapter
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.loop.run import TrainingRun, train

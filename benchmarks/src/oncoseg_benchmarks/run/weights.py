@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from oncoseg_core.lora import TrainedParts, has_random_weights
+from oncoseg_lora import TrainedParts, has_random_weights
 
 
 def knows_nothing(weights: Mapping[str, Any] | None) -> bool:

@@ -25,9 +25,9 @@ from oncoseg_benchmarks.scoring.subjects import (
 )
 from oncoseg_core import ConfigError, ModelSpec, Registry, WeightsError
 from oncoseg_core.inference import EmbeddingCache, Predictor, PropagationSettings, choose_device
-from oncoseg_core.lora import MANIFEST_FILE, AdapterManifest, adapter_folder, read_manifest
 from oncoseg_core.path import PathSettings, Preprocessor, ZoomSettings
 from oncoseg_core.plugins import validate
+from oncoseg_lora import MANIFEST_FILE, AdapterManifest, adapter_folder, read_manifest
 
 CACHE_BYTES = 512 * 1024 * 1024
 """Embeddings kept of a case, so that a slice is encoded once for all its targets and prompts: 128 of LiteMedSAM's."""
@@ -129,7 +129,7 @@ class ModelPlan(SubjectPlan):
         model: Any = self._prepared()
         version: dict[str, Any] = {**self.identity(), "weights_sha256": model.weights_sha256}
         if self.adapter is not None:
-            from oncoseg_core.lora import load_adapter
+            from oncoseg_lora import load_adapter
 
             model = load_adapter(model, self.adapter)
             if self.manifest is not None and self.manifest.trained is not None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from oncoseg_core.cli import say, say_json
-from oncoseg_core.lora import HubName
+from oncoseg_lora import HubName
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from oncoseg_core import WeightsError
 from oncoseg_core.cli import cell
-from oncoseg_core.lora import ADAPTER_FILES, AdapterManifest, Origin, ScoreSummary, pulled_adapters, read_manifest
+from oncoseg_lora import ADAPTER_FILES, AdapterManifest, Origin, ScoreSummary, pulled_adapters, read_manifest
 
 
 def rows(folders: Iterable[Path]) -> list[dict[str, Any]]:

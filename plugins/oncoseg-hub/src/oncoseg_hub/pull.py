@@ -15,7 +15,9 @@ from huggingface_hub import HfApi
 from pydantic import ValidationError
 
 from oncoseg_core import StorageError, UsageError, WeightsError
-from oncoseg_core.lora import (
+from oncoseg_core.system import write_failure
+from oncoseg_hub.client import HubError, explained
+from oncoseg_lora import (
     ADAPTER_FILES,
     CARD_FILE,
     CONFIG_FILE,
@@ -29,8 +31,6 @@ from oncoseg_core.lora import (
     check_files,
     read_trained_on,
 )
-from oncoseg_core.system import write_failure
-from oncoseg_hub.client import HubError, explained
 
 MEBIBYTE = 1024 * 1024
 LARGEST = {

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 
 from oncoseg_core import UsageError, WeightsError
-from oncoseg_core.lora import (
+from oncoseg_hub.client import LOG_IN, HubError, explained
+from oncoseg_hub.local_paths import paths_in_json, paths_in_text
+from oncoseg_lora import (
     ADAPTER_FILES,
     CARD_FILE,
     CONFIG_FILE,
@@ -21,8 +23,6 @@ from oncoseg_core.lora import (
     check_files,
     read_checked,
 )
-from oncoseg_hub.client import LOG_IN, HubError, explained
-from oncoseg_hub.local_paths import paths_in_json, paths_in_text
 
 
 class Pushed(NamedTuple):

@@ -7,7 +7,7 @@ import os
 from pydantic import ValidationError
 
 from oncoseg_core import UsageError, close_matches
-from oncoseg_core.lora import ALIASES, REPOSITORY_VARIABLE, HubName
+from oncoseg_lora import ALIASES, REPOSITORY_VARIABLE, HubName
 
 FORMS = "OWNER/REPOSITORY, OWNER/REPOSITORY/FOLDER, or one of " + ", ".join(ALIASES)
 

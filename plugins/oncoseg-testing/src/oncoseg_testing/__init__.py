@@ -30,22 +30,26 @@ if TYPE_CHECKING:
     from oncoseg_testing.checks.prompt_generators import check_prompt_generator
     from oncoseg_testing.checks.readers import check_reader
     from oncoseg_testing.checks.trackers import check_tracker
+    from oncoseg_testing.phantoms import Phantom, phantom
 
 _MODULES = {
-    "check_command": "commands",
-    "check_component": "by_record",
-    "check_dataset": "datasets",
-    "check_exporter": "exporters",
-    "check_loss": "losses",
-    "check_metric": "metrics",
-    "check_model": "models",
-    "check_normalizer": "normalizers",
-    "check_prompt_generator": "prompt_generators",
-    "check_reader": "readers",
-    "check_tracker": "trackers",
+    "check_command": "checks.commands",
+    "check_component": "checks.by_record",
+    "check_dataset": "checks.datasets",
+    "check_exporter": "checks.exporters",
+    "check_loss": "checks.losses",
+    "check_metric": "checks.metrics",
+    "check_model": "checks.models",
+    "check_normalizer": "checks.normalizers",
+    "check_prompt_generator": "checks.prompt_generators",
+    "check_reader": "checks.readers",
+    "check_tracker": "checks.trackers",
+    "Phantom": "phantoms",
+    "phantom": "phantoms",
 }
 
 __all__ = [
+    "Phantom",
     "check_command",
     "check_component",
     "check_dataset",
@@ -57,6 +61,7 @@ __all__ = [
     "check_prompt_generator",
     "check_reader",
     "check_tracker",
+    "phantom",
 ]
 
 
@@ -64,7 +69,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(f"{__name__}.checks.{_MODULES[name]}"), name)
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     except ModuleNotFoundError as missing:
         if missing.name not in {"hypothesis", "torch"}:
             raise

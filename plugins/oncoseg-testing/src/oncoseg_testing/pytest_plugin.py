@@ -5,6 +5,7 @@ Every pytest run loads this module where the kit is installed, so it imports nex
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +14,9 @@ import pytest
 if TYPE_CHECKING:
     from oncoseg_core import Registry
     from oncoseg_core.plugins import Plugin, RegisteredComponent
+
+NEED_TORCH = ("loss", "model")
+"""Kinds whose checks compute with torch, which a continuous integration may do without."""
 
 ExceptionInfo: TypeAlias = pytest.ExceptionInfo[BaseException]
 
@@ -173,6 +177,8 @@ class ComponentCheck(pytest.Item):
         spec = self.component.spec
         if spec.kind == "dataset" and self.root is None:
             pytest.skip(f"say where the dataset is: --oncoseg-data {spec.component_name}=DIR")
+        if spec.kind in NEED_TORCH and importlib.util.find_spec("torch") is None:
+            pytest.skip(f"a {spec.kind} is checked with torch, which is not installed")
         try:
             check_component(self.registry, self.component, root=self.root)
         except ConfigError as error:

@@ -15,7 +15,7 @@ from oncoseg_core.cli import reserved_stdout, say, say_json
 from oncoseg_core.plugins import apply_overrides
 
 if TYPE_CHECKING:
-    from oncoseg_core.data import PreparationReport
+    from oncoseg_store import PreparationReport
 
 NORMALIZERS = "normalizers"
 SHOWN_SKIPS = 20
@@ -50,7 +50,7 @@ def prepare(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from oncoseg_core.data import PreparationJob, prepare_dataset
+    from oncoseg_store import PreparationJob, prepare_dataset
 
     settings = apply_overrides({}, overrides or [])
     normalizers = _normalizers(settings.pop(NORMALIZERS, {}))

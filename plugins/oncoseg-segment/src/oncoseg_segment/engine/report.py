@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core import BoolArray, PromptableModel, Volume
-from oncoseg_core.lora import has_random_weights
 from oncoseg_core.path import ZoomSettings, smallest_resolvable_mm
+from oncoseg_lora import has_random_weights
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.structures import OnSlice, StructureResult
 

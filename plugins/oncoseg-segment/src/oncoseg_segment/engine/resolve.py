@@ -16,8 +16,8 @@ from oncoseg_core import (
     Volume,
     close_matches,
 )
-from oncoseg_core.lora import load_adapter, read_manifest
 from oncoseg_core.path import PathSettings, parts_of
+from oncoseg_lora import load_adapter, read_manifest
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.prompts.placement import PlacedStructure, place
 from oncoseg_segment.prompts.structure_request import StructureRequest

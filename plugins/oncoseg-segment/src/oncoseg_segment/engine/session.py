@@ -10,8 +10,8 @@ from typing import Self
 
 from oncoseg_core import OncoSegError, Progress, Registry, Volume, load_plugins
 from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
-from oncoseg_core.lora import adapter_folder
 from oncoseg_core.path import Preprocessor
+from oncoseg_lora import adapter_folder
 from oncoseg_segment.engine.checks import examine_image
 from oncoseg_segment.engine.measurements import Measurements
 from oncoseg_segment.engine.postprocess import KeptStructure, findings_of, keep_structures

@@ -17,9 +17,9 @@ from oncoseg_core import (
     ReaderSpec,
 )
 from oncoseg_core.imaging import content_hash, format_suffix
-from oncoseg_core.lora import MANIFEST_FILE
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
 from oncoseg_core.system import display_path, json_text
+from oncoseg_lora import MANIFEST_FILE
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.report import ranges, report_of

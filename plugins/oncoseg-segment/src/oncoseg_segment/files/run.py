@@ -15,7 +15,7 @@ import numpy.typing as npt
 from oncoseg_core import MissingDependencyError, Progress, QualityError, Registry
 from oncoseg_core.imaging import RecognisedPath, recognise
 from oncoseg_core.inference import choose_device
-from oncoseg_core.lora import adapter_folder
+from oncoseg_lora import adapter_folder
 from oncoseg_segment.engine.checks import Finding, refusal_of
 from oncoseg_segment.engine.postprocess import nothing_left
 from oncoseg_segment.engine.resolve import placed_structures, require_known_modality, require_names, require_served

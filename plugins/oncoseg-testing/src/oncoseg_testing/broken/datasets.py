@@ -207,3 +207,22 @@ class LoadsWhatItDiscovered(Folder):
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         return super().load(case.model_copy(update={"images": (self.root / case.images[0].name,)}))
+
+
+@EXAMPLES.breaks("nothing about it comes from hash()")
+class SplitByHash(Folder):
+    def case(self, name: str, path: Path) -> Case:
+        split = "train" if hash(name[:2]) % 2 else "test"
+        return super().case(name, path).model_copy(update={"split": split})
+
+
+@EXAMPLES.breaks("two patients do not have one and the same annotation")
+class OneLabelForAll(Folder):
+    def case(self, name: str, path: Path) -> Case:
+        return super().case(name, path).model_copy(update={"labels": (path.with_name("p1a-label.nii"),)})
+
+    def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
+        volume, _ = super().load(case.model_copy(update={"labels": ()}))
+        mask = np.zeros(volume.geometry.shape, dtype=bool)
+        mask[0, 0, 0] = case.labels[0].name.startswith("p1a")
+        return volume, {"tumour": mask}

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-from oncoseg_core import Exporter, ExportReport, Segmentation, StorageError
-from oncoseg_core.imaging import write_segmentation
+import numpy as np
+
+from oncoseg_core import BoolArray, Exporter, ExportReport, Geometry, Registry, Segmentation, StorageError, Volume
+from oncoseg_core.imaging import read_masks, write_segmentation
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.exporters import check_exporter
 
@@ -14,7 +17,12 @@ from oncoseg_testing.checks.exporters import check_exporter
 def check(broken: type[Exporter]) -> None:
     """Check a class in a folder that goes."""
     with tempfile.TemporaryDirectory() as folder:
-        check_exporter(broken(), Path(folder), suffix=".nii.gz")
+        check_exporter(broken(), Path(folder), suffix=".nii.gz", read_back=read_back)
+
+
+def read_back(path: Path, image: Volume) -> dict[str, BoolArray]:
+    """The masks of a label image."""
+    return read_masks(Registry(), path, image).masks
 
 
 EXAMPLES = BrokenExamples("exporter", check)
@@ -108,3 +116,20 @@ class ClearingMasks(Nifti):
         for mask in segmentation.masks.values():
             mask[:] = False
         return report
+
+
+@EXAMPLES.breaks("the same masks, in the same place")
+class Flipped(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        masks = {name: np.ascontiguousarray(mask[:, ::-1]) for name, mask in segmentation.masks.items()}
+        return super().export(replace(segmentation, masks=masks), destination)
+
+
+@EXAMPLES.breaks("the same masks, in the same place")
+class OtherWayAround(Nifti):
+    def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
+        affine = segmentation.geometry.affine.copy()
+        affine[:2] *= -1  # as if LPS were RAS
+        return super().export(
+            replace(segmentation, geometry=Geometry(segmentation.geometry.shape, affine)), destination
+        )

@@ -13,9 +13,13 @@ from oncoseg_testing.checks.metrics import check_metric
 Spacing: TypeAlias = tuple[float, float, float]
 
 
-def check(broken: type[Metric], better: Literal["higher", "lower"] = "higher") -> None:
+def check(
+    broken: type[Metric],
+    better: Literal["higher", "lower"] = "higher",
+    symmetric: bool = False,
+) -> None:
     """Check a class whose record says that higher is better, unless said otherwise."""
-    check_metric(broken(), better=better)
+    check_metric(broken(), better=better, symmetric=symmetric)
 
 
 EXAMPLES = BrokenExamples("metric", check)
@@ -73,3 +77,24 @@ class MemoryOrder(Dice):
 
 
 EXAMPLES.breaks("none is better", better="lower")(Dice)
+
+
+@EXAMPLES.breaks("prediction and reference can change places", symmetric=True)
+class Precision(Metric):
+    def compute(self, prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float | None:
+        return float((prediction & reference).sum() / prediction.sum()) if prediction.any() else None
+
+
+@EXAMPLES.breaks("mirrored masks have the same score")
+class FromTheCorner(Metric):
+    def compute(self, prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float | None:
+        return None if not reference.any() else -float(abs(prediction.argmax() - reference.argmax()))
+
+
+@EXAMPLES.breaks("with their spacing (z, y, x)", better="lower")
+class SpacingBackwards(Metric):
+    def compute(self, prediction: np.ndarray, reference: np.ndarray, spacing: Spacing) -> float | None:
+        if not (prediction.any() and reference.any()):
+            return None
+        apart = np.argwhere(prediction).mean(0) - np.argwhere(reference).mean(0)
+        return float(np.linalg.norm(apart * spacing[::-1]))

@@ -245,3 +245,10 @@ class NoModule(PromptableModel):
 
     def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
         return Decoded(embedding, embedding)
+
+
+@EXAMPLES.breaks("logits are those before the sigmoid")
+class Probabilities(Tiny):
+    def decode(self, embedding: Any, prompts: Sequence[Prompt]) -> Decoded:
+        decoded = super().decode(embedding, prompts)
+        return Decoded(decoded.logits.sigmoid(), decoded.scores)

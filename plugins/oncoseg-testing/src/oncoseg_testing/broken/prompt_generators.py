@@ -102,3 +102,54 @@ class InMemoryOrder(Tight):
         super().generate(mask, rng, target)
         row, column = np.argwhere(mask)[-1 if mask.flags.c_contiguous else 0]
         return (Box(column, row, column + 1, row + 1),)
+
+
+class Inside(PromptGenerator):
+    """A point on the object; breaks no rule."""
+
+    def place(self, mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
+        places = np.argwhere(mask)
+        if len(places) == 0:
+            raise PromptError("empty")
+        row, column = places[rng.integers(len(places))]
+        return float(column) + 0.5, float(row) + 0.5
+
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        return (Point(*self.place(mask, rng)),)
+
+
+@EXAMPLES.breaks("a box leans to no side of the object")
+class WithoutItsLastPixels(Tight):
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        super().generate(mask, rng, target)
+        rows, columns = np.nonzero(mask)
+        x0, y0 = columns.min(), rows.min()
+        return (Box(x0, y0, max(columns.max(), x0 + 0.5), max(rows.max(), y0 + 0.5)),)
+
+
+@EXAMPLES.breaks("x is the column, y the row", makes=("point",))
+class RowFirst(Inside):
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        x, y = self.place(mask, rng)
+        return (Point(min(y, mask.shape[1] - 0.5), min(x, mask.shape[0] - 0.5)),)
+
+
+@EXAMPLES.breaks("a positive point lies on the object", makes=("point",))
+class FourPixelsOff(Inside):
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        x, y = self.place(mask, rng)
+        return (Point(min(x + 4, mask.shape[1] - 0.5), y),)
+
+
+@EXAMPLES.breaks("a positive point lies on the object, a negative one does not", makes=("point",))
+class AllPositive(Inside):
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        around = [Point(column + 0.5, row + 0.5, positive=True) for row, column in np.argwhere(~mask)[:1]]
+        return (*super().generate(mask, rng, target), *around)
+
+
+@EXAMPLES.breaks("a mask prompt covers some of the object", makes=("mask",))
+class Background(AsMask):
+    def generate(self, mask: np.ndarray, rng: np.random.Generator, target: Target) -> Prompt:
+        super().generate(mask, rng, target)
+        return (MaskPrompt(~mask if not mask.all() else np.array(mask)),)

@@ -13,6 +13,7 @@ import numpy as np
 from oncoseg_core import DataError, Geometry, ImageReadError, OncoSegError, Reader, Structures, Volume
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.readers import check_reader
+from oncoseg_testing.phantoms import phantom
 
 
 def check(broken: type[Reader]) -> None:
@@ -20,7 +21,7 @@ def check(broken: type[Reader]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         image, structures = write_grid(Path(folder))
         (Path(folder) / "empty").mkdir()
-        check_reader(broken(), Path(folder) / "empty", image=image, masks=structures)
+        check_reader(broken(), Path(folder) / "empty", image=image, masks=structures, expected=phantom())
 
 
 EXAMPLES = BrokenExamples("reader", check)
@@ -29,12 +30,19 @@ MARK = "a grid of numbers"
 
 
 def write_grid(folder: Path) -> tuple[Path, Path]:
-    """An image and structures in the format of :class:`Grid`, JSON: the two files."""
-    shape, numbers = (2, 3, 4), list(range(24))
+    """The phantom and its structures in the format of :class:`Grid`, JSON: the two files."""
+    (volume, masks), grid = phantom(), phantom().image.geometry
+    place = {
+        "is": MARK,
+        "shape": grid.shape,
+        "spacing": grid.spacing,
+        "direction": np.asarray(grid.direction).tolist(),
+        "origin": list(grid.origin),
+    }
     image, structures = folder / "image.grid", folder / "structures.grid"
-    image.write_text(json.dumps({"is": MARK, "shape": shape, "origin": [1.0, 2.0, 3.0], "numbers": numbers}))
-    inside = {"liver": [1] * 12 + [0] * 12}
-    structures.write_text(json.dumps({"is": MARK, "shape": shape, "origin": [1.0, 2.0, 3.0], "inside": inside}))
+    image.write_text(json.dumps({**place, "numbers": volume.voxels.ravel().tolist()}))
+    inside = {name: mask.astype(int).ravel().tolist() for name, mask in masks.items()}
+    structures.write_text(json.dumps({**place, "inside": inside}))
     return image, structures
 
 
@@ -49,7 +57,7 @@ class Grid(Reader):
         content = self.content(path)
         try:
             numbers = np.array(content["numbers"], dtype=np.float32)
-            geometry = Geometry.from_parts(tuple(content["shape"]), origin=tuple(content["origin"]))
+            geometry = self.grid(content)
             return Volume(numbers.reshape(1, *geometry.shape), geometry, "unknown", path)
         except (KeyError, TypeError, ValueError) as error:
             raise self.damaged(path, error) from error
@@ -57,12 +65,16 @@ class Grid(Reader):
     def read_masks(self, path: Path, image: Volume) -> Structures:
         content = self.content(path)
         try:
-            geometry = Geometry.from_parts(tuple(content["shape"]), origin=tuple(content["origin"]))
+            geometry = self.grid(content)
             self.require_on(geometry, image, path)
             inside = content["inside"].items()
             return Structures({name: np.array(values, dtype=bool).reshape(geometry.shape) for name, values in inside})
         except (KeyError, TypeError, ValueError) as error:
             raise self.damaged(path, error) from error
+
+    def grid(self, content: dict[str, Any]) -> Geometry:
+        parts = (content[name] for name in ("spacing", "direction", "origin"))
+        return Geometry.from_parts(tuple(content["shape"]), *parts)
 
     def content(self, path: Path) -> dict[str, Any]:
         try:
@@ -157,3 +169,30 @@ class Fragile(Grid):
         if "damaged" in path.parts:
             json.loads(path.read_text(errors="replace"))
         return super().content(path)
+
+
+@EXAMPLES.breaks("spacing (z, y, x)")
+class SpacingBackwards(Grid):
+    def grid(self, content: dict[str, Any]) -> Geometry:
+        return super().grid({**content, "spacing": content["spacing"][::-1]})
+
+
+@EXAMPLES.breaks("lies where it was written")
+class AsIfRas(Grid):
+    def grid(self, content: dict[str, Any]) -> Geometry:
+        x, y, z = content["origin"]
+        return super().grid({**content, "origin": [-x, -y, z]})
+
+
+@EXAMPLES.breaks("the voxels are those that were written, in their places")
+class UpsideDown(Grid):
+    def read(self, path: Path) -> Volume:
+        volume = super().read(path)
+        return replace(volume, voxels=np.ascontiguousarray(volume.voxels[:, :, ::-1]))
+
+
+@EXAMPLES.breaks("the structures are those that were written, in their places")
+class StructuresFromBehind(Grid):
+    def read_masks(self, path: Path, image: Volume) -> Structures:
+        structures = super().read_masks(path, image)
+        return Structures({name: np.ascontiguousarray(mask[::-1]) for name, mask in structures.masks.items()})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import os
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self
 from unittest import mock
@@ -39,6 +40,10 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
             with _listing(backwards=backwards):
                 again = list(adapter.discover(root))
             require(again == cases, f"{[case.case_id for case in cases]}, then {[case.case_id for case in again]}")
+    with rule("a case is the same in every process: nothing about it comes from hash(), which is salted", example):
+        with mock.patch.object(builtins, "hash", _salted):
+            again = list(adapter.discover(root))
+        require(again == cases, _first_difference(cases, again))
     with rule("every case has an id of its own", example):
         repeated = [name for name, count in Counter(case.case_id for case in cases).items() if count > 1]
         require(not repeated, f"more than one {', '.join(repeated)}")
@@ -61,10 +66,26 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
         _check_voxels(adapter, case)
     for case in cases[: min(cases_to_read, 1)]:
         _check_alone(adapter, case)
+    _check_labels_differ(adapter, cases, cases_to_read)
     with tempfile.TemporaryDirectory() as empty:
         for wrong in (Path(empty), Path(empty) / "absent"):
             with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
                 refuses(DataError, lambda wrong=wrong: list(adapter.discover(wrong)))  # type: ignore[misc]
+
+
+def _salted(value: Any, hash_: Callable[[Any], int] = hash) -> int:
+    """What ``hash`` might be of a text in the next process."""
+    return ~hash_(value) if isinstance(value, str | bytes) else hash_(value)
+
+
+def _first_difference(cases: list[Case], again: list[Case]) -> str:
+    for case, other in zip(cases, again, strict=False):
+        fields = [name for name in Case.model_fields if getattr(case, name) != getattr(other, name)]
+        if fields:
+            return (
+                f"case {case.case_id!r}, {fields[0]}: {getattr(case, fields[0])!r}, then {getattr(other, fields[0])!r}"
+            )
+    return f"{len(cases)} cases, then {len(again)}"
 
 
 class _Listing(Iterator[os.DirEntry[str]]):
@@ -143,3 +164,15 @@ def _check_alone(adapter: DatasetAdapter, case: Case) -> None:
         require(np.array_equal(volume.voxels, again.voxels, equal_nan=equal_nan), "another image")
         same = masks.keys() == masks_again.keys() and all(np.array_equal(masks[n], masks_again[n]) for n in masks)
         require(same, "other masks")
+
+
+def _check_labels_differ(adapter: DatasetAdapter, cases: list[Case], cases_to_read: int) -> None:
+    """Patients may share a file of labels, as a table of outlines is shared, but not its content."""
+    annotated = [case for case in cases if case.labels and case.targets]
+    for case in annotated[:1] if cases_to_read else ():
+        others = [c for c in annotated if c.patient_id != case.patient_id and c.labels == case.labels]
+        for other in others[:1]:
+            with rule("two patients do not have one and the same annotation", f"{case.case_id!r}, {other.case_id!r}"):
+                masks, again = adapter.load(case)[1], adapter.load(other)[1]
+                same = masks.keys() == again.keys() and all(np.array_equal(masks[n], again[n]) for n in masks)
+                require(not (same and any(mask.any() for mask in masks.values())), f"{case.labels[0].name} for both")

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
 
-from oncoseg_core import Exporter, ExportReport, Geometry, Segmentation, StorageError
+from oncoseg_core import BoolArray, Exporter, ExportReport, Geometry, Segmentation, StorageError, Volume
 from oncoseg_testing.checks.rules import for_all, refuses, require, rule, show
+from oncoseg_testing.phantoms import phantom
+
+ReadBack: TypeAlias = Callable[[Path, Volume], Mapping[str, BoolArray] | None]
+"""Masks of a written file, by name or, as from a label image, as ``label 1`` and so on in the segmentation's order.
+
+None where nobody reads the format. The image that is given lies on the segmentation's grid, and has no values."""
 
 
-def check_exporter(exporter: Exporter, folder: Path, *, suffix: str, segmentation: Segmentation | None = None) -> None:
+def check_exporter(
+    exporter: Exporter,
+    folder: Path,
+    *,
+    suffix: str,
+    segmentation: Segmentation | None = None,
+    read_back: ReadBack | None = None,
+) -> None:
     """Check an exporter on generated segmentations of one or two targets that do not overlap, on oblique grids too.
 
     Args:
@@ -20,6 +34,8 @@ def check_exporter(exporter: Exporter, folder: Path, *, suffix: str, segmentatio
         folder: an empty folder to write in.
         suffix: of its files, as in its record.
         segmentation: what to export instead, for a format that needs the series it belongs to.
+        read_back: reads a file as somebody else would, and refuses one that lies elsewhere with ``GeometryError``; the
+            phantom's masks must come back where they were.
 
     Raises:
         AssertionError: a rule is broken.
@@ -28,6 +44,24 @@ def check_exporter(exporter: Exporter, folder: Path, *, suffix: str, segmentatio
     chosen = _segmentations() if segmentation is None else st.just(segmentation)
     count = 30 if segmentation is None else 1
     for_all(chosen, lambda drawn: _check(exporter, drawn, folder / str(next(counter)), suffix), count=count)
+    if read_back is not None:
+        image, masks = phantom()
+        given = segmentation or Segmentation(masks, image.geometry)
+        _check_place(exporter, given, folder / f"phantom{suffix}", read_back)
+
+
+def _check_place(exporter: Exporter, segmentation: Segmentation, destination: Path, read_back: ReadBack) -> None:
+    """Whether the file has the masks where they were."""
+    geometry = segmentation.geometry
+    image = Volume(np.zeros((1, *geometry.shape), np.uint8), geometry, "unknown")
+    with rule("what was written reads back as the same masks, in the same place", "the phantom"):
+        exporter.export(segmentation, destination)
+        read = read_back(destination, image)
+        for number, (name, mask) in enumerate(segmentation.masks.items() if read is not None else (), start=1):
+            again = read.get(name, read.get(f"label {number}"))
+            require(again is not None, f"no {name!r}, but {sorted(read)}")
+            wrong = np.count_nonzero(again != mask)
+            require(wrong == 0, f"{name!r}: {wrong} voxels differ, of {np.count_nonzero(mask)}")
 
 
 def _names(paths: Iterable[Path]) -> list[str]:

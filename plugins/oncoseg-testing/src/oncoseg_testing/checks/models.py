@@ -88,7 +88,9 @@ def _check_inference(model: PromptableModel, network: nn.Module) -> None:
         first, again = (_decode(model, e, _prompts(spec, "any")) for e in (alone[0], model.encode_image(images[:1])))
         require(torch.equal(first.logits, again.logits) and torch.equal(first.scores, again.scores), "another one")
     for kind in sorted(set(get_args(PromptKind)) - set(spec.prompt_kinds)):
-        with rule("a kind of prompt that the record does not list is refused with PromptError", f"a {kind}"):
+        with rule(
+            "a kind of prompt that the record does not list is refused with PromptError", f"a prompt of kind {kind!r}"
+        ):
             refuses(PromptError, lambda kind=kind: _decode(model, alone[0], _prompts(spec, kind)[:1]))  # type: ignore[misc]
 
 
@@ -123,6 +125,9 @@ def _check_kind(model: PromptableModel, embedding: Any, alone: list[Any], kind: 
         same = torch.equal(shared.scores, shared.scores.flip(0)) if absent else True
         require(not (same and torch.equal(shared.logits[0], shared.logits[1])), "the same logits for both")
     _check_told(shared, example)
+    with rule("logits are those before the sigmoid: negative where the object is not", example):
+        low, high = float(decoded.logits.min()), float(decoded.logits.max())
+        require(low < 0, f"logits from {low:.3g} to {high:.3g}")
 
 
 def _check_told(decoded: Decoded, example: str) -> None:

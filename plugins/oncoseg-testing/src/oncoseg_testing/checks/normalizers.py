@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ DTYPES = ("|u1", "<i2", ">i2", "<u2", "<i4", ">f4", "<f4", "<f8")
 EXTREMES = (0.0, 1.0, -1.0, 1e-30, -1e-30, 1e30, -1e30)
 SAME = 1e-6
 """What two ways to compute one value in [0, 1] may differ by."""
+CT_NUMBERS = (-1024.0, 3071.0)
+FEWEST_STEPS, FINE_STEPS = 16, 4096
+"""A range of fewer whole numbers than the first (SUV, reflectance) is divided into as many steps as the second."""
 LARGEST_EXAMPLE = 4 * 1024**2
 """Bytes of a normalizer's own example, which is for pictures."""
 
@@ -30,7 +34,7 @@ def check_normalizer(
     *,
     accepts_nan: bool = False,
     channels: Sequence[int] = (1, 3),
-    values: tuple[int, int] = (-1024, 3071),
+    values: tuple[float, float] | None = None,
     monotone: bool = True,
     spec: NormalizerSpec | None = None,
 ) -> None:
@@ -40,7 +44,8 @@ def check_normalizer(
         normalizer: built, with whatever settings.
         accepts_nan: as in its record: NaN and infinite voxels are then part of the examples.
         channels: numbers of channels that it takes.
-        values: the lowest and highest intensity that its modality can have; by default CT numbers.
+        values: the lowest and highest intensity that its modality has; by default those of its own example, else the
+            plausible ones of its record, else CT numbers.
         monotone: False for one whose purpose is to mix channels (a stain normalisation, say).
         spec: its record: it says ``accepts_nan``, its usual number of channels is among the examples, and its channel
             names are checked too.
@@ -52,6 +57,7 @@ def check_normalizer(
         _check_channel_names(spec)
         accepts_nan = spec.accepts_nan
         channels = sorted({*channels, len(spec.channel_order)} - {0})
+    values = _usual_values(normalizer, spec) if values is None else values
 
     def check(voxels: Voxels) -> None:
         _check(normalizer, voxels, monotone=monotone)
@@ -72,7 +78,7 @@ def check_normalizer(
         for_all(volumes.flatmap(_with_gaps), lambda voxels: _check_gaps(normalizer, voxels), count=30)
         for_all(volumes.flatmap(_with_missing), lambda drawn: _check_missing(normalizer, *drawn), count=40)
     for_all(volumes, lambda voxels: check_calibration(normalizer, voxels), count=40)
-    for dtype in DTYPES:
+    for dtype in _dtypes(values):
         check_calibration(normalizer, _ends(dtype, max(channels), values))
     _check_example(normalizer, accepts_nan=accepts_nan)
 
@@ -186,37 +192,54 @@ def _require_same(found: Voxels, expected: Voxels) -> None:
     require(difference <= SAME, f"values that differ by up to {difference:.3g}")
 
 
-def _limits(dtype: np.dtype[Any], values: tuple[int, int]) -> tuple[int, int]:
-    """The modality's lowest and highest value, as far as the dtype has them."""
+def _usual_values(normalizer: Normalizer, spec: NormalizerSpec | None) -> tuple[float, float]:
+    """The lowest and highest intensity of the modality, from what it says of itself."""
+    with rule("example is None, or an array (channel, z, y, x) of at most 4 MiB", "its own example"):
+        example = normalizer.example()
+        finite = None if example is None else example[np.isfinite(example)]
+    if finite is not None and finite.size and finite.min() < finite.max():
+        return float(finite.min()), float(finite.max())
+    return CT_NUMBERS if spec is None or spec.plausible is None else spec.plausible
+
+
+def _dtypes(values: tuple[float, float]) -> tuple[str, ...]:
+    """Those that hold at least two of the modality's intensities."""
+    return tuple(dtype for dtype in DTYPES if np.subtract(*_limits(np.dtype(dtype), values)) < 0)
+
+
+def _limits(dtype: np.dtype[Any], values: tuple[float, float]) -> tuple[float, float]:
+    """The modality's lowest and highest value, as far as the dtype has them; not in order where it has none."""
     low, high = values
     if dtype.kind not in "iu":
         return low, high
     limits = np.iinfo(dtype.name)
-    return max(low, int(limits.min)), min(high, int(limits.max))
+    return max(math.ceil(low), int(limits.min)), min(math.floor(high), int(limits.max))
 
 
-def _plain_volumes(channels: Sequence[int], values: tuple[int, int]) -> Iterator[Voxels]:
+def _plain_volumes(channels: Sequence[int], values: tuple[float, float]) -> Iterator[Voxels]:
     """A single voxel and a constant volume of the lowest and the highest value, in every dtype."""
-    for dtype in map(np.dtype, DTYPES):
+    for dtype in map(np.dtype, _dtypes(values)):
         for value in _limits(dtype, values):
             for shape in ((channels[0], 1, 1, 1), (channels[-1], 2, 3, 4)):
                 yield np.full(shape, value, dtype)
 
 
-def _ends(dtype: str, channels: int, values: tuple[int, int]) -> Voxels:
+def _ends(dtype: str, channels: int, values: tuple[float, float]) -> Voxels:
     """The least, the middle and the greatest value of a modality that a dtype holds, in every channel."""
     low, high = _limits(np.dtype(dtype), values)
-    return np.tile(np.array([low, (low + high) // 2, high], dtype=dtype), (channels, 1, 1, 1))
+    return np.tile(np.array([low, (low + high) / 2, high]).astype(dtype), (channels, 1, 1, 1))
 
 
 @st.composite
-def _volumes(draw: st.DrawFn, channels: tuple[int, ...], values: tuple[int, int]) -> Voxels:
-    dtype = np.dtype(draw(st.sampled_from(DTYPES)))
+def _volumes(draw: st.DrawFn, channels: tuple[int, ...], values: tuple[float, float]) -> Voxels:
+    dtype = np.dtype(draw(st.sampled_from(_dtypes(values))))
     low, high = _limits(dtype, values)
-    elements = st.integers(low, high)
-    voxels = draw(hnp.arrays(np.int64, draw(_shapes(channels)), elements=elements, fill=elements)).astype(dtype)
+    steps = int(high - low) if high - low >= FEWEST_STEPS else FINE_STEPS
+    elements = st.integers(0, steps)
+    drawn = draw(hnp.arrays(np.int64, draw(_shapes(channels)), elements=elements, fill=elements))
+    voxels = np.clip(low + drawn * ((high - low) / steps), low, high).astype(dtype)
     if dtype.kind == "f" and draw(st.booleans()):
-        voxels = np.clip(voxels + dtype.type(0.3), low, high).astype(dtype)
+        voxels = np.clip(voxels + dtype.type(0.3 * (high - low) / steps), low, high).astype(dtype)
     layout = draw(st.sampled_from(("C", "Fortran", "reversed", "every other")))
     if layout == "Fortran":
         return np.asfortranarray(voxels)

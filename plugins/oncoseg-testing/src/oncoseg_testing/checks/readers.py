@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 from oncoseg_core import DataError, Geometry, GeometryError, ImageReadError, Reader, Structures, Volume
 from oncoseg_testing.checks.rules import require, rule, show
+from oncoseg_testing.phantoms import Phantom
 
 REFUSALS = (ImageReadError, GeometryError, DataError)
 """What a reader says of a path that it cannot read."""
@@ -21,11 +22,21 @@ REFUSALS = (ImageReadError, GeometryError, DataError)
 CUTS = (0.0, 0.1, 0.5, 0.9, 0.999)
 """Where a copy of the example is cut short, as parts of its length."""
 
+SAME_PLACE = 1e-3
+"""Parts of a voxel by which a file's digits may move the phantom."""
+
 ALTERED = 12
 """Copies of the example in which bytes are changed."""
 
 
-def check_reader(reader: Reader, folder: Path, *, image: Path | None = None, masks: Path | None = None) -> None:
+def check_reader(
+    reader: Reader,
+    folder: Path,
+    *,
+    image: Path | None = None,
+    masks: Path | None = None,
+    expected: Phantom | None = None,
+) -> None:
     """Check a reader on files that are not of its format, and on an example, whole and damaged.
 
     Args:
@@ -33,6 +44,7 @@ def check_reader(reader: Reader, folder: Path, *, image: Path | None = None, mas
         folder: an empty folder to write in.
         image: a file or folder that it reads; without one, only what it says of other formats is checked.
         masks: a file or folder with structures on that image, if it reads such.
+        expected: what the two files hold: the kit's phantom, written by something else than this plugin.
 
     Raises:
         AssertionError: a rule is broken.
@@ -54,6 +66,8 @@ def check_reader(reader: Reader, folder: Path, *, image: Path | None = None, mas
         require(answer is True, repr(answer))
     volume = _check_image(reader, image, example)
     _check_masks(reader, volume, image if masks is None else masks, there=masks is not None)
+    if expected is not None:
+        _check_expected(reader, volume, masks, expected, example)
     _check_damaged(reader, image, folder)
 
 
@@ -72,6 +86,27 @@ def _check_image(reader: Reader, path: Path, example: str) -> Volume:
         require(again.geometry.distance_mm(volume.geometry) == 0, "another place")
         require(np.array_equal(again.voxels, volume.voxels, equal_nan=volume.voxels.dtype.kind == "f"), "other values")
     return volume
+
+
+def _check_expected(reader: Reader, volume: Volume, masks: Path | None, expected: Phantom, example: str) -> None:
+    there, wanted = volume.geometry, expected.image.geometry
+    with rule("the image has the shape and spacing (z, y, x), and lies where it was written", example):
+        require(there.shape == wanted.shape, f"shape {there.shape}, expected {wanted.shape}")
+        require(
+            np.allclose(there.spacing, wanted.spacing, rtol=SAME_PLACE), f"{there.spacing}, not {wanted.spacing} mm"
+        )
+        apart = there.distance_mm(wanted)
+        require(apart <= SAME_PLACE * max(wanted.spacing), f"up to {apart:.3g} mm away")
+    with rule("the voxels are those that were written, in their places", example):
+        wrong = np.count_nonzero(volume.voxels != expected.image.voxels)
+        require(wrong == 0, f"{wrong} of {volume.voxels.size} differ")
+    if masks is not None:
+        with rule("the structures are those that were written, in their places", str(masks)):
+            read = reader.read_masks(masks, volume).masks
+            require(sorted(read) == sorted(expected.masks), f"{sorted(read)}, expected {sorted(expected.masks)}")
+            for name, mask in expected.masks.items():
+                wrong = np.count_nonzero(read[name] != mask)
+                require(wrong == 0, f"{name!r}: {wrong} voxels differ, of {np.count_nonzero(mask)}")
 
 
 def _check_masks(reader: Reader, image: Volume, path: Path, *, there: bool) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oncoseg_core import RunError, WeightsError
-from oncoseg_core.lora import MANIFEST_FILE as ADAPTER_MANIFEST
-from oncoseg_core.lora import check_files
 from oncoseg_core.plugins import read_yaml, validation_message
 from oncoseg_core.system import atomic_write
+from oncoseg_lora import MANIFEST_FILE as ADAPTER_MANIFEST
+from oncoseg_lora import check_files
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.checkpoints.run_folder import CONFIG_FILE, differing_keys
 from oncoseg_trainer.config.settings import TrainSettings

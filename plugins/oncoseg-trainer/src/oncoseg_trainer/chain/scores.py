@@ -10,8 +10,8 @@ from typing import Any
 
 from oncoseg_core import Metric, MetricSpec, ModelSpec, PromptGenerator, PromptGeneratorSpec, Registry, RunError
 from oncoseg_core.inference import Precision, Predictor
-from oncoseg_core.lora import load_adapter, read_manifest
 from oncoseg_core.system import atomic_write, json_text
+from oncoseg_lora import load_adapter, read_manifest
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score

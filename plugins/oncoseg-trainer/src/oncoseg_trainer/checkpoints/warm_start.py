@@ -13,9 +13,9 @@ from torch import nn
 
 from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, Registry, RunError, WeightsError
 from oncoseg_core.data import TrainedOn
-from oncoseg_core.lora import MANIFEST_FILE, LoraSettings, adapt, load_adapter, read_manifest, read_trained_on
 from oncoseg_core.path import PathSettings
 from oncoseg_core.system import atomic_write, json_text
+from oncoseg_lora import MANIFEST_FILE, LoraSettings, adapt, load_adapter, read_manifest, read_trained_on
 from oncoseg_trainer.config.settings import TrainSettings
 
 STARTED_FILE = "started_from.json"
@@ -54,7 +54,7 @@ class Ancestry:
         """The model as training finds it: newly adapted, or with the ancestor's weights.
 
         Raises:
-            OncoSegError: as :func:`~oncoseg_core.lora.inject.adapt` and :func:`~oncoseg_core.lora.store.load_adapter`.
+            OncoSegError: as :func:`~oncoseg_lora.inject.adapt` and :func:`~oncoseg_lora.store.load_adapter`.
         """
         return adapt(base, settings) if self.folder is None else load_adapter(base, self.folder)
 

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from oncoseg_core import ConfigError, Name, Settings
-from oncoseg_core.lora import LoraSettings
 from oncoseg_core.path import ChannelChoice
 from oncoseg_core.plugins import apply_overrides, built_in_names, find_config, read_yaml, validate
+from oncoseg_lora import LoraSettings
 from oncoseg_trainer.config.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
 from oncoseg_trainer.config.training_settings import DECIDES, OptimisationSettings
 

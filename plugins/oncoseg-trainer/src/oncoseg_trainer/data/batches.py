@@ -185,15 +185,18 @@ def _sample(maker: SampleMaker, draw: Draw, epoch: int) -> Sample:
     """
     try:
         return maker.make(draw, epoch)
+    except PluginError as error:
+        raise PluginError(_unmade(maker, draw, str(error))) from error
     except (OncoSegError, MemoryError):
         raise
     except Exception as error:
-        case = maker.sources[draw.dataset].record(draw.case)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(
-            f"a sample of case {case.case_id!r} ({case.dataset}, {draw.target}) could not be made: {reason}; --debug "
-            "shows where"
-        ) from error
+        raise PluginError(_unmade(maker, draw, f"{reason}; --debug shows where")) from error
+
+
+def _unmade(maker: SampleMaker, draw: Draw, reason: str) -> str:
+    case = maker.sources[draw.dataset].record(draw.case)
+    return f"a sample of case {case.case_id!r} ({case.dataset}, {draw.target}) could not be made: {reason}"
 
 
 def _raising(batches: Iterator[Any]) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Cases from a prepared store (:mod:`oncoseg_core.data.prepared`), as the rest of the trainer sees cases."""
+"""Cases from a prepared store (:mod:`oncoseg_store`), as the rest of the trainer sees cases."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from oncoseg_core import BoolArray, Case, ConfigError, DatasetSpec, Volume
-from oncoseg_core.data import PreparedStore
 from oncoseg_core.path import Preprocessor
+from oncoseg_store import PreparedStore
 from oncoseg_trainer.config.data_settings import DatasetChoice
 from oncoseg_trainer.data.case_source import CaseRow, Counts, ReadCase
 

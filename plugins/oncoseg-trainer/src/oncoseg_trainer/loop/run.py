@@ -11,9 +11,9 @@ from typing import Any
 
 from oncoseg_core import Registry
 from oncoseg_core.data import Scan
-from oncoseg_core.lora import save_adapter, set_training_mode, trained_parts
 from oncoseg_core.plugins import library_versions
 from oncoseg_core.system import atomic_write, json_text
+from oncoseg_lora import save_adapter, set_training_mode, trained_parts
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
 from oncoseg_trainer.checkpoints.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
@@ -42,7 +42,6 @@ from oncoseg_trainer.distributed.processes import Processes, join_processes
 from oncoseg_trainer.loop.averaging import copy_weights
 from oncoseg_trainer.loop.components import RunParts
 from oncoseg_trainer.loop.health import named_failures
-from oncoseg_trainer.reporting.adapter_card import render_card
 from oncoseg_trainer.reporting.adapter_facts import evidence_of
 from oncoseg_trainer.reporting.before_after import draw_cases
 from oncoseg_trainer.reporting.run_facts import RunFacts
@@ -116,7 +115,6 @@ class TrainingRun(RunParts):
                 trained_on=self.data.trained_on,
                 parents=self.ancestry.parents,
                 evidence=evidence_of(facts),
-                card=render_card,
             )
         summary = {**summarise_run(facts), "launch": launch()}
         if self.processes.is_first:

@@ -7,16 +7,7 @@ from collections.abc import Sequence
 
 from oncoseg_core import MetricSpec, PromptGeneratorSpec
 from oncoseg_core.data import Side
-from oncoseg_core.lora import (
-    DatasetFacts,
-    Evidence,
-    LeakageRecord,
-    MetricRow,
-    ScoreSummary,
-    SplitRecord,
-    SplitSide,
-    Use,
-)
+from oncoseg_lora import DatasetFacts, Evidence, LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, Use
 from oncoseg_trainer.data.case_selection import ChosenDataset
 from oncoseg_trainer.data.case_source import CaseRow
 from oncoseg_trainer.data.scoring import summarise

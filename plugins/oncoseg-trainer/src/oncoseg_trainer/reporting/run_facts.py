@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oncoseg_core import Registry
-from oncoseg_core.lora import TrainedParts
+from oncoseg_lora import TrainedParts
 from oncoseg_trainer.checkpoints.checkpoint import RunState
 from oncoseg_trainer.checkpoints.warm_start import Ancestry
 from oncoseg_trainer.config.settings import TrainSettings

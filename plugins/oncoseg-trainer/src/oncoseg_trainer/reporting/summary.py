@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oncoseg_core.data import leak_rows
-from oncoseg_core.lora import TrainedParts, has_random_weights
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
+from oncoseg_lora import TrainedParts, has_random_weights
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts
 

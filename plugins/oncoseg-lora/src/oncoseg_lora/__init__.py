@@ -1,0 +1,84 @@
+"""LoRA adapters: inject, save, load, describe.
+
+The names below are for plugins and programs; each is imported when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from oncoseg_core.system import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_lora.card import DatasetFacts, Evidence
+    from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters, trained_parts
+    from oncoseg_lora.manifest import (
+        ADAPTER_FILES,
+        CARD_FILE,
+        CONFIG_FILE,
+        MANIFEST_FILE,
+        TRAINED_ON_FILE,
+        WEIGHTS_FILE,
+        AdapterManifest,
+        LeakageRecord,
+        MetricRow,
+        ScoreSummary,
+        SplitRecord,
+        SplitSide,
+        TrainedParts,
+        Use,
+        check_files,
+        has_random_weights,
+        read_checked,
+        read_manifest,
+        read_trained_on,
+    )
+    from oncoseg_lora.pulled import (
+        ALIASES,
+        ORIGIN_FILE,
+        REPOSITORY_VARIABLE,
+        HubName,
+        Origin,
+        adapter_folder,
+        pulled_adapters,
+    )
+    from oncoseg_lora.settings import LoraSettings
+    from oncoseg_lora.store import load_adapter, save_adapter
+
+__all__ = [
+    "ADAPTER_FILES",
+    "ALIASES",
+    "CARD_FILE",
+    "CONFIG_FILE",
+    "MANIFEST_FILE",
+    "ORIGIN_FILE",
+    "REPOSITORY_VARIABLE",
+    "TRAINED_ON_FILE",
+    "WEIGHTS_FILE",
+    "AdapterManifest",
+    "DatasetFacts",
+    "Evidence",
+    "HubName",
+    "LeakageRecord",
+    "LoraSettings",
+    "MetricRow",
+    "Origin",
+    "ScoreSummary",
+    "SplitRecord",
+    "SplitSide",
+    "TrainedParts",
+    "Use",
+    "adapt",
+    "adapter_folder",
+    "check_files",
+    "has_random_weights",
+    "load_adapter",
+    "pulled_adapters",
+    "read_checked",
+    "read_manifest",
+    "read_trained_on",
+    "save_adapter",
+    "set_training_mode",
+    "trainable_parameters",
+    "trained_parts",
+]
+
+__getattr__ = lazy_exports(__name__, __file__)
