@@ -262,6 +262,15 @@ def score(answer: Any, _: Mapping[str, Any]) -> str:
     return "" if right else f"expected a finite number, or None where the score is not defined, got {_short(answer)}"
 
 
+def planned_files(answer: Any, given: Mapping[str, Any]) -> str:
+    """Files beside the destination, it among them."""
+    place = given["destination"]
+    fine = (
+        isinstance(answer, tuple) and place in answer and {getattr(p, "parent", None) for p in answer} == {place.parent}
+    )
+    return "" if fine else f"expected {place.name} and files beside it, got {_short(answer)}"
+
+
 def written_files(answer: Any, _: Mapping[str, Any]) -> str:
     """A report of files that are there."""
     if not (isinstance(answer, tuple) and hasattr(answer, "files") and hasattr(answer, "notes")):

@@ -369,11 +369,12 @@ class Exporter(Component[S]):
             OncoSegError: the format cannot hold them; the message says what to do.
         """
 
-    @answers(expected.written_files)
+    @answers(expected.planned_files)
     def files(self, destination: Path) -> tuple[Path, ...]:
         """All that :meth:`export` writes, ``destination`` first, the others beside it; their names must be free."""
         return (destination,)
 
+    @answers(expected.written_files)
     @abstractmethod
     def export(self, segmentation: Segmentation, destination: Path) -> ExportReport:
         """Write to ``destination``; nothing partial is left behind.

@@ -69,7 +69,6 @@ def saved(folder, evidence=EVIDENCE, spec=SPEC):
         paths={"ct": path},
         trained_on=seen,
         evidence=evidence,
-        card=render_card,
     )
     return (folder / "README.md").read_text()
 

@@ -108,7 +108,7 @@ def test_the_manifest_lists_every_file_with_its_hash(registry, image, form):
 
 
 def test_a_file_elsewhere_is_refused(registry, image):
-    with pytest.raises(PluginError, match="expected that file and others beside it"):
+    with pytest.raises(PluginError, match="files gave a wrong answer: expected mask.nii.gz and files beside it"):
         segment(registry, image, "elsewhere", "legend.txt")
 
 

@@ -106,21 +106,11 @@ def check_export_settings(settings: Mapping[str, Any], outputs: Iterable[Output]
 
 
 def files_of(outputs: Sequence[Output], exporters: Sequence[Any]) -> list[tuple[Path, str]]:
-    """Every file that the outputs will write, with what writes it, for :func:`require_free`.
-
-    Raises:
-        PluginError: an exporter names a file that does not lie beside its destination.
-    """
-    planned = []
+    """Every file that the outputs will write, with what writes it, for :func:`require_free`."""
+    planned: list[tuple[Path, str]] = []
     for output, exporter in zip(outputs, exporters, strict=True):
         files = (output.path,) if exporter is None else exporter.files(output.path)
-        for path in files:
-            if path.parent != output.path.parent or output.path not in files:
-                raise PluginError(
-                    f"exporter {output.format!r} writes {', '.join(map(str, files))} for {output.path}; expected that "
-                    "file and others beside it: report it to the plugin's authors"
-                )
-            planned.append((path, f"the {output.format} output"))
+        planned += [(path, f"the {output.format} output") for path in files]
     return planned
 
 
