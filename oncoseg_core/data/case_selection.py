@@ -14,6 +14,7 @@ from oncoseg_core.contract.interfaces import DatasetAdapter
 from oncoseg_core.contract.records import Annotation, Case, DatasetSpec
 from oncoseg_core.contract.volume import BoolArray
 from oncoseg_core.path.settings import parts_of
+from oncoseg_core.plugins.configuration import validation_message
 
 WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
 """Annotations that say where an object is, not which voxels it has: no mask can be scored against them."""
@@ -29,9 +30,32 @@ def discover_cases(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> li
     try:
         return list(adapter.discover(root))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PluginError(f"dataset {spec.name!r} made a wrong case: {where}: {first['msg']}") from error
+        raise PluginError(f"dataset {spec.name!r} made a wrong case: {validation_message(Case, error)}") from error
+
+
+def refuse_bad_cases(
+    dataset: str,
+    bad: Mapping[str, str],
+    leave_out: Collection[str],
+    known: Collection[str],
+    *,
+    allowed: bool,
+    where: str,
+) -> None:
+    """Refuse a dataset with bad cases (why, by id) that are neither named in ``leave_out`` nor ``allowed`` to be absent.
+
+    Raises:
+        DataError: naming the first; or a name in ``leave_out``, which the user gives ``where``, is not ``known``.
+    """
+    for name in leave_out:
+        if name not in known and name not in bad:
+            raise DataError(f"{where}: dataset {dataset!r} has no case {name!r}{close_matches(name, known)}")
+    left = [name for name in bad if name not in leave_out]
+    if left and not allowed:
+        raise DataError(
+            f"dataset {dataset!r}: {len(left)} cases cannot be used; the first, {left[0]!r}: {bad[left[0]]}; mend them "
+            f"(`oncoseg datasets check` lists all), name them in {where}, or leave out all of them (leave_out_bad: true)"
+        )
 
 
 def require_known_targets(dataset: str, targets: Iterable[str], known: Collection[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oncoseg_core import Case, DataError
+from oncoseg_datasets.layouts.base import with_fault
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, natural
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 
@@ -58,9 +59,10 @@ class MSDTask(LabelImageAdapter):
         for name in sorted(images.keys() | labels.keys(), key=natural):
             # A label without an image stays a case: reading it says which file is missing.
             image = images.get(name, folder / "imagesTr" / f"{name}.nii.gz")
-            yield self._case(name, image, labels.get(name))
+            clash = images.clashes.get(name) or labels.clashes.get(name)
+            yield with_fault(self._case(name, image, labels.get(name)), "twice", clash)
         for name, image in tests.items():
-            yield self._case(name, image, None, test=True)
+            yield with_fault(self._case(name, image, None, test=True), "twice", tests.clashes.get(name))
 
     def channels_are_the_last_axis(self) -> bool:
         """True for the tasks with several channels."""
