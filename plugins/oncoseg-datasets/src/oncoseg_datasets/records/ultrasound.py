@@ -25,7 +25,7 @@ BUSI = DatasetSpec(
 
 DDTI = DatasetSpec(
     name="ddti",
-    factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",
+    factory="oncoseg_datasets.layouts.ddti:Ddti",
     summary="Thyroid ultrasound, preprocessed release: 637 images with nodule masks",
     modalities=("ultrasound",),
     targets=(Target(name="thyroid nodule", labels=frozenset({1})),),
