@@ -34,27 +34,21 @@ def discover_cases(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> li
 
 
 def refuse_bad_cases(
-    dataset: str,
-    bad: Mapping[str, str],
-    leave_out: Collection[str],
-    known: Collection[str],
-    *,
-    allowed: bool,
-    where: str,
+    dataset: str, faults: Mapping[str, str | None], leave_out: Collection[str], *, allowed: bool, where: str
 ) -> None:
-    """Refuse a dataset with bad cases (why, by id) that are neither named in ``leave_out`` nor ``allowed`` to be absent.
+    """Refuse cases with a fault (by id; None: a good case) that are neither named in ``leave_out`` nor ``allowed``.
 
     Raises:
-        DataError: naming the first; or a name in ``leave_out``, which the user gives ``where``, is not ``known``.
+        DataError: naming the first of them; or a name in ``leave_out``, which is given ``where``, is no case's.
     """
     for name in leave_out:
-        if name not in known and name not in bad:
-            raise DataError(f"{where}: dataset {dataset!r} has no case {name!r}{close_matches(name, known)}")
-    left = [name for name in bad if name not in leave_out]
-    if left and not allowed:
+        if name not in faults:
+            raise DataError(f"{where}: dataset {dataset!r} has no case {name!r}{close_matches(name, faults)}")
+    bad = [name for name, fault in faults.items() if fault and name not in leave_out]
+    if bad and not allowed:
         raise DataError(
-            f"dataset {dataset!r}: {len(left)} cases cannot be used; the first, {left[0]!r}: {bad[left[0]]}; mend them "
-            f"(`oncoseg datasets check` lists all), name them in {where}, or leave out all of them (leave_out_bad: true)"
+            f"dataset {dataset!r}: {len(bad)} cases cannot be used; the first, {bad[0]!r}: {faults[bad[0]]}; mend them "
+            f"(`oncoseg datasets check` lists them), name them in {where}, or leave out all: `leave_out_bad`: true"
         )
 
 

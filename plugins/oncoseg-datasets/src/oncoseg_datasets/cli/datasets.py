@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from oncoseg_core import Case, DatasetSpec, NormalizerSpec, load_plugins
+from oncoseg_core import Case, DataError, DatasetSpec, ImageReadError, NormalizerSpec, load_plugins
 from oncoseg_core.plugins import apply_overrides
 from oncoseg_datasets.cli.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
 from oncoseg_datasets.cli.prepare import prepare
@@ -87,24 +87,29 @@ def check_copy(
     registry = load_plugins()
     spec = registry.get(DatasetSpec, name)
     adapter = registry.build(DatasetSpec, name, apply_overrides({}, settings or []))
-    cases = list(adapter.discover(root))
-    to_read = cases[:limit]
     finite = frozenset(one.modality for one in registry.specs(NormalizerSpec) if not one.accepts_nan)
-    from oncoseg_datasets.cli.checking import check
+    from oncoseg_datasets.cli.checking import check, refused
 
-    if preview is None:
-        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, lambda *_: None)
+    sheet = None
+    try:
+        cases = list(adapter.discover(root))
+    except (DataError, ImageReadError) as error:
+        report = refused(spec, root, error)
     else:
-        from oncoseg_datasets.cli.preview import Preview
+        to_read = [case for case in cases if case.fault is None][:limit]
+        if preview is not None:
+            from oncoseg_datasets.cli.preview import Preview
 
-        sheet = Preview(registry, to_read, preview)
-        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, sheet.add)
+            sheet = Preview(registry, to_read, preview)
+        seen = (lambda *_: None) if sheet is None else sheet.add
+        report = check(adapter, spec, root, cases, _with_progress(to_read), finite, seen)
+    if sheet is not None:
         sheet.write()
     if json_wanted:
         typer.echo(json.dumps(report.as_json(), indent=2))
     else:
         _print(report)
-        if preview is not None:
+        if sheet is not None:
             typer.echo(f"preview: {preview}")
     if report.failed:
         raise typer.Exit(1)
@@ -125,11 +130,13 @@ def _with_progress(cases: Sequence[Case]) -> Iterator[Case]:
 
 
 def _print(report: Report) -> None:
-    """The report for people: what was found, the targets, then every problem on a line of its own."""
+    """The report for people: what was found, the targets, every problem on a line of its own, and counts by kind."""
     hidden = f" ({report.hidden} without label in its validation or test part)" if report.hidden else ""
     expected = "" if report.expected is None else f"; expected {report.expected}"
     typer.echo(f"{report.dataset} in {report.root}")
-    typer.echo(f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}; patients: {report.patients}")
+    bad = f"; cannot be used: {report.bad}" if report.bad else ""
+    found = f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}{bad}"
+    typer.echo(f"{found}; patients: {report.patients}")
     typer.echo("splits: " + ", ".join(f"{name} {number}" for name, number in report.splits.items()))
     shown = Table("target", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("annotated in", "empty in", "voxels"):
@@ -141,5 +148,7 @@ def _print(report: Report) -> None:
     for problem in report.problems:
         case = "" if problem.case is None else f"{problem.case}: "
         typer.echo(f"{problem.severity}: {case}{problem.message}")
+    for kind, number in report.counts().items():
+        typer.echo(f"{kind}: {number}")
     errors = sum(problem.severity == "error" for problem in report.problems)
     typer.echo(f"{errors} errors, {len(report.problems) - errors} warnings")
