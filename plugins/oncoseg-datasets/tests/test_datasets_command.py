@@ -233,7 +233,7 @@ def test_a_program_gets_a_line_and_the_exit_code(liver):
     misspelt = oncoseg("check", "lndb", str(tmp_path), "--set", "reader=union")
     assert (misspelt.returncode, "did you mean 'readers'" in misspelt.stderr) == (2, True)
     no_picture = oncoseg("check", "msd-liver", str(liver), "--preview", "a.jpg")
-    assert (no_picture.returncode, no_picture.stderr.count("\n")) == (1, 1)
+    assert (no_picture.returncode, no_picture.stderr.count("\n")) == (2, 1)
 
 
 # The preview.

@@ -1,5 +1,6 @@
 """LIDC-IDRI, NSCLC-Radiomics, 3D-IRCADb and Duke breast MR in miniature, in their real formats and names, generated."""
 
+import re
 import shutil
 
 import numpy as np
@@ -312,7 +313,7 @@ def test_ircadb_still_packed_says_what_to_unpack(ircadb):
     case, kind, message = the_fault(faults("3d-ircadb", ircadb))
     assert (case, kind) == ("3Dircadb1.2", "missing-label")
     assert re.search(r"3Dircadb1\.2: holds no folder MASKS_DICOM; unpack .*MASKS_DICOM\.zip there", message)
-    assert len(discovered("3d-ircadb", ircadb)[1]) == 2
+    assert len(discovered("3d-ircadb", ircadb)[1]) == 3
 
 
 def test_ircadb_masks_that_do_not_fit_are_refused(ircadb):
