@@ -7,6 +7,7 @@ from generated_dataset import Manifest
 
 from oncoseg_core import ConfigError, DataError, Fault, ImageReadError, load_plugins
 from oncoseg_core.data import PreparationJob, prepare_dataset
+from oncoseg_core.lora import read_manifest
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_trainer.config.data_settings import DataSettings
 from oncoseg_trainer.config.settings import TrainSettings, load_settings
@@ -229,3 +230,4 @@ def test_what_was_left_out_and_how_labels_were_read_stand_in_summary_report_and_
         assert sentences[0] + which in text, file
         assert sentences[1] in text, file
     assert "toy-a-2" not in (folder / "adapter/README.md").read_text()
+    assert {side.flags for side in read_manifest(folder / "adapter").splits.sides} == {("trust_image_grid",)}

@@ -30,7 +30,8 @@ class Ircadb(LayoutAdapter):
     """``3Dircadb1.1/PATIENT_DICOM/image_0`` with ``3Dircadb1.1/MASKS_DICOM/liver/image_0``, both unpacked.
 
     The liver includes the tumours, which the folder ``liver`` leaves out in places. A patient without a folder of
-    tumours has none, as all structures of a patient were drawn; without one of the portal vein that is unlabelled.
+    tumours has none, as all structures of a patient were drawn; without one of the portal vein that is unlabelled. The
+    folder ``tumor`` of patient 7 shows an adrenal gland and is left alone: five patients have no tumour of the liver.
     """
 
     def discover(self, root: Path) -> Iterator[Case]:

@@ -56,6 +56,7 @@ def _sides(facts: RunFacts, each: ChosenDataset) -> list[SplitSide]:
             used_for=use,
             n_cases=len(rows),
             n_patients=len({row.patient_id for row in rows}),
+            flags=tuple(flags_of(each)),
         )
         for use, side, rows in uses
         if side is not None and rows
