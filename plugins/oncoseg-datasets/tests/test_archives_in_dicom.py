@@ -346,3 +346,25 @@ def test_a_mask_of_another_size_is_stretched_on_request_and_told(cbis):
     _, cases = discovered("cbis-ddsm", cbis.parent)
     with pytest.raises(DataError, match="0 of .* are masks of that size; expected one"):
         adapter("cbis-ddsm", resize_masks=True).load(cases[ONE])
+
+
+# Downloads in two parts
+
+
+def test_a_patient_in_both_parts_of_a_download_is_a_bad_case_and_the_others_go_on(tmp_path, duke, cbis):
+    lidc = tmp_path / "lidc"
+    for part, patient in (("a", "LIDC-IDRI-0001"), ("b", "LIDC-IDRI-0001"), ("b", "LIDC-IDRI-0002")):
+        LidcScan(lidc / part, patient, 1)
+    case, kind, message = the_fault(faults("lidc-idri", lidc))
+    assert (case, kind) == ("LIDC-IDRI-0001_1.000000-NA-1", "twice")
+    assert "/a/LIDC-IDRI/" in message
+    assert "/b/LIDC-IDRI/" in message
+    assert len(discovered("lidc-idri", lidc)[1]) == 2
+    shutil.copytree(cbis / ONE, tmp_path / "second" / "CBIS-DDSM" / ONE)
+    case, kind, _ = the_fault(faults("cbis-ddsm", tmp_path))
+    assert (case, kind) == (ONE, "twice")
+    for patient in ("Breast_MRI_001", "Breast_MRI_002"):
+        root = duke(patient, "ax dyn pre", "ax dyn 1st pass", "ax dyn 2nd pass")
+    shutil.copytree(root, tmp_path / "part 2" / "Duke-Breast-Cancer-MRI" / "Breast_MRI_002" / STUDY)
+    case, kind, _ = the_fault(faults("duke-breast-mri", tmp_path))
+    assert (case, kind) == ("Breast_MRI_002", "twice")

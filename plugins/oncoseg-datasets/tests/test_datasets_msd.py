@@ -121,3 +121,12 @@ def test_without_its_record_the_class_says_so(archives):
 
 def test_the_record_is_the_one_registered(registry):
     assert [registry.get(DatasetSpec, spec.name) for spec in SPECS] == list(SPECS)
+
+
+def test_a_stray_file_is_a_bad_case_and_the_task_goes_on(tmp_path, build, nifti, label, image):
+    for name in ("liver_0", "volume-3"):
+        nifti(tmp_path / f"imagesTr/{name}.nii.gz", image)
+        nifti(tmp_path / f"labelsTr/{name}.nii.gz", label(1))
+    case, kind, message = the_fault(faults_of(build("msd-liver"), tmp_path))
+    assert (case, kind) == ("volume-3", "unclear")
+    assert "volume-3.nii.gz: is not of msd-liver, whose ids begin with liver_" in message

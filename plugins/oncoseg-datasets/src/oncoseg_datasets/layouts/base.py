@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -49,6 +49,18 @@ def made_or_fault(make: Callable[[], Case], otherwise: Callable[[], Case]) -> Ca
         return with_fault(otherwise(), error.kind, str(error))
     except (DataError, ImageReadError, GeometryError) as error:
         return with_fault(otherwise(), "unreadable", str(error))
+
+
+def each_once(cases: Iterable[Case]) -> Iterator[Case]:
+    """The cases in their order; of those with one id the first, as a bad case: which copy is meant, nobody knows."""
+    by_id: dict[str, list[Case]] = {}
+    for case in cases:
+        by_id.setdefault(case.case_id, []).append(case)
+    for case_id, (first, *others) in by_id.items():
+        twice = (
+            f"{first.images[0]} and {others[0].images[0]} are both {case_id!r}; keep one of them" if others else None
+        )
+        yield with_fault(first, "twice", twice)
 
 
 class LayoutAdapter(FileDataset):

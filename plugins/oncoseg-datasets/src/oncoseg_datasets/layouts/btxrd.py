@@ -48,13 +48,14 @@ class Btxrd(LayoutAdapter):
         rows = {
             Path(row["image_id"]).stem: row for row in read_table(table, ("image_id", "tumor", "benign", "malignant"))
         }
-        outlines = {
-            path.stem: path for folder in folders_named(root, "Annotations") for path in files_in(folder, (".json",))
-        }
+        outlines = FilesByName()
+        for folder in folders_named(root, "Annotations"):
+            for path in files_in(folder, (".json",)):
+                outlines.add(path.stem, path)
         for name, image in sorted(images.items()):
             make = partial(self._case, name, image, outlines.get(name), table, rows.get(name))
             case = made_or_fault(make, partial(self.named_case, name, image))
-            yield with_fault(case, "twice", images.clashes.get(name))
+            yield with_fault(case, "twice", images.clashes.get(name) or outlines.clashes.get(name))
 
     def _case(self, name: str, image: Path, outline: Path | None, table: Path, row: Row | None) -> Case:
         if row is None:

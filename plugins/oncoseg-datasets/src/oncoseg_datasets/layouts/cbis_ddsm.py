@@ -16,6 +16,7 @@ from oncoseg_core import BoolArray, Case, DataError, GeometryError, Settings, Sp
 from oncoseg_datasets.dicom_images import read_film
 from oncoseg_datasets.folders import folders_in, folders_named, is_leftover, one_file_named
 from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault, union_of_parts, with_fault
+from oncoseg_datasets.layouts.files import FilesByName
 from oncoseg_datasets.records.mammography import CBIS_CALCIFICATION, CBIS_MASS
 from oncoseg_datasets.tables import read_table
 from oncoseg_dicom import read_header
@@ -79,7 +80,9 @@ class CbisDdsm(LayoutAdapter):
         """
         root = Path(root)
         bases = folders_named(root, "CBIS-DDSM") or ([root] if root.is_dir() else [])
-        folders = {folder.name: folder for base in bases for folder in folders_in(base) if _FILM.match(folder.name)}
+        folders = FilesByName()
+        for folder in (folder for base in bases for folder in folders_in(base) if _FILM.match(folder.name)):
+            folders.add(folder.name, folder)
         films = _films(root)
         if not folders or not films:
             tables = ", ".join(name for name, _ in _TABLES)
@@ -93,10 +96,12 @@ class CbisDdsm(LayoutAdapter):
             match = _FILM.fullmatch(name)
             if match is not None and name in folders:
                 targets = self._targets(match["kind"], alone=len(kinds[match["view"]]) == 1)
-                yield made_or_fault(
+                case = made_or_fault(
                     partial(self._case, name, film, folders, split, targets),
                     partial(self.named_case, name, folders[name], film.patient, split=split),
                 )
+                parts = (name, *(f"{name}_{number}" for number in film.abnormalities))
+                yield with_fault(case, "twice", next(filter(None, map(folders.clashes.get, parts)), None))
             elif match is None:
                 odd = f"a table names the film {name!r}; expected a name such as {_EXAMPLE}"
                 case = self.named_case(name or "film without a name", root, film.patient, split=split)

@@ -16,7 +16,7 @@ from pydantic import Field
 from oncoseg_core import BoolArray, Case, DataError, Settings, Volume
 from oncoseg_datasets.dicom_images import Series, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, one_file_named
-from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, each_once, made_or_fault
 from oncoseg_datasets.tables import Row, number, read_table, rows_by
 
 Phase = Literal["pre", "post_1", "post_2", "post_3", "post_4"]
@@ -72,9 +72,13 @@ class DukeBreastMri(LayoutAdapter):
             raise self.refusal(root, f"Duke-Breast-Cancer-MRI/Breast_MRI_001 and {_BOXES}")
         boxes = rows_by(table, "Patient ID", _COLUMNS)
         mapping = one_file_named(root, _MAPPING)
-        for patient in patients:
-            make = partial(self._case, patient, table, boxes.get(patient.name, []), mapping)
-            yield made_or_fault(make, partial(self.named_case, patient.name, patient))
+        yield from each_once(
+            made_or_fault(
+                partial(self._case, patient, table, boxes.get(patient.name, []), mapping),
+                partial(self.named_case, patient.name, patient),
+            )
+            for patient in patients
+        )
 
     def _case(self, patient: Path, table: Path, rows: list[Row], mapping: Path | None) -> Case:
         if len(rows) > 1:

@@ -12,7 +12,14 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
 from oncoseg_datasets.dicom_images import Series, read_film, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
-from oncoseg_datasets.layouts.base import BadCaseError, FaultKind, LayoutAdapter, made_or_fault, union_of_parts
+from oncoseg_datasets.layouts.base import (
+    BadCaseError,
+    FaultKind,
+    LayoutAdapter,
+    each_once,
+    made_or_fault,
+    union_of_parts,
+)
 from oncoseg_dicom import read_header
 
 _LIVER, _TUMOR, _PORTAL_VEIN = 1, 2, 3
@@ -51,8 +58,10 @@ class Ircadb(LayoutAdapter):
         )
         if not patients:
             raise self.refusal(root, "3Dircadb1.1/PATIENT_DICOM")
-        for patient in patients:
-            yield made_or_fault(partial(self._case, patient), partial(self.named_case, patient.name, patient))
+        yield from each_once(
+            made_or_fault(partial(self._case, patient), partial(self.named_case, patient.name, patient))
+            for patient in patients
+        )
 
     def _case(self, patient: Path) -> Case:
         images, masks = _unpacked(patient, "PATIENT_DICOM"), _unpacked(patient, "MASKS_DICOM")

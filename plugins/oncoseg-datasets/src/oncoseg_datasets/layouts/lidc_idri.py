@@ -15,7 +15,7 @@ from pydantic import Field
 from oncoseg_core import BoolArray, Case, DataError, ImageReadError, Settings, Volume
 from oncoseg_datasets.dicom_images import Series, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, is_leftover
-from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, with_fault
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, each_once, with_fault
 from oncoseg_datasets.polygons import fill_outline
 from oncoseg_dicom import read_header
 
@@ -77,6 +77,9 @@ class LidcIdri(LayoutAdapter):
         elsewhere = _Readings()
         for path in sorted({path for folder in xml_folders for path in folder.rglob("*.xml")}):
             elsewhere.add(path)
+        yield from each_once(self._cases(patients, elsewhere))
+
+    def _cases(self, patients: list[Path], elsewhere: _Readings) -> Iterator[Case]:
         for patient in patients:
             for folder in (series for study in folders_in(patient) for series in folders_in(study)):
                 name = f"{patient.name}_{folder.name}"

@@ -13,7 +13,7 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, Geometry, GeometryError, Target, Volume
 from oncoseg_datasets.dicom_images import read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
-from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault, union_of_parts
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, each_once, made_or_fault, union_of_parts
 from oncoseg_dicom import fill_polygons, read_header
 
 _ROIS = {
@@ -53,8 +53,10 @@ class NsclcRadiomics(LayoutAdapter):
         ]
         if not patients:
             raise self.refusal(root, "NSCLC-Radiomics/LUNG1-001")
-        for patient in patients:
-            yield made_or_fault(partial(self._case, patient), partial(self.named_case, patient.name, patient))
+        yield from each_once(
+            made_or_fault(partial(self._case, patient), partial(self.named_case, patient.name, patient))
+            for patient in patients
+        )
 
     def _case(self, patient: Path) -> Case:
         by_modality: dict[str, list[list[Path]]] = {}

@@ -62,7 +62,7 @@ SPECS: tuple[DatasetSpec, ...] = (
             "The licence (non-commercial) was not checked.",
             "Which classes a scan was annotated for is told nowhere; it is inferred from the values in its label.",
             "Tumour voxels overwrite organ voxels, so an organ with a tumour has a hole there.",
-            "A case is a training scan, labelled or not; the paper's row fits these with the 100 of the validation part.",
+            "A case is a training scan, labelled or not; the paper's row fits these with the 100 for validation.",
             "Its place in the paper's phase E2 is inferred from the sum of cases.",
         ),
     ),
