@@ -6,9 +6,9 @@ import pytest
 from generated_dataset import Manifest
 
 from oncoseg_core import ConfigError, DataError, Fault, ImageReadError, load_plugins
-from oncoseg_core.data import PreparationJob, prepare_dataset
-from oncoseg_core.lora import read_manifest
 from oncoseg_core.plugins.configuration import validate
+from oncoseg_lora import read_manifest
+from oncoseg_store import PreparationJob, prepare_dataset
 from oncoseg_trainer.config.data_settings import DataSettings
 from oncoseg_trainer.config.settings import TrainSettings, load_settings
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
