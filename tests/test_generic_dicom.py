@@ -14,7 +14,6 @@ from oncoseg_core import (
     DataError,
     DatasetSpec,
     ExporterSpec,
-    ImageReadError,
     MissingDependencyError,
     Segmentation,
     load_plugins,
@@ -150,8 +149,9 @@ def test_a_modality_leaves_the_others_out(tmp_path):
 def test_contours_and_voxels_of_one_series_are_not_both_taken(tmp_path):
     write_patient(tmp_path, "MRN-1", masks_of("liver"))
     write_structures(tmp_path / "images", masks_of("liver"), tmp_path / "seg.dcm", "seg")
-    with pytest.raises(DataError, match="say which to take: objects rtstruct, or seg"):
-        list(adapter().discover(tmp_path))
+    (case,) = adapter().discover(tmp_path)
+    assert (case.fault.kind, case.labels) == ("unclear", ())
+    assert "say which to take: objects rtstruct, or seg" in case.fault.message
     (case,) = adapter(objects="seg").discover(tmp_path)
     assert case.labels == (tmp_path / "seg.dcm",)
 
@@ -162,8 +162,9 @@ def test_objects_on_one_series_are_read_together_unless_names_clash(tmp_path):
     (case,) = adapter().discover(tmp_path)
     assert set(adapter().load(case)[1]) == {"liver", "lung"}
     write_structures(tmp_path / "images", masks_of("lung"), tmp_path / "again.dcm")
-    with pytest.raises(DataError, match="two structures of one series are called 'lung'"):
-        list(adapter().discover(tmp_path))
+    (case,) = adapter().discover(tmp_path)
+    assert case.fault.kind == "twice"
+    assert "two structures of one series are called 'lung'" in case.fault.message
 
 
 def test_structures_find_their_series_by_the_images_that_they_name(tmp_path):
@@ -176,14 +177,15 @@ def test_structures_find_their_series_by_the_images_that_they_name(tmp_path):
     assert case.labels == (path,)
 
 
-def test_structures_without_their_images_are_refused_and_no_uid_is_told(tmp_path):
+def test_structures_without_their_images_are_a_bad_case_and_no_uid_is_told(tmp_path):
     write_patient(tmp_path / "1.2.840.113619.2.55.3.604688", "MRN-1", masks_of("liver"))
     write_patient(tmp_path / "other", "MRN-2", masks_of("liver"))
     for path in (tmp_path / "1.2.840.113619.2.55.3.604688" / "images").iterdir():
         path.unlink()
-    with pytest.raises(DataError, match="drawn on images that are not in this folder") as caught:
-        list(adapter().discover(tmp_path))
-    assert "113619" not in str(caught.value)
+    good, bad = sorted(adapter().discover(tmp_path), key=lambda case: case.fault is not None)
+    assert (good.fault, bad.fault.kind) == (None, "missing-image")
+    assert "drawn on images that are not in this folder" in bad.fault.message
+    assert "113619" not in bad.fault.message + bad.case_id
 
 
 def test_a_dose_is_no_image_and_damaged_structures_are_named(tmp_path):
@@ -194,14 +196,18 @@ def test_a_dose_is_no_image_and_damaged_structures_are_named(tmp_path):
     dataset = pydicom.dcmread(path)
     del dataset.SegmentSequence[0].SegmentNumber
     dataset.save_as(path)
-    with pytest.raises(ImageReadError, match="labels.dcm: its structures cannot be read: AttributeError"):
-        list(adapter().discover(tmp_path))
+    (bad,) = adapter().discover(tmp_path)
+    assert bad.fault.kind == "unreadable"
+    assert "labels.dcm: its structures cannot be read: AttributeError" in bad.fault.message
 
 
 def test_a_damaged_file_is_named(root):
     (root / "d" / "cut.dcm").write_bytes(b"no DICOM")
-    with pytest.raises(ImageReadError, match="cut.dcm"):
-        list(adapter().discover(root))
+    before = [case for case in adapter().discover(root) if case.fault is None]
+    (bad,) = (case for case in adapter().discover(root) if case.fault is not None)
+    assert re.search(r"cut\.dcm.*if it is a slice of a series, that series is incomplete", bad.fault.message)
+    assert re.fullmatch("file-[0-9a-f]{16}", bad.case_id), "names of files may name patients"
+    assert before
 
 
 def test_a_folder_without_series_or_structures_is_refused(tmp_path):

@@ -188,7 +188,7 @@ def test_a_changed_file_is_refused_unless_its_hash_is_taken_out(frozen):
     ("content", "message"),
     [
         ("not json", "is no frozen split"),
-        ('{"format": 1}', "is no frozen split: sides: Field required"),
+        ('{"format": 1}', "is no frozen split: missing key .sides."),
         ('{"format": 1, "sides": {"train": {"d": {"p": ["a", "a"]}}}}', "names case 'a' of 'd' twice"),
     ],
 )

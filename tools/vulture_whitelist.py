@@ -6,6 +6,7 @@ _.AutoPET
 _.BoxGenerator
 _.BraTS
 _.Btxrd
+_.Ddti
 _.CTNormalizer
 _.CXRNormalizer
 _.CbisDdsm

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generated_dataset import Manifest
 
 from oncoseg_benchmarks.config.settings import load_settings
 from oncoseg_benchmarks.run.run import prepare, shard
@@ -26,6 +27,7 @@ from oncoseg_core import (
     ConfigError,
     DataError,
     DatasetSpec,
+    Fault,
     Metric,
     MetricSpec,
     ModelSpec,
@@ -343,6 +345,33 @@ def test_a_limit_takes_the_same_cases_each_time(config, write_cases, bench, tmp_
     again, _ = bench(path, f"output={tmp_path / 'again'}")
     assert summary["n_cases"] == 2
     assert summary["cases_sha256"] == again["cases_sha256"]
+
+
+def test_a_bad_case_is_refused_unless_it_is_left_out_and_that_is_told(config, write_cases, bench, monkeypatch):
+    discover = Manifest.discover
+
+    def marked(self, root):
+        for number, case in enumerate(discover(self, root)):
+            wrong = {"fault": Fault(kind="twice", message="x.nii: is there twice"), "labels": (), "targets": ()}
+            yield case.model_copy(update=wrong) if number == 1 else case
+
+    monkeypatch.setattr(Manifest, "discover", marked)
+    root = write_cases("bench-a", [{}, {}, {}])
+    own = {"name": "bench-a", "root": str(root)}
+    with pytest.raises(DataError, match=r"1 cases cannot be used; the first, 'bench-a-1': x\.nii: is there twice"):
+        bench(config(root, datasets=[own]))
+    for number, choice in enumerate(({"leave_out": ["bench-a-1"]}, {"leave_out_bad": True})):
+        folder = root.parent / f"out{number}"
+        summary, _ = bench(config(root, datasets=[own | choice], output=str(folder)))
+        assert summary["n_cases"] == 2
+        assert summary["datasets"][0]["n_left_out"] == 1
+        assert [skip["what"] for skip in summary["skipped"]] == ["case bench-a-1"]
+        assert "1 cases of bench-a were left out on request: see Not scored." in (folder / "report.html").read_text()
+        assert summary["config"]["datasets"][0]["leave_out_bad"] is (number == 1)
+    with pytest.raises(
+        DataError, match="leave_out of the dataset 'bench-a': dataset 'bench-a' has no case 'bench-a-7'"
+    ):
+        bench(config(root, datasets=[own | {"leave_out": ["bench-a-7"]}], output="elsewhere"))
 
 
 def test_a_side_of_an_official_split_is_scored_alone(config, write_cases, bench):

@@ -126,10 +126,10 @@ class DatasetAdapter(Component[S]):
     @answers(expected.is_a(Case))
     @abstractmethod
     def discover(self, root: Path) -> Iterator[Case]:
-        """Yield the cases under ``root`` in a fixed order. Reads names, not voxels.
+        """Yield the cases under ``root`` in a fixed order. Reads names, not voxels. A bad one has a ``fault``.
 
         Raises:
-            DataError: the folder is not this dataset; the message says what was looked for.
+            DataError: the folder is not this dataset; the message says what was looked for. Never for one case.
         """
 
     @answers(expected.image_and_masks)

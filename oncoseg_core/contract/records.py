@@ -110,6 +110,13 @@ class Target(Record):
     synonyms: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
 
 
+class Fault(Record):
+    """Why a case cannot be used: a ``kind`` under which such cases are counted, and a line that names the file."""
+
+    kind: Name
+    message: str
+
+
 class Case(Record):
     """One image of one patient with its annotation, as a dataset adapter found it. Files are read later.
 
@@ -118,7 +125,8 @@ class Case(Record):
     in channel order: ``ct+pet``. ``patient_id`` keeps a patient's cases in one split; it is a pseudonym of the dataset,
     never a name. ``labels`` are the files that hold the annotation, ``annotation`` what it is. ``targets`` are those
     annotated here: a target that is missing is unlabelled, which is not the same as empty. ``category`` is the
-    dataset's own group of the case (benign, malignant).
+    dataset's own group of the case (benign, malignant). A case with a ``fault`` is there and cannot be used: it has
+    whatever files are at hand and no labels.
     """
 
     dataset: str
@@ -132,6 +140,7 @@ class Case(Record):
     annotation: Annotation = "mask"
     split: Split | None = None
     category: str | None = None
+    fault: Fault | None = None
 
     @model_validator(mode="after")
     def _label_has_targets(self) -> Case:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         WEAK,
         discover_cases,
         labelled_slices,
+        refuse_bad_cases,
         require_known_modalities,
         require_known_targets,
     )
@@ -41,6 +42,7 @@ __all__ = [
     "discover_cases",
     "labelled_slices",
     "leak_rows",
+    "refuse_bad_cases",
     "refuse_leaks",
     "require_known_modalities",
     "require_known_targets",

@@ -14,6 +14,7 @@ from oncoseg_core.contract.interfaces import DatasetAdapter
 from oncoseg_core.contract.records import Annotation, Case, DatasetSpec
 from oncoseg_core.contract.volume import BoolArray
 from oncoseg_core.path.settings import parts_of
+from oncoseg_core.plugins.configuration import validation_message
 
 WEAK: tuple[Annotation, ...] = ("boxes", "recist", "class")
 """Annotations that say where an object is, not which voxels it has: no mask can be scored against them."""
@@ -29,9 +30,26 @@ def discover_cases(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> li
     try:
         return list(adapter.discover(root))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise PluginError(f"dataset {spec.name!r} made a wrong case: {where}: {first['msg']}") from error
+        raise PluginError(f"dataset {spec.name!r} made a wrong case: {validation_message(Case, error)}") from error
+
+
+def refuse_bad_cases(
+    dataset: str, faults: Mapping[str, str | None], leave_out: Collection[str], *, allowed: bool, where: str
+) -> None:
+    """Refuse cases with a fault (by id; None: a good case) that are neither named in ``leave_out`` nor ``allowed``.
+
+    Raises:
+        DataError: naming the first of them; or a name in ``leave_out``, which is given ``where``, is no case's.
+    """
+    for name in leave_out:
+        if name not in faults:
+            raise DataError(f"{where}: dataset {dataset!r} has no case {name!r}{close_matches(name, faults)}")
+    bad = [name for name, fault in faults.items() if fault and name not in leave_out]
+    if bad and not allowed:
+        raise DataError(
+            f"dataset {dataset!r}: {len(bad)} cases cannot be used; the first, {bad[0]!r}: {faults[bad[0]]}; mend them "
+            f"(`oncoseg datasets check` lists them), name them in {where}, or leave out all: `leave_out_bad`: true"
+        )
 
 
 def require_known_targets(dataset: str, targets: Iterable[str], known: Collection[str]) -> None:

@@ -112,12 +112,7 @@ def seen_scans(trained_on: TrainedOn, scored: Iterable[Scan]) -> list[Leak]:
 
 
 def refuse_leaks(leaks: Sequence[Leak], *, allowed: bool, setting: str) -> None:
-    """Refuse to score what was certainly trained on, unless that is allowed; the result must then say so.
-
-    Args:
-        leaks: what was found.
-        allowed: the user's word.
-        setting: how to give it, for the message.
+    """Refuse to score what was certainly trained on, unless ``allowed`` by ``setting``; the result must then say so.
 
     Raises:
         DataError: naming the first few.

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from oncoseg_core.contract.errors import DataError
 from oncoseg_core.contract.interfaces import Settings
 from oncoseg_core.contract.records import Split
+from oncoseg_core.plugins.configuration import validation_message
 from oncoseg_core.system.atomic import atomic_write
 from oncoseg_core.system.output import json_text
 from oncoseg_core.system.randomness import derived_seed
@@ -165,9 +166,7 @@ class FrozenSplit:
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}; expected a frozen split (split.json)") from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "the whole"
-            raise DataError(f"{path}: is no frozen split: {where}: {first['msg']}") from error
+            raise DataError(f"{path}: is no frozen split: {validation_message(_SplitFile, error)}") from error
         try:
             split = cls(_sorted_sides(found.sides), found.how)
         except DataError as error:

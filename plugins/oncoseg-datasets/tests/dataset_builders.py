@@ -41,6 +41,24 @@ def discovered(name, root, **settings):
     return built, {case.case_id: case for case in built.discover(root)}
 
 
+def faults_of(built, root):
+    """Kind and message of each bad case, by its id; such a case has neither labels nor targets."""
+    bad = [case for case in built.discover(root) if case.fault is not None]
+    assert not any(case.labels or case.targets for case in bad)
+    return {case.case_id: (case.fault.kind, case.fault.message) for case in bad}
+
+
+def faults(name, root, **settings):
+    """As :func:`faults_of`, of a dataset by its name."""
+    return faults_of(adapter(name, **settings), root)
+
+
+def the_fault(found):
+    """The only bad case: its id, kind and message."""
+    ((case, (kind, message)),) = found.items()
+    return case, kind, message
+
+
 def disc(height, width, y, x, radius):
     rows, columns = np.ogrid[:height, :width]
     return (rows - y) ** 2 + (columns - x) ** 2 <= radius**2

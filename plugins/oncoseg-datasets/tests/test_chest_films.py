@@ -1,8 +1,10 @@
 """JSRT, SIIM-ACR and VinDr-CXR in miniature, in their real formats and names, generated."""
 
+import re
+
 import numpy as np
 import pytest
-from dataset_builders import adapter, check, dicom, disc, discovered, noise, picture, table
+from dataset_builders import adapter, check, dicom, disc, discovered, faults, noise, picture, table, the_fault
 
 from oncoseg_core import DataError, GeometryError, ImageReadError
 
@@ -42,10 +44,11 @@ def test_jsrt(jsrt):
     assert (masks["lung"] & masks["heart"]).any(), "structures overlap, as lung and heart do"
 
 
-def test_jsrt_with_half_of_its_masks_is_refused(jsrt):
+def test_jsrt_with_half_of_its_masks_is_a_bad_case(jsrt):
     (jsrt / "scratch" / "fold1" / "masks" / "heart" / "JPCLN001.gif").unlink()
-    with pytest.raises(DataError, match=r"JPCLN001\.IMG: has no mask of the heart"):
-        discovered("jsrt", jsrt)
+    case, kind, message = the_fault(faults("jsrt", jsrt))
+    assert (case, kind) == ("JPCLN001", "missing-label")
+    assert re.search(r"JPCLN001\.IMG: has no mask of the heart", message)
 
 
 def test_jsrt_without_masks_is_unlabelled(jsrt):
@@ -111,11 +114,12 @@ def test_siim(siim):
     assert built.load(unlabelled)[1] == {}
 
 
-def test_siim_that_contradicts_itself_or_is_of_another_stage_is_refused(siim):
+def test_siim_that_contradicts_itself_is_a_bad_case_and_another_stage_is_refused(siim):
     rows = (siim / "train-rle.csv").read_text()
     (siim / "train-rle.csv").write_text(rows + "1.2.276.0.7230010.3.1.4.8323329.2.1517875, -1\n")
-    with pytest.raises(DataError, match=r"has both -1 .nothing. and runs for 1\.2\.276"):
-        discovered("siim-acr-pneumothorax", siim)
+    case, kind, message = the_fault(faults("siim-acr-pneumothorax", siim))
+    assert kind == "wrong-table"
+    assert f"has both -1 (nothing) and runs for {case}" in message
     (siim / "train-rle.csv").write_text("ImageId,EncodedPixels\n1.2.3,-1\n")
     with pytest.raises(DataError, match="is of none of the 4 images; it belongs to another stage"):
         discovered("siim-acr-pneumothorax", siim)

@@ -1,9 +1,11 @@
 """BraTS of several years and UCSF-PDGM, in miniature: generated NIfTI files under the real names."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
+from dataset_builders import faults_of, the_fault
 
 from oncoseg_core import ConfigError, DataError, ImageReadError
 
@@ -104,13 +106,14 @@ def test_one_exam_under_the_names_of_two_years_is_refused(tmp_path, exam, build)
         list(build("brats-gli").discover(tmp_path))
 
 
-def test_ssa_passes_the_kit_and_two_uploads_side_by_side_are_refused(tmp_path, exam, passes_the_kit, build):
+def test_ssa_passes_the_kit_and_two_uploads_side_by_side_are_a_bad_case(tmp_path, exam, passes_the_kit, build):
     first = tmp_path / "ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData_V2" / "BraTS-SSA-00002-000"
     exam(first, (1, 2, 3))
     passes_the_kit("brats-ssa", tmp_path)
     exam(tmp_path / "ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData" / first.name, (1, 2, 3))
-    with pytest.raises(DataError, match=r"BraTS-SSA-00002-000 and .* are both 'BraTS-SSA-00002-000'"):
-        list(build("brats-ssa").discover(tmp_path))
+    case, kind, message = the_fault(faults_of(build("brats-ssa"), tmp_path))
+    assert (case, kind) == ("BraTS-SSA-00002-000", "twice")
+    assert re.search(r"BraTS-SSA-00002-000 and .* are both 'BraTS-SSA-00002-000'", message)
 
 
 def test_ped_needs_to_know_its_edition(tmp_path, exam, passes_the_kit, build):

@@ -100,8 +100,10 @@ def test_check_reads_on_after_a_broken_case_and_names_every_problem(liver):
         "annotated": 5,
         "without_label_in_official_parts": 1,
         "expected": 131,
+        "bad": 0,
         "read": 6,
     }
+    assert report["counts"] == {"case-count": 1, "content": 1, "empty": 1, "grid": 1, "unreadable": 1}
     assert report["splits"] == {"none": 5, "test": 1}
     assert report["targets"]["liver tumour"] == {"annotated": 2, "empty": 1, "voxels": 18}
     problems = {(one["severity"], one["case"]): one["message"] for one in report["problems"]}
@@ -130,7 +132,40 @@ def test_check_for_people(liver):
         "cases: 6 (1 without label in its validation or test part); expected 131; annotated: 5; patients: 6" in output
     )
     assert "error: liver_3: " in output
-    assert output.splitlines()[-1] == "3 errors, 2 warnings"
+    assert output.splitlines()[-6:] == [
+        *("case-count: 1", "content: 1", "empty: 1", "grid: 1", "unreadable: 1"),
+        "3 errors, 2 warnings",
+    ]
+
+
+def test_check_goes_on_after_a_bad_case_and_counts_by_kind(liver, nifti, image):
+    for name in ("liver_0.nii", "liver_1.nii"):
+        nifti(liver / "imagesTr" / name, image)
+    report = json.loads(run("check", "msd-liver", liver, "--json", code=1))
+    assert (report["cases"]["found"], report["cases"]["bad"], report["cases"]["read"]) == (6, 2, 4)
+    assert report["counts"] == {
+        "twice": 2,
+        "case-count": 1,
+        "content": 1,
+        "grid": 1,
+        "unreadable": 1,
+        "absent-target": 1,
+    }
+    bad = [one for one in report["problems"] if one["kind"] == "twice"]
+    assert [(one["severity"], one["case"]) for one in bad] == [("error", "liver_0"), ("error", "liver_1")]
+    output = run("check", "msd-liver", liver, code=1)
+    assert "annotated: 3; cannot be used: 2; patients: 6" in output
+    assert "\ntwice: 2\n" in output
+
+
+def test_a_folder_that_is_another_dataset_gives_counts_too(tmp_path):
+    report = json.loads(run("check", "msd-liver", tmp_path, "--json", code=1))
+    assert (report["cases"]["found"], report["counts"]) == (0, {"not-the-dataset": 1})
+    assert "holds no imagesTr or Task03_Liver/imagesTr" in report["problems"][0]["message"]
+    assert run("check", "msd-liver", tmp_path, code=1).splitlines()[-2:] == [
+        "not-the-dataset: 1",
+        "1 errors, 0 warnings",
+    ]
 
 
 def test_check_of_some_cases_of_a_sound_copy(liver):
@@ -179,7 +214,10 @@ def test_voxels_that_the_modality_does_not_take_are_an_error(tmp_path, nifti, la
     assert re.search(r"liver_0\.nii\.gz: 1 voxels are NaN or infinite, which 'ct' does not take", problem["message"])
 
 
-def test_a_program_gets_a_line_and_the_exit_code(tmp_path):
+def test_a_program_gets_a_line_and_the_exit_code(liver):
+    tmp_path = liver / "nothing"
+    tmp_path.mkdir()
+
     def oncoseg(*arguments):
         program = "import sys; from oncoseg_core.cli.app import main; sys.argv[0] = 'oncoseg'; main()"
         return subprocess.run(
@@ -188,14 +226,14 @@ def test_a_program_gets_a_line_and_the_exit_code(tmp_path):
 
     wrong = oncoseg("check", "msd-liver", str(tmp_path))
     assert wrong.returncode == 1
-    assert wrong.stderr.startswith(f"error: {tmp_path}: holds no imagesTr or Task03_Liver/imagesTr")
-    assert wrong.stderr.count("\n") == 1
+    assert f"\nerror: {tmp_path}: holds no imagesTr or Task03_Liver/imagesTr" in wrong.stdout
+    assert wrong.stderr == ""
     unknown = oncoseg("check", "msd-livre", str(tmp_path))
     assert (unknown.returncode, "did you mean 'msd-liver'" in unknown.stderr) == (2, True)
     misspelt = oncoseg("check", "lndb", str(tmp_path), "--set", "reader=union")
     assert (misspelt.returncode, "did you mean 'readers'" in misspelt.stderr) == (2, True)
-    no_picture = oncoseg("check", "msd-liver", str(tmp_path), "--preview", "a.jpg")
-    assert (no_picture.returncode, no_picture.stderr.count("\n")) == (1, 1)
+    no_picture = oncoseg("check", "msd-liver", str(liver), "--preview", "a.jpg")
+    assert (no_picture.returncode, no_picture.stderr.count("\n")) == (2, 1)
 
 
 # The preview.

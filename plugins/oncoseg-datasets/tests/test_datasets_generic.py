@@ -2,10 +2,12 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from dataset_builders import faults_of, the_fault
 
 from oncoseg_core import ConfigError, DataError, ImageReadError
 
@@ -142,13 +144,15 @@ def test_folders_pass_the_kit_with_patients_together(pictures, passes_the_kit, b
     assert masks["skin lesion"].sum() == 40
 
 
-def test_a_picture_without_a_mask_is_not_annotated_and_a_mask_without_a_picture_is_refused(pictures, build):
+def test_a_picture_without_a_mask_is_not_annotated_and_a_mask_without_a_picture_is_a_bad_case(pictures, build):
     (pictures / "masks/p1/b_mask.png").unlink()
     adapter = build("generic", **FOLDERS)
     assert [bool(case.labels) for case in adapter.discover(pictures)] == [True, False, True]
     (pictures / "photos/p2/a.png").unlink()
-    with pytest.raises(DataError, match=r"p2/a_mask\.png: a label without an image that matches photos/\{patient\}"):
-        list(adapter.discover(pictures))
+    case, kind, message = the_fault(faults_of(adapter, pictures))
+    assert (case, kind) == ("p2/a", "missing-image")
+    assert re.search(r"p2/a_mask\.png: a label without an image that matches photos/\{patient\}", message)
+    assert len(list(adapter.discover(pictures))) == 3
 
 
 def test_folders_with_one_file_per_channel(tmp_path, nifti, image, label, passes_the_kit, build):
@@ -159,8 +163,9 @@ def test_folders_with_one_file_per_channel(tmp_path, nifti, image, label, passes
     settings["targets"] = {"tumour": [1]}
     (case,) = passes_the_kit("generic", tmp_path, **settings, channel_names=["t1", "flair"])
     assert [path.name for path in case.images] == ["t1.nii.gz", "flair.nii.gz"]
-    with pytest.raises(DataError, match="this case has the channels flair, t1; expected t1, t2"):
-        list(build("generic", **settings, channel_names=["t1", "t2"]).discover(tmp_path))
+    _, kind, message = the_fault(faults_of(build("generic", **settings, channel_names=["t1", "t2"]), tmp_path))
+    assert kind == "missing-image"
+    assert "this case has the channels flair, t1; expected t1, t2" in message
 
 
 def test_folders_without_a_match(tmp_path, build):
@@ -213,14 +218,7 @@ def test_manifests_pass_the_kit(listed, passes_the_kit, suffix):
     ("text", "message"),
     [
         ("image,lable\na.nii.gz,a_seg.nii.gz\n", "case 1: unknown column 'lable'; did you mean 'label'"),
-        ("image,modality\na.nii.gz,ct\n,ct\n", "case 2: has no image"),
         ("image\na.nii.gz\n", "case 1: has no modality; add the column"),
-        ("image,modality\na.nii.gz,MR\n", "case 1: modality 'MR': no modality has that name; expected one of .*mri"),
-        (
-            "image,modality,split\na.nii.gz,ct,training\n",
-            r"case 1: split = 'training': input should be 'train', 'validation' or 'test'",
-        ),
-        ("image,modality\na.nii.gz,ct,more\n", "case 1: has more values than the first line has columns"),
         ("image,modality\n", "lists no case"),
     ],
 )
@@ -228,6 +226,26 @@ def test_manifests_that_are_wrong(listed, build, text, message):
     (listed / "cases.csv").write_text(text)
     with pytest.raises(DataError, match=message):
         list(build("generic", **MANIFEST, manifest="cases.csv").discover(listed))
+
+
+@pytest.mark.parametrize(
+    ("row", "case", "message"),
+    [
+        (",ct,", "row-2", "case 2: has no image"),
+        ("b.nii.gz,MR,", "b.nii.gz", "case 2: modality 'MR': no modality has that name; expected one of "),
+        ("b.nii.gz,,", "b.nii.gz", "case 2: has no modality; fill the column"),
+        ("b.nii.gz,ct,training", "b.nii.gz", "case 2: split = 'training': input should be 'train', 'validation'"),
+        ("b.nii.gz,ct,,more", "b.nii.gz", "case 2: has more values than the first line has columns"),
+        ("a.nii.gz,ct,", "a.nii.gz (row 2)", "case 2: is called 'a.nii.gz' as case 1 is; ids must differ"),
+    ],
+)
+def test_a_row_that_is_wrong_is_a_bad_case_and_the_others_go_on(listed, build, row, case, message):
+    (listed / "cases.csv").write_text(f"image,modality,split\na.nii.gz,ct,train\n{row}\nc.nii.gz,ct,test\n")
+    adapter = build("generic", layout="manifest", manifest="cases.csv")
+    found, _, told = the_fault(faults_of(adapter, listed))
+    assert found == case
+    assert message in told
+    assert [one.split for one in adapter.discover(listed) if one.fault is None] == ["train", "test"]
 
 
 def test_a_manifest_that_is_missing_or_no_list(listed, build):

@@ -1,7 +1,10 @@
 """The ten MSD tasks, in miniature: generated NIfTI files in the folders and under the names of the real archives."""
 
+import re
+
 import numpy as np
 import pytest
+from dataset_builders import faults_of, the_fault
 
 from oncoseg_core import DataError, DatasetSpec, ImageReadError, PluginError
 from oncoseg_datasets.layouts.msd import _TASKS, MSDTask
@@ -94,11 +97,14 @@ def test_dirt(tmp_path, build, nifti, label, image):
     assert [mask.any() for mask in masks.values()] == [False, False]
 
 
-def test_a_case_in_two_formats_is_refused(tmp_path, build, nifti, image):
+def test_a_case_in_two_formats_is_a_bad_case(tmp_path, build, nifti, image):
     nifti(tmp_path / "imagesTr/liver_0.nii.gz", image)
     nifti(tmp_path / "imagesTr/liver_0.nii", image)
-    with pytest.raises(DataError, match=r"liver_0\.nii and .*liver_0\.nii\.gz are both 'liver_0'"):
-        list(build("msd-liver").discover(tmp_path))
+    nifti(tmp_path / "imagesTr/liver_1.nii.gz", image)
+    case, kind, message = the_fault(faults_of(build("msd-liver"), tmp_path))
+    assert (case, kind) == ("liver_0", "twice")
+    assert re.search(r"liver_0\.nii and .*liver_0\.nii\.gz are both 'liver_0'", message)
+    assert [one.case_id for one in build("msd-liver").discover(tmp_path)] == ["liver_0", "liver_1"]
 
 
 def test_a_case_narrowed_to_one_target_is_still_checked_against_all_values(archives, build):
@@ -115,3 +121,12 @@ def test_without_its_record_the_class_says_so(archives):
 
 def test_the_record_is_the_one_registered(registry):
     assert [registry.get(DatasetSpec, spec.name) for spec in SPECS] == list(SPECS)
+
+
+def test_a_stray_file_is_a_bad_case_and_the_task_goes_on(tmp_path, build, nifti, label, image):
+    for name in ("liver_0", "volume-3"):
+        nifti(tmp_path / f"imagesTr/{name}.nii.gz", image)
+        nifti(tmp_path / f"labelsTr/{name}.nii.gz", label(1))
+    case, kind, message = the_fault(faults_of(build("msd-liver"), tmp_path))
+    assert (case, kind) == ("volume-3", "unclear")
+    assert "volume-3.nii.gz: is not of msd-liver, whose ids begin with liver_" in message

@@ -1,7 +1,10 @@
 """LiTS, PROMISE12 and BTCV in miniature: generated files in the real formats, under the real names."""
 
+import re
+
 import numpy as np
 import pytest
+from dataset_builders import faults_of, the_fault
 
 from oncoseg_core import DataError, GeometryError, ImageReadError
 
@@ -107,9 +110,11 @@ def test_another_folder_is_refused(tmp_path, build, name, looked_for):
 def test_a_number_found_twice_and_a_label_alone(tmp_path, build, nifti, label, image):
     nifti(tmp_path / "a/volume-1.nii", image)
     nifti(tmp_path / "b/volume-1.nii.gz", image)
-    with pytest.raises(DataError, match=r"a/volume-1\.nii and .*b/volume-1\.nii\.gz are both 'volume-1'"):
-        list(build("lits").discover(tmp_path))
+    case, kind, message = the_fault(faults_of(build("lits"), tmp_path))
+    assert (case, kind) == ("volume-1", "twice")
+    assert re.search(r"a/volume-1\.nii and .*b/volume-1\.nii\.gz are both 'volume-1'", message)
     (tmp_path / "b/volume-1.nii.gz").unlink()
     nifti(tmp_path / "b/segmentation-2.nii", label(1))
-    with pytest.raises(DataError, match=r"segmentation-2\.nii: a label without its image, one of 1"):
-        list(build("lits").discover(tmp_path))
+    case, kind, message = the_fault(faults_of(build("lits"), tmp_path))
+    assert (case, kind) == ("volume-2", "missing-image")
+    assert re.search(r"segmentation-2\.nii: a label without its image; expected volume-0\.nii", message)

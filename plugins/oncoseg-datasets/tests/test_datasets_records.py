@@ -1,15 +1,18 @@
 """The records as a whole: all are there, agree with each other, and the README says what they say."""
 
 import importlib
+import re
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from oncoseg_core import DataError, DatasetAdapter, DatasetSpec
 from oncoseg_datasets.cli.listing import markdown
+from oncoseg_datasets.layouts.base import FaultKind
 from oncoseg_datasets.layouts.picture_folders import LAYOUTS
 from oncoseg_datasets.plugin import oncoseg_datasets
 
@@ -92,7 +95,9 @@ def test_doubts_are_in_plain_words():
 
 
 def test_every_dataset_of_picture_folders_has_a_layout():
-    assert {spec.name for spec in SPECS.values() if spec.factory.endswith(":PictureFolders")} == LAYOUTS.keys()
+    assert {
+        spec.name for spec in SPECS.values() if spec.factory.endswith((":PictureFolders", ":Ddti"))
+    } == LAYOUTS.keys()
 
 
 def test_one_thing_has_one_name_in_all_records():
@@ -118,6 +123,21 @@ def test_the_readme_has_the_table_of_the_records():
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     table = markdown(sorted(SPECS.values(), key=lambda spec: spec.name))
     assert table in readme, "renew it: oncoseg datasets list --markdown"
+
+
+def test_the_docs_say_of_every_dataset_how_its_layout_was_verified():
+    page = (Path(__file__).parents[3] / "docs" / "dataset-layouts.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `([a-z0-9-]+)` \| (real archives?|foreign code|page only) \| (\d{4}-\d\d-\d\d|.*?) \|", page, re.MULTILINE
+    )
+    assert [name for name, _, _ in rows] == sorted(SPECS)
+    assert {how for _, how, _ in rows} >= {"foreign code", "page only"}
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", on) for name, _, on in rows if name in SLUGS)
+
+
+def test_the_docs_explain_every_kind_of_fault():
+    page = (Path(__file__).parents[3] / "docs" / "dataset-layouts.md").read_text(encoding="utf-8")
+    assert [kind for kind in get_args(FaultKind) if f"`{kind}`" not in page] == []
 
 
 def test_records_load_without_heavy_libraries():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from dataset_builders import faults_of, the_fault
 
 from oncoseg_core import DataError
 from oncoseg_datasets.records.structures import STRUCTURES, spoken
@@ -107,15 +108,17 @@ def test_what_is_wrong_is_told(tmp_path, build, nifti, image, label):
         DataError, match="expected the columns image_id and split, separated by semicolons; found image_id,split"
     ):
         list(adapter.discover(tmp_path))
-    (tmp_path / "meta.csv").write_text("image_id;split\ns0000;training\n")
-    with pytest.raises(DataError, match="s0000 has the split 'training'; expected train, val, test"):
-        list(adapter.discover(tmp_path))
     (tmp_path / "meta.csv").write_text(META)
     (tmp_path / "scripts").mkdir()
     with pytest.raises(DataError, match="holds no subject folder"):
         list(adapter.discover(tmp_path))
     nifti(tmp_path / "s0000/ct.nii.gz", image)
     nifti(tmp_path / "s0000/segmentations/liver.nii.gz", label(1, 2))
+    (tmp_path / "meta.csv").write_text("image_id;split\ns0000;training\n")
+    _, kind, message = the_fault(faults_of(adapter, tmp_path))
+    assert kind == "wrong-table"
+    assert "s0000 has the split 'training'; expected train, val, test" in message
+    (tmp_path / "meta.csv").write_text(META)
     (case,) = adapter.discover(tmp_path)
     with pytest.raises(DataError, match=r"liver\.nii\.gz: holds the value 2 in \d+ voxels; expected only 0, 1"):
         adapter.load(case)

@@ -1,10 +1,11 @@
 """BTXRD, DeepLesion, CBIS-DDSM and OpenSRH in miniature, in their real formats and names, generated."""
 
 import json
+import re
 
 import numpy as np
 import pytest
-from dataset_builders import adapter, check, dicom, disc, discovered, noise, picture, sheet, table
+from dataset_builders import adapter, check, dicom, disc, discovered, faults, noise, picture, sheet, table, the_fault
 from PIL import Image
 
 from oncoseg_core import DataError, GeometryError
@@ -100,8 +101,9 @@ def test_a_wrong_outline_names_its_file(btxrd, shapes, size, error, message):
 
 def test_a_tumour_without_an_outline_is_refused_and_a_table_is_needed(btxrd):
     (btxrd / "Annotations" / "Annotations" / "IMG000002.json").unlink()
-    with pytest.raises(DataError, match=r"IMG000002\.jpg: is benign in dataset\.xlsx, but has no Annotations"):
-        discovered("btxrd", btxrd)
+    case, kind, message = the_fault(faults("btxrd", btxrd))
+    assert (case, kind) == ("IMG000002", "missing-label")
+    assert "IMG000002.jpg: is benign in dataset.xlsx, but has no Annotations/IMG000002.json" in message
     (btxrd / "dataset.xlsx").unlink()
     with pytest.raises(DataError, match="holds no btxrd: looked for .*dataset.xlsx"):
         discovered("btxrd", btxrd)
@@ -182,8 +184,9 @@ def test_noisy_lesions_can_be_kept(deeplesion):
 )
 def test_what_the_record_does_not_know_is_refused(deeplesion, row, message):
     table(deeplesion / "DL_info.csv", [row])
-    with pytest.raises(DataError, match=rf"DL_info\.csv: {message}"):
-        discovered("deeplesion", deeplesion)
+    case, kind, told = the_fault(faults("deeplesion", deeplesion))
+    assert (case, kind) == ("000001_01_01_109", "wrong-table")
+    assert re.search(rf"DL_info\.csv: {message}", told)
 
 
 def test_a_slice_of_8_bits_or_a_broken_box_is_refused(deeplesion):
@@ -292,7 +295,8 @@ def test_cbis_mask_of_another_size_than_its_film_is_refused(cbis):
     folder = cbis / "Calc-Training_P_00002_RIGHT_MLO_1" / "08-07-2016-DDSM" / "1.000000-ROI mask images-18515"
     dicom(folder / "1-1.dcm", np.full((59, 40), 255, np.uint8), "MG")
     built, cases = discovered("cbis-ddsm", cbis.parent)
-    with pytest.raises(DataError, match=r"has 60 x 40 pixels .*0 of .*1-1\.dcm \(59 x 40\), .*1-2\.dcm \(20 x 16\)"):
+    expected = r"has 60 x 40 pixels .*0 of .*1-1\.dcm \(59 x 40\), .*1-2\.dcm \(20 x 16\).*`resize_masks`: true"
+    with pytest.raises(GeometryError, match=expected):
         built.load(cases["Calc-Training_P_00002_RIGHT_MLO"])
 
 
@@ -304,10 +308,12 @@ def test_cbis_crop_of_the_size_of_the_film_is_told_by_its_values(cbis):
     np.testing.assert_array_equal(mask, disc(*FILM, 20, 15, 6))
 
 
-def test_cbis_film_without_one_of_its_masks_is_refused(cbis):
+def test_cbis_film_without_one_of_its_masks_is_a_bad_case(cbis):
     (cbis / "Mass-Training_P_00001_LEFT_CC_2").rename(cbis / "lost")
-    with pytest.raises(DataError, match="has no mask in Mass-Training_P_00001_LEFT_CC_2; the copy is incomplete"):
-        discovered("cbis-ddsm", cbis.parent)
+    case, kind, message = the_fault(faults("cbis-ddsm", cbis.parent))
+    assert (case, kind) == ("Mass-Training_P_00001_LEFT_CC", "missing-label")
+    assert "has no mask in Mass-Training_P_00001_LEFT_CC_2; the copy is incomplete" in message
+    assert len(discovered("cbis-ddsm", cbis.parent)[1]) == 4
 
 
 def srh_patch(root, name, value):
@@ -402,5 +408,6 @@ def test_opensrh_with_a_patch_of_another_size_or_name_is_refused(opensrh):
         built.load(cases["NIO_UM_001-1"])
     index["NIO_UM_001"]["slides"]["1"]["normal_patches"] = [odd]
     (opensrh / "meta" / "opensrh.json").write_text(json.dumps(index))
-    with pytest.raises(DataError, match=r"0_0_900_0\.tif: is listed twice"):
-        discovered("opensrh", opensrh)
+    case, kind, message = the_fault(faults("opensrh", opensrh))
+    assert (case, kind) == ("NIO_UM_001-1", "twice")
+    assert "0_0_900_0.tif: is listed twice" in message

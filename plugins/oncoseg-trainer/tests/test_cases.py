@@ -1,12 +1,18 @@
 """From the configuration to the cases: one dataset or several, splits, sides, weak annotations, wrong combinations."""
 
-import pytest
+import json
 
-from oncoseg_core import ConfigError, DataError, load_plugins
+import pytest
+from generated_dataset import Manifest
+
+from oncoseg_core import ConfigError, DataError, Fault, ImageReadError, load_plugins
 from oncoseg_core.plugins.configuration import validate
+from oncoseg_lora import read_manifest
+from oncoseg_store import PreparationJob, prepare_dataset
 from oncoseg_trainer.config.data_settings import DataSettings
-from oncoseg_trainer.config.settings import TrainSettings
+from oncoseg_trainer.config.settings import TrainSettings, load_settings
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
+from oncoseg_trainer.loop.run import train
 from oncoseg_trainer.reporting.jsonl import JsonlTracker, read_metrics
 
 
@@ -144,3 +150,84 @@ def test_scores_of_two_datasets_with_one_case_id_are_not_taken_for_repeats(tmp_p
     for dataset in ("a", "b"):
         again.metrics(4, {"dataset": dataset, **row})
     assert [row["dataset"] for row in read_metrics(tmp_path / "metrics.jsonl")] == ["a", "b"]
+
+
+@pytest.fixture
+def bad(official, monkeypatch):
+    """The official set, of which the adapter finds one training case to be unusable."""
+    discover = Manifest.discover
+
+    def marked(self, root):
+        for case in discover(self, root):
+            wrong = {"fault": Fault(kind="twice", message="x.nii: is there twice"), "labels": (), "targets": ()}
+            yield case.model_copy(update=wrong) if case.case_id == "toy-a-2" else case
+
+    monkeypatch.setattr(Manifest, "discover", marked)
+    return official
+
+
+def test_a_bad_case_is_refused_unless_it_is_left_out(bad):
+    message = (
+        r"dataset 'toy-a': 1 cases cannot be used; the first, 'toy-a-2': x\.nii: is there twice; .*name them in "
+        r"data\.leave_out, .*`leave_out_bad`: true"
+    )
+    with pytest.raises(DataError, match=message):
+        choose(dataset="toy-a", root=bad)
+    for choice in ({"leave_out": ["toy-a-2"]}, {"leave_out_bad": True}):
+        chosen = choose(dataset="toy-a", root=bad, **choice)
+        assert ids(chosen.train_rows()) == ["toy-a-0"]
+        assert list(chosen.datasets[0].left_out) == ["toy-a-2"]
+    several = choose(datasets=[{"dataset": "toy-a", "root": bad, "leave_out": ["toy-a-2"]}])
+    assert ids(several.train_rows()) == ["toy-a-0"]
+    with pytest.raises(DataError, match="data.leave_out: dataset 'toy-a' has no case 'toy-a-9'; did you mean 'toy-a-"):
+        choose(dataset="toy-a", root=bad, leave_out=["toy-a-9"])
+
+
+def test_a_good_case_can_be_left_out_too_and_the_split_stays(official):
+    whole, less = (choose(dataset="toy-a", root=official, leave_out=names) for names in ([], ["toy-a-0"]))
+    assert ids(less.train_rows()) == ["toy-a-2"]
+    assert less.split.sha256 == whole.split.sha256, "a frozen split fits with or without cases that are left out"
+    assert less.hash != whole.hash
+
+
+def test_a_case_that_proves_unreadable_is_left_out_with_all_bad_ones(official):
+    chosen = choose(dataset="toy-a", root=official)
+    broken = chosen.datasets[0].source(chosen.datasets[0].train, {"ct": None}, 0)[0].record(1).labels[0]
+    broken.write_bytes(broken.read_bytes()[:40])
+    chosen = choose(dataset="toy-a", root=official, leave_out_bad=True)
+    assert ids(chosen.train_rows()) == ["toy-a-0"]
+    assert broken.name in chosen.datasets[0].left_out["toy-a-2"]
+    (row,) = (row for row in choose(dataset="toy-a", root=official).train_rows() if row.case_id == "toy-a-2")
+    source, _ = chosen.datasets[0].source([row], {"ct": None}, 0)
+    with pytest.raises(ImageReadError, match=r"to go on without case 'toy-a-2', name it in leave_out of toy-a"):
+        source.case(0)
+
+
+def test_cases_that_a_store_lacks_are_refused_unless_they_are_left_out(bad, tmp_path):
+    store = tmp_path / "store"
+    report = prepare_dataset(load_plugins(), PreparationJob("toy-a", store, {}, {}), bad, workers=1)
+    assert [(one.case_id, one.reason) for one in report.skipped] == [("toy-a-2", "x.nii: is there twice")]
+    with pytest.raises(DataError, match="'toy-a-2': x.nii: is there twice"):
+        choose(dataset="toy-a", prepared=store)
+    assert ids(choose(dataset="toy-a", prepared=store, leave_out_bad=True).train_rows()) == ["toy-a-0"]
+
+
+def test_what_was_left_out_and_how_labels_were_read_stand_in_summary_report_and_card(bad, toy_config, monkeypatch):
+    class Trusting(Manifest.Settings):
+        trust_image_grid: bool = False
+
+    monkeypatch.setattr(Manifest, "Settings", Trusting)
+    path = toy_config(
+        {"dataset": "toy-a", "root": str(bad), "leave_out_bad": True, "settings": {"trust_image_grid": True}}
+    )
+    folder = train(load_settings(str(path), []), load_plugins()).folder
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["datasets"][0]["left_out"] == {"toy-a-2": "x.nii: is there twice"}
+    assert summary["datasets"][0]["flags"] == ["trust_image_grid"]
+    sentences = ["1 cases of toy-a are left out because they cannot be used", "toy-a was read with trust_image_grid."]
+    for file, which in (("report.html", ": toy-a-2."), ("adapter/README.md", ".")):
+        text = (folder / file).read_text().replace("\\", "")
+        assert sentences[0] + which in text, file
+        assert sentences[1] in text, file
+    assert "toy-a-2" not in (folder / "adapter/README.md").read_text()
+    assert {side.flags for side in read_manifest(folder / "adapter").splits.sides} == {("trust_image_grid",)}

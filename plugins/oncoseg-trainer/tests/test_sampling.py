@@ -244,7 +244,11 @@ class Source:
 
 
 def test_a_target_that_is_empty_everywhere_is_refused(tmp_path):
-    with pytest.raises(DataError, match="x-label: the label holds no voxel of 'tumour', nor do those of 1 other cases"):
+    message = (
+        r"x-label: the label holds no voxel of 'tumour', nor do those of 1 other cases: of 2 cases on this side of .*, "
+        r"2 have it annotated and 0 show it\. If it is too rare for a side, leave it out of data\.targets"
+    )
+    with pytest.raises(DataError, match=message):
         LabelledSlices.of(Source(tmp_path, ["x", "y"]), ["tumour"])
 
 

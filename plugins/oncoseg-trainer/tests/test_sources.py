@@ -47,7 +47,7 @@ def test_a_store_and_memory_give_the_same(opened, stored, path):
     memory = opened.source(numbers, targets, path, 10**9)
     store = stored.source(numbers, targets, path, 0)
     assert len(memory) == len(store) == 3
-    assert stored.skipped == opened.skipped == []
+    assert stored.bad == opened.bad == {}
     assert [stored.row(number) for number in range(3)] == [opened.row(number) for number in range(3)]
     for number in range(3):
         assert memory.record(number) == store.record(number)
@@ -94,7 +94,7 @@ def test_what_could_not_be_prepared_is_told(opened, tmp_path):
     folder = tmp_path / "store"
     prepare_dataset(load_plugins(), PreparationJob("toy-a", folder, {}, {}), opened.choice.root, workers=1)
     stored = StoreDataset(DatasetChoice(dataset="toy-a", prepared=folder), opened.spec)
-    assert stored.skipped == ["toy-a-1"]
+    assert list(stored.bad) == ["toy-a-1"]
     assert [stored.row(number).case_id for number in range(len(stored))] == ["toy-a-0", "toy-a-2"]
 
 

@@ -29,6 +29,7 @@ from oncoseg_core.data import (
     WEAK,
     FrozenSplit,
     discover_cases,
+    refuse_bad_cases,
     require_known_modalities,
     require_known_targets,
     split_cases,
@@ -55,12 +56,18 @@ class Skip(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BenchCases:
-    """The cases of a run, their datasets, the splits by dataset, and what was left out."""
+    """The cases of a run, their datasets, the splits by dataset, and what was left out.
+
+    ``left_out`` are the numbers of cases that the user left out, by name or because they cannot be used, by dataset;
+    ``flags`` the settings of a dataset that are switched on.
+    """
 
     cases: list[Scored]
     specs: dict[str, DatasetSpec]
     splits: dict[str, FrozenSplit]
     skips: list[Skip] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    flags: dict[str, list[str]] = field(default_factory=dict)
 
     @cached_property
     def _families(self) -> dict[str, str]:
@@ -105,6 +112,7 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
         _require_absent(settings.absent, spec.name, spec.targets)
     chosen = BenchCases([], {spec.name: spec for _, spec, _ in found}, {})
     for choice, spec, adapter in found:
+        chosen.flags[spec.name] = sorted(name for name, value in adapter.settings if value is True)
         root = choice.root
         if root is None and settings.data_root is not None:
             root = settings.data_root / choice.name
@@ -114,7 +122,7 @@ def choose_cases(settings: BenchSettings, registry: Registry, progress: Progress
             continue
         if root is None:
             root = adapter.fetch(progress)
-        cases = _discovered(adapter, spec, root)
+        cases = _usable(choice, _discovered(adapter, spec, root), chosen)
         for case in cases:  # some datasets know their targets only by the files
             _require_absent(settings.absent, spec.name, case.targets)
         chosen.cases.extend(_choose(choice, cases, adapter, settings.seed, chosen))
@@ -165,6 +173,22 @@ def _discovered(adapter: DatasetAdapter, spec: DatasetSpec, root: Path) -> list[
     return cases
 
 
+def _usable(choice: BenchDataset, cases: Sequence[Case], chosen: BenchCases) -> list[Case]:
+    """The cases that can be used. Those that are left out become skips with a reason; by name, once the split is made.
+
+    Raises:
+        DataError: a case cannot be used, and is not left out; or a name is no case's.
+    """
+    bad = {case.case_id: case.fault.message for case in cases if case.fault is not None}
+    faults = {case.case_id: bad.get(case.case_id) for case in cases}
+    where = f"leave_out of the dataset {choice.name!r}"
+    refuse_bad_cases(choice.name, faults, choice.leave_out, allowed=choice.leave_out_bad, where=where)
+    left_out = {**bad, **dict.fromkeys(choice.leave_out, "left out by name")}
+    chosen.skips.extend(Skip("", choice.name, f"case {name}", reason) for name, reason in left_out.items())
+    chosen.left_out.update({choice.name: len(left_out)} if left_out else {})
+    return [case for case in cases if case.fault is None]
+
+
 def _choose(
     choice: BenchDataset, cases: Sequence[Case], adapter: DatasetAdapter, seed: int, chosen: BenchCases
 ) -> list[Scored]:
@@ -174,7 +198,7 @@ def _choose(
     kept = []
     for case, side in _by_side(choice, with_masks, chosen):
         targets = tuple(target for target in case.targets if not choice.targets or target.name in choice.targets)
-        if targets:
+        if targets and case.case_id not in choice.leave_out:
             kept.append(Scored(case.model_copy(update={"targets": targets}), adapter, side))
     return _limited(choice, kept, seed, chosen)
 

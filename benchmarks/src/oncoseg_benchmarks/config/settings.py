@@ -60,7 +60,9 @@ class BenchDataset(Settings):
     ``root`` is its folder; without it and without a ``data_root`` the dataset is fetched, where that can be done.
     ``side`` is that of the ``split``, by default the official one; ``all`` takes every labelled case. ``targets``
     chooses among the dataset's; all when empty. ``limit`` takes that many cases, chosen by the seed. ``optional``
-    leaves the dataset out, and tells so, where its folder is not there. ``reference`` is somebody else's score on it.
+    leaves the dataset out, and tells so, where its folder is not there. ``leave_out`` are ids of cases that are not
+    scored, ``leave_out_bad`` leaves out all that cannot be used, and tells which; without it such a case is refused
+    unless ``leave_out`` names it. ``reference`` is somebody else's score on it.
     """
 
     name: Name
@@ -71,6 +73,8 @@ class BenchDataset(Settings):
     targets: tuple[str, ...] = ()
     limit: Annotated[int, Field(ge=1)] | None = None
     optional: bool = False
+    leave_out: tuple[str, ...] = ()
+    leave_out_bad: bool = False
     reference: PublishedScore | None = None
 
     @model_validator(mode="after")

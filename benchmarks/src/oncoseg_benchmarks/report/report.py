@@ -108,31 +108,38 @@ def _which(dataset: Mapping[str, Any], splits: Mapping[str, str]) -> str:
 
 def warnings(summary: Mapping[str, Any]) -> list[str]:
     """What a reader must know before a number is read."""
-    told = []
-    for model, weights in summary["weights"].items():
-        if knows_nothing(weights):
-            told.append(f"Model {model} has random weights: its scores mean nothing.")
-    for model, leaks in summary["leaks"].items():
-        certain = [leak for leak in leaks if leak["certain"]]
-        if certain:
-            told.append(f"{model} was trained on what is scored here: {_named(certain)}. Such scores are no test.")
-        suspected = [leak for leak in leaks if not leak["certain"]]
-        if suspected:
-            told.append(f"{model} may have been trained on what is scored here: {_named(suspected)}.")
-    told += [
-        f"{model} does not tell what it was trained on: nobody can say whether its scores are a test."
-        for model in summary["adapters_that_do_not_tell"]
-    ]
-    used = sorted({each["side"] for each in summary["datasets"] if each["n_cases"]})
-    if len(used) > 1:
-        told.append(
-            f"The datasets were scored on different sides ({', '.join(used)}): the rows over all of them mix these."
-        )
+    told = [*_on_models(summary), *_on_datasets(summary)]
     if len(summary["environments"]) > 1:
         told.append(f"Scored with {len(summary['environments'])} sets of versions or machines: see summary.json.")
     if summary["failures"]:
         told.append(f"{len(summary['failures'])} scorings failed and are in no table; they are listed below.")
     return told
+
+
+def _on_models(summary: Mapping[str, Any]) -> Iterator[str]:
+    for model, weights in summary["weights"].items():
+        if knows_nothing(weights):
+            yield f"Model {model} has random weights: its scores mean nothing."
+    for model, leaks in summary["leaks"].items():
+        certain = [leak for leak in leaks if leak["certain"]]
+        if certain:
+            yield f"{model} was trained on what is scored here: {_named(certain)}. Such scores are no test."
+        suspected = [leak for leak in leaks if not leak["certain"]]
+        if suspected:
+            yield f"{model} may have been trained on what is scored here: {_named(suspected)}."
+    for model in summary["adapters_that_do_not_tell"]:
+        yield f"{model} does not tell what it was trained on: nobody can say whether its scores are a test."
+
+
+def _on_datasets(summary: Mapping[str, Any]) -> Iterator[str]:
+    used = sorted({each["side"] for each in summary["datasets"] if each["n_cases"]})
+    if len(used) > 1:
+        yield f"The datasets were scored on different sides ({', '.join(used)}): the rows over all of them mix these."
+    for each in summary["datasets"]:
+        if each.get("n_left_out"):
+            yield f"{each['n_left_out']} cases of {each['name']} were left out on request: see Not scored."
+        if each.get("flags"):
+            yield f"{each['name']} was read with {', '.join(each['flags'])}."
 
 
 def _named(leaks: Sequence[Mapping[str, Any]]) -> str:

@@ -55,6 +55,8 @@ def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequen
                 "side": choice.side,
                 "split": None if choice.side == "all" else choice.chosen_split.how,
                 "n_cases": sum(each.case.dataset == choice.name for each in bench.chosen.cases),
+                "n_left_out": bench.chosen.left_out.get(choice.name, 0),
+                "flags": bench.chosen.flags.get(choice.name, []),
                 "published": None if choice.reference is None else choice.reference.model_dump(),
             }
             for choice in settings.datasets

@@ -10,6 +10,9 @@ from oncoseg_core import DataError, DatasetSpec
 _DEPTH = 5
 """How many levels below the given folder are searched: physionet.org/files/vindr-cxr/1.0.0/annotations has the most."""
 
+ANY = "*"
+"""As the name of a folder: whatever it is called."""
+
 _MOST_PARTS = 60
 """A folder of more folders than this is one of patients or series, not of parts of an archive: not searched further."""
 
@@ -28,6 +31,8 @@ def is_leftover(name: str) -> bool:
 
 def folders_named(root: Path, name: str) -> list[Path]:
     """All folders ``name`` (one or more levels, ``ManualMask/leftMask``) at or a few levels below ``root``, sorted."""
+    if name == ANY:
+        return sorted(_folders(root, _DEPTH))
     wanted = Path(name).parts
     own = [root] if root.is_dir() and root.resolve().parts[-len(wanted) :] == wanted else []
     return own + sorted(found for folder in _folders(root, _DEPTH) if (found := folder / name).is_dir())

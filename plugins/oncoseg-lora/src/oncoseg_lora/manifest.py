@@ -33,13 +33,17 @@ Use: TypeAlias = Literal["training", "validation", "scoring"]
 
 
 class SplitSide(Record):
-    """How many cases and patients of a dataset were used for what; ``side`` is the split's name of them."""
+    """How many cases and patients of a dataset were used for what; ``side`` is the split's name of them.
+
+    ``flags`` are the dataset's settings that were on, such as ``trust_image_grid``.
+    """
 
     dataset: str
     side: Side
     used_for: Use
     n_cases: Count
     n_patients: Count
+    flags: tuple[str, ...] = ()
 
 
 class SplitRecord(Record):

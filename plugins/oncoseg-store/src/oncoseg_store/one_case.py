@@ -88,6 +88,8 @@ class CasePreparer:
             PluginError, UnknownComponentError, ConfigError: the normalizer cannot be used.
         """
         case = Case.model_validate_json(record)
+        if case.fault is not None:
+            return Skipped(case.case_id, case.fault.message)
         normalization = self.normalization(case.modality)
         try:
             states = source_states(case)

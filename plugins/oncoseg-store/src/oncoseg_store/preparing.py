@@ -120,8 +120,7 @@ def _records(preparer: CasePreparer, root: Path) -> list[bytes]:
         records.append(case.model_dump_json(exclude_defaults=True).encode())
     if not records:
         raise DataError(f"{root}: holds no case of this dataset")
-    repeated = [case_id for case_id, count in ids.items() if count > 1]
-    if repeated:
+    if repeated := [case_id for case_id, count in ids.items() if count > 1]:
         raise DataError(f"{root}: more than one case has the id {', '.join(sorted(repeated)[:5])}; ids must differ")
     return records
 

@@ -10,17 +10,39 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from oncoseg_core import BoolArray, Case, DatasetAdapter, DatasetSpec, OncoSegError, Volume
+from oncoseg_core import (
+    BoolArray,
+    Case,
+    DataError,
+    DatasetAdapter,
+    DatasetSpec,
+    GeometryError,
+    ImageReadError,
+    OncoSegError,
+    Volume,
+)
 from oncoseg_core.imaging import require_finite
 from oncoseg_core.path import parts_of
 
 
 class Problem(NamedTuple):
-    """Something that is wrong (``error``) or that one should know of (``warning``), with its case where it has one."""
+    """Something that is wrong (``error``) or that one should know of (``warning``), with its case where it has one.
+
+    ``kind`` is what such findings are counted under: that of a bad case's fault, or one of those given here.
+    """
 
     severity: Literal["error", "warning"]
+    kind: str
     case: str | None
     message: str
+
+
+_READING: tuple[tuple[type[Exception], str], ...] = (
+    (GeometryError, "grid"),
+    (ImageReadError, "unreadable"),
+    (DataError, "content"),
+)
+"""The kind of finding by the error with which a case cannot be read."""
 
 
 @dataclass
@@ -37,7 +59,8 @@ class Report:
     """What a check found.
 
     ``expected`` is the number of cases the dataset was published with, ``hidden`` that of cases without a label in its
-    validation or test part, which do not count for it. ``read`` is the number of cases that were opened.
+    validation or test part, which do not count for it. ``bad`` is the number of cases with a fault, which are not read,
+    ``read`` that of cases that were opened.
     """
 
     dataset: str
@@ -46,6 +69,7 @@ class Report:
     found: int = 0
     annotated: int = 0
     hidden: int = 0
+    bad: int = 0
     read: int = 0
     splits: dict[str, int] = field(default_factory=dict)
     patients: int = 0
@@ -67,13 +91,20 @@ class Report:
                 "annotated": self.annotated,
                 "without_label_in_official_parts": self.hidden,
                 "expected": self.expected,
+                "bad": self.bad,
                 "read": self.read,
             },
             "patients": self.patients,
             "splits": self.splits,
             "targets": {name: vars(count) for name, count in self.targets.items()},
             "problems": [problem._asdict() for problem in self.problems],
+            "counts": self.counts(),
         }
+
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each kind, the most frequent first."""
+        counted = Counter(problem.kind for problem in self.problems)
+        return dict(sorted(counted.items(), key=lambda entry: (-entry[1], entry[0])))
 
 
 Seen = Callable[[Case, Volume, dict[str, BoolArray]], None]
@@ -103,32 +134,48 @@ def check(
     hidden = [case for case in cases if not case.labels and case.split in {"validation", "test"}]
     report = Report(dataset=spec.name, root=root, expected=spec.n_cases, found=len(cases), hidden=len(hidden))
     report.annotated = sum(bool(case.labels) for case in cases)
+    report.bad = sum(case.fault is not None for case in cases)
     report.splits = dict(sorted(Counter(case.split or "none" for case in cases).items()))
     report.patients = len({case.patient_id for case in cases})
     _compare(report, cases)
     for target in spec.targets:
         report.targets[target.name] = TargetCount()
     for case in reading:
-        report.read += 1
-        try:
-            volume, masks = adapter.load(case)
-            require_finite(volume, _channels_of(volume, finite))
-        except OncoSegError as error:
-            report.problems.append(Problem("error", case.case_id, " ".join(str(error).split())))
-            continue
-        except Exception as error:  # noqa: BLE001 - an adapter of whoever: the other cases are still worth a look
-            message = " ".join(f"unexpected {type(error).__name__}: {error}".split())
-            report.problems.append(Problem("error", case.case_id, f"{case.images[0]}: {message}"))
-            continue
-        _count(report, case, masks)
-        seen(case, volume, masks)
-    if report.read == len(cases):
+        _read(report, adapter, case, finite, seen)
+    if report.read + report.bad == len(cases):
         missing = [name for name, count in report.targets.items() if not count.annotated]
         empty = [name for name, count in report.targets.items() if 0 < count.annotated == count.empty]
         for names, state in ((missing, "annotated in no case"), (empty, "empty in every case")):
             if names:
-                report.problems.append(Problem("warning", None, f"{state} that could be read: {', '.join(names)}"))
+                message = f"{state} that could be read: {', '.join(names)}"
+                report.problems.append(Problem("warning", "absent-target", None, message))
     return report
+
+
+def refused(spec: DatasetSpec, root: Path, error: OncoSegError) -> Report:
+    """The report on a folder in which no case was found, because it is not the dataset."""
+    report = Report(dataset=spec.name, root=root, expected=spec.n_cases)
+    report.problems.append(Problem("error", "not-the-dataset", None, " ".join(str(error).split())))
+    return report
+
+
+def _read(report: Report, adapter: DatasetAdapter, case: Case, finite: frozenset[str], seen: Seen) -> None:
+    """Read one case, and note what is wrong with it and what its adapter says of how it was read."""
+    report.read += 1
+    try:
+        volume, masks = adapter.load(case)
+        require_finite(volume, _channels_of(volume, finite))
+    except OncoSegError as error:
+        kind = next((kind for error_type, kind in _READING if isinstance(error, error_type)), "other")
+        report.problems.append(Problem("error", kind, case.case_id, " ".join(str(error).split())))
+        return
+    except Exception as error:  # noqa: BLE001 - an adapter of whoever: the other cases are still worth a look
+        message = " ".join(f"unexpected {type(error).__name__}: {error}".split())
+        report.problems.append(Problem("error", "adapter", case.case_id, f"{case.images[0]}: {message}"))
+        return
+    report.problems.extend(Problem("warning", "note", case.case_id, note) for note in volume.notes)
+    _count(report, case, masks)
+    seen(case, volume, masks)
 
 
 def _channels_of(volume: Volume, modalities: frozenset[str]) -> list[int]:
@@ -141,25 +188,28 @@ def _channels_of(volume: Volume, modalities: frozenset[str]) -> list[int]:
 def _compare(report: Report, cases: Sequence[Case]) -> None:
     """Note what the names alone tell: too few or too many cases, repeated ids, torn patients."""
     if not cases:
-        report.problems.append(Problem("error", None, f"{report.root}: holds no case"))
+        report.problems.append(Problem("error", "no-case", None, f"{report.root}: holds no case"))
         return
+    report.problems.extend(
+        Problem("error", case.fault.kind, case.case_id, case.fault.message) for case in cases if case.fault is not None
+    )
     counted = report.found - report.hidden
     if report.expected is not None and counted != report.expected:
         part = f", not counting {report.hidden} without label in its validation or test part" if report.hidden else ""
         message = f"found {counted} cases{part}; {report.dataset} was published with {report.expected}"
-        report.problems.append(Problem("warning", None, message))
+        report.problems.append(Problem("warning", "case-count", None, message))
     if not report.annotated:
-        report.problems.append(Problem("error", None, f"{report.root}: no case has a label"))
+        report.problems.append(Problem("error", "no-label", None, f"{report.root}: no case has a label"))
     for name, number in Counter(case.case_id for case in cases).items():
         if number > 1:
-            report.problems.append(Problem("error", name, f"{number} cases have this id"))
+            report.problems.append(Problem("error", "twice", name, f"{number} cases have this id"))
     sides: dict[str, set[str]] = {}
-    for case in cases:
+    for case in (case for case in cases if case.fault is None):
         sides.setdefault(case.patient_id, set()).add(case.split or "none")
     for patient, found in sides.items():
         if len(found) > 1:
             message = f"the patient {patient!r} is in several splits: {', '.join(sorted(found))}"
-            report.problems.append(Problem("error", None, message))
+            report.problems.append(Problem("error", "torn-patient", None, message))
 
 
 def _count(report: Report, case: Case, masks: dict[str, BoolArray]) -> None:
@@ -171,4 +221,4 @@ def _count(report: Report, case: Case, masks: dict[str, BoolArray]) -> None:
         count.empty += voxels == 0
     if masks and not any(mask.any() for mask in masks.values()):
         files = ", ".join(str(path) for path in case.labels[:1])
-        report.problems.append(Problem("warning", case.case_id, f"{files}: holds none of the targets (empty)"))
+        report.problems.append(Problem("warning", "empty", case.case_id, f"{files}: holds none of the targets (empty)"))

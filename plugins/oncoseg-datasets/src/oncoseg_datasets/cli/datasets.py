@@ -12,7 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from oncoseg_core import Case, DatasetSpec, NormalizerSpec, Registry, UsageError, load_plugins
+from oncoseg_core import (
+    Case,
+    DataError,
+    DatasetSpec,
+    ImageReadError,
+    NormalizerSpec,
+    Registry,
+    UsageError,
+    load_plugins,
+)
 from oncoseg_core.cli import cell, reserved_stdout, say, say_json
 from oncoseg_core.plugins import apply_overrides
 from oncoseg_datasets.cli.listing import TABLE_WIDTH, as_json, chosen, in_full, markdown, table
@@ -100,7 +109,7 @@ def check_copy(
         say_json(report.as_json())
     else:
         _print(report)
-        if preview is not None:
+        if preview is not None and preview.exists():
             say(f"preview: {preview}")
     if report.failed:
         raise typer.Exit(1)
@@ -114,11 +123,14 @@ def _report(
 ) -> Report:
     """Read the cases of a copy and compare them with the record; draw them where a picture is wanted."""
     adapter = registry.build(DatasetSpec, spec.name, apply_overrides({}, settings))
-    cases = list(adapter.discover(root))
-    to_read = cases[:limit]
     finite = frozenset(one.modality for one in registry.specs(NormalizerSpec) if not one.accepts_nan)
-    from oncoseg_datasets.cli.checking import check
+    from oncoseg_datasets.cli.checking import check, refused
 
+    try:
+        cases = list(adapter.discover(root))
+    except (DataError, ImageReadError) as error:
+        return refused(spec, root, error)
+    to_read = [case for case in cases if case.fault is None][:limit]
     if preview is None:
         return check(adapter, spec, root, cases, _with_progress(to_read), finite, lambda *_: None)
     from oncoseg_datasets.cli.preview import Preview
@@ -141,11 +153,13 @@ def _with_progress(cases: Sequence[Case]) -> Iterator[Case]:
 
 
 def _print(report: Report) -> None:
-    """The report for people: what was found, the targets, then every problem on a line of its own."""
+    """The report for people: what was found, the targets, every problem on a line of its own, and counts by kind."""
     hidden = f" ({report.hidden} without label in its validation or test part)" if report.hidden else ""
     expected = "" if report.expected is None else f"; expected {report.expected}"
     say(f"{report.dataset} in {report.root}")
-    say(f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}; patients: {report.patients}")
+    bad = f"; cannot be used: {report.bad}" if report.bad else ""
+    found = f"cases: {report.found}{hidden}{expected}; annotated: {report.annotated}{bad}"
+    say(f"{found}; patients: {report.patients}")
     say("splits: " + ", ".join(f"{name} {number}" for name, number in report.splits.items()))
     shown = Table("target", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column in ("annotated in", "empty in", "voxels"):
@@ -157,5 +171,7 @@ def _print(report: Report) -> None:
     for problem in report.problems:
         case = "" if problem.case is None else f"{problem.case}: "
         say(f"{problem.severity}: {case}{problem.message}")
+    for kind, number in report.counts().items():
+        say(f"{kind}: {number}")
     errors = sum(problem.severity == "error" for problem in report.problems)
     say(f"{errors} errors, {len(report.problems) - errors} warnings")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -10,8 +9,10 @@ from typing import Annotated
 from pydantic import Field
 
 from oncoseg_core import Case, DataError, Settings, Split
+from oncoseg_datasets.layouts.base import with_fault
 from oncoseg_datasets.layouts.files import by_stem, either, listed, natural, require_folder
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
+from oncoseg_datasets.layouts.nnunet_folds import fold_sides
 
 _FOLDERS = ("", "psma-fdg-pet-ct-lesions", "FDG-PET-CT-Lesions", "nifti/FDG-PET-CT-Lesions")
 """Where the data lie below what the user points at."""
@@ -57,14 +58,16 @@ class AutoPET(LabelImageAdapter):
     def _nnunet(self, folder: Path) -> Iterator[Case]:
         images, labels = by_stem(folder / "imagesTr"), by_stem(folder / "labelsTr")
         studies = {name.rpartition("_")[0] for name in images if name.endswith(("_0000", "_0001"))} | labels.keys()
-        splits = _fold(folder / "splits_final.json", self.settings.fold)
+        splits = fold_sides(folder / "splits_final.json", self.settings.fold)
         if not studies:
             raise DataError(f"{folder}: imagesTr holds no STUDY_0000.nii.gz; expected autoPET III ({self.record.url})")
         for study in sorted(studies, key=natural):
             tracer, _, rest = study.partition("_")
             patient = f"{tracer}_{rest.partition('_')[0]}"
             pair = tuple(images.get(f"{study}_{n}", folder / f"imagesTr/{study}_{n}.nii.gz") for n in ("0000", "0001"))
-            yield self._case(study, patient, tracer.lower(), pair, labels.get(study), splits.get(study))
+            case = self._case(study, patient, tracer.lower(), pair, labels.get(study), splits.get(study))
+            clashes = images.clashes.get(f"{study}_0000") or images.clashes.get(f"{study}_0001")
+            yield with_fault(case, "twice", clashes or labels.clashes.get(study))
 
     def _tcia(self, patients: list[Path]) -> Iterator[Case]:
         if self.settings.fold is not None:
@@ -97,21 +100,3 @@ class AutoPET(LabelImageAdapter):
             split=split,
             category=tracer,
         )
-
-
-def _fold(path: Path, fold: int | None) -> dict[str, Split]:
-    """The side of each study in one fold of nnU-Net's list of folds; nothing where none is asked for.
-
-    Raises:
-        DataError: the file is missing, or has no such fold.
-    """
-    if fold is None:
-        return {}
-    try:
-        sides = json.loads(path.read_text(encoding="utf-8"))[fold]
-        splits: dict[str, Split] = dict.fromkeys(sides["train"], "train")
-        return splits | dict.fromkeys(sides["val"], "validation")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; fold {fold} needs it") from error
-    except (ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: has no fold {fold} with train and val; expected a list of five") from error

@@ -15,7 +15,8 @@ from typing import Literal
 
 from oncoseg_core import Case, DataError, Settings, Split, Target
 from oncoseg_datasets.folders import is_leftover
-from oncoseg_datasets.layouts.files import add_once, either, natural, require_folder
+from oncoseg_datasets.layouts.base import with_fault
+from oncoseg_datasets.layouts.files import FilesByName, either, listed, natural, require_folder, stem
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 from oncoseg_datasets.regions import Coding, region_values
 
@@ -72,6 +73,19 @@ _NAMINGS: dict[str, tuple[_Naming, ...]] = {
     "ucsf-pdgm": (_UCSF,),
 }
 
+_FOLLOW_UPS = {
+    f"UCSF-PDGM-{exam}": f"UCSF-PDGM-{patient}"
+    for exam, patient in (
+        ("0138", "0429"),
+        ("0175", "0396"),
+        ("0181", "0409"),
+        ("0278", "0431"),
+        ("0289", "0391"),
+        ("0315", "0433"),
+    )
+}
+"""Patients by the numbers that their follow-up exams had in the first two versions; later ones call them ``_FU…d``."""
+
 _YEAR_UNCLEAR = {"brats-ped"}
 """Datasets whose later editions keep the names of 2023 and give the same values other meanings."""
 
@@ -97,15 +111,16 @@ class BraTS(LabelImageAdapter):
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield the exams in natural order of their ids.
 
+        An exam that is there twice is a bad case.
+
         Raises:
-            DataError: there is none; one is there twice, or editions are mixed; or the folder does not tell an edition
-                that must be known.
+            DataError: there is none; editions are mixed; or the folder does not tell an edition that must be known.
         """
         root = require_folder(root, f"the folder of {self.record.name} ({self.record.url})")
         namings = _NAMINGS[self.record.name]
-        found: dict[str, Path] = {}
+        found = FilesByName()
         for folder in _exam_folders(root, namings):
-            add_once(found, _naming_of(folder.name, namings).exam(folder.name), folder)
+            found.add(_naming_of(folder.name, namings).exam(folder.name), folder)
         if not found:
             first = namings[0]
             raise DataError(
@@ -122,7 +137,7 @@ class BraTS(LabelImageAdapter):
             for folder in found.values():
                 self._require_2023(folder)
         for exam in sorted(found, key=natural):
-            yield self._case(exam, found[exam], root)
+            yield with_fault(self._case(exam, found[exam], root), "twice", found.clashes.get(exam))
 
     def known_values(self, case: Case) -> frozenset[int]:
         """The values of the coding that the exam's name tells."""
@@ -154,13 +169,13 @@ class BraTS(LabelImageAdapter):
     def _case(self, exam: str, folder: Path, root: Path) -> Case:
         naming = _naming_of(folder.name, _NAMINGS[self.record.name])
         match = naming.folder.fullmatch(folder.name)
-        label = either(folder, f"{exam}{naming.label}")
+        label = _label_of(folder, f"{exam}{naming.label}")
         annotated = label.is_file()
         grade = next((part for part in folder.relative_to(root).parts if part in {"HGG", "LGG"}), None)
         return Case(
             dataset=self.record.name,
             case_id=exam,
-            patient_id=exam if match is None else match["patient"],
+            patient_id=exam if match is None else _FOLLOW_UPS.get(match["patient"], match["patient"]),
             modality="mri",
             images=tuple(either(folder, f"{exam}{naming.files[channel]}") for channel in _CHANNELS),
             channel_names=_CHANNELS,
@@ -174,6 +189,16 @@ class BraTS(LabelImageAdapter):
         """The record's targets with the values of one coding."""
         known = region_values("WT", coding)
         return tuple(target.model_copy(update={"labels": target.labels & known}) for target in self.record.targets)
+
+
+def _label_of(folder: Path, name: str) -> Path:
+    """The exam's label: the file of that name, or the one that is left with the name it was drawn under.
+
+    BraTS20_Training_355 has ``W39_1998.09.19_Segm.nii``.
+    """
+    label = either(folder, name)
+    drawn = [] if label.is_file() else [path for path in listed(folder) if (stem(path) or "").endswith("_Segm")]
+    return drawn[0] if len(drawn) == 1 else label
 
 
 def _hidden_part(folder: Path, root: Path) -> Split | None:

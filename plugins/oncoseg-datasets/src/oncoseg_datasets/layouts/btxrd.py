@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
 from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.folders import files_in, folders_named, one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault, union_of_parts, with_fault
+from oncoseg_datasets.layouts.files import FilesByName
 from oncoseg_datasets.records.xray import BTXRD_SUBTYPES
 from oncoseg_datasets.tables import Row, read_table
 from oncoseg_dicom import fill_polygons
@@ -29,39 +31,49 @@ class Btxrd(LayoutAdapter):
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield one case per image; its category is ``benign``, ``malignant`` or ``normal``.
 
+        An image that is there twice or not in the table, and a tumour without an outline, are bad cases.
+
         Raises:
-            DataError: images or table are missing, an image is not in the table, or a tumour has no outline.
+            DataError: images or table are missing.
         """
         root = Path(root)
-        images = {
-            path.stem: path
-            for folder in folders_named(root, "images")
-            for path in files_in(folder, (".jpeg", ".jpg"))
-            if re.fullmatch(r"IMG\d{6}", path.stem)
-        }
+        images = FilesByName()
+        for folder in folders_named(root, "images"):
+            for path in files_in(folder, (".jpeg", ".jpg")):
+                if re.fullmatch(r"IMG\d{6}", path.stem):
+                    images.add(path.stem, path)
         table = one_file_named(root, "dataset.xlsx", "dataset.csv")
         if not images or table is None:
             raise self.refusal(root, "images/IMG000001.jpeg and dataset.xlsx, which tells the normal images")
         rows = {
             Path(row["image_id"]).stem: row for row in read_table(table, ("image_id", "tumor", "benign", "malignant"))
         }
-        outlines = {
-            path.stem: path for folder in folders_named(root, "Annotations") for path in files_in(folder, (".json",))
-        }
+        outlines = FilesByName()
+        for folder in folders_named(root, "Annotations"):
+            for path in files_in(folder, (".json",)):
+                outlines.add(path.stem, path)
         for name, image in sorted(images.items()):
-            if name not in rows:
-                raise DataError(f"{table}: has no row for {image.name}")
-            category = _category(rows[name], table)
-            if category != "normal" and name not in outlines:
-                raise DataError(f"{image}: is {category} in {table.name}, but has no Annotations/{name}.json")
-            yield self.case(
-                case_id=name,
-                patient_id=name,
-                images=(image,),
-                labels=(table,) if category == "normal" else (outlines[name], table),
-                targets=self.record.targets,
-                category=category,
+            make = partial(self._case, name, image, outlines.get(name), table, rows.get(name))
+            case = made_or_fault(make, partial(self.named_case, name, image))
+            yield with_fault(case, "twice", images.clashes.get(name) or outlines.clashes.get(name))
+
+    def _case(self, name: str, image: Path, outline: Path | None, table: Path, row: Row | None) -> Case:
+        if row is None:
+            raise BadCaseError("wrong-table", f"{table}: has no row for {image.name}")
+        category = _category(row, table)
+        labels = (table,) if category == "normal" else (outline, table)
+        if None in labels:
+            raise BadCaseError(
+                "missing-label", f"{image}: is {category} in {table.name}, but has no Annotations/{name}.json"
             )
+        return self.case(
+            case_id=name,
+            patient_id=name,
+            images=(image,),
+            labels=labels,
+            targets=self.record.targets,
+            category=category,
+        )
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read an image and fill its outlines."""
@@ -75,8 +87,9 @@ def _category(row: Row, table: Path) -> str:
     flags = tuple(row[column] for column in ("tumor", "benign", "malignant"))
     known = {("0", "0", "0"): "normal", ("1", "1", "0"): "benign", ("1", "0", "1"): "malignant"}
     if flags not in known:
-        raise DataError(
-            f"{table}: tumor, benign, malignant of {row['image_id']} are {flags}; expected one kind or none"
+        raise BadCaseError(
+            "wrong-table",
+            f"{table}: tumor, benign, malignant of {row['image_id']} are {flags}; expected one kind or none",
         )
     return known[flags]
 

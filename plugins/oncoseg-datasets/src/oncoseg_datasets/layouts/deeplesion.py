@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Volume
 from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.boxes import box_mask
 from oncoseg_datasets.folders import folders_named, one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault, union_of_parts
 from oncoseg_datasets.records.lesion_ct import DEEPLESION_TYPES, DEEPLESION_UNKNOWN
 from oncoseg_datasets.tables import Row, rows_by
 
@@ -43,7 +44,7 @@ class DeepLesion(LayoutAdapter):
         """Yield one case per key slice that is there, sorted by name.
 
         Raises:
-            DataError: slices or table are missing, or a row holds what the record does not know.
+            DataError: slices or table are missing. A slice with a row that the record does not know is a bad case.
         """
         root = Path(root)
         folders = folders_named(root, "Images_png")
@@ -57,7 +58,10 @@ class DeepLesion(LayoutAdapter):
             if image is None:
                 continue
             count += 1
-            yield self._case(name, series, image, rows, table)
+            yield made_or_fault(
+                partial(self._case, name, series, image, rows, table),
+                partial(self.named_case, name.removesuffix(".png"), image, series.partition("_")[0]),
+            )
         if not count:
             raise DataError(f"{folders[0]}: holds none of the slices in {table}; unpack the Images_png archives here")
 
@@ -67,7 +71,10 @@ class DeepLesion(LayoutAdapter):
         known = set() if DEEPLESION_UNKNOWN in types else types
         split = rows[0]["Train_Val_Test"]
         if split not in _SPLITS or any(row["Train_Val_Test"] != split for row in rows):
-            raise DataError(f"{table}: Train_Val_Test of {name} is {split!r}; expected one of 1, 2, 3 in all its rows")
+            raise BadCaseError(
+                "wrong-table",
+                f"{table}: Train_Val_Test of {name} is {split!r}; expected one of 1, 2, 3 in all its rows",
+            )
         targets = tuple(t for t in self.record.targets if t.labels <= known or DEEPLESION_UNKNOWN in t.labels)
         return self.case(
             case_id=name.removesuffix(".png"),
@@ -103,7 +110,10 @@ def _type(row: Row, table: Path) -> int:
     text = row["Coarse_lesion_type"]
     known = {str(value): value for value in (DEEPLESION_UNKNOWN, *DEEPLESION_TYPES)}
     if text not in known:
-        raise DataError(f"{table}: Coarse_lesion_type of {row['File_name']} is {text!r}; expected {', '.join(known)}")
+        raise BadCaseError(
+            "wrong-table",
+            f"{table}: Coarse_lesion_type of {row['File_name']} is {text!r}; expected {', '.join(known)}",
+        )
     return known[text]
 
 

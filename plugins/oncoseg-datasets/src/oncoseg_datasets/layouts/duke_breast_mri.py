@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +16,7 @@ from pydantic import Field
 from oncoseg_core import BoolArray, Case, DataError, Settings, Volume
 from oncoseg_datasets.dicom_images import Series, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, each_once, made_or_fault
 from oncoseg_datasets.tables import Row, number, read_table, rows_by
 
 Phase = Literal["pre", "post_1", "post_2", "post_3", "post_4"]
@@ -24,9 +25,13 @@ _BOXES = "Annotation_Boxes.xlsx"
 _MAPPING = "Breast-Cancer-MRI-filepath_filename-mapping.xlsx"
 _AXES = ("Slice", "Row", "Column")
 _COLUMNS = tuple(f"{end} {axis}" for axis in _AXES for end in ("Start", "End"))
-_PRE = re.compile(r"dyn pre\b|^ax 3d dyn$")
-_POST = re.compile(r"\b(?P<ordinal>1st|2nd|3rd|4th) pass\b|^ph(?P<number>[1-4])\W*ax 3d dyn$")
-"""Two ways in which the series descriptions name the phases: ``ax dyn 1st pass``, and ``Ph1ax 3d dyn``."""
+_PRE = re.compile(
+    r"(ax (3d )?dyn( mp)?|ax dynamic|ax vibrant multiphase)|(ax (3d )?dyn|ax 3d|t1_fl3d_tra_dynviews_spair_?) pre"
+)
+_PASS = re.compile(r"(?<![a-z0-9])([1-4])(st|nd|rd|th) (pass?\b|ax dyn)")
+_PHASE = re.compile(r"ph([1-4])\W*(?P<name>.+)")
+"""How the series are called, in small letters: ``ax dyn pre`` with ``ax dyn 1st pass`` (also ``1st ax dyn``), or the
+name of the series alone with ``Ph1`` before it for the phases after contrast. In names of folders the slash is lost."""
 
 
 class DukeSettings(Settings):
@@ -43,8 +48,8 @@ class DukeBreastMri(LayoutAdapter):
     """``Breast_MRI_001/<study>/<series>/1-001.dcm`` with ``Annotation_Boxes.xlsx``, one row per patient.
 
     A case is a patient, its channels the phases that are asked for. They are found by the series' description in the
-    folder's name, or, where that does not tell, in the mapping workbook of the collection. The box becomes a box-shaped
-    weak mask.
+    folder's name, or, where that does not tell, in the mapping workbook of the collection, which knows both kinds of
+    folder names (descriptive, and of UIDs). The box becomes a box-shaped weak mask.
     """
 
     Settings = DukeSettings
@@ -52,8 +57,10 @@ class DukeBreastMri(LayoutAdapter):
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield one case per patient, sorted; a patient without a row in the sheet is unlabelled.
 
+        A patient whose phases cannot be told, or who lacks one that is asked for, is a bad case.
+
         Raises:
-            DataError: patients or sheet are missing, or a patient's phases cannot be told.
+            DataError: patients or sheet are missing.
         """
         root = Path(root)
         bases = folders_named(root, "Duke-Breast-Cancer-MRI") or ([root] if root.is_dir() else [])
@@ -65,19 +72,26 @@ class DukeBreastMri(LayoutAdapter):
             raise self.refusal(root, f"Duke-Breast-Cancer-MRI/Breast_MRI_001 and {_BOXES}")
         boxes = rows_by(table, "Patient ID", _COLUMNS)
         mapping = one_file_named(root, _MAPPING)
-        for patient in patients:
-            rows = boxes.get(patient.name, [])
-            if len(rows) > 1:
-                raise DataError(f"{table}: has {len(rows)} rows for {patient.name}; expected one")
-            series = self._phases(patient, mapping)
-            yield self.case(
-                case_id=patient.name,
-                patient_id=patient.name,
-                images=tuple(path for phase in self.settings.phases for path in files_in(series[phase], (".dcm",))),
-                channel_names=self.settings.phases,
-                labels=(table,) if rows else (),
-                targets=self.record.targets if rows else (),
+        yield from each_once(
+            made_or_fault(
+                partial(self._case, patient, table, boxes.get(patient.name, []), mapping),
+                partial(self.named_case, patient.name, patient),
             )
+            for patient in patients
+        )
+
+    def _case(self, patient: Path, table: Path, rows: list[Row], mapping: Path | None) -> Case:
+        if len(rows) > 1:
+            raise BadCaseError("wrong-table", f"{table}: has {len(rows)} rows for {patient.name}; expected one")
+        series = self._phases(patient, mapping)
+        return self.case(
+            case_id=patient.name,
+            patient_id=patient.name,
+            images=tuple(path for phase in self.settings.phases for path in files_in(series[phase], (".dcm",))),
+            channel_names=self.settings.phases,
+            labels=(table,) if rows else (),
+            targets=self.record.targets if rows else (),
+        )
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read the phases and fill the box."""
@@ -103,19 +117,17 @@ class DukeBreastMri(LayoutAdapter):
     def _phases(self, patient: Path, mapping: Path | None) -> Mapping[str, Path]:
         """The folder of each phase that is asked for."""
         folders = [series for study in folders_in(patient) for series in folders_in(study)]
-        found: dict[str, list[Path]] = {}
-        for folder in folders:
-            phase = _phase_of(folder.name)
-            if phase is not None:
-                found.setdefault(phase, []).append(folder)
+        found = _by_names(folders)
         if mapping is not None and any(len(found.get(phase, ())) != 1 for phase in self.settings.phases):
             found = _mapped(mapping, patient.name, folders)
         for phase in self.settings.phases:
             if len(found.get(phase, ())) != 1:
                 names = ", ".join(folder.name for folder in folders)
-                raise DataError(
-                    f"{patient}: {len(found.get(phase, ()))} of its series are the phase {phase!r} ({names}); put "
-                    f"{_MAPPING} beside {_BOXES}, or choose other phases"
+                where = f"put {_MAPPING} beside {_BOXES}, or" if mapping is None else f"{mapping.name} says no more;"
+                raise BadCaseError(
+                    "unclear" if found.get(phase) else "missing-image",
+                    f"{patient}: {len(found.get(phase, ()))} of its series are the phase {phase!r} ({names}); {where} "
+                    "choose other phases",
                 )
         return {phase: folders[0] for phase, folders in found.items()}
 
@@ -150,13 +162,19 @@ class DukeBreastMri(LayoutAdapter):
         return np.argsort(numbers)
 
 
-def _phase_of(folder: str) -> str | None:
-    """The phase by the name of a series folder, ``26.000000-ax dyn 1st pass-59157``; None if it does not tell."""
-    description = re.sub(r"^[\d.]+-|-\d+$", "", folder).strip().lower()
-    if _PRE.search(description):
-        return "pre"
-    post = _POST.search(description)
-    return None if post is None else f"post_{(post['ordinal'] or post['number'])[0]}"
+def _by_names(folders: list[Path]) -> dict[str, list[Path]]:
+    """The phases by the descriptions in the names of series folders, ``26.000000-ax dyn 1st pass-59157``."""
+    found: dict[str, list[Path]] = {}
+    named = {folder: re.sub(r"^[\d.]+-|-\d+$", "", folder.name).strip().lower() for folder in folders}
+    phased = {folder: match for folder, name in named.items() if (match := _PHASE.fullmatch(name))}
+    before_contrast = {match["name"] for match in phased.values()}
+    for folder, name in named.items():
+        after = phased.get(folder) or _PASS.search(name)
+        if after is not None:
+            found.setdefault(f"post_{after[1]}", []).append(folder)
+        elif name in before_contrast or _PRE.fullmatch(name):
+            found.setdefault("pre", []).append(folder)
+    return found
 
 
 def _mapped(mapping: Path, patient: str, folders: list[Path]) -> dict[str, list[Path]]:
@@ -164,18 +182,30 @@ def _mapped(mapping: Path, patient: str, folders: list[Path]) -> dict[str, list[
     known = _phase_by_series(mapping, mapping.stat().st_mtime_ns)
     found: dict[str, list[Path]] = {}
     for folder in folders:
-        if (phase := known.get((patient, folder.name))) is not None:
+        if (phase := known.get((patient, _plain(folder.name)))) is not None:
             found.setdefault(phase, []).append(folder)
     return found
 
 
 @functools.lru_cache(maxsize=1)
 def _phase_by_series(mapping: Path, _modified: int) -> Mapping[tuple[str, str], str]:
-    """The phase by patient and series folder, from the old and new path of every slice (some 770,000 rows)."""
+    """The phase by patient and plain name of the series folder, from the paths of every slice (some 770,000 rows)."""
     found: dict[tuple[str, str], str] = {}
-    for row in read_table(mapping, ("original_path_and_filename", "classic_path")):
+    columns = ("classic_path", "descriptive_path")
+    rows = read_table(mapping, ("original_path_and_filename",))
+    if rows and not rows[0].keys() & set(columns):
+        raise DataError(f"{mapping}: has neither the column {columns[0]!r} nor {columns[1]!r}")
+    for row in rows:
         phase = re.search(r"/(pre|post_[1-4])/", row["original_path_and_filename"])
-        patient = re.search(r"/(Breast_MRI_\d{3})/", row["classic_path"])
-        if phase and patient:
-            found[patient[1], row["classic_path"].split("/")[-2]] = phase[1]
+        for path in (row.get(column, "") for column in columns):
+            patient = re.search(r"/(Breast_MRI_\d{3})/", path)
+            # The slice comes last and its series before it, whose description may hold slashes of its own.
+            series = re.search(r"/(\d+\.\d+-.+)/[^/]+$", path) or re.search(r"/([^/]+)/[^/]+$", path)
+            if phase and patient and series:
+                found[patient[1], _plain(series[1])] = phase[1]
     return found
+
+
+def _plain(name: str) -> str:
+    """A series folder's name in small letters and digits: slashes and plus signs are lost when folders are made."""
+    return re.sub(r"[^a-z0-9.]", "", name.lower())

@@ -40,29 +40,29 @@ def stem(path: Path, suffixes: Iterable[str] = NIFTI) -> str | None:
     return next((path.name[: -len(suffix)] for suffix in suffixes if path.name.lower().endswith(suffix)), None)
 
 
-def by_stem(folder: Path, suffixes: Iterable[str] = NIFTI) -> dict[str, Path]:
-    """The folder's files of these formats by their name without it.
+class FilesByName(dict[str, Path]):
+    """Files by what they are called. Of a name that comes twice the first stays, and ``clashes`` has a message."""
 
-    Raises:
-        DataError: two files differ in their format alone.
-    """
-    found: dict[str, Path] = {}
+    def __init__(self) -> None:
+        super().__init__()
+        self.clashes: dict[str, str] = {}
+
+    def add(self, name: str, path: Path) -> None:
+        """Enter a file."""
+        if name not in self:
+            self[name] = path
+        elif name not in self.clashes:
+            self.clashes[name] = f"{self[name]} and {path} are both {name!r}; keep one of them in the dataset's folder"
+
+
+def by_stem(folder: Path, suffixes: Iterable[str] = NIFTI) -> FilesByName:
+    """The folder's files of these formats by their name without it."""
+    files = FilesByName()
     for path in listed(folder):
         name = stem(path, suffixes)
         if name is not None and path.is_file():
-            add_once(found, name, path)
-    return found
-
-
-def add_once(found: dict[str, Path], key: str, path: Path) -> None:
-    """Enter a file under a key.
-
-    Raises:
-        DataError: there is one already; the message names both.
-    """
-    if key in found:
-        raise DataError(f"{found[key]} and {path} are both {key!r}; keep one of them in the dataset's folder")
-    found[key] = path
+            files.add(name, path)
+    return files
 
 
 def either(folder: Path, name: str, suffixes: tuple[str, ...] = NIFTI) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
 from oncoseg_datasets.dicom_images import Series, read_film, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import (
+    BadCaseError,
+    FaultKind,
+    LayoutAdapter,
+    each_once,
+    made_or_fault,
+    union_of_parts,
+)
 from oncoseg_dicom import read_header
 
 _LIVER, _TUMOR, _PORTAL_VEIN = 1, 2, 3
@@ -29,14 +37,17 @@ class Ircadb(LayoutAdapter):
     """``3Dircadb1.1/PATIENT_DICOM/image_0`` with ``3Dircadb1.1/MASKS_DICOM/liver/image_0``, both unpacked.
 
     The liver includes the tumours, which the folder ``liver`` leaves out in places. A patient without a folder of
-    tumours has none, as all structures of a patient were drawn; without one of the portal vein that is unlabelled.
+    tumours has none, as all structures of a patient were drawn; without one of the portal vein that is unlabelled. The
+    folder ``tumor`` of patient 7 shows an adrenal gland and is left alone: five patients have no tumour of the liver.
     """
 
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield one case per patient, by number.
 
+        A patient without a liver, or whose archives are still packed, is a bad case.
+
         Raises:
-            DataError: no patient folder is found, or its archives are still packed.
+            DataError: no patient folder is found.
         """
         root = Path(root)
         bases = [*folders_named(root, "3Dircadb1"), *([root] if root.is_dir() else [])]
@@ -47,22 +58,27 @@ class Ircadb(LayoutAdapter):
         )
         if not patients:
             raise self.refusal(root, "3Dircadb1.1/PATIENT_DICOM")
-        for patient in patients:
-            images, masks = _unpacked(patient, "PATIENT_DICOM"), _unpacked(patient, "MASKS_DICOM")
-            structures = {folder: value for folder in folders_in(masks) if (value := _value(folder)) is not None}
-            if _LIVER not in structures.values():
-                raise DataError(f"{masks}: holds no folder liver; the copy is incomplete, get it again")
-            yield self.case(
-                case_id=patient.name,
-                patient_id=patient.name,
-                images=tuple(_slices(images)),
-                labels=tuple(path for folder in structures for path in _slices(folder)),
-                targets=tuple(
-                    target
-                    for target in self.record.targets
-                    if _PORTAL_VEIN not in target.labels or _PORTAL_VEIN in structures.values()
-                ),
-            )
+        yield from each_once(
+            made_or_fault(partial(self._case, patient), partial(self.named_case, patient.name, patient))
+            for patient in patients
+        )
+
+    def _case(self, patient: Path) -> Case:
+        images, masks = _unpacked(patient, "PATIENT_DICOM"), _unpacked(patient, "MASKS_DICOM")
+        structures = {folder: value for folder in folders_in(masks) if (value := _value(folder)) is not None}
+        if _LIVER not in structures.values():
+            raise BadCaseError("missing-label", f"{masks}: holds no folder liver; the copy is incomplete, get it again")
+        return self.case(
+            case_id=patient.name,
+            patient_id=patient.name,
+            images=tuple(_slices(images)),
+            labels=tuple(path for folder in structures for path in _slices(folder)),
+            targets=tuple(
+                target
+                for target in self.record.targets
+                if _PORTAL_VEIN not in target.labels or _PORTAL_VEIN in structures.values()
+            ),
+        )
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read a scan and the masks of its structures."""
@@ -86,7 +102,8 @@ def _unpacked(patient: Path, name: str) -> Path:
     if not folder.is_dir():
         archive = patient / f"{name}.zip"
         found = f"unpack {archive}" if archive.is_file() else f"get {archive.name} and unpack it"
-        raise DataError(f"{patient}: holds no folder {name}; {found} there")
+        kind: FaultKind = "missing-image" if name == "PATIENT_DICOM" else "missing-label"
+        raise BadCaseError(kind, f"{patient}: holds no folder {name}; {found} there")
     return folder
 
 
@@ -94,7 +111,7 @@ def _slices(folder: Path) -> list[Path]:
     """The slice files ``image_0`` … ``image_128``, without a suffix; their order in space is in their headers."""
     found = [path for path in files_in(folder) if re.fullmatch(r"image_\d+", path.name)]
     if not found:
-        raise DataError(f"{folder}: holds no image_0, image_1, …")
+        raise BadCaseError("missing-image", f"{folder}: holds no image_0, image_1, …")
     return found
 
 

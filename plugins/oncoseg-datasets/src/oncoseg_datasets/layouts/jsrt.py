@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from oncoseg_core import BoolArray, Case, DataError, Geometry, GeometryError, ImageReadError, Volume
+from oncoseg_core import BoolArray, Case, Geometry, GeometryError, ImageReadError, Settings, Split, Volume
 from oncoseg_datasets.folders import files_in, folders_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts, with_fault
+from oncoseg_datasets.layouts.files import FilesByName
 from oncoseg_datasets.pictures import read_mask
 
 _SIZE = 2048
@@ -20,6 +22,12 @@ _STRUCTURES = {"left lung": 1, "right lung": 2, "heart": 3, "left clavicle": 4, 
 """The folders of SCR masks, and the label value of what they mark."""
 
 
+class JsrtSettings(Settings):
+    """``fold``: which fold of the SCR masks validates, 1 or 2; the other one trains. None: no split."""
+
+    fold: Literal[1, 2] | None = None
+
+
 class Jsrt(LayoutAdapter):
     """``All247images/JPCLN001.IMG`` with ``fold1/masks/<structure>/JPCLN001.gif`` (or ``fold2``).
 
@@ -27,36 +35,48 @@ class Jsrt(LayoutAdapter):
     The masks have half as many pixels along each side: each marks four pixels of the film.
     """
 
+    Settings = JsrtSettings
+
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield one case per film; its category is ``nodule`` or ``no nodule``.
 
+        A film or mask that is there twice, or some but not all of a film's masks, make a bad case.
+
         Raises:
-            DataError: no film is found, one is found twice, or some but not all of a film's masks are there.
+            DataError: no film is found.
         """
         root = Path(root)
-        films: dict[str, Path] = {}
+        films = FilesByName()
         for folder in folders_named(root, "All247images"):
             for path in files_in(folder, (".img",)):
                 if re.fullmatch(r"JPC[LN]N\d{3}", path.stem):
-                    if path.stem in films:
-                        raise DataError(f"{films[path.stem]} and {path}: found twice; keep one")
-                    films[path.stem] = path
+                    films.add(path.stem, path)
         if not films:
             raise self.refusal(root, "All247images/JPCLN001.IMG, and the SCR masks in fold1/masks and fold2/masks")
-        masks = self._masks(root)
+        masks = {structure: _masks(root, structure) for structure in _STRUCTURES}
         for name, film in sorted(films.items()):
-            found = [masks[structure, name] for structure in _STRUCTURES if (structure, name) in masks]
-            if found and len(found) < len(_STRUCTURES):
-                lacking = next(structure for structure in _STRUCTURES if (structure, name) not in masks)
-                raise DataError(f"{film}: has no mask of the {lacking}; the copy of the SCR masks is incomplete")
-            yield self.case(
+            found = [files[name] for files in masks.values() if name in files]
+            case = self.case(
                 case_id=name,
                 patient_id=name,
                 images=(film,),
                 labels=tuple(found),
                 targets=self.record.targets if found else (),
+                split=self._side(found),
                 category="nodule" if name.startswith("JPCLN") else "no nodule",
             )
+            if found and len(found) < len(_STRUCTURES):
+                lacking = next(structure for structure, files in masks.items() if name not in files)
+                incomplete = f"{film}: has no mask of the {lacking}; the copy of the SCR masks is incomplete"
+                case = with_fault(case, "missing-label", incomplete)
+            clashes = [films.clashes.get(name), *(files.clashes.get(name) for files in masks.values())]
+            yield with_fault(case, "twice", next(filter(None, clashes), None))
+
+    def _side(self, masks: list[Path]) -> Split | None:
+        """The side of a film by the fold that its masks lie in."""
+        if self.settings.fold is None or not masks:
+            return None
+        return "validation" if f"fold{self.settings.fold}" in masks[0].parts else "train"
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read a film and its masks."""
@@ -66,17 +86,14 @@ class Jsrt(LayoutAdapter):
             return volume, {}
         return volume, union_of_parts(case.targets, parts, np.zeros(volume.geometry.shape, dtype=bool))
 
-    def _masks(self, root: Path) -> dict[tuple[str, str], Path]:
-        """The mask files by structure and film; a film is in one of the two folds."""
-        found: dict[tuple[str, str], Path] = {}
-        for structure in _STRUCTURES:
-            for folder in folders_named(root, f"masks/{structure}"):
-                for path in files_in(folder, (".gif",)):
-                    key = (structure, path.stem.upper())
-                    if key in found:
-                        raise DataError(f"{found[key]} and {path}: found twice; keep one")
-                    found[key] = path
-        return found
+
+def _masks(root: Path, structure: str) -> FilesByName:
+    """The masks of a structure by film; a film is in one of the two folds."""
+    found = FilesByName()
+    for folder in folders_named(root, f"masks/{structure}"):
+        for path in files_in(folder, (".gif",)):
+            found.add(path.stem.upper(), path)
+    return found
 
 
 def _read_film(path: Path, modality: str) -> Volume:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import BoolArray, Case, DataError, Volume
+from oncoseg_core import BoolArray, Case, DataError, GeometryError, Settings, Volume
 from oncoseg_core.imaging import read_label, read_volume, target_mask
 from oncoseg_datasets.layouts.base import LayoutAdapter
+
+
+class LabelSettings(Settings):
+    """``trust_image_grid``: a label has its image's grid whatever its own header says, if it has as many voxels along
+    each axis. For published data with broken label headers: look at a few cases, because nothing else says that image
+    and label belong together, or that no axis is turned.
+    """
+
+    trust_image_grid: bool = False
 
 
 class LabelImageAdapter(LayoutAdapter):
@@ -39,9 +49,31 @@ class LabelImageAdapter(LayoutAdapter):
         volume = replace(volume, channel_names=case.channel_names)
         if not case.labels:
             return volume, {}
-        label = read_label(case.labels[0], volume)
+        volume, label = _read_label(case.labels[0], volume, getattr(self.settings, "trust_image_grid", None))
         require_known_values(label, self.known_values(case), case.labels[0], self.why_unknown())
         return volume, {target.name: target_mask(label, target) for target in case.targets}
+
+
+def _read_label(path: Path, image: Volume, trusted: bool | None) -> tuple[Volume, npt.NDArray[np.generic]]:
+    """The label, and the image with a note where the label was given the image's grid on request.
+
+    Args:
+        path: the label's file.
+        image: its image.
+        trusted: whether that was requested; None where it cannot be.
+
+    Raises:
+        ImageReadError, GeometryError: as for :func:`oncoseg_core.imaging.formats.read_label`.
+    """
+    try:
+        return image, read_label(path, image)
+    except GeometryError as error:
+        label = read_label(path, image, tolerance_mm=math.inf)  # refuses other shapes
+        if not trusted:
+            hint = "" if trusted is None else "; if only the label's header is wrong, set `trust_image_grid`: true"
+            raise GeometryError(f"{error}{hint}") from error
+    note = f"{path.name}: its header says another grid; it was given its image's (`trust_image_grid`)"
+    return replace(image, notes=(*image.notes, note)), label
 
 
 def require_known_values(label: npt.NDArray[np.generic], known: frozenset[int], path: Path, why: str = "") -> None:

@@ -6,18 +6,23 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
-from oncoseg_core import BoolArray, Case, DataError, Settings, Volume
+from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Volume
 from oncoseg_core.imaging import read_label, read_volume
-from oncoseg_datasets.layouts.files import add_once, natural, require_folder, walked
+from oncoseg_datasets.folders import one_file_named
+from oncoseg_datasets.layouts.base import with_fault
+from oncoseg_datasets.layouts.files import FilesByName, natural, require_folder, walked
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter, require_known_values
+from oncoseg_datasets.tables import number, read_table
 
 _SCAN = re.compile(r"LNDb-(?P<id>\d{4})\.mhd")
 _MASK = re.compile(r"LNDb-(?P<id>\d{4})_rad(?P<reader>\d)\.mhd")
 _FINDINGS = "trainNodules.csv"
+_FOLDS = "trainFolds.csv"
 _COLUMNS = ("LNDbID", "RadID", "FindingID", "Nodule")
 
 
@@ -26,9 +31,11 @@ class LNDbSettings(Settings):
 
     ``readers``: ``union`` (any reader), ``majority`` (more than half of those who read the scan: 1 of 1, 2 of 2, 2 of
     3), or one of them by number, and then scans that this one did not read are not annotated.
+    ``fold``: which fold of ``trainFolds.csv`` validates, 0 to 3; the others train. None: no split of the training part.
     """
 
     readers: Literal["union", "majority", "1", "2", "3"] = "union"
+    fold: Annotated[int, Field(ge=0, le=3)] | None = None
 
 
 class LNDb(LabelImageAdapter):
@@ -41,41 +48,48 @@ class LNDb(LabelImageAdapter):
     Settings = LNDbSettings
 
     def discover(self, root: Path) -> Iterator[Case]:
-        """Yield the scans in natural order.
+        """Yield the scans in natural order. A scan or a mask that is there twice makes a bad case.
 
         Raises:
-            DataError: there is no scan, something is there twice, or masks have no ``trainNodules.csv``.
+            DataError: there is no scan, masks have no ``trainNodules.csv``, or there are two; or a fold is asked for
+                and ``trainFolds.csv`` does not have it.
         """
         root = require_folder(root, f"the unpacked archives of LNDb ({self.record.url})")
-        scans: dict[str, Path] = {}
-        masks: dict[str, dict[str, Path]] = {}
-        findings: dict[str, Path] = {}
+        scans = FilesByName()
+        masks: dict[str, FilesByName] = {}
+        findings = FilesByName()
         for path in walked(root):
             scan, mask = _SCAN.fullmatch(path.name), _MASK.fullmatch(path.name)
             if scan is not None:
-                add_once(scans, scan["id"], path)
+                scans.add(scan["id"], path)
             elif mask is not None:
-                add_once(masks.setdefault(mask["id"], {}), mask["reader"], path)
+                masks.setdefault(mask["id"], FilesByName()).add(mask["reader"], path)
             elif path.name == _FINDINGS:
-                add_once(findings, _FINDINGS, path)
+                findings.add(_FINDINGS, path)
+        if findings.clashes:
+            raise DataError(findings.clashes[_FINDINGS])
         if not scans:
             raise DataError(f"{root}: holds no data0/LNDb-0001.mhd; expected the unpacked archives ({self.record.url})")
         if masks and not findings:
             raise DataError(f"{root}: holds masks but no {_FINDINGS}, which says what they number; unpack trainset_csv")
-        for number in sorted(scans, key=natural):
-            readers = masks.get(number, {})
+        sides = _sides(root, self.settings.fold)
+        for scan_id in sorted(scans.keys() | masks.keys(), key=natural):
+            readers = masks.get(scan_id, FilesByName())
             one = self.settings.readers
             chosen = [readers[reader] for reader in sorted(readers) if one in {"union", "majority", reader}]
-            yield Case(
-                dataset=self.record.name,
-                case_id=f"LNDb-{number}",
-                patient_id=f"LNDb-{number}",
-                modality="ct",
-                images=(scans[number],),
+            name = f"LNDb-{scan_id}"
+            case = self.case(
+                case_id=name,
+                patient_id=name,
+                images=(scans.get(scan_id) or readers[min(readers)],),
                 labels=(*chosen, findings[_FINDINGS]) if chosen else (),
                 targets=self.record.targets if chosen else (),
-                split="test" if masks and not readers else None,
+                split="test" if masks and not readers else sides.get(int(scan_id)),
             )
+            if scan_id not in scans:
+                case = with_fault(case, "missing-image", f"{case.images[0]}: a mask without its scan {name}.mhd")
+            clash = scans.clashes.get(scan_id) or next(iter(readers.clashes.values()), None)
+            yield with_fault(case, "twice", clash)
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read the scan and the readers' masks, as one mask of the nodules.
@@ -100,6 +114,27 @@ class LNDb(LabelImageAdapter):
         needed = len(masks) // 2 + 1 if self.settings.readers == "majority" else 1
         (target,) = case.targets
         return volume, {target.name: votes >= needed}
+
+
+def _sides(root: Path, fold: int | None) -> dict[int, Split]:
+    """The side of each scan of the training part by its number: one column of ``trainFolds.csv`` validates.
+
+    Raises:
+        DataError: the file is missing or not the only one, or has no such fold.
+    """
+    if fold is None:
+        return {}
+    path = one_file_named(root, _FOLDS)
+    if path is None:
+        raise DataError(f"{root}: holds no {_FOLDS}, which fold {fold} needs; unpack trainset_csv")
+    columns = [f"Fold{number}" for number in range(4)]
+    sides: dict[int, Split] = {}
+    for row in read_table(path, columns):
+        for column in columns:
+            if row[column]:  # the last folds are shorter by a scan
+                side: Split = "validation" if column == f"Fold{fold}" else "train"
+                sides[int(number(row, column, path))] = side
+    return sides
 
 
 def _findings(table: Path, scan: int, reader: int) -> dict[int, bool]:

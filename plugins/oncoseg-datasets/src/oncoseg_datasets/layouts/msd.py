@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oncoseg_core import Case, DataError
+from oncoseg_datasets.layouts.base import with_fault
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, natural
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter
 
@@ -52,15 +53,21 @@ class MSDTask(LabelImageAdapter):
         images, labels, tests = (by_stem(folder / name) for name in ("imagesTr", "labelsTr", "imagesTs"))
         if not images:
             raise DataError(f"{folder}: imagesTr holds no .nii.gz; expected {what}")
-        strange = next((name for name in images if not name.startswith(task.prefix)), None)
-        if strange is not None:
-            raise DataError(f"{images[strange]}: is not of {record.name}, whose ids begin with {task.prefix}")
+        strange = {
+            name: f"{path}: is not of {record.name}, whose ids begin with {task.prefix}"
+            for name, path in images.items()
+            if not name.startswith(task.prefix)
+        }
+        if len(strange) == len(images):
+            raise DataError(next(iter(strange.values())))
         for name in sorted(images.keys() | labels.keys(), key=natural):
             # A label without an image stays a case: reading it says which file is missing.
             image = images.get(name, folder / "imagesTr" / f"{name}.nii.gz")
-            yield self._case(name, image, labels.get(name))
+            clash = images.clashes.get(name) or labels.clashes.get(name)
+            case = with_fault(self._case(name, image, labels.get(name)), "unclear", strange.get(name))
+            yield with_fault(case, "twice", clash)
         for name, image in tests.items():
-            yield self._case(name, image, None, test=True)
+            yield with_fault(self._case(name, image, None, test=True), "twice", tests.clashes.get(name))
 
     def channels_are_the_last_axis(self) -> bool:
         """True for the tasks with several channels."""

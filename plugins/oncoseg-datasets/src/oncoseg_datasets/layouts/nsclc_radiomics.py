@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, Geometry, GeometryError, Target, Volume
 from oncoseg_datasets.dicom_images import read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, each_once, made_or_fault, union_of_parts
 from oncoseg_dicom import fill_polygons, read_header
 
 _ROIS = {
@@ -42,7 +43,8 @@ class NsclcRadiomics(LayoutAdapter):
         """Yield one case per patient, sorted. Reads one header per series, and the structure set.
 
         Raises:
-            DataError: no patient folder is found, or a patient has not one CT and at most one structure set.
+            DataError: no patient folder is found. A patient without one CT and at most one structure set, or with a
+                file that cannot be read, is a bad case.
         """
         root = Path(root)
         bases = folders_named(root, "NSCLC-Radiomics") or ([root] if root.is_dir() else [])
@@ -51,26 +53,32 @@ class NsclcRadiomics(LayoutAdapter):
         ]
         if not patients:
             raise self.refusal(root, "NSCLC-Radiomics/LUNG1-001")
-        for patient in patients:
-            by_modality: dict[str, list[list[Path]]] = {}
-            for folder in (series for study in folders_in(patient) for series in folders_in(study)):
-                if files := files_in(folder, (".dcm",)):
-                    by_modality.setdefault(str(read_header(files[0], ["Modality"]).get("Modality")), []).append(files)
-            scans, structures = by_modality.get("CT", []), by_modality.get("RTSTRUCT", [])
-            if len(scans) != 1 or len(structures) > 1 or any(len(files) != 1 for files in structures):
-                raise DataError(
-                    f"{patient}: holds {len(scans)} CT series and {len(structures)} structure sets; expected one CT "
-                    "and at most one structure set of one file"
-                )
-            label = structures[0][0] if structures else None
-            targets = self._targets(label) if label is not None else ()
-            yield self.case(
-                case_id=patient.name,
-                patient_id=patient.name,
-                images=tuple(scans[0]),
-                labels=(label,) if targets else (),
-                targets=targets,
+        yield from each_once(
+            made_or_fault(partial(self._case, patient), partial(self.named_case, patient.name, patient))
+            for patient in patients
+        )
+
+    def _case(self, patient: Path) -> Case:
+        by_modality: dict[str, list[list[Path]]] = {}
+        for folder in (series for study in folders_in(patient) for series in folders_in(study)):
+            if files := files_in(folder, (".dcm",)):
+                by_modality.setdefault(str(read_header(files[0], ["Modality"]).get("Modality")), []).append(files)
+        scans, structures = by_modality.get("CT", []), by_modality.get("RTSTRUCT", [])
+        if len(scans) != 1 or len(structures) > 1 or any(len(files) != 1 for files in structures):
+            raise BadCaseError(
+                "unclear" if scans else "missing-image",
+                f"{patient}: holds {len(scans)} CT series and {len(structures)} structure sets; expected one CT "
+                "and at most one structure set of one file",
             )
+        label = structures[0][0] if structures else None
+        targets = self._targets(label) if label is not None else ()
+        return self.case(
+            case_id=patient.name,
+            patient_id=patient.name,
+            images=tuple(scans[0]),
+            labels=(label,) if targets else (),
+            targets=targets,
+        )
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read a scan and fill the contours of its regions."""

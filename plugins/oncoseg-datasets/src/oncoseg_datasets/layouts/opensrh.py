@@ -14,7 +14,7 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, Geometry, Settings, Split, Volume
 from oncoseg_core.imaging import read_volume
 from oncoseg_datasets.folders import one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, union_of_parts, with_fault
 from oncoseg_datasets.records.srh import SRH_NORMAL, SRH_TUMOR
 
 _CLASSES: dict[str, int | None] = {
@@ -54,6 +54,8 @@ class OpenSrh(LayoutAdapter):
         Two entries of one patient (``NIO_UM_936`` and ``NIO_UM_936b``) that the official split parts both go to
         validation.
 
+        A slide that lists a patch twice is a bad case.
+
         Raises:
             DataError: the lists are missing or of another form, or no patch is there.
         """
@@ -67,19 +69,24 @@ class OpenSrh(LayoutAdapter):
         count = 0
         for entry, study in sorted(studies.items()):
             for slide, patches in sorted(study["slides"].items()):
-                images = tuple(
-                    path for name in sorted(_by_class(patches)) if (path := index.parent.parent / name).is_file()
-                )
+                name, patient = f"{entry}-{slide}", _patient(entry)
+                try:
+                    listed = sorted(_by_class(patches))
+                except BadCaseError as error:
+                    case = self.named_case(name, index, patient, split=splits.get(patient))
+                    yield with_fault(case, error.kind, str(error))
+                    continue
+                images = tuple(path for file in listed if (path := index.parent.parent / file).is_file())
                 if images:
                     count += 1
                     yield self.case(
-                        case_id=f"{entry}-{slide}",
-                        patient_id=_patient(entry),
+                        case_id=name,
+                        patient_id=patient,
                         images=images,
                         channel_names=_CHANNELS,
                         labels=(index,),
                         targets=self.record.targets,
-                        split=splits.get(_patient(entry)),
+                        split=splits.get(patient),
                         category=patches.get("class") or study.get("class"),
                     )
         if not count:
@@ -157,7 +164,7 @@ def _by_class(slide: Mapping[str, Any]) -> dict[str, int | None]:
     for kind, value in _CLASSES.items():
         for name in slide.get(kind, ()):
             if name in found:
-                raise DataError(f"{name}: is listed twice in opensrh.json; expected one class for a patch")
+                raise BadCaseError("twice", f"{name}: is listed twice in opensrh.json; expected one class for a patch")
             found[name] = value
     return found
 

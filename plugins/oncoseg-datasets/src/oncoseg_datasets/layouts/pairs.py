@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from oncoseg_core import Case, DataError
-from oncoseg_datasets.layouts.files import add_once, natural, require_folder, walked
-from oncoseg_datasets.layouts.label_images import LabelImageAdapter
+from oncoseg_datasets.layouts.base import with_fault
+from oncoseg_datasets.layouts.files import FilesByName, natural, require_folder, walked
+from oncoseg_datasets.layouts.label_images import LabelImageAdapter, LabelSettings
 
 
 class _Names(NamedTuple):
@@ -59,39 +60,42 @@ class PairedFiles(LabelImageAdapter):
     called ``test-…`` (of PROMISE12's live challenge ``live-…``).
     """
 
+    Settings = LabelSettings
+
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield training cases, then test cases, in natural order.
 
+        A number that is there twice, or a label without its image, is a bad case.
+
         Raises:
-            DataError: there is no image, or a number is there twice.
+            DataError: there is no image.
         """
         names = _NAMES[self.record.name]
         root = require_folder(root, f"the unpacked archives of {self.record.name} ({self.record.url})")
-        images: dict[str, Path] = {}
-        labels: dict[str, Path] = {}
+        images, labels = FilesByName(), FilesByName()
         for path in walked(root):
             for pattern, found in ((names.label, labels), (names.image, images)):
                 match = pattern.fullmatch(path.name)
                 if match is not None:
                     test = names.test.search(path.relative_to(root).as_posix())
                     part = "" if test is None else f"{test['part'].lower()}-"
-                    add_once(found, part + names.case.format(match["id"]), path)
+                    found.add(part + names.case.format(match["id"]), path)
         if not images:
             raise DataError(f"{root}: holds no {names.looked_for}; expected the unpacked archives ({self.record.url})")
-        orphans = sorted(labels.keys() - images.keys(), key=natural)
-        if orphans:
-            raise DataError(
-                f"{labels[orphans[0]]}: a label without its image, one of {len(orphans)}; expected {names.looked_for}"
-            )
-        for name in sorted(images, key=lambda name: (name.startswith(_TEST_PARTS), natural(name))):
+        for name in sorted(
+            images.keys() | labels.keys(), key=lambda name: (name.startswith(_TEST_PARTS), natural(name))
+        ):
             label = labels.get(name)
-            yield Case(
-                dataset=self.record.name,
+            case = self.case(
                 case_id=name,
                 patient_id=name,
-                modality=self.record.modalities[0],
-                images=(images[name],),
+                images=(images.get(name) or labels[name],),
                 labels=() if label is None else (label,),
                 targets=() if label is None else self.record.targets,
                 split="test" if name.startswith(_TEST_PARTS) else None,
             )
+            if name not in images:
+                case = with_fault(
+                    case, "missing-image", f"{label}: a label without its image; expected {names.looked_for}"
+                )
+            yield with_fault(case, "twice", images.clashes.get(name) or labels.clashes.get(name))

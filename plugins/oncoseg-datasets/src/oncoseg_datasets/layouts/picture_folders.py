@@ -6,19 +6,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from oncoseg_core import BoolArray, Case, DataError, Split, Volume
 from oncoseg_core.imaging import read_volume
-from oncoseg_datasets.folders import files_in, folders_named, one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.folders import ANY, files_in, folders_named, one_file_named
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault, union_of_parts, with_fault
+from oncoseg_datasets.layouts.files import FilesByName
 from oncoseg_datasets.pictures import union_of_masks
 from oncoseg_datasets.tables import read_table
 
 Description: TypeAlias = Callable[[str], tuple[str, str | None]]
-"""Gives patient and category by an image's name; raises for an image that it does not know."""
+"""Gives patient and category by an image's name; raises BadCaseError for an image that it does not know."""
 
 
 def _nothing_known(_: Path) -> Description:
@@ -48,6 +49,8 @@ class PictureLayout:
     ``mask_ending`` is what the name of a mask has after its image's, before the suffix. ``signs`` tell datasets of one
     layout apart: names of a file beside, or of the folder around, the folder of images. ``every_image_has_masks`` is
     False where some images are unlabelled in the published set. ``describe`` reads what the folder tells of patients.
+    ``any_folder``: names alone tell images and masks, so that they may lie anywhere where the parts' folders are not
+    all there (archives without a folder inside, unpacked into one).
     """
 
     parts: tuple[Part, ...]
@@ -56,6 +59,7 @@ class PictureLayout:
     signs: tuple[str, ...] = ()
     every_image_has_masks: bool = True
     describe: Callable[[Path], Description] = _nothing_known
+    any_folder: bool = False
 
 
 def _by_last_digit(_: Path) -> Description:
@@ -73,7 +77,7 @@ def _ham10000(root: Path) -> Description:
 
     def describe(name: str) -> tuple[str, str | None]:
         if name not in known:
-            raise DataError(f"{path}: has no row for {name}")
+            raise BadCaseError("wrong-table", f"{path}: has no row for {name}")
         return known[name]
 
     return describe
@@ -96,6 +100,7 @@ LAYOUTS: dict[str, PictureLayout] = {
         image=r"ISIC_\d+\.jpg",
         mask_ending="_segmentation",
         describe=_ham10000,
+        any_folder=True,
     ),
     "hyper-kvasir": PictureLayout(
         parts=(Part("images", {"masks": 1}),),
@@ -135,12 +140,19 @@ LAYOUTS: dict[str, PictureLayout] = {
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff")
 
 
+class _Masks(NamedTuple):
+    """Masks by their image's name, sorted; and of an image that has one of them twice, a message."""
+
+    files: dict[str, list[Path]]
+    clashes: dict[str, str]
+
+
 class PictureFolders(LayoutAdapter):
     """A dataset whose images and masks are pictures in folders, described by its entry in ``LAYOUTS``.
 
     All masks of an image in one folder are joined (BUSI ``_mask``, ``_mask_1``). A mask with nothing marked says that
     there is nothing. An image without a mask is unlabelled where the published set has such images, or where a whole
-    folder of masks is missing; elsewhere it is an error.
+    folder of masks is missing; elsewhere it is a bad case.
     """
 
     @property
@@ -149,40 +161,58 @@ class PictureFolders(LayoutAdapter):
         return LAYOUTS[self.record.name]
 
     def discover(self, root: Path) -> Iterator[Case]:
-        """Yield one case per image, sorted by part and name.
+        """Yield one case per image, sorted by part and name. One that is there twice, or lacks its mask, is a bad case.
 
         Raises:
-            DataError: no folder of images is found, a file is found twice, or an image lacks its mask.
+            DataError: no folder of images is found, or a table is missing.
         """
         root = Path(root)
-        found = [(part, images) for part in self.layout.parts if (images := self._images(root, part))]
+        parts = self._parts(root)
+        found = [(part, images) for part in parts if (images := self._images(root, part))]
         if not found:
             looked_for = ", ".join(part.images for part in self.layout.parts)
             signs = f" (with or in {' or '.join(self.layout.signs)})" if self.layout.signs else ""
             raise self.refusal(root, f"the folders {looked_for}{signs} with images such as {self.layout.image}")
         describe = self.layout.describe(root)
-        masks = {
-            (folder, value): self._masks(root, folder)
-            for folder, value in sorted({entry for part, _ in found for entry in part.masks.items()})
-        }
+        folders = sorted({entry for part, _ in found for entry in part.masks.items()})
+        masks = {entry: self._masks(root, entry[0]) for entry in folders}
         for part, images in found:
-            published = any(masks[entry] is not None for entry in part.masks.items())
-            for name, image in images.items():
-                labels = [(masks[entry] or {}).get(name, []) for entry in part.masks.items()]
-                if published and not all(labels) and (any(labels) or self.layout.every_image_has_masks):
-                    lacking = next(folder for folder, paths in zip(part.masks, labels, strict=True) if not paths)
-                    raise DataError(f"{image}: has no mask in {lacking}; the copy is incomplete, get it again")
-                patient, category = describe(name)
-                labelled = all(labels)
-                yield self.case(
-                    case_id=name,
-                    patient_id=patient,
-                    images=(image,),
-                    labels=tuple(path for paths in labels for path in paths) if labelled else (),
-                    targets=self.record.targets if labelled else (),
-                    split=part.split,
-                    category=part.category or category,
+            for name in sorted(images):
+                yield self._case(name, part, images, masks, describe)
+
+    def _case(
+        self,
+        name: str,
+        part: Part,
+        images: FilesByName,
+        masks: Mapping[tuple[str, int], _Masks | None],
+        describe: Description,
+    ) -> Case:
+        own = [masks[entry] for entry in part.masks.items()]
+        labels = [[] if each is None else each.files.get(name, []) for each in own]
+
+        def make() -> Case:
+            published = any(each is not None for each in own)
+            if published and not all(labels) and (any(labels) or self.layout.every_image_has_masks):
+                lacking = next(folder for folder, paths in zip(part.masks, labels, strict=True) if not paths)
+                raise BadCaseError(
+                    "missing-label", f"{images[name]}: has no mask in {lacking}; the copy is incomplete, get it again"
                 )
+            patient, category = describe(name)
+            labelled = all(labels)
+            return self.case(
+                case_id=name,
+                patient_id=patient,
+                images=(images[name],),
+                labels=tuple(path for paths in labels for path in paths) if labelled else (),
+                targets=self.record.targets if labelled else (),
+                split=part.split,
+                category=part.category or category,
+            )
+
+        clashes = [images.clashes.get(name), *(each.clashes.get(name) for each in own if each is not None)]
+        case = made_or_fault(make, lambda: self.named_case(name, images[name], split=part.split))
+        return with_fault(case, "twice", next(filter(None, clashes), None))
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read an image and its masks."""
@@ -190,31 +220,41 @@ class PictureFolders(LayoutAdapter):
         if not case.labels:
             return volume, {}
         parts = {
-            value: union_of_masks([path for path in case.labels if _is_in(path, folder)], volume)
+            value: union_of_masks([path for path in case.labels if self._is_in(path, folder)], volume)
             for part in self.layout.parts
             for folder, value in part.masks.items()
-            if any(_is_in(path, folder) for path in case.labels)
+            if any(self._is_in(path, folder) for path in case.labels)
         }
         return volume, union_of_parts(case.targets, parts, np.zeros(volume.geometry.shape, dtype=bool))
 
-    def _images(self, root: Path, part: Part) -> dict[str, Path]:
-        """The images of a part by their name without suffix, sorted."""
-        return _by_name(
-            (path.stem, path)
-            for folder in folders_named(root, part.images)
-            if self._is_ours(folder)
-            for path in files_in(folder)
-            if re.fullmatch(self.layout.image, path.name, re.IGNORECASE)
-        )
+    def _parts(self, root: Path) -> tuple[Part, ...]:
+        """The parts as they are published; one of all folders where those are not all there and names are enough."""
+        parts = self.layout.parts
+        if not self.layout.any_folder or all(folders_named(root, part.images) for part in parts):
+            return parts
+        return (Part(ANY, dict.fromkeys([ANY], next(iter(parts[0].masks.values())))),)
+
+    def _is_in(self, path: Path, folder: str) -> bool:
+        inner = Path(folder).parts
+        return self.layout.any_folder or path.parent.parts[-len(inner) :] == inner
+
+    def _images(self, root: Path, part: Part) -> FilesByName:
+        """The images of a part by their name without suffix."""
+        images = FilesByName()
+        for folder in filter(self._is_ours, folders_named(root, part.images)):
+            for path in files_in(folder):
+                if re.fullmatch(self.layout.image, path.name, re.IGNORECASE):
+                    images.add(path.stem, path)
+        return images
 
     def _is_ours(self, folder: Path) -> bool:
         signs, around = self.layout.signs, folder.resolve().parent
         return not signs or around.name in signs or any((around / sign).is_file() for sign in signs)
 
-    def _masks(self, root: Path, name: str) -> dict[str, list[Path]] | None:
-        """The masks in all folders of that name by their image's name, sorted; None if there is no such folder."""
+    def _masks(self, root: Path, name: str) -> _Masks | None:
+        """The masks in all folders of that name; None if there is no such folder."""
         pattern = re.compile(rf"(?P<image>.+?){self.layout.mask_ending}", re.IGNORECASE)
-        masks: dict[str, list[Path]] = {}
+        masks = _Masks({}, {})
         seen: dict[str, Path] = {}
         folders = [folder for folder in folders_named(root, name) if self._is_ours(folder)]
         for folder in folders:
@@ -223,21 +263,7 @@ class PictureFolders(LayoutAdapter):
                 if match is None:
                     continue
                 if path.name in seen:
-                    raise DataError(f"{seen[path.name]} and {path}: found twice; keep one")
+                    masks.clashes[match["image"]] = f"{seen[path.name]} and {path}: found twice; keep one"
                 seen[path.name] = path
-                masks.setdefault(match["image"], []).append(path)
+                masks.files.setdefault(match["image"], []).append(path)
         return masks if folders else None
-
-
-def _by_name(entries: Iterator[tuple[str, Path]]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for name, path in entries:
-        if name in found:
-            raise DataError(f"{found[name]} and {path}: found twice; keep one")
-        found[name] = path
-    return dict(sorted(found.items()))
-
-
-def _is_in(path: Path, folder: str) -> bool:
-    wanted = Path(folder).parts
-    return path.parent.parts[-len(wanted) :] == wanted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy as np
 from oncoseg_core import BoolArray, Case, DataError, Volume
 from oncoseg_datasets.dicom_images import read_film
 from oncoseg_datasets.folders import folders_named, is_leftover, one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter
+from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, made_or_fault, with_fault
+from oncoseg_datasets.layouts.files import FilesByName
 from oncoseg_datasets.run_lengths import EMPTY, decode_relative
 from oncoseg_datasets.tables import rows_by
 from oncoseg_dicom import read_header
@@ -30,18 +32,17 @@ class SiimAcr(LayoutAdapter):
     def discover(self, root: Path) -> Iterator[Case]:
         """Yield one case per image, sorted by its id. Reads the patient's pseudonym from each file's header.
 
+        An image that is there twice, -1 beside runs, or a header that cannot be read make a bad case.
+
         Raises:
-            DataError: images or table are missing, an image is found twice, or -1 stands beside runs.
+            DataError: images or table are missing.
         """
         root = Path(root)
-        images: dict[str, Path] = {}
+        images = FilesByName()
         for folder in (found for name in _FOLDERS for found in folders_named(root, name)):
             for path in sorted(folder.rglob("*.dcm")):
-                if is_leftover(path.name):
-                    continue
-                if path.stem in images:
-                    raise DataError(f"{images[path.stem]} and {path}: found twice; keep one")
-                images[path.stem] = path
+                if not is_leftover(path.name):
+                    images.add(path.stem, path)
         table = one_file_named(root, *_TABLES)
         if not images or table is None:
             raise self.refusal(root, f"{' or '.join(_TABLES)} and .dcm files below {', '.join(_FOLDERS)}")
@@ -50,16 +51,20 @@ class SiimAcr(LayoutAdapter):
             raise DataError(f"{table}: is of none of the {len(images)} images; it belongs to another stage")
         for name, path in sorted(images.items()):
             codes = [row[_CODE] for row in rows.get(name, ())]
-            if EMPTY in codes and set(codes) != {EMPTY}:
-                raise DataError(f"{table}: has both {EMPTY} (nothing) and runs for {name}")
-            yield self.case(
-                case_id=name,
-                patient_id=str(read_header(path, ["PatientID"]).get("PatientID") or name),
-                images=(path,),
-                labels=(table,) if codes else (),
-                targets=self.record.targets if codes else (),
-                category=None if not codes else "negative" if EMPTY in codes else "positive",
-            )
+            case = made_or_fault(partial(self._case, name, path, table, codes), partial(self.named_case, name, path))
+            yield with_fault(case, "twice", images.clashes.get(name))
+
+    def _case(self, name: str, path: Path, table: Path, codes: list[str]) -> Case:
+        if EMPTY in codes and set(codes) != {EMPTY}:
+            raise BadCaseError("wrong-table", f"{table}: has both {EMPTY} (nothing) and runs for {name}")
+        return self.case(
+            case_id=name,
+            patient_id=str(read_header(path, ["PatientID"]).get("PatientID") or name),
+            images=(path,),
+            labels=(table,) if codes else (),
+            targets=self.record.targets if codes else (),
+            category=None if not codes else "negative" if EMPTY in codes else "positive",
+        )
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read a film and decode its runs."""

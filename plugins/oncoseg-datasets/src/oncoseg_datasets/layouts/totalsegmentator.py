@@ -9,6 +9,7 @@ from pathlib import Path
 
 from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Volume, close_matches
 from oncoseg_core.imaging import read_label, read_volume
+from oncoseg_datasets.layouts.base import with_fault
 from oncoseg_datasets.layouts.files import by_stem, folder_that_holds, listed
 from oncoseg_datasets.layouts.label_images import LabelImageAdapter, require_known_values
 from oncoseg_datasets.records.structures import STRUCTURES
@@ -39,7 +40,8 @@ class TotalSegmentator(LabelImageAdapter):
         """Yield the subjects in natural order, with the structures that have a file.
 
         Raises:
-            DataError: there is no ``meta.csv`` or no subject; or a setting names no structure.
+            DataError: there is no ``meta.csv`` or no subject; or a setting names no structure. A subject with an
+                unknown split in the table, or with a structure that is there twice, is a bad case.
         """
         what = f"the unpacked archive ({self.record.url})"
         folder = folder_that_holds(root, "meta.csv", ("Totalsegmentator_dataset*",), what)
@@ -53,17 +55,20 @@ class TotalSegmentator(LabelImageAdapter):
             files = by_stem(subject / "segmentations")
             found = [structure for structure in chosen if structure in files]
             row = rows.get(subject.name, {})
-            yield Case(
-                dataset=self.record.name,
+            case = self.case(
                 case_id=subject.name,
                 patient_id=subject.name,
-                modality="ct",
                 images=(subject / "ct.nii.gz",),
                 labels=tuple(files[structure] for structure in found),
                 targets=tuple(targets[structure] for structure in found),
-                split=_SPLITS[row["split"]] if row else None,
+                split=_SPLITS.get(row["split"]) if row else None,
                 category=row.get("study_type") or None,
             )
+            if row and row["split"] not in _SPLITS:
+                said = f"{folder / 'meta.csv'}: {subject.name} has the split {row['split']!r}"
+                case = with_fault(case, "wrong-table", f"{said}; expected {', '.join(_SPLITS)}")
+            clashes = [files.clashes[structure] for structure in chosen if structure in files.clashes]
+            yield with_fault(case, "twice", clashes[0] if clashes else None)
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read the scan and the files of the case's targets alone.
@@ -104,7 +109,7 @@ def _read_meta(path: Path) -> dict[str, dict[str, str]]:
     """The rows of ``meta.csv`` by subject.
 
     Raises:
-        DataError: it cannot be read, lacks the columns ``image_id`` and ``split``, or has another split than the three.
+        DataError: it cannot be read, or lacks the columns ``image_id`` and ``split``.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -114,7 +119,4 @@ def _read_meta(path: Path) -> dict[str, dict[str, str]]:
     if not rows or not {"image_id", "split"} <= rows[0].keys():
         found = ", ".join(map(str, rows[0])) if rows else "no row"
         raise DataError(f"{path}: expected the columns image_id and split, separated by semicolons; found {found}")
-    for row in rows:
-        if row["split"] not in _SPLITS:
-            raise DataError(f"{path}: {row['image_id']} has the split {row['split']!r}; expected {', '.join(_SPLITS)}")
     return {row["image_id"]: row for row in rows}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,8 @@ from oncoseg_core import BoolArray, Case, DataError, Settings, Split, Target, Vo
 from oncoseg_datasets.boxes import box_mask
 from oncoseg_datasets.dicom_images import read_film
 from oncoseg_datasets.folders import files_in, folders_named, one_file_named
-from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts
+from oncoseg_datasets.layouts.base import LayoutAdapter, union_of_parts, with_fault
+from oncoseg_datasets.layouts.files import FilesByName
 from oncoseg_datasets.records.cxr import VINDR_FINDINGS, VINDR_KAGGLE_FINDINGS
 from oncoseg_datasets.tables import Row, number, rows_by
 
@@ -50,7 +51,7 @@ class VinDrCxr(LayoutAdapter):
         """Yield one case per image, training images first, sorted by id.
 
         Raises:
-            DataError: images or tables are missing, or an image is found twice.
+            DataError: images or tables are missing. An image that is there twice is a bad case.
         """
         root = Path(root)
         tables: dict[Split, Path | None] = {
@@ -62,9 +63,9 @@ class VinDrCxr(LayoutAdapter):
             raise self.refusal(root, f"train/<id>.dicom and annotations/annotations_train.csv (or {_KAGGLE})")
         for split, table in tables.items():
             rows = rows_by(table, "image_id", _COLUMNS) if table is not None else {}
-            for name, path in images[split].items():
+            for name, path in sorted(images[split].items()):
                 seen = self._seen(rows.get(name, []))
-                yield self.case(
+                case = self.case(
                     case_id=name,
                     patient_id=name,
                     images=(path,),
@@ -73,6 +74,7 @@ class VinDrCxr(LayoutAdapter):
                     split=split,
                     category=_category(seen) if seen else None,
                 )
+                yield with_fault(case, "twice", images[split].clashes.get(name))
 
     def load(self, case: Case) -> tuple[Volume, dict[str, BoolArray]]:
         """Read a film and fill its boxes."""
@@ -115,14 +117,12 @@ class VinDrCxr(LayoutAdapter):
         return {value: count >= needed for value, count in votes.items()}
 
 
-def _images(root: Path, split: Split) -> Mapping[str, Path]:
-    found: dict[str, Path] = {}
+def _images(root: Path, split: Split) -> FilesByName:
+    found = FilesByName()
     for folder in folders_named(root, split):
         for path in files_in(folder, _SUFFIXES):
-            if path.stem in found:
-                raise DataError(f"{found[path.stem]} and {path}: found twice; keep one")
-            found[path.stem] = path
-    return dict(sorted(found.items()))
+            found.add(path.stem, path)
+    return found
 
 
 def _category(rows: list[Row]) -> str:

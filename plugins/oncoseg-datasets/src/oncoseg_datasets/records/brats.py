@@ -80,7 +80,7 @@ SPECS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="ucsf-pdgm",
         factory="oncoseg_datasets.layouts.brats:BraTS",
-        summary="UCSF preoperative diffuse glioma MRI: 501 exams of 495 patients; T1, T1c, T2, FLAIR",
+        summary="UCSF preoperative diffuse glioma MRI: 501 exams of 495 patients; T1, T1c, T2, FLAIR; labels 1, 2, 4",
         modalities=("mri",),
         targets=_regions(4),
         licence="CC BY 4.0",
@@ -91,8 +91,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         phase="F1",
         overlaps=overlaps_of("ucsf-pdgm"),
         doubts=(
-            "That the labels keep the older BraTS coding (4 is enhancing) was not checked; a 3 in a label is refused.",
-            "That the metadata csv carries the BraTS ids of the shared exams was not checked.",
+            "A case is one exam; the paper's row fits the 495 patients.",
             "Its place in the paper's phase F1 is inferred from the sum of cases.",
         ),
     ),

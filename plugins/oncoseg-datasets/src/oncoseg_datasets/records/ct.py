@@ -62,6 +62,7 @@ SPECS: tuple[DatasetSpec, ...] = (
             "The licence (non-commercial) was not checked.",
             "Which classes a scan was annotated for is told nowhere; it is inferred from the values in its label.",
             "Tumour voxels overwrite organ voxels, so an organ with a tumour has a hole there.",
+            "A case is a training scan, labelled or not; the paper's row fits these with the 100 for validation.",
             "Its place in the paper's phase E2 is inferred from the sum of cases.",
         ),
     ),
@@ -101,7 +102,10 @@ SPECS: tuple[DatasetSpec, ...] = (
         access="registration",
         phase="eval",
         overlaps=overlaps_of("lits"),
-        doubts=("The 20 volumes of 3D-IRCADb are said to have flipped axes or a spacing of 1, 1, 1 in their headers.",),
+        doubts=(
+            "The 20 volumes of 3D-IRCADb are said to have flipped axes or a spacing of 1, 1, 1 in their headers.",
+            "The header of label 53 is said to hold no grid of its own: trust_image_grid reads such labels.",
+        ),
     ),
     DatasetSpec(
         name="btcv",
@@ -140,7 +144,8 @@ SPECS: tuple[DatasetSpec, ...] = (
         factory="oncoseg_datasets.layouts.lndb:LNDb",
         summary="LNDb: lung nodules of at least 3 mm on CT, by up to three readers; evaluation only",
         modalities=("ct",),
-        # The values of the files number a reader's findings; 1 stands for any that is a nodule.
+        # The values of the files number a reader's findings; 1 stands for any that is a nodule. The three readers made
+        # 236, 177 and 67 masks.
         targets=(target("lung nodule", 1),),
         licence="CC BY-NC-ND 4.0",
         url="https://zenodo.org/record/7153205",
@@ -149,9 +154,6 @@ SPECS: tuple[DatasetSpec, ...] = (
         access="open",
         phase="eval",
         overlaps=overlaps_of("lndb"),
-        doubts=(
-            "The licence was not checked.",
-            "The folders data0 to data3 are said to be four folds; they are not taken as a split.",
-        ),
+        doubts=("The licence was not checked.",),
     ),
 )

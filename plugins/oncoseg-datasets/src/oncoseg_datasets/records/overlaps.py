@@ -19,7 +19,7 @@ _EDGES = (
     _Edge("3d-ircadb", "lits", True, "LiTS volumes 28-44 and 46-48 are 3D-IRCADb 1-20; leave out 27-48 to be safe"),
     _Edge("3d-ircadb", "msd-liver", True, "through LiTS, whose numbers MSD Liver is assumed to keep"),
     _Edge("msd-brain-tumour", "brats-gli", True, "BraTS 2016/17 cases were released again; BraTS21-17_Mapping.csv"),
-    _Edge("ucsf-pdgm", "brats-gli", True, "segmented within BraTS 2021; the metadata csv is said to carry BraTS ids"),
+    _Edge("ucsf-pdgm", "brats-gli", True, "298 exams are in BraTS 2021; column BraTS21 ID of the metadata csv"),
     _Edge("msd-liver", "flare23", True, "MSD and LiTS are stated sources of FLARE23"),
     _Edge("msd-pancreas", "flare23", True, "MSD is a stated source of FLARE23"),
     _Edge("msd-spleen", "flare23", True, "MSD is a stated source of FLARE23"),

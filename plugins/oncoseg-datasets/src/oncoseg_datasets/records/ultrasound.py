@@ -20,13 +20,14 @@ BUSI = DatasetSpec(
             "no patient ids are published (600 patients, 780 images), and duplicates are known even across classes "
             "(Pawlowska et al. 2023): images of one patient count as several patients"
         ),
+        "a case is one image, with the 133 normal ones; the paper's row fits the 647 that show a lesion",
     ),
 )
 
 DDTI = DatasetSpec(
     name="ddti",
-    factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",
-    summary="Thyroid ultrasound, preprocessed release: 637 images with nodule masks",
+    factory="oncoseg_datasets.layouts.ddti:Ddti",
+    summary="Thyroid ultrasound: the 637 images with nodule masks of a later release, or the page's own archive",
     modalities=("ultrasound",),
     targets=(Target(name="thyroid nodule", labels=frozenset({1})),),
     licence="research use, no explicit licence (Universidad Nacional de Colombia)",
@@ -38,7 +39,10 @@ DDTI = DatasetSpec(
     doubts=(
         "the preprocessed release lost the case numbers: images of one patient count as several patients",
         "the columns of category.csv (benign, malignant) are not known, so the cases have no category",
-        "the original release is said to have about 480 images of 390 cases, which was not checked",
+        (
+            "the number of cases is that of the preprocessed release, which a third party made; the page's own archive "
+            "(N.xml with N_1.jpg, about 480 images of 390 patients) is read too, and knows its patients"
+        ),
     ),
 )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from oncoseg_core import BoolArray, Case, DataError, DatasetSpec, FileDataset, Target, Volume
+from oncoseg_core import BoolArray, Case, DataError, DatasetSpec, Fault, FileDataset, Target, Volume
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.datasets import check_dataset
 
@@ -103,6 +103,20 @@ class AsWalked(Folder):
     def discover(self, root: Path) -> Iterator[Case]:
         names = [name for _, _, files in os.walk(root) for name in files]
         return iter(sorted(super().discover(root), key=lambda case: names.index(f"{case.case_id}.nii")))
+
+
+@EXAMPLES.breaks("a bad case has no labels")
+class BadWithLabels(Folder):
+    def case(self, name: str, path: Path) -> Case:
+        fault = Fault(kind="unreadable", message=f"{path}: damaged") if name == "p1b" else None
+        return super().case(name, path).model_copy(update={"fault": fault})
+
+
+@EXAMPLES.breaks("not every case is a bad one")
+class AllBad(Folder):
+    def case(self, name: str, path: Path) -> Case:
+        fault = Fault(kind="unreadable", message=f"{path}: damaged")
+        return super().case(name, path).model_copy(update={"fault": fault, "labels": (), "targets": ()})
 
 
 @EXAMPLES.breaks("an id of its own")

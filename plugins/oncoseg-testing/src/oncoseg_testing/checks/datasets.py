@@ -31,6 +31,27 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
         AssertionError: a rule is broken.
     """
     example = f"dataset {spec.name!r} in {root}"
+    cases = _check_discovery(adapter, root, example)
+    _check_ids(cases, example)
+    for case in cases:
+        _check_case(case, spec)
+    if not spec.targets:
+        _check_meanings(cases, example)
+    good = [case for case in cases if case.fault is None]
+    with rule("not every case is a bad one", example):
+        require(len(good) > 0, "each has a fault")
+    for case in good[:cases_to_read]:
+        _check_voxels(adapter, case)
+    for case in good[: min(cases_to_read, 1)]:
+        _check_alone(adapter, case)
+    _check_labels_differ(adapter, good, cases_to_read)
+    with tempfile.TemporaryDirectory() as empty:
+        for wrong in (Path(empty), Path(empty) / "absent"):
+            with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
+                refuses(DataError, lambda wrong=wrong: list(adapter.discover(wrong)))  # type: ignore[misc]
+
+
+def _check_discovery(adapter: DatasetAdapter, root: Path, example: str) -> list[Case]:
     with rule("discover finds the cases under root", example):
         cases = list(adapter.discover(root))
         require(len(cases) > 0, "no case")
@@ -44,33 +65,28 @@ def check_dataset(adapter: DatasetAdapter, root: Path, spec: DatasetSpec, *, cas
         with mock.patch.object(builtins, "hash", _salted):
             again = list(adapter.discover(root))
         require(again == cases, _first_difference(cases, again))
+    return cases
+
+
+def _check_ids(cases: list[Case], example: str) -> None:
     with rule("every case has an id of its own", example):
         repeated = [name for name, count in Counter(case.case_id for case in cases).items() if count > 1]
         require(not repeated, f"more than one {', '.join(repeated)}")
     with rule("a patient's cases are all in one split", example):
         splits = defaultdict(set)
-        for case in cases:
+        for case in (case for case in cases if case.fault is None):
             splits[case.patient_id].add(case.split)
         torn = [f"{patient}: {sorted(map(str, found))}" for patient, found in splits.items() if len(found) > 1]
         require(not torn, "; ".join(torn))
-    for case in cases:
-        _check_case(case, spec)
-    if not spec.targets:
-        with rule("a target of one name has the same label values in every case", example):
-            meanings = defaultdict(set)
-            for target in (target for case in cases for target in case.targets):
-                meanings[target.name].add(target.labels)
-            torn = [f"{name}: {sorted(map(sorted, found))}" for name, found in meanings.items() if len(found) > 1]
-            require(not torn, "; ".join(torn))
-    for case in cases[:cases_to_read]:
-        _check_voxels(adapter, case)
-    for case in cases[: min(cases_to_read, 1)]:
-        _check_alone(adapter, case)
-    _check_labels_differ(adapter, cases, cases_to_read)
-    with tempfile.TemporaryDirectory() as empty:
-        for wrong in (Path(empty), Path(empty) / "absent"):
-            with rule("a folder that is not this dataset is refused with DataError", str(wrong)):
-                refuses(DataError, lambda wrong=wrong: list(adapter.discover(wrong)))  # type: ignore[misc]
+
+
+def _check_meanings(cases: list[Case], example: str) -> None:
+    with rule("a target of one name has the same label values in every case", example):
+        meanings = defaultdict(set)
+        for target in (target for case in cases for target in case.targets):
+            meanings[target.name].add(target.labels)
+        torn = [f"{name}: {sorted(map(sorted, found))}" for name, found in meanings.items() if len(found) > 1]
+        require(not torn, "; ".join(torn))
 
 
 def _salted(value: Any, hash_: Callable[[Any], int] = hash) -> int:
@@ -125,6 +141,10 @@ def _listing(*, backwards: bool) -> Iterator[None]:
 
 def _check_case(case: Case, spec: DatasetSpec) -> None:
     example = f"case {case.case_id!r}"
+    if case.fault is not None:
+        with rule("a bad case has no labels and no targets: nothing of it may be used", example):
+            require(not case.labels and not case.targets, f"{len(case.labels)} labels, {len(case.targets)} targets")
+        return
     with rule("a case is of the dataset and of one of the modalities in the record", example):
         require(case.dataset == spec.name, f"dataset {case.dataset!r}, not {spec.name!r}")
         right = case.modality in spec.modalities or not spec.modalities

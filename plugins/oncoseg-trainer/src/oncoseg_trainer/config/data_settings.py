@@ -19,7 +19,7 @@ class DatasetChoice(Settings):
     ``root`` is its folder; without it the dataset is fetched, where that can be done. ``prepared`` is a prepared store
     instead, which knows its root and its adapter's settings. ``targets`` chooses among the dataset's targets; all of
     them when empty. ``side`` takes all labelled cases for one purpose, whatever ``data.split`` says. Of a ``replayed``
-    dataset the cases to train on are used, and none is scored.
+    dataset the cases to train on are used, and none is scored. ``leave_out`` are ids of cases that are not used.
     """
 
     dataset: Name
@@ -27,6 +27,7 @@ class DatasetChoice(Settings):
     prepared: Path | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     targets: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     side: Literal["train", "validation", "score"] | None = None
     replayed: bool = False
 
@@ -55,7 +56,8 @@ class DataSettings(Settings):
     ``score_split`` are the sides of the ``split`` that are used; the scores before and after are taken on the latter.
     ``validation_split`` is a third, scored after each epoch, for what is decided by scores. ``weak`` allows, by
     dataset, training on annotations that are no masks. ``allow_leakage`` lets a run go on that scores what it was
-    trained on, and marks its results.
+    trained on, and marks its results. ``leave_out_bad`` leaves out all cases that cannot be used or read, and says
+    which; without it such a case is refused unless ``leave_out`` names it.
     """
 
     dataset: Name | None = None
@@ -63,6 +65,7 @@ class DataSettings(Settings):
     prepared: Path | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     targets: tuple[str, ...] = ()
+    leave_out: tuple[str, ...] = ()
     datasets: tuple[DatasetChoice, ...] = ()
     train_split: Split = "train"
     score_split: Split = "test"
@@ -70,6 +73,7 @@ class DataSettings(Settings):
     split: SplitSettings = OfficialSplit()
     weak: dict[Name, WeakChoice] = Field(default_factory=dict)
     allow_leakage: bool = False
+    leave_out_bad: bool = False
 
     @property
     def chosen(self) -> tuple[DatasetChoice, ...]:
@@ -83,6 +87,7 @@ class DataSettings(Settings):
                 prepared=self.prepared,
                 settings=self.settings,
                 targets=self.targets,
+                leave_out=self.leave_out,
             ),
         )
 
@@ -90,8 +95,8 @@ class DataSettings(Settings):
     def _one_form(self) -> DataSettings:
         if (self.dataset is None) == (not self.datasets):
             raise ValueError("give either one dataset (dataset, root, …) or several (datasets)")
-        if self.datasets and (self.root or self.prepared or self.settings or self.targets):
-            raise ValueError("root, prepared, settings and targets stand with each of the datasets")
+        if self.datasets and (self.root or self.prepared or self.settings or self.targets or self.leave_out):
+            raise ValueError("root, prepared, settings, targets and leave_out stand with each of the datasets")
         names = [choice.dataset for choice in self.chosen]  # also checks the single form
         if len(set(names)) < len(names):
             raise ValueError("a dataset is named twice in datasets")

@@ -7,14 +7,34 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from oncoseg_core import ConfigError, DataError, DatasetAdapter, DatasetSpec, Registry, close_matches
-from oncoseg_core.data import WEAK, FrozenSplit, OfficialSplit, Side, discover_cases, require_known_targets, split_cases
+from oncoseg_core import (
+    ConfigError,
+    DataError,
+    DatasetAdapter,
+    DatasetSpec,
+    GeometryError,
+    ImageReadError,
+    Registry,
+    close_matches,
+)
+from oncoseg_core.data import (
+    WEAK,
+    FrozenSplit,
+    OfficialSplit,
+    Side,
+    discover_cases,
+    refuse_bad_cases,
+    require_known_targets,
+    split_cases,
+)
 from oncoseg_core.path import Preprocessor
 from oncoseg_trainer.config.data_settings import DatasetChoice, DataSettings, WeakChoice
 from oncoseg_trainer.data.case_source import CaseRow, CaseSource, MemorySource
 from oncoseg_trainer.data.prepared_source import StoreDataset
+
+BY_NAME = "left out by name"
 
 
 class OpenDataset(Protocol):
@@ -29,8 +49,15 @@ class OpenDataset(Protocol):
         """What is kept of a case, with all its targets."""
 
     @property
-    def skipped(self) -> list[str]:
-        """Cases that could not be read when the dataset was prepared."""
+    def bad(self) -> Mapping[str, str]:
+        """Cases that cannot be used, by id, with the reason; they have no number."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Those of the adapter."""
+
+    def unreadable(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Of these cases those that prove unreadable, with the reason. Reads each that was not read before."""
 
     def source(
         self,
@@ -54,7 +81,9 @@ class FolderDataset:
         self.choice = choice
         self.spec = spec
         self._adapter = adapter
-        self._cases = discover_cases(adapter, spec, root)
+        found = discover_cases(adapter, spec, root)
+        self._cases = [case for case in found if case.fault is None]
+        self.bad = {case.case_id: case.fault.message for case in found if case.fault is not None}
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -76,9 +105,19 @@ class FolderDataset:
         )
 
     @property
-    def skipped(self) -> list[str]:
-        """None: an unreadable case stops the run."""
-        return []
+    def settings(self) -> Mapping[str, Any]:
+        """Those of the adapter."""
+        return dict(self._adapter.settings.model_dump(mode="json"))
+
+    def unreadable(self, numbers: Sequence[int]) -> dict[int, str]:
+        """Of these cases those that prove unreadable, with the reason. Reads all of them."""
+        found: dict[int, str] = {}
+        for number in numbers:
+            try:
+                self._adapter.load(self._cases[number])
+            except (DataError, GeometryError, ImageReadError) as error:
+                found[number] = " ".join(str(error).split())
+        return found
 
     def source(
         self,
@@ -136,6 +175,7 @@ class ChosenDataset:
     """One dataset's part in a run: its cases on each side, and how weakly annotated ones count.
 
     ``n_weak`` are the weakly annotated cases trained on, ``n_not_scored`` those that were held out, and are not scored.
+    ``left_out`` are the cases that are not used although they are there, with the reason.
     """
 
     dataset: OpenDataset
@@ -145,6 +185,7 @@ class ChosenDataset:
     weak: WeakChoice | None = None
     n_weak: int = 0
     n_not_scored: int = 0
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -205,8 +246,11 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
 
     Raises:
         ConfigError: weak annotations are there and not asked for, or asked for and not there.
-        DataError: a wanted target is in no case, a side is left without a case, or the split does not fit.
+        DataError: a wanted target is in no case, a side is left without a case, or the split does not fit; or a case
+            cannot be used, and is not left out.
     """
+    for each in opened:
+        _refuse_bad_cases(each, settings)
     sides: dict[str, Side] = {"train": settings.train_split, "score": settings.score_split}
     if settings.validation_split is not None:
         sides["validation"] = settings.validation_split
@@ -230,6 +274,18 @@ def choose_cases(opened: Sequence[OpenDataset], settings: DataSettings) -> Chose
     return chosen
 
 
+def _refuse_bad_cases(opened: OpenDataset, settings: DataSettings) -> None:
+    named = opened.choice.leave_out
+    good = (opened.row(number).case_id for number in range(len(opened))) if named else ()
+    refuse_bad_cases(
+        opened.spec.name,
+        {**dict.fromkeys(good), **opened.bad},
+        named,
+        allowed=settings.leave_out_bad,
+        where="data.leave_out" if settings.dataset is not None else "leave_out of the dataset in data.datasets",
+    )
+
+
 def _labelled(opened: OpenDataset) -> list[CaseRow]:
     """The labelled cases of a dataset with the chosen targets in each, which may be none."""
     rows: list[CaseRow] = []
@@ -244,10 +300,14 @@ def _labelled(opened: OpenDataset) -> list[CaseRow]:
 
 
 def _choose(opened: OpenDataset, rows: Sequence[CaseRow], split: FrozenSplit, settings: DataSettings) -> ChosenDataset:
-    train, scored, validation = (
-        [row for row in rows if row.targets and split.side_of(row) == side]
-        for side in (settings.train_split, settings.score_split, settings.validation_split)
-    )
+    left_out = {**opened.bad, **dict.fromkeys(opened.choice.leave_out, BY_NAME)}
+    sides = (settings.train_split, settings.score_split, settings.validation_split)
+    used = [row for row in rows if row.targets and row.case_id not in left_out and split.side_of(row) in sides]
+    if settings.leave_out_bad:
+        unreadable = opened.unreadable([row.number for row in used])
+        left_out |= {row.case_id: unreadable[row.number] for row in used if row.number in unreadable}
+        used = [row for row in used if row.number not in unreadable]
+    train, scored, validation = ([row for row in used if split.side_of(row) == side] for side in sides)
     if opened.choice.replayed:
         scored, validation = [], []
     weak = settings.weak.get(opened.spec.name)
@@ -267,6 +327,7 @@ def _choose(opened: OpenDataset, rows: Sequence[CaseRow], split: FrozenSplit, se
         weak,
         sum(row.annotation in WEAK for row in train),
         len(scored) + len(validation) - len(strict) - len(strict_validation),
+        left_out,
     )
 
 

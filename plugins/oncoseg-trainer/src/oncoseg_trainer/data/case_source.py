@@ -10,7 +10,18 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import Annotation, BoolArray, Case, DatasetAdapter, Split, Stats, Volume
+from oncoseg_core import (
+    Annotation,
+    BoolArray,
+    Case,
+    DataError,
+    DatasetAdapter,
+    GeometryError,
+    ImageReadError,
+    Split,
+    Stats,
+    Volume,
+)
 from oncoseg_core.imaging import content_hash
 from oncoseg_core.path import Preprocessor
 
@@ -139,9 +150,18 @@ class MemorySource:
         return self._cases[number]
 
     def load(self, number: int) -> tuple[Volume, dict[str, BoolArray]]:
-        """A whole case, as its files hold it."""
+        """A whole case, as its files hold it.
+
+        Raises:
+            DataError, GeometryError, ImageReadError: it cannot be read; the message says how to go on without it.
+        """
         case = self._cases[number]
-        volume, masks = self._dataset.load(case)
+        try:
+            volume, masks = self._dataset.load(case)
+        except (DataError, GeometryError, ImageReadError) as error:
+            kind = next(kind for kind in (GeometryError, ImageReadError, DataError) if isinstance(error, kind))
+            without = f"to go on without case {case.case_id!r}, name it in leave_out of {case.dataset}"
+            raise kind(f"{error} ({without}, or set data.leave_out_bad: true)") from error
         return volume, {target.name: masks[target.name] for target in case.targets}
 
     def case(self, number: int) -> LoadedCase:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -50,9 +51,18 @@ class StoreDataset:
         )
 
     @property
-    def skipped(self) -> list[str]:
-        """The cases that could not be read when the store was made."""
-        return [case_id for case_id, _ in self._store.skipped]
+    def bad(self) -> dict[str, str]:
+        """The cases that could not be read when the store was made, with the reason."""
+        return dict(self._store.skipped)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that the store was made with."""
+        return self._store.settings
+
+    def unreadable(self, numbers: Sequence[int]) -> dict[int, str]:  # noqa: ARG002 - as of any dataset
+        """None: what is in the store was read when it was made."""
+        return {}
 
     def source(
         self,

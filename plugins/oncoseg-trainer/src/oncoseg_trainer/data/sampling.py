@@ -68,7 +68,7 @@ class LabelledSlices:
         counts = [source.slice_counts(target) for target in targets]
         for target, each in zip(targets, counts, strict=True):
             if not each.any():
-                require_voxels(source, target)
+                refuse_empty(source, target, [name for name in targets if name != target])
         table = np.array(counts, dtype=np.int64).reshape(len(targets), len(source))
         known = table > 0
         if annotated is not None:
@@ -76,8 +76,8 @@ class LabelledSlices:
         return cls(tuple(targets), table, known)
 
 
-def require_voxels(source: CaseSource, target: str) -> None:
-    """Say that a target is empty in all cases that have it annotated.
+def refuse_empty(source: CaseSource, target: str, others: Sequence[str]) -> None:
+    """Say that a target is empty in all cases of a side that have it annotated, and how to go on without it.
 
     Raises:
         DataError: always; it names the label of the first.
@@ -85,11 +85,13 @@ def require_voxels(source: CaseSource, target: str) -> None:
     annotated = [
         case for case in map(source.record, range(len(source))) if target in {each.name for each in case.targets}
     ]
+    where = f"of {len(source)} cases on this side of {annotated[0].dataset!r}"
+    kept = f"keep {', '.join(others)}" if others else "there is no other target"
     raise DataError(
         f"{' '.join(map(str, annotated[0].labels))}: the label holds no voxel of {target!r}"
         + (f", nor do those of {len(annotated) - 1} other cases" if len(annotated) > 1 else "")
-        + "; expected some in data that is trained on or scored (wrong file, or other label values than the dataset "
-        "declares?)"
+        + f": {where}, {len(annotated)} have it annotated and 0 show it. If it is too rare for a side, leave it out of "
+        f"data.targets ({kept}), or split otherwise; else the file or the label values of the dataset are wrong"
     )
 
 

@@ -12,6 +12,7 @@ from oncoseg_trainer.data.case_selection import ChosenDataset
 from oncoseg_trainer.data.case_source import CaseRow
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts
+from oncoseg_trainer.reporting.summary import flags_of, left_out_words
 
 SCORING = (
     "Each slice that holds the object got a prompt of its own, made from the reference (from its place, or for text "
@@ -55,6 +56,7 @@ def _sides(facts: RunFacts, each: ChosenDataset) -> list[SplitSide]:
             used_for=use,
             n_cases=len(rows),
             n_patients=len({row.patient_id for row in rows}),
+            flags=tuple(flags_of(each)),
         )
         for use, side, rows in uses
         if side is not None and rows
@@ -107,6 +109,8 @@ def _notes(facts: RunFacts) -> list[str]:
         for each in facts.chosen.datasets
         if each.weak is not None
     ]
+    for each in facts.chosen.datasets:
+        notes += left_out_words(each.name, each.left_out, flags_of(each), named=False)
     not_scored = len(facts.data.held_out.not_scored)
     if not_scored:
         notes.append(f"{not_scored} held-out cases hold none of their targets and are not scored.")

@@ -8,6 +8,7 @@ from typing import Any
 from oncoseg_core.data import leak_rows
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
 from oncoseg_lora import TrainedParts, has_random_weights
+from oncoseg_trainer.data.case_selection import BY_NAME, ChosenDataset
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts
 
@@ -38,7 +39,8 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
                 "n_train_cases": len(each.train),
                 "n_score_cases": len(each.scored),
                 "prepared": each.dataset.choice.prepared is not None,
-                "skipped_when_prepared": each.dataset.skipped,
+                "flags": flags_of(each),
+                "left_out": dict(each.left_out),
                 "weak": None
                 if each.weak is None
                 else {**each.weak.model_dump(), "n_train_cases": each.n_weak, "n_not_scored": each.n_not_scored},
@@ -141,15 +143,30 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
                 f"on as {'filled boxes' if weak['shape'] == 'box' else 'drawn'}, with loss weight {weak['weight']:g}; "
                 f"{weak['n_not_scored']} that were held out are not scored."
             )
-        if dataset["skipped_when_prepared"]:
-            lines.append(
-                f"{len(dataset['skipped_when_prepared'])} cases of {dataset['name']} could not be read when it was "
-                "prepared, and are missing."
-            )
+        lines += left_out_words(dataset["name"], dataset["left_out"], dataset["flags"], named=True)
     if summary["split"]["not_scored"]:
         lines.append(
             f"{len(summary['split']['not_scored'])} held-out cases hold none of their targets and are not scored."
         )
+    return lines
+
+
+def flags_of(chosen: ChosenDataset) -> list[str]:
+    """The settings of a dataset that are switched on, such as ``trust_image_grid``; no values, which may be private."""
+    return sorted(name for name, value in chosen.dataset.settings.items() if value is True)
+
+
+def left_out_words(dataset: str, left_out: Mapping[str, str], flags: Sequence[str], *, named: bool) -> list[str]:
+    """Sentences on cases that are there and not used, ``named`` or counted, and on how the others were read."""
+    lines = []
+    by_name = [case for case, reason in left_out.items() if reason == BY_NAME]
+    bad = [case for case in left_out if case not in by_name]
+    for cases, why in ((by_name, "left out by name"), (bad, "left out because they cannot be used")):
+        if cases:
+            which = f": {', '.join(cases[:5])}{', …' if len(cases) > 5 else ''}" if named else ""
+            lines.append(f"{len(cases)} cases of {dataset} are {why}{which}.")
+    if flags:
+        lines.append(f"{dataset} was read with {', '.join(flags)}.")
     return lines
 
 

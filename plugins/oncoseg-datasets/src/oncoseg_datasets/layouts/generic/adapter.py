@@ -26,7 +26,6 @@ class Generic(LabelImageAdapter):
 
         Raises:
             DataError: the folder does not hold the layout.
-            ImageReadError: a DICOM header cannot be read.
             MissingDependencyError: the plugin that reads the layout is not installed.
         """
         root = require_folder(root, "the folder of your data")

@@ -10,6 +10,7 @@ from typing import Any
 
 from oncoseg_core import Case, DataError, ImageReadError, Target
 from oncoseg_core.system import display_path
+from oncoseg_datasets.layouts.base import BadCaseError, FaultKind, with_fault
 from oncoseg_datasets.layouts.files import natural, walked
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 from oncoseg_datasets.layouts.generic.structures import belongs, require_dicom_reader
@@ -41,26 +42,35 @@ class _Series:
 def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
     """Yield one case per series that has structures, or per series where those without are wanted too.
 
+    A file that cannot be read, structures on images that are not there, a series with both RTSTRUCT and SEG where none
+    was chosen, and two structures of one name make a bad case.
+
     Raises:
-        DataError: there is no series; structures are drawn on images that are not there; a series has both RTSTRUCT
-            and SEG and none was chosen; two objects have a structure of one name.
-        ImageReadError: a header cannot be read.
+        DataError: there is no series.
         MissingDependencyError: the plugin that reads the images is not installed.
     """
     require_dicom_reader()
-    series, objects = _series_and_objects(root)
+    series, objects, bad = _series_and_objects(root, settings)
     if not series:
         raise DataError(f"{root}: holds no DICOM series of images")
     for path, header in objects:
         try:
             drawn_on, drawn_there = _series_of(header, path, series), _names(header)
+        except BadCaseError as error:
+            bad.append(_bad_file(root, path, error.kind, str(error), settings))
+            continue
         except (AttributeError, KeyError, TypeError, ValueError) as error:  # what a damaged sequence leads pydicom to
-            raise ImageReadError(
-                f"{display_path(path)}: its structures cannot be read: {type(error).__name__}"
-            ) from error
+            message = f"{display_path(path)}: its structures cannot be read: {type(error).__name__}"
+            bad.append(_bad_file(root, path, "unreadable", message, settings))
+            continue
         for one in drawn_on:
             one.objects.setdefault(_KINDS[str(header.Modality)], []).append((path, drawn_there))
-    chosen = [(one, *_chosen(one, settings)) for one in series.values() if _has_modality(one, settings)]
+    chosen = []
+    for one in (one for one in series.values() if _has_modality(one, settings)):
+        try:
+            chosen.append((one, *_chosen(one, settings)))
+        except BadCaseError as error:
+            bad.append(with_fault(_series_case(one, [], (), settings), error.kind, str(error)))
     names = sorted({name for _, _, drawn in chosen for name in drawn}, key=natural)
     own = {name: Target(name=name[:64], labels=frozenset({number})) for number, name in enumerate(names, start=1)}
     cases = [
@@ -68,21 +78,36 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
         for one, files, drawn in chosen
         if (case := _case(one, files, _targets(drawn, own, settings), settings)) is not None
     ]
-    if not cases:
+    if not cases and not bad:
         raise DataError(f"{root}: none of its {len(series)} series has a structure that is wanted; see unlabelled")
-    yield from sorted(cases, key=lambda case: natural(case.case_id))
+    yield from sorted([*cases, *bad], key=lambda case: natural(case.case_id))
 
 
-def _series_and_objects(root: Path) -> tuple[dict[str, _Series], list[tuple[Path, Any]]]:
-    """The series by their UIDs, and the objects with structures; whatever is not DICOM is passed over."""
+def _bad_file(root: Path, path: Path, kind: FaultKind, message: str, settings: GenericSettings) -> Case:
+    """A bad case for a file that is part of no case; it is called by a hash, since names of files may name patients."""
+    name = f"file-{_digest(settings.salt, path.relative_to(root).as_posix())}"
+    modality = settings.modality or "unknown"
+    return with_fault(
+        Case(dataset="generic", case_id=name, patient_id=name, modality=modality, images=(path,)), kind, message
+    )
+
+
+def _series_and_objects(
+    root: Path, settings: GenericSettings
+) -> tuple[dict[str, _Series], list[tuple[Path, Any]], list[Case]]:
+    """The series by their UIDs, the objects with structures, and bad cases for what cannot be read.
+
+    Whatever is not DICOM, and is not called so, is passed over.
+    """
     series: dict[str, _Series] = {}
-    objects = []
+    objects, bad = [], []
     for path in walked(root):
         try:
             header = read_header(path, _KEYWORDS)
-        except ImageReadError:
+        except ImageReadError as error:
             if path.suffix.lower() == ".dcm":
-                raise
+                message = f"{error}; if it is a slice of a series, that series is incomplete"
+                bad.append(_bad_file(root, path, "unreadable", message, settings))
             continue
         modality = str(header.get("Modality", ""))
         if modality in _KINDS:
@@ -91,7 +116,7 @@ def _series_and_objects(root: Path) -> tuple[dict[str, _Series], list[tuple[Path
             one = series.setdefault(str(header.SeriesInstanceUID), _Series(header))
             one.files.append(path)
             one.instances.add(str(header.get("SOPInstanceUID", "")))
-    return series, objects
+    return series, objects, bad
 
 
 def _series_of(header: Any, path: Path, series: dict[str, _Series]) -> list[_Series]:
@@ -101,9 +126,10 @@ def _series_of(header: Any, path: Path, series: dict[str, _Series]) -> list[_Ser
     if not found:
         found = [one for one in series.values() if one.instances & images]
     if not found:
-        raise DataError(
+        raise BadCaseError(
+            "missing-image",
             f"{display_path(path)}: its structures are drawn on images that are not in this folder; add the series, or "
-            "take the file away"
+            "take the file away",
         )
     return found
 
@@ -148,18 +174,21 @@ def _chosen(series: _Series, settings: GenericSettings) -> tuple[list[Path], lis
     kinds = [settings.objects] if settings.objects is not None else sorted(series.objects)
     if len(kinds) > 1:
         paths = [display_path(path) for kind in kinds for path, _ in series.objects[kind]]
-        raise DataError(f"{' and '.join(paths)} are drawn on one series; say which to take: objects rtstruct, or seg")
+        raise BadCaseError(
+            "unclear", f"{' and '.join(paths)} are drawn on one series; say which to take: objects rtstruct, or seg"
+        )
     objects = [one for kind in kinds for one in series.objects.get(kind, ())]
     names = [name for _, drawn in objects for name in drawn]
     twice = sorted({name for name in names if names.count(name) > 1})
     told = " and ".join(display_path(path) for path, _ in objects)
     if twice:
-        raise DataError(
+        raise BadCaseError(
+            "twice",
             f"{told}: two structures of one series are called {twice[0]!r}; rename one, or keep one of the files in "
-            "the dataset's folder"
+            "the dataset's folder",
         )
     if "" in names:
-        raise DataError(f"{told}: a structure has no name; give it one")
+        raise BadCaseError("unclear", f"{told}: a structure has no name; give it one")
     return [path for path, _ in objects], names
 
 
@@ -174,8 +203,10 @@ def _targets(drawn: list[str], own: dict[str, Target], settings: GenericSettings
 
 
 def _case(series: _Series, labels: list[Path], targets: tuple[Target, ...], settings: GenericSettings) -> Case | None:
-    if not targets and not settings.unlabelled:
-        return None
+    return _series_case(series, labels, targets, settings) if targets or settings.unlabelled else None
+
+
+def _series_case(series: _Series, labels: list[Path], targets: tuple[Target, ...], settings: GenericSettings) -> Case:
     modality = settings.modality or _modality(series, settings)
     patient = str(series.header.get("PatientID") or "") or str(series.header.get("StudyInstanceUID", ""))
     pseudonym = _digest(settings.salt, patient)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oncoseg_core import Case, DataError
-from oncoseg_datasets.layouts.files import add_once, natural, walked
+from oncoseg_datasets.layouts.base import with_fault
+from oncoseg_datasets.layouts.files import FilesByName, natural, walked
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 
 _PLACEHOLDER = re.compile(r"\{(case|patient|channel)\}")
@@ -16,39 +17,46 @@ _PLACEHOLDER = re.compile(r"\{(case|patient|channel)\}")
 def folder_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
     """Yield the cases whose images match the pattern, in natural order.
 
+    A label without its image, a file that is there twice, and channels that are missing or more than named make a bad
+    case.
+
     Raises:
-        DataError: none does; a label has no image; or channels are missing or more than named.
+        DataError: no image matches.
     """
-    images: dict[str, dict[str, Path]] = {}
-    labels: dict[str, Path] = {}
+    images: dict[str, FilesByName] = {}
+    labels = FilesByName()
     patients: dict[str, str] = {}
     image_pattern = _as_regex(settings.images or "")
     label_pattern = None if settings.labels is None else _as_regex(settings.labels)
     for path in walked(root):
         relative = path.relative_to(root).as_posix()
         if label_pattern is not None and (match := label_pattern.fullmatch(relative)):
-            add_once(labels, _case_of(match), path)
+            labels.add(_case_of(match), path)
         elif match := image_pattern.fullmatch(relative):
-            case, found = _case_of(match), match.groupdict()
-            patients[case] = found.get("patient") or case
-            add_once(images.setdefault(case, {}), found.get("channel") or "", path)
+            name, found = _case_of(match), match.groupdict()
+            patients[name] = found.get("patient") or name
+            images.setdefault(name, FilesByName()).add(found.get("channel") or "", path)
     if not images:
         raise DataError(f"{root}: no file matches images: {settings.images}")
-    orphans = sorted(labels.keys() - images.keys(), key=natural)
-    if orphans:
-        raise DataError(f"{labels[orphans[0]]}: a label without an image that matches {settings.images}")
-    for case in sorted(images, key=natural):
-        label = labels.get(case)
-        yield Case(
+    for name in sorted(images.keys() | labels.keys(), key=natural):
+        channels = images.get(name, FilesByName())
+        label = labels.get(name)
+        case = Case(
             dataset="generic",
-            case_id=case,
-            patient_id=patients[case],
+            case_id=name,
+            patient_id=patients.get(name, name),
             modality=settings.modality or "",
-            images=_in_order(images[case], settings),
+            images=_in_order(channels, settings) or (labels[name],),
             channel_names=settings.channel_names,
             labels=() if label is None else (label,),
             targets=() if label is None else settings.target_records(),
         )
+        if not channels:
+            orphan = f"{label}: a label without an image that matches {settings.images}"
+            yield with_fault(case, "missing-image", orphan)
+            continue
+        case = with_fault(case, "missing-image", _wrong_channels(channels, settings))
+        yield with_fault(case, "twice", next(iter(channels.clashes.values()), None) or labels.clashes.get(name))
 
 
 def _as_regex(pattern: str) -> re.Pattern[str]:
@@ -72,15 +80,15 @@ def _case_of(match: re.Match[str]) -> str:
 
 
 def _in_order(files: dict[str, Path], settings: GenericSettings) -> tuple[Path, ...]:
-    """A case's channel files in the order of the named channels, or in natural order.
-
-    Raises:
-        DataError: the channels are others than those named.
-    """
-    names = settings.channel_names
-    if "{channel}" not in (settings.images or ""):
-        return tuple(files.values())
-    if names and files.keys() != set(names):
-        some = next(iter(files.values()))
-        raise DataError(f"{some}: this case has the channels {', '.join(sorted(files))}; expected {', '.join(names)}")
+    """A case's channel files in the order of the named channels, or in natural order."""
+    names = [name for name in settings.channel_names if name in files]
     return tuple(files[name] for name in names or sorted(files, key=natural))
+
+
+def _wrong_channels(files: dict[str, Path], settings: GenericSettings) -> str | None:
+    """What is wrong where a case has other channels than those named, one file each; None where it has them."""
+    names = settings.channel_names
+    if "{channel}" not in (settings.images or "") or not names or files.keys() == set(names):
+        return None
+    some = next(iter(files.values()))
+    return f"{some}: this case has the channels {', '.join(sorted(files))}; expected {', '.join(names)}"

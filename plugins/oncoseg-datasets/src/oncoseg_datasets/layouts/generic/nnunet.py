@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from oncoseg_core import Case, DataError, Target
+from oncoseg_datasets.layouts.base import with_fault
 from oncoseg_datasets.layouts.files import by_stem, natural
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
+from oncoseg_datasets.layouts.nnunet_folds import fold_sides
 
+FOLDS = "splits_final.json"
 BACKGROUND, IGNORE = "background", "ignore"
 """Names that nnU-Net reserves: what is nothing, and what must not be judged."""
 
@@ -30,7 +33,7 @@ def nnunet_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
     """Yield the cases of ``imagesTr`` with their labels, then those of ``imagesTs``, in natural order.
 
     Raises:
-        DataError: ``dataset.json`` is missing or wrong, or there is no image.
+        DataError: ``dataset.json`` is missing or wrong, there is no image, or the list of folds does not fit.
     """
     described = _describe(root / "dataset.json")
     targets = settings.target_records() or tuple(
@@ -42,16 +45,17 @@ def nnunet_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
             f"{root / 'dataset.json'}: names {len(described.channels)} channels, the setting channel_names "
             f"{len(channels)}; expected as many"
         )
-    found = False
+    sides = fold_sides(_folds_file(root), settings.fold)
+    found: set[str] = set()
     for images, labels, test in (("imagesTr", "labelsTr", False), ("imagesTs", "labelsTs", True)):
         files, labelled = by_stem(root / images, (described.ending,)), by_stem(root / labels, (described.ending,))
         names = {name.rpartition("_")[0] for name in files if name.rpartition("_")[2].isdigit()} | labelled.keys()
         for name in sorted(names, key=natural):
-            found = True
+            found.add(name)
             # A channel without a file stays in the list: reading the case says which one is missing.
             numbered = [f"{name}_{number:04d}" for number in range(len(described.channels))]
             label = labelled.get(name)
-            yield Case(
+            case = Case(
                 dataset="generic",
                 case_id=name,
                 patient_id=name,
@@ -60,10 +64,23 @@ def nnunet_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
                 channel_names=channels,
                 labels=() if label is None else (label,),
                 targets=() if label is None else targets,
-                split="test" if test else None,
+                split="test" if test else sides.get(name),
             )
+            clashes = [labelled.clashes.get(name), *(files.clashes.get(one) for one in numbered)]
+            yield with_fault(case, "twice", next(filter(None, clashes), None))
+    if missing := sorted(sides.keys() - found, key=natural):
+        raise DataError(
+            f"{_folds_file(root)}: names {missing[0]!r}, which is no case of {root} ({len(missing)} such names): it is "
+            "of another dataset"
+        )
     if not found:
         raise DataError(f"{root}: imagesTr holds no CASE_0000{described.ending}; expected nnU-Net's raw layout")
+
+
+def _folds_file(root: Path) -> Path:
+    """``splits_final.json`` beside the data, or where nnU-Net has written it."""
+    written = root.absolute().parent.parent / "nnUNet_preprocessed" / root.absolute().name / FOLDS
+    return written if written.is_file() and not (root / FOLDS).is_file() else root / FOLDS
 
 
 def nnunet_values(root: Path, settings: GenericSettings) -> frozenset[int]:

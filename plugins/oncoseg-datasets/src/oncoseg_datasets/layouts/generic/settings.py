@@ -8,7 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from oncoseg_core import NormalizerSpec, Settings, Target, load_plugins
+from oncoseg_core import NormalizerSpec, Target, load_plugins
+from oncoseg_datasets.layouts.label_images import LabelSettings
 
 TargetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Values: TypeAlias = Annotated[frozenset[int], Field(min_length=1)]
@@ -31,7 +32,7 @@ def modality_name(text: str) -> str:
 Modality: TypeAlias = Annotated[str, AfterValidator(modality_name)]
 
 
-class GenericSettings(Settings):
+class GenericSettings(LabelSettings):
     """One's own data in one of four layouts.
 
     ``layout``: ``nnunet`` (``dataset.json``, ``imagesTr``, ``labelsTr``), ``folders`` (files that match a pattern),
@@ -54,6 +55,11 @@ class GenericSettings(Settings):
     ``images``, ``labels``: patterns of paths below the root for ``folders``. ``{case}`` stands for the case,
     ``{patient}`` for the patient, ``{channel}`` for the channel (in the order of ``channel_names``, or sorted); none of
     them takes a ``/``. ``manifest``: the file's path below the root.
+
+    ``fold``: which fold of nnU-Net's ``splits_final.json`` validates; the others train. The file lies beside
+    ``dataset.json``, or where nnU-Net writes it (``nnUNet_preprocessed`` beside ``nnUNet_raw``).
+
+    ``trust_image_grid``: as in :class:`LabelSettings`, for labels with values.
     """
 
     layout: Literal["nnunet", "folders", "manifest", "dicom"]
@@ -68,6 +74,7 @@ class GenericSettings(Settings):
     images: str | None = None
     labels: str | None = None
     manifest: str | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
 
     @field_validator("images", "labels", "manifest")
     @classmethod
@@ -105,6 +112,10 @@ class GenericSettings(Settings):
         for name in ("objects", "unlabelled", "salt"):
             if getattr(self, name) and self.layout != "dicom":
                 raise ValueError(f"layout {self.layout!r} does not read {name}")
+        if self.fold is not None and self.layout != "nnunet":
+            raise ValueError(f"layout {self.layout!r} does not read fold")
+        if self.trust_image_grid and (self.structures or self.layout == "dicom"):
+            raise ValueError("trust_image_grid is for label images with values, not for structures with names")
         return self
 
     def target_records(self) -> tuple[Target, ...]:
