@@ -54,8 +54,8 @@ def place(contours: Sequence[Contour], series: Series) -> Placed:
 
     A contour belongs to the nearest slice, if it is within half the usual distance of slices. Of contours at several
     heights that are nearest to one slice, those count that lie at the nearest height, as far as rounding lets this be
-    known (:func:`tolerances_mm`); of the others, those that name the image of that slice, and those within a quarter of
-    the slices' distance that overlap none of the rest.
+    known (:func:`tolerances_mm`); of the others within a quarter of the slices' distance, those that name the image of
+    that slice as all the rest do, and those that overlap none of the rest.
     """
     normal = series.geometry.normal
     heights = np.array([plane.position for plane in series.planes]) @ normal
@@ -72,9 +72,8 @@ def place(contours: Sequence[Contour], series: Series) -> Placed:
     inside = ~slanted & ~beyond
     apart = off - _nearest_height(off, planes, inside, len(heights))[planes]
     kept = inside & (np.abs(apart) <= 2 * tolerance)
-    joined = _of_the_same_slice(
-        contours, series, planes, inside & ~kept, kept, np.abs(apart) <= BESIDE * distances[planes]
-    )
+    others = inside & ~kept & (np.abs(apart) <= BESIDE * distances[planes])
+    joined = _of_the_same_slice(contours, series, planes, kept, others)
     crowded = inside & ~kept & ~joined
     kept |= joined
 
@@ -177,7 +176,7 @@ def _nearest_height(off: Floats, planes: Ints, inside: BoolArray, count: int) ->
 
 
 def _of_the_same_slice(
-    contours: Sequence[Contour], series: Series, planes: Ints, others: BoolArray, kept: BoolArray, beside: BoolArray
+    contours: Sequence[Contour], series: Series, planes: Ints, kept: BoolArray, others: BoolArray
 ) -> BoolArray:
     """Which of the ``others``, at another height than those ``kept``, count on their slice all the same."""
     joined = np.zeros(len(contours), dtype=bool)
@@ -192,7 +191,7 @@ def _of_the_same_slice(
             taken |= _alone(contours[index], plane, series)
         for index in np.flatnonzero(others & (planes == plane)):
             alone = _alone(contours[index], plane, series)
-            if (by_name and named.get(contours[index].image) == plane) or (beside[index] and not (taken & alone).any()):
+            if (by_name and named.get(contours[index].image) == plane) or not (taken & alone).any():
                 joined[index] = True
                 taken |= alone
     return joined

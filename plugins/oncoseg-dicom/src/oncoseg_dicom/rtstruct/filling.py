@@ -72,7 +72,7 @@ def voxels_of_each(points: Points, lengths: Ints, size: tuple[int, int]) -> Ints
         nth = np.arange(len(chosen)) - np.repeat(np.cumsum(sides.counts[part]) - sides.counts[part], sides.counts[part])
         columns = sides.first[chosen] + nth
         rows = sides.rows(chosen, columns, height)
-        # A ring crosses a column an even number of times: what is between the first and the second is inside, and so on.
+        # A ring crosses a column an even number of times; between the first and the second, and so on, is its inside.
         keys = np.sort(((sides.rings[chosen] - begin) * width + columns) * (height + 1) + rows)
         rings, rows = keys[::2] // (width * (height + 1)), keys % (height + 1)
         found[begin:end] = np.bincount(rings, weights=rows[1::2] - rows[::2], minlength=end - begin).astype(np.int64)

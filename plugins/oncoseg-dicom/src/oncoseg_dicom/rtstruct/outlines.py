@@ -28,11 +28,11 @@ class Outline:
 
     ``pixels`` are the block with a margin of one pixel, 0 or 1 ``(z, y + 2, x + 2)``; corner ``(i, j)`` of the grid has
     pixel ``(i, j)`` of these at its upper left. ``corners`` are the nodes' places among the grid's corners
-    ``(z, y + 1, x + 1)``, flat and in rising order; nodes that were added later have none. ``column_keys`` are numbers
-    of the same nodes that sort them by slice, column and row (:func:`column_key`); of two nodes at one corner, that with
-    the side above it comes first. ``points`` are the nodes' (x, y) in continuous pixels of the block, ``following`` the
-    next node of the ring, with the solid on the right (y growing downwards). ``starts`` are nodes of which every ring
-    has its lowest-numbered one.
+    ``(z, y + 1, x + 1)``, flat and in rising order; nodes that were added later have none. ``column_keys`` sort the
+    same nodes by slice, column and row (:func:`column_key`); of two at one corner, that with the side above it comes
+    first. ``points`` are the nodes' (x, y) in continuous pixels of the block, ``following`` the next node of the ring,
+    with the solid on the right (y growing downwards). ``starts`` are nodes of which every ring has its lowest-numbered
+    one.
     """
 
     pixels: npt.NDArray[np.uint8]

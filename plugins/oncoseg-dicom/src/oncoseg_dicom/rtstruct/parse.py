@@ -198,14 +198,15 @@ def _numbers(item: Dataset, known: _Numbers, where: str) -> npt.NDArray[np.float
     stripped = value.strip(b" \0")
     parts = stripped.split(b"\\") if stripped else []
     try:
-        if b"_" in stripped:  # which Python takes between digits
-            raise ValueError
-        return np.array(list(map(known.__getitem__ if len(known) < _MANY else float, parts)), dtype=np.float64)
+        values = list(map(known.__getitem__ if len(known) < _MANY else float, parts))
+        if b"_" not in stripped:  # which Python takes between digits
+            return np.array(values, dtype=np.float64)
     except ValueError:
-        count, part = next((number, part) for number, part in enumerate(parts, start=1) if not _is_number(part))
+        pass  # which of them it is, is looked for now
+    count, part = next((number, part) for number, part in enumerate(parts, start=1) if not _is_number(part))
     spelled = printable(part.decode("ascii", "replace"))
     found = f"{spelled!r}" if 0 < len(spelled) <= _DECIMAL_STRING else "nothing" if not spelled else "something else"
-    after = "; it ends in a backslash" if not part.strip() and count == len(parts) else ""
+    after = "; it ends in a backslash" if not parts[-1].strip() else ""
     raise ImageReadError(
         f"{where}: value {count} of {len(parts)} in {_tag(_CONTOUR_DATA)} is {found}, expected a number{after}; the "
         "file is damaged: export it again"

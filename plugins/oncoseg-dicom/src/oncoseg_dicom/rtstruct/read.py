@@ -36,8 +36,8 @@ class FilledStructure(NamedTuple):
     """One structure: its name, the voxels that it encloses, and what was found worth telling of it.
 
     ``mask`` is None where it has no contour on the series; ``nearest_mm`` says how far away the nearest is, infinite
-    where none is parallel to the slices, None where it has none at all. ``one_by_one`` is how many voxels its contours enclose when each is
-    filled on its own and the voxels of all are added up. ``details`` as for
+    where none is parallel to the slices, None where it has none at all. ``one_by_one`` is how many voxels its contours
+    enclose when each is filled on its own, added up. ``details`` are those of
     :class:`~oncoseg_dicom.rtstruct.parse.DrawnStructure`.
     """
 
@@ -198,10 +198,8 @@ class _Drawn(NamedTuple):
         shared = slices_with_overlaps(points, lengths, planes, (series.rows, series.columns)) if len(lengths) else []
         if not shared:
             return []
-        return [
-            f"contours overlap in part on {len(shared)} slices: what lies in two of them is left out "
-            f"({on_slices(shared)})"
-        ]
+        what = "what lies in two of them is left out"
+        return [f"contours overlap in part on {len(shared)} slices: {what} ({on_slices(shared)})"]
 
     def cut_off(self, series: Series) -> list[str]:
         """A note on contours that reach beyond the image, if there are any."""
@@ -213,10 +211,8 @@ class _Drawn(NamedTuple):
         if not outside.any():
             return []
         pixel = [np.linalg.norm(step) for step in (series.column_step, series.row_step)]
-        return [
-            f"{int(outside.sum())} of {len(outside)} contours reach up to {float((beyond * pixel).max()):.3g} mm beyond "
-            f"the image: the structure is cut off at its border ({on_slices(self.planes[outside])})"
-        ]
+        reach = f"reach up to {float((beyond * pixel).max()):.3g} mm beyond the image: cut off at its border"
+        return [f"{int(outside.sum())} of {len(outside)} contours {reach} ({on_slices(self.planes[outside])})"]
 
 
 def _lost(mask: BoolArray, planes: Ints, each: Ints, *, through_centres: bool) -> list[str]:

@@ -65,9 +65,8 @@ def _alike(points: Points, lengths: Ints, planes: Ints) -> list[tuple[int, int]]
         if not close.any():
             break
         one, other = one[close], other[close]
-        same = (np.abs(low[one] - low[other]) <= NEAR).all(axis=1) & (np.abs(high[one] - high[other]) <= NEAR).all(
-            axis=1
-        )
+        same = (np.abs(low[one] - low[other]) <= NEAR).all(axis=1)
+        same &= (np.abs(high[one] - high[other]) <= NEAR).all(axis=1)
         same &= np.abs(area[one] - area[other]) <= NEAR * np.maximum(perimeter[one], perimeter[other])
         pairs += zip(np.minimum(one, other)[same].tolist(), np.maximum(one, other)[same].tolist(), strict=True)
     return sorted(pairs)
