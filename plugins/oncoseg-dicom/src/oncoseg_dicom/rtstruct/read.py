@@ -96,7 +96,7 @@ def read_structures(dataset: Dataset, series: Series, *, pixel_centre: bool = Fa
         )
     if not masks:
         raise DataError(f"{name}: holds no structure that encloses voxels ({'; '.join(notes) or 'it lists none'})")
-    return Structures(masks, tuple(notes))
+    return Structures(masks, tuple(notes), details)
 
 
 def filled(
