@@ -212,7 +212,7 @@ def _structure(name: str, written: str, segmentation: Segmentation, settings: RT
     return Structure(written, interpreted_type, "; ".join(said), algorithm)
 
 
-def _color(number: int, details: Mapping[str, str]) -> Sequence[int]:
+def color_of(number: int, details: Mapping[str, str]) -> Sequence[int]:
     """A structure's colour in the file that it comes from, or the next of ours."""
     color = tuple(int(value) for value in details.get("ROIDisplayColor", "").split(",") if value.isdigit())
     return color if len(color) == 3 and max(color) <= 255 else COLORS[(number - 1) % len(COLORS)]
@@ -235,7 +235,7 @@ def _contour_sequence(
         extents[name] = extent
         number = len(extents)
         rings = list(trace(mask, extent, keyhole=settings.holes == "keyhole", smoothing=smoothing))
-        color = _color(number, segmentation.details.get(name, {}))
+        color = color_of(number, segmentation.details.get(name, {}))
         items.append(structure_item(number, color, rings, series, kind))
         moved_mm = max(moved_mm, *(some.moved_mm for some in rings))
     return b"".join(items), extents, moved_mm
