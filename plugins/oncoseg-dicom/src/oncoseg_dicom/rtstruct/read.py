@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from oncoseg_core import BoolArray, DataError, GeometryError, Structures
+from oncoseg_dicom.packed_masks import PackedMasks
 from oncoseg_dicom.rtstruct.contour_planes import in_pixels, near, on_slices, place
 from oncoseg_dicom.rtstruct.filling import draw, fill, voxels_of_each
 from oncoseg_dicom.rtstruct.overlaps import slices_with_overlaps
@@ -68,7 +69,7 @@ def read_structures(dataset: Dataset, series: Series, *, pixel_centre: bool = Fa
     """
     name = name_of(dataset)
     drawn, notes = in_frame_of_reference(structures_in(dataset), series, name)
-    masks: dict[str, BoolArray] = {}
+    masks = PackedMasks(series.geometry.shape)
     details: dict[str, Mapping[str, str]] = {}
     nearest = []
     for structure in filled(drawn, series, name, pixel_centre=pixel_centre, look_for_overlaps=True):
@@ -78,7 +79,8 @@ def read_structures(dataset: Dataset, series: Series, *, pixel_centre: bool = Fa
             while title in masks:
                 title = f"{structure.name} ({copies})"
                 copies += 1
-            masks[title], details[title] = structure.mask, structure.details
+            masks.add(title, structure.mask)
+            details[title] = structure.details
         if title != structure.name:
             notes.append(f"{structure.name!r}: is the name of several structures; this one is told as {title!r}")
         notes += [f"{title!r}: {note}" for note in structure.notes]

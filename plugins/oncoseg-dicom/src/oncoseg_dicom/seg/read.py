@@ -18,6 +18,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SegmentationStorage
 
 from oncoseg_core import BoolArray, DataError, GeometryError, ImageReadError, Structures
+from oncoseg_dicom.packed_masks import PackedMasks
 from oncoseg_dicom.seg.frame_placement import Placement, placement
 from oncoseg_dicom.series.series import Series
 from oncoseg_dicom.series.values import text
@@ -46,10 +47,12 @@ def read_segments(dataset: Dataset, series: Series) -> Structures:
         ImageReadError: it is damaged, or compressed in a way that is not read.
     """
     frames = SegFrames(dataset, series)
-    masks = {label: np.zeros(series.geometry.shape, dtype=bool) for label in frames.labels.values()}
+    masks = PackedMasks(series.geometry.shape)
+    for label in frames.labels.values():
+        masks.add_empty(label)
     held = set()
     for number, index, found in frames:
-        masks[frames.labels[number]][index] |= found
+        masks.add_slice(frames.labels[number], index, found)
         held.add(number)
     notes = [f"segment {label!r} is empty" for number, label in frames.labels.items() if number not in held]
     return Structures(masks, (*frames.notes, *notes), frames.details)

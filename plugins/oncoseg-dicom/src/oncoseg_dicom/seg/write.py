@@ -222,7 +222,9 @@ def _build(
     images = planes_as_images(series)
     dataset = highdicom.seg.Segmentation(
         source_images=images,
-        pixel_array=_stacked([segment.name for segment in segments], segmentation.masks, used, (series.rows, series.columns)),
+        pixel_array=_stacked(
+            [segment.name for segment in segments], segmentation.masks, used, (series.rows, series.columns)
+        ),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, segment, segmentation) for number, segment in enumerate(segments, start=1)
