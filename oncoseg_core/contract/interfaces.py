@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeAlias, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -304,11 +305,13 @@ class Structures(NamedTuple):
     """Masks bool ``(z, y, x)`` on their image's grid by the structures' names, in the file's order.
 
     ``notes`` are what a user must know of how they were read (left out, renamed, off a slice, a threshold taken),
-    without a word about the patient.
+    without a word about the patient. ``details`` are what a format says of a structure beside its voxels, by name: for
+    :attr:`Segmentation.details`.
     """
 
-    masks: dict[str, np.ndarray]
+    masks: Mapping[str, np.ndarray]
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 
 
 class Reader(Component[S]):

@@ -63,7 +63,8 @@ class Segmentation:
     """Masks bool ``(z, y, x)`` by target name, on one geometry, with the model's own score for each.
 
     ``provenance`` says what made it (model, weights, prompts, versions), for whoever writes it to a file.
-    ``image_handle`` is the :attr:`Volume.handle` of the image that was segmented, where there is one.
+    ``image_handle`` is the :attr:`Volume.handle` of the image that was segmented, where there is one. ``details`` are
+    what a structure's file said of it (colour, who drew it), by name, in the words of that format's exporters.
     """
 
     masks: Mapping[str, BoolArray]
@@ -71,6 +72,7 @@ class Segmentation:
     scores: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     image_handle: object | None = field(default=None, repr=False)
+    details: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, mask in self.masks.items():

@@ -6,19 +6,20 @@ needs one thing of a path: each of them looks at it anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import numpy as np
+import numpy.typing as npt
 
 from oncoseg_core.contract.errors import DataError, ImageReadError, UsageError
 from oncoseg_core.contract.geometry import ROUNDED_MM
 from oncoseg_core.contract.interfaces import Reader, Structures
 from oncoseg_core.contract.records import ReaderSpec
-from oncoseg_core.contract.volume import Volume
+from oncoseg_core.contract.volume import BoolArray, Volume
 from oncoseg_core.imaging.formats import is_own_format, read_label, read_volume
 from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Registry, load_factory
@@ -163,7 +164,7 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
 
 def _label_masks(path: Path, image: Volume) -> Structures:
     label = read_label(path, image, tolerance_mm=ROUNDED_MM, any_axes=True)
-    values = [int(value) for value in np.unique(label) if value]
+    values = sorted({int(value) for plane in label for value in np.unique(plane)} - {0})
     if len(values) > MOST_VALUES:
         raise DataError(
             f"{display_path(path)}: holds {len(values)} different values, and a label image at most {MOST_VALUES}: "
@@ -171,4 +172,22 @@ def _label_masks(path: Path, image: Volume) -> Structures:
         )
     if not values:
         raise DataError(f"{display_path(path)}: the label is empty: it holds no voxel but 0")
-    return Structures({f"label {value}": label == value for value in values})
+    if values[0] > 0:
+        label = label.astype(np.min_scalar_type(values[-1]))  # a byte per voxel for most
+    return Structures(_LabelMasks(label, values))
+
+
+class _LabelMasks(Mapping[str, BoolArray]):
+    """The masks of a label image's values, each made when it is taken: all of them would fill the memory."""
+
+    def __init__(self, label: npt.NDArray[np.generic], values: Sequence[int]) -> None:
+        self._label, self._values = label, {f"label {value}": value for value in values}
+
+    def __getitem__(self, name: str) -> BoolArray:
+        return np.asarray(self._label == self._values[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)

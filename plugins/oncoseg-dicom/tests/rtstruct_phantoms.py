@@ -32,14 +32,15 @@ GEOMETRIES = {
     "coronal": {"origins": _origins(step=(0, 2.5, 0)), "orientation": (1, 0, 0, 0, 0, -1)},
     "sagittal": {"origins": _origins(step=(2.5, 0, 0)), "orientation": (0, 1, 0, 0, 0, -1)},
     "oblique": {"origins": _origins(step=2.2 * OBLIQUE[2]), "orientation": OBLIQUE[:2].ravel()},
-    "tilted gantry": {"origins": _origins(step=(0, 0.97, 3.0)), "orientation": (1, 0, 0, 0, 0.951057, -0.309017)},
+    "turned": {"origins": _origins(step=(0, 0.97, 3.0)), "orientation": (1, 0, 0, 0, 0.951057, -0.309017)},
+    "tilted gantry": {"origins": _origins(), "orientation": (1, 0, 0, 0, 0.951057, -0.309017)},
     "uneven spacing": {"origins": _origins(at=(0, 0.4, 1.5, 2.6, 3.1, 5))},
     "missing slices": {"origins": _origins(at=(0, 1, 4, 5, 7, 8))},
     "tiny pixels": {"origins": _origins(step=(0, 0, 0.1)), "pixel_spacing": (0.05, 0.05)},
 }
 
-UNIFORM = tuple(name for name in GEOMETRIES if name not in ("uneven spacing", "missing slices"))
-"""Those that programs take which know one affine for all slices."""
+UNIFORM = tuple(name for name in GEOMETRIES if name not in ("uneven spacing", "missing slices", "tilted gantry"))
+"""Those that programs take which know one affine with right angles for all slices."""
 
 
 def on_disk(folder, geometry="axial", shape=SHAPE, **changes):

@@ -1,6 +1,8 @@
 """Requirements 4 to 11: what is refused, what the file says, and that nothing wrong is ever left behind."""
 
 import shutil
+import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -22,8 +24,10 @@ from oncoseg_core import (
     load_plugins,
 )
 from oncoseg_dicom.rtstruct import write as rtstruct
+from oncoseg_dicom.rtstruct.contours import trace
 from oncoseg_dicom.rtstruct.read import read_structures
 from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings
+from oncoseg_dicom.seg.read import read_segments
 from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
 from oncoseg_testing import check_exporter
@@ -336,3 +340,83 @@ def test_the_series_is_chosen_by_its_number(series, tmp_path):
     RTStructExporter(RTStructSettings(source=tmp_path / "both", series="7")).export(
         segmentation(series, {"ball": BALL}), tmp_path / "out.dcm"
     )
+
+
+def test_contours_that_readers_would_unite_to_another_mask_are_not_left_behind(series, tmp_path, monkeypatch):
+    """Holes that are joined to nothing: an even-odd fill is right, and their union is not."""
+    monkeypatch.setattr(rtstruct, "trace", lambda *mask, **how: trace(*mask, **(how | {"keyhole": False})))
+    export(series, {"hole": HOLE}, tmp_path / "nested.dcm", holes="nested")
+    with pytest.raises(
+        StorageError, match=r"0 voxels that differ; its contours enclose \d+ voxels when each is filled"
+    ):
+        export(series, {"hole": HOLE}, tmp_path / "out.dcm")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["nested.dcm", "series"]
+
+
+def test_who_drew_a_structure_its_colour_and_its_kind_are_kept(series, tmp_path):
+    details = {
+        "ball": {"ROIGenerationAlgorithm": "MANUAL", "ROIDisplayColor": "1,2,3", "RTROIInterpretedType": "GTV"},
+        "hole": {"ROIGenerationAlgorithm": "SEMIAUTOMATIC", "ROIDisplayColor": "1,2,300"},
+    }
+    masks = {"ball": BALL, "hole": HOLE, "other": HOLE}
+    settings = RTStructSettings(source=series.source, types={"hole": "ORGAN"})
+    drawn = Segmentation(masks, series.geometry, details=details)
+    rtstruct.write_structures(drawn, series, tmp_path / "out.dcm", settings)
+    file = pydicom.dcmread(tmp_path / "out.dcm")
+    drawn_by = [roi.ROIGenerationAlgorithm for roi in file.StructureSetROISequence]
+    assert drawn_by == ["MANUAL", "SEMIAUTOMATIC", ""]  # nobody knows of the last
+    assert [one.RTROIInterpretedType for one in file.RTROIObservationsSequence] == ["GTV", "ORGAN", ""]
+    colours = [tuple(roi.ROIDisplayColor) for roi in file.ROIContourSequence]
+    assert colours == [(1, 2, 3), *rtstruct.COLORS[1:3]]
+    assert read_structures(file, series).details["ball"] == details["ball"]
+    assert "ROIGenerationDescription" not in file.StructureSetROISequence[0]
+
+
+def test_what_a_model_drew_is_automatic(series, tmp_path):
+    export(series, {"ball": BALL}, tmp_path / "out.dcm", provenance={"model": "sam3 1.0"})
+    (roi,) = pydicom.dcmread(tmp_path / "out.dcm").StructureSetROISequence
+    assert (roi.ROIGenerationAlgorithm, roi.ROIGenerationDescription) == ("AUTOMATIC", "sam3 1.0")
+
+
+class MadeWhenTaken(Mapping):
+    """Masks of which it is known how many are in memory."""
+
+    def __init__(self, masks):
+        self.masks, self.alive, self.most = masks, weakref.WeakSet(), 0
+
+    def __getitem__(self, name):
+        made = self.masks[name].copy().view(Counted)
+        self.alive.add(made)
+        self.most = max(self.most, len(self.alive))
+        return made
+
+    def __iter__(self):
+        return iter(self.masks)
+
+    def __len__(self):
+        return len(self.masks)
+
+
+class Counted(np.ndarray):
+    """An array that a set of weak references can hold."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other if isinstance(other, Counted) else np.asarray(self) == other
+
+
+@pytest.mark.parametrize("format_", ["rtstruct", "seg"])
+def test_masks_are_taken_one_at_a_time(format_, series, tmp_path):
+    masks = MadeWhenTaken({f"part {part}": BALL & (np.indices(SHAPE)[2] % 9 == part) for part in range(9)})
+    registry = load_plugins()
+    exporter = registry.build(ExporterSpec, format_, {"source": str(series.source)})
+    exporter.export(segmentation(series, masks), tmp_path / "out.dcm")
+    assert masks.most <= 2
+    found = exporter_masks(format_, tmp_path / "out.dcm", series)
+    assert all(np.array_equal(found[name], mask) for name, mask in masks.masks.items())
+
+
+def exporter_masks(format_, path, series):
+    read = read_structures if format_ == "rtstruct" else read_segments
+    return read(pydicom.dcmread(path), series).masks

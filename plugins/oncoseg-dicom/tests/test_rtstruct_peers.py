@@ -56,6 +56,17 @@ def test_plastimatch_reads_every_mask_exactly(geometry, tmp_path):
         np.testing.assert_array_equal(found[name], mask, err_msg=name)
 
 
+def test_plastimatch_reads_a_sheared_copy_of_a_tilted_series(tmp_path):
+    """It knows no slices that are shifted along each other: each of our contours lies on its own, and it moves them."""
+    series = on_disk(tmp_path / "series", "tilted gantry")
+    assert any("gantry tilt 18" in note for note in series.notes)
+    ball = shapes()["ball"]
+    write(series, {"ball": ball}, tmp_path / "structures.dcm")
+    found = by_plastimatch(tmp_path / "structures.dcm", series, tmp_path)["ball"]
+    assert found.shape == ball.shape
+    assert (found != ball).any()
+
+
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_dciodvfy_finds_no_error(geometry, tmp_path):
     series = on_disk(tmp_path / "series", geometry)

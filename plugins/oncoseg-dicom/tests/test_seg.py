@@ -117,16 +117,30 @@ def test_each_frame_names_its_image_and_its_place(frames, tmp_path):
         assert dataset.SourceImageSequence[0].ReferencedSOPClassUID == EnhancedCTImageStorage
 
 
-def test_patient_and_study_are_copied_as_they_stand_there(tmp_path):
-    odd = {"PatientSex": "U", "PatientBirthDate": "00000000", "StudyDate": "2024.01.02"}
-    header = header_of(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Zoë", PatientWeight="70", **odd)
+def test_patient_and_study_are_copied(tmp_path):
+    more = {"PatientSex": "O", "PatientBirthDate": "19601231", "StudyDate": "20240102"}
+    header = header_of(SpecificCharacterSet="ISO_IR 100", PatientName="Müller^Zoë", PatientWeight="70", **more)
     dataset = written(series_of(header), tmp_path / "seg.dcm", "Läsion 肝")
     assert dataset.SpecificCharacterSet == "ISO_IR 192"
     assert dataset.PatientName == "Müller^Zoë"
     assert dataset.SegmentSequence[0].SegmentLabel == "Läsion 肝"
-    for keyword in (*odd, "PatientID", "PatientWeight", "StudyInstanceUID", "FrameOfReferenceUID"):
+    for keyword in (*more, "PatientID", "PatientWeight", "StudyInstanceUID", "FrameOfReferenceUID"):
         assert str(dataset[keyword].value) == str(header[keyword].value), keyword
     assert dataset.AccessionNumber == ""
+
+
+@pytest.mark.parametrize("how", [{}, {"algorithm": "automatic"}])
+def test_who_drew_a_segment_and_its_colour_are_kept(how, series, tmp_path):
+    details = {"liver": {"ROIGenerationAlgorithm": "MANUAL", "ROIDisplayColor": "10,200,30"}}
+    drawn = segmentation_of(series, "liver", "lung", details=details)
+    write_seg(drawn, series, tmp_path / "seg.dcm", settings_of(**how))
+    dataset = pydicom.dcmread(tmp_path / "seg.dcm")
+    kinds = [item.SegmentAlgorithmType for item in dataset.SegmentSequence]
+    assert kinds == (["AUTOMATIC"] * 2 if how else ["MANUAL", "SEMIAUTOMATIC"])
+    found = read_segments(dataset, series).details["liver"]
+    assert found["ROIGenerationAlgorithm"] == kinds[0]
+    colour = [int(value) for value in found["ROIDisplayColor"].split(",")]
+    np.testing.assert_allclose(colour, (10, 200, 30), atol=2)
 
 
 def test_what_images_do_not_tell_of_the_patient_is_left_empty(tmp_path):

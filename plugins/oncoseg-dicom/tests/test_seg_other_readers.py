@@ -71,6 +71,16 @@ def test_highdicom_reads_every_voxel(series, written):
         np.testing.assert_array_equal(pixels[..., 0] != 0, mask)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_highdicom_refers_to_a_segment(count, series, tmp_path):
+    masks = dict(list(some_masks(np.random.default_rng(5), series.geometry.shape, 3).items())[:count])
+    write_seg(Segmentation(masks, series.geometry), series, tmp_path / "seg.dcm", SegSettings(source=Path("series")))
+    file = highdicom.seg.segread(tmp_path / "seg.dcm")
+    referenced = highdicom.sr.ReferencedSegment.from_segmentation(file, segment_number=count)
+    assert len(referenced) >= 2  # the segment, and the images that it was drawn on
+    assert "SegmentIdentificationSequence" not in file.SharedFunctionalGroupsSequence[0]
+
+
 def test_it_is_valid(written):
     told = run("dciodvfy", written[0])
     assert "Segmentation" in told

@@ -203,3 +203,22 @@ def test_a_broken_plugin_stops_it_unless_told(series, label, tmp_path):
     command = ("export", label, "--on", series, "-o", "a.nrrd")
     failed(oncoseg(*command, cwd=tmp_path, env=away), 1, "broken plugin: oncoseg-bad 1.0")
     done(*command, "--allow-broken-plugins", cwd=tmp_path, env=away)
+
+
+def test_colour_kind_and_who_drew_a_structure_go_along_under_its_new_name(series, label, tmp_path):
+    done("export", label, "--on", series, "--names", "1=liver,2=lesion", "-o", f"rtstruct={tmp_path / 'drawn.dcm'}")
+    drawn = pydicom.dcmread(tmp_path / "drawn.dcm")
+    assert [roi.ROIGenerationAlgorithm for roi in drawn.StructureSetROISequence] == ["", ""]
+    drawn.StructureSetROISequence[0].ROIGenerationAlgorithm = "MANUAL"
+    drawn.ROIContourSequence[0].ROIDisplayColor = [1, 2, 3]
+    drawn.RTROIObservationsSequence[0].RTROIInterpretedType = "ORGAN"
+    drawn.save_as(tmp_path / "drawn.dcm")
+    outputs = ["-o", f"rtstruct={tmp_path / 'again.dcm'}", "-o", f"seg={tmp_path / 'seg.dcm'}"]
+    done("export", tmp_path / "drawn.dcm", "--on", series, "--names", "liver=Leber", *outputs)
+    again = pydicom.dcmread(tmp_path / "again.dcm")
+    assert [roi.ROIName for roi in again.StructureSetROISequence] == ["Leber", "lesion"]
+    assert again.StructureSetROISequence[0].ROIGenerationAlgorithm == "MANUAL"
+    assert list(again.ROIContourSequence[0].ROIDisplayColor) == [1, 2, 3]
+    assert again.RTROIObservationsSequence[0].RTROIInterpretedType == "ORGAN"
+    kinds = [item.SegmentAlgorithmType for item in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence]
+    assert kinds == ["MANUAL", "SEMIAUTOMATIC"]

@@ -10,7 +10,7 @@ from toy_series import components, write_series
 
 from oncoseg_core import DataError, OncoSegError, Registry
 from oncoseg_core.imaging.formats import read_volume
-from oncoseg_core.imaging.open_image import read_image
+from oncoseg_core.imaging.open_image import read_image, read_masks
 from oncoseg_segment.files.export_masks import ExportRequest, export_masks
 
 
@@ -169,6 +169,14 @@ def test_overlaps(registry, series, tmp_path):
         export_masks(registry, request)
     export_masks(registry, replace(request, overlaps="first"))
     assert np.array_equal(read_volume(tmp_path / "c.nrrd", "label").voxels[0], np.where(values() == 3, 2, values()))
+
+
+def test_masks_of_a_label_image_are_made_when_they_are_taken(registry, series, label):
+    masks = read_masks(registry, label, read_image(registry, series)).masks
+    assert list(masks) == ["label 1", "label 3"]
+    assert masks["label 1"] is not masks["label 1"]  # nobody keeps it
+    for value in (1, 3):
+        np.testing.assert_array_equal(masks[f"label {value}"], values() == value)
 
 
 def test_strict(registry, series, label, tmp_path):

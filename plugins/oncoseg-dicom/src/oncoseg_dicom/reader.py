@@ -85,6 +85,7 @@ class DicomReader(Reader):
             if kind == RTSTRUCT:
                 from oncoseg_dicom.rtstruct.read import read_structures
 
+                dataset.filename = str(path)  # for messages
                 return read_structures(dataset, series, pixel_centre=self.settings.pixel_centre)
             from oncoseg_dicom.seg.read import read_segments
 

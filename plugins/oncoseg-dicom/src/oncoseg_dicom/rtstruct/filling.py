@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,29 +35,49 @@ def fill(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
     _, height, width = mask.shape
     cells = mask.view(np.uint8)
     flat = cells.reshape(-1)
-    columns_of = np.clip(np.ceil(points[:, 0] - 0.5), 0, width).astype(np.int64)
-    following = _following(lengths)
-    # Sides that cross no column of centres, such as those along one, are done with.
-    crossing = np.flatnonzero(columns_of != columns_of[following])
-    following = following[crossing]
-    # One direction for both ways along a side, or rounding could put a centre on neither side.
-    swap = points[crossing, 0] > points[following, 0]
-    starts, ends = np.where(swap, following, crossing), np.where(swap, crossing, following)
-    first = columns_of[starts]
-    run = points[ends] - points[starts]
-    slope = run[:, 1] / run[:, 0]
-    base = np.repeat(planes, lengths)[crossing] * (height * width)
-    x, y = points[starts].T
-    for sides, columns in _pieces(first, columns_of[ends] - first):
-        crossings = y[sides] + (columns + 0.5 - x[sides]) * slope[sides]
-        rows = np.clip(np.ceil(crossings - 0.5), 0, height).astype(np.int64)
+    sides = _sides(points, lengths, width)
+    base = planes[sides.rings] * (height * width)
+    for chosen, columns in _pieces(sides.first, sides.counts):
+        rows = sides.rows(chosen, columns, height)
         within = rows < height
         # Counted modulo 256, which keeps odd from even; much faster than flipping a bit.
-        np.add.at(flat, (base[sides] + rows * width + columns)[within], np.uint8(1))
+        np.add.at(flat, (base[chosen] + rows * width + columns)[within], np.uint8(1))
     for plane, (left, top), (right, bottom) in _boxes(points, lengths, planes, (width, height)):
         part = cells[plane, top:bottom, left:right]
         np.bitwise_xor.accumulate(part, axis=0, out=part)
         part &= 1
+
+
+def voxels_of_each(points: Points, lengths: Ints, size: tuple[int, int]) -> Ints:
+    """How many voxels of its slice each ring encloses on its own, by the rule of :func:`fill`.
+
+    Where the sum is that of the voxels that all together enclose an odd number of times, no voxel is in two rings.
+
+    Args:
+        points: (x, y) ``(n, 2)`` of the rings, one after the other.
+        lengths: the points of each ring.
+        size: rows and columns of a slice.
+    """
+    height, width = size
+    found = np.zeros(len(lengths), dtype=np.int64)
+    sides = _sides(points, lengths, width)
+    total = np.cumsum(np.bincount(sides.rings, weights=sides.counts, minlength=len(lengths)))
+    last = np.searchsorted(sides.rings, np.arange(len(lengths)), side="right")
+    begin = side = 0
+    while begin < len(lengths):  # whole rings, some at a time
+        done = total[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(total, done + AT_ONCE, side="right")))
+        part = np.arange(side, last[end - 1])
+        chosen = np.repeat(part, sides.counts[part])
+        nth = np.arange(len(chosen)) - np.repeat(np.cumsum(sides.counts[part]) - sides.counts[part], sides.counts[part])
+        columns = sides.first[chosen] + nth
+        rows = sides.rows(chosen, columns, height)
+        # A ring crosses a column an even number of times; between the first and the second, and so on, is its inside.
+        keys = np.sort(((sides.rings[chosen] - begin) * width + columns) * (height + 1) + rows)
+        rings, rows = keys[::2] // (width * (height + 1)), keys % (height + 1)
+        found[begin:end] = np.bincount(rings, weights=rows[1::2] - rows[::2], minlength=end - begin).astype(np.int64)
+        begin, side = end, int(last[end - 1])
+    return found
 
 
 def fill_polygons(
@@ -94,6 +114,37 @@ def draw(mask: BoolArray, points: Points, lengths: Ints, planes: Ints) -> None:
         x, y = np.rint(starts[sides] + run[sides] * (step / steps[sides])[:, None]).astype(np.int64).T
         within = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         flat[(base[sides] + y * width + x)[within]] = True
+
+
+class _Sides(NamedTuple):
+    """The sides of rings that cross columns of centres: their ring, the first such column and how many there are."""
+
+    rings: Ints
+    first: Ints
+    counts: Ints
+    starts: Points
+    slopes: npt.NDArray[np.float64]
+
+    def rows(self, chosen: Ints, columns: Ints, height: int) -> Ints:
+        """The first row of centres on or below the crossing of each chosen side with a column; 0 to ``height``."""
+        x, y = self.starts.T
+        crossings = y[chosen] + (columns + 0.5 - x[chosen]) * self.slopes[chosen]
+        return np.asarray(np.clip(np.ceil(crossings - 0.5), 0, height), dtype=np.int64)
+
+
+def _sides(points: Points, lengths: Ints, width: int) -> _Sides:
+    columns_of = np.clip(np.ceil(points[:, 0] - 0.5), 0, width).astype(np.int64)
+    following = _following(lengths)
+    # Sides that cross no column of centres, such as those along one, are done with.
+    crossing = np.flatnonzero(columns_of != columns_of[following])
+    following = following[crossing]
+    # One direction for both ways along a side, or rounding could put a centre on neither side.
+    swap = points[crossing, 0] > points[following, 0]
+    starts, ends = np.where(swap, following, crossing), np.where(swap, crossing, following)
+    run = points[ends] - points[starts]
+    first = columns_of[starts]
+    rings = np.repeat(np.arange(len(lengths)), lengths)[crossing]
+    return _Sides(rings, first, columns_of[ends] - first, points[starts], run[:, 1] / run[:, 0])
 
 
 def _following(lengths: Ints) -> Ints:

@@ -8,13 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import RTStructureSetStorage
 
 from oncoseg_core import DataError
+from oncoseg_dicom.copied_values import copy_valid, text_or_texts
 from oncoseg_dicom.series.series import Series
 
 DETACHED_STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
@@ -34,16 +33,20 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 @dataclass(frozen=True)
 class Structure:
-    """A structure's entry: its name in the file, its RT ROI Interpreted Type (may be empty) and what is said of it."""
+    """A structure's entry: its name in the file, its RT ROI Interpreted Type (may be empty) and what is said of it.
+
+    ``algorithm`` is its ROI Generation Algorithm; empty where it is not known who or what drew it.
+    """
 
     name: str
     interpreted_type: str
     description: str
+    algorithm: str = ""
 
 
 def header_of(
     series: Series, structures: Sequence[Structure], label: str, moment: datetime, provenance: Mapping[str, str]
-) -> Dataset:
+) -> tuple[Dataset, tuple[str, ...]]:
     """All of a structure set on a series but its contours and its own UIDs; structures are numbered from 1.
 
     Args:
@@ -53,11 +56,14 @@ def header_of(
         moment: when it was made.
         provenance: what made it.
 
+    Returns:
+        The header, and notes on what the images say and DICOM does not allow.
+
     Raises:
         DataError: the images lack an identifier that may not be invented, or are damaged.
     """
     images = series.header
-    missing = [keyword for keyword in _UIDS if not _value(images, keyword)]
+    missing = [keyword for keyword in _UIDS if not text_or_texts(images, keyword)]
     if missing:
         raise DataError(
             f"the images have no {' and no '.join(missing)}: structures cannot be tied to them, and an invented "
@@ -68,18 +74,15 @@ def header_of(
     header.SpecificCharacterSet = "ISO_IR 192"
     header.SOPClassUID = RTStructureSetStorage
     header.InstanceCreationDate, header.InstanceCreationTime = date, time
-    for keyword in (*_OF_THE_PATIENT, *_OF_THE_STUDY):
-        setattr(header, keyword, _value(images, keyword))
-    for keyword in _WHERE_PRESENT:
-        if _value(images, keyword):
-            setattr(header, keyword, _value(images, keyword))
+    notes = copy_valid(images, header, (*_OF_THE_PATIENT, *_OF_THE_STUDY, "PositionReferenceIndicator"), empty=True)
+    notes += copy_valid(images, header, _WHERE_PRESENT)
     header.StudyInstanceUID = str(images.StudyInstanceUID)
     header.Modality, header.SeriesNumber, header.OperatorsName = "RTSTRUCT", SERIES_NUMBER, ""
     header.SeriesDate, header.SeriesTime = date, time
-    header.SeriesDescription = "Contours made by a program"
+    by_program = all(structure.algorithm == "AUTOMATIC" for structure in structures)
+    header.SeriesDescription = "Contours made by a program" if by_program else "Contours written by OncoSeg"
     header.Manufacturer, header.ManufacturerModelName = "OncoSeg", "OncoSeg"
     header.FrameOfReferenceUID = str(images.FrameOfReferenceUID)
-    header.PositionReferenceIndicator = _value(images, "PositionReferenceIndicator")
     header.StructureSetLabel = label
     header.StructureSetDate, header.StructureSetTime = date, time
     if provenance:
@@ -93,27 +96,12 @@ def header_of(
         _observation(number, structure) for number, structure in enumerate(structures, start=1)
     ]
     header.ApprovalStatus = "UNAPPROVED"
-    return header
+    return header, notes
 
 
 def provenance_text(provenance: Mapping[str, str]) -> str:
     """What made a segmentation, on one line; a file holds no more than the first :data:`SHORT_TEXT` characters."""
     return "; ".join(f"{key}: {value}" for key, value in provenance.items())
-
-
-def _value(images: Any, keyword: str) -> str | list[str]:
-    """An attribute as text, or texts, to be encoded anew; empty where it is missing.
-
-    Raises:
-        DataError: it cannot be decoded; without a word of what it says.
-    """
-    try:
-        value = images.get(keyword)
-        if value is None:
-            return ""
-        return [str(one) for one in value] if isinstance(value, MultiValue) else str(value)
-    except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
-        raise DataError(f"the images' {keyword} cannot be read ({type(error).__name__}): they are damaged") from None
 
 
 def _referenced(series: Series) -> Dataset:
@@ -142,8 +130,8 @@ def _roi(number: int, structure: Structure, frame_of_reference: str, provenance:
     roi.ROIName = structure.name
     if structure.description:
         roi.ROIDescription = structure.description[:SHORT_TEXT]
-    roi.ROIGenerationAlgorithm = "AUTOMATIC"
-    if provenance.get("model"):
+    roi.ROIGenerationAlgorithm = structure.algorithm
+    if structure.algorithm == "AUTOMATIC" and provenance.get("model"):
         roi.ROIGenerationDescription = provenance["model"][:LONG_STRING]
     return roi
 

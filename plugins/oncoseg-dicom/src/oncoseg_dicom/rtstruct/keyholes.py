@@ -1,9 +1,10 @@
 """Joining each hole to the ring around it by a bridge without width, so that one ring says it all.
 
 From a hole's first corner (the left one of its topmost side) the bridge runs to the left along the pixels' sides, as
-long as all pixels beside it are solid, and so reaches the nearest ring: that around the object, or that of a hole which
-starts further up or further left. Bridges thus cross nothing, and every hole is joined, in whatever order. No corner is
-reached by two bridges: the second would have met the hole where the first starts.
+long as all pixels beside it are solid, and so reaches the nearest ring of the same connected solid: that around it, or
+that of another of its holes which starts further up or further left. Bridges thus cross nothing, and every hole is
+joined to the ring that directly encloses it, in whatever order. No corner is reached by two bridges: the second would
+have met the hole where the first starts.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def landings(outline: Outline, holes: Ints) -> tuple[Outline, Ints]:
     amid = amid[np.argsort(-keys[amid])]  # upwards
     added = np.arange(len(outline.points), len(outline.points) + len(amid))
     nodes[amid] = added
-    corner_keys = column_key(*outline.places(outline.corners), shape)
-    by_column = np.argsort(corner_keys, kind="stable")
-    below = by_column[np.searchsorted(corner_keys[by_column], keys[amid])]
+    # Where two pixels touch at the side's lower end, the side is that of the node which comes first in its column; the
+    # other may be of a ring around something else altogether.
+    by_column = np.argsort(outline.column_keys, kind="stable")
+    below = by_column[np.searchsorted(outline.column_keys[by_column], keys[amid])]
     following = np.concatenate([outline.following, outline.following[below]])
     continues = np.zeros(len(amid), dtype=bool)
     continues[1:] = below[1:] == below[:-1]

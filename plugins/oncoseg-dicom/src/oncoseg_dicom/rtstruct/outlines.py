@@ -28,13 +28,16 @@ class Outline:
 
     ``pixels`` are the block with a margin of one pixel, 0 or 1 ``(z, y + 2, x + 2)``; corner ``(i, j)`` of the grid has
     pixel ``(i, j)`` of these at its upper left. ``corners`` are the nodes' places among the grid's corners
-    ``(z, y + 1, x + 1)``, flat and in rising order; nodes that were added later have none. ``points`` are the nodes'
-    (x, y) in continuous pixels of the block, ``following`` the next node of the ring, with the solid on the right (y
-    growing downwards). ``starts`` are nodes of which every ring has its lowest-numbered one.
+    ``(z, y + 1, x + 1)``, flat and in rising order; nodes that were added later have none. ``column_keys`` sort the
+    same nodes by slice, column and row (:func:`column_key`); of two at one corner, that with the side above it comes
+    first. ``points`` are the nodes' (x, y) in continuous pixels of the block, ``following`` the next node of the ring,
+    with the solid on the right (y growing downwards). ``starts`` are nodes of which every ring has its lowest-numbered
+    one.
     """
 
     pixels: npt.NDArray[np.uint8]
     corners: Ints
+    column_keys: Ints
     points: Points
     following: Ints
     starts: Ints
@@ -99,7 +102,8 @@ def outline_of(block: BoolArray) -> Outline:
     towards[left, 1] = towards[right, 1] = np.where(below, 1, -1)
     # Which of the two has the side above it depends on which two pixels are solid.
     rising = touching & upper_right
-    by_column = np.argsort(column_key(z, y, x, meet.shape)[again] + (second ^ rising[again]), kind="stable")
+    column_keys = column_key(z, y, x, meet.shape)[again] + (second ^ rising[again])
+    by_column = np.argsort(column_keys, kind="stable")
     top, bottom = by_column[0::2], by_column[1::2]
     solid_left = lower_left[again[top]]
     following[np.where(solid_left, top, bottom)] = np.where(solid_left, bottom, top)
@@ -107,7 +111,7 @@ def outline_of(block: BoolArray) -> Outline:
 
     points = np.stack([x, y], axis=1)[again] + PULL * towards
     # A ring's first node begins a side to the right and one downwards.
-    return Outline(pixels, corners[again], points, following, np.sort(top[top % 2 == 0]))
+    return Outline(pixels, corners[again], column_keys, points, following, np.sort(top[top % 2 == 0]))
 
 
 def column_key(z: Ints, y: Ints, x: Ints, shape: tuple[int, ...]) -> Ints:

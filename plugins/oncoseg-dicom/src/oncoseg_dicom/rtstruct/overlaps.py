@@ -18,8 +18,8 @@ MOST = 64
 """Contours on a slice among which overlaps are looked for; drawings have fewer, masks of noise more."""
 
 
-def slices_with_overlaps(points: Points, lengths: Ints, planes: Ints, shape: tuple[int, int]) -> int:
-    """On how many slices two contours share voxels and neither encloses the other.
+def slices_with_overlaps(points: Points, lengths: Ints, planes: Ints, shape: tuple[int, int]) -> list[int]:
+    """The slices on which two contours share voxels and neither encloses the other.
 
     Args:
         points: (x, y) ``(n, 2)`` in continuous pixels of the contours, one after the other.
@@ -28,10 +28,11 @@ def slices_with_overlaps(points: Points, lengths: Ints, planes: Ints, shape: tup
         shape: of a slice ``(y, x)``.
     """
     rings = np.split(points, np.cumsum(lengths)[:-1])
-    found = 0
+    found = []
     for plane, count in zip(*np.unique(planes, return_counts=True), strict=True):
-        if 2 <= count <= MOST:
-            found += _overlap([rings[index] for index in np.flatnonzero(planes == plane)], shape)
+        here = np.flatnonzero(planes == plane) if 2 <= count <= MOST else ()
+        if len(here) and _overlap([rings[index] for index in here], shape):
+            found.append(int(plane))
     return found
 
 

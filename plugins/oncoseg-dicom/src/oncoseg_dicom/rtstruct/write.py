@@ -126,14 +126,12 @@ def write_structures(
         raise GeometryError("the images do not tell where in the body they lie: contours cannot be placed on them")
     series.require_grid(segmentation.geometry, "the segmentation")
     names = _written_names(segmentation.masks, settings)
-    masks, notes = _worth_writing(segmentation, settings)
-    structures = [_structure(name, names[name], segmentation, settings) for name in masks]
-    written = {names[name]: mask for name, mask in masks.items()}
-    notes += [f"{name!r} is written as {settings.names[name]!r}" for name in masks if name in settings.names]
+    content, extents, moved_mm = _contour_sequence(segmentation, series, settings)
+    notes = _notes_on_empty(segmentation, extents, settings)
+    structures = [_structure(name, names[name], segmentation, settings) for name in extents]
+    notes += [f"{name!r} is written as {settings.names[name]!r}" for name in extents if name in settings.names]
     if len(provenance_text(segmentation.provenance)) > SHORT_TEXT:
         notes.append(f"the provenance is cut to the {SHORT_TEXT} characters that the file has for it")
-
-    content, moved_mm = _contour_sequence(masks.values(), series, settings)
     if settings.smoothing_mm:
         notes.append(
             f"smoothed: contours lie up to {moved_mm:.3g} mm off the voxels' edges (allowed: "
@@ -141,21 +139,28 @@ def write_structures(
         )
     with quiet():
         moment = settings.moment or datetime.now(UTC).astimezone()
-        dataset = header_of(series, structures, settings.label, moment, segmentation.provenance)
+        dataset, left_out = header_of(series, structures, settings.label, moment, segmentation.provenance)
         dataset.SoftwareVersions = f"oncoseg-dicom {version('oncoseg-dicom')}"
         _identify(dataset, content, settings.uid_seed)
         # In Implicit VR a sequence is nothing but its bytes, and those of a plain value are written as they are.
         dataset.add(DataElement(_ROI_CONTOUR_SEQUENCE, "OB", content))
         with atomic_path(destination, private=settings.private) as temporary:
             dataset.save_as(temporary, implicit_vr=True, little_endian=True, enforce_file_format=True)
-            _require_same(temporary, written, series, display_path(destination))
-    return ExportReport((destination,), tuple(notes))
+            _require_same(
+                temporary,
+                {names[name]: _Expected(segmentation.masks, name, extent) for name, extent in extents.items()},
+                series,
+                display_path(destination),
+                united=settings.holes == "keyhole",
+            )
+    return ExportReport((destination,), (*notes, *left_out))
 
 
-class _Boxed(NamedTuple):
-    """A mask, and the smallest box that holds all of it."""
+class _Expected(NamedTuple):
+    """A mask by its name, taken when it is needed since masks may be made then, and the smallest box around it."""
 
-    mask: BoolArray
+    masks: Mapping[str, BoolArray]
+    name: str
     extent: Extent
 
 
@@ -183,18 +188,17 @@ def _written_names(names: Iterable[str], settings: RTStructSettings) -> dict[str
     return written
 
 
-def _worth_writing(segmentation: Segmentation, settings: RTStructSettings) -> tuple[dict[str, _Boxed], list[str]]:
-    extents = {name: extent_of(mask) for name, mask in segmentation.masks.items()}
-    masks = {name: _Boxed(segmentation.masks[name], extent) for name, extent in extents.items() if extent is not None}
-    empty = [name for name in extents if name not in masks]
+def _notes_on_empty(segmentation: Segmentation, extents: Mapping[str, Extent], settings: RTStructSettings) -> list[str]:
+    """Notes on masks without a voxel, unless they are an error; ``extents`` are those of the others."""
+    empty = [name for name in segmentation.masks if name not in extents]
     if empty and settings.empty == "error":
         raise DataError(
             f"the mask of {', '.join(map(repr, empty))} is empty: a structure without contours says nothing; leave it "
             "out with the setting empty=omit"
         )
-    if not masks:
+    if not extents:
         raise DataError("there is no mask that is not empty: nothing to write")
-    return masks, [f"{name!r} is left out: its mask is empty" for name in empty]
+    return [f"{name!r} is left out: its mask is empty" for name in empty]
 
 
 def _structure(name: str, written: str, segmentation: Segmentation, settings: RTStructSettings) -> Structure:
@@ -203,22 +207,39 @@ def _structure(name: str, written: str, segmentation: Segmentation, settings: RT
         said.append(f"named {name}")
     if name in segmentation.scores:
         said.append(f"model score {segmentation.scores[name]:.3f}")
-    return Structure(written, settings.types.get(name, ""), "; ".join(said))
+    details = segmentation.details.get(name, {})
+    algorithm = details.get("ROIGenerationAlgorithm", "AUTOMATIC" if segmentation.provenance.get("model") else "")
+    interpreted_type = settings.types.get(name, details.get("RTROIInterpretedType", ""))
+    return Structure(written, interpreted_type, "; ".join(said), algorithm)
 
 
-def _contour_sequence(masks: Iterable[_Boxed], series: Series, settings: RTStructSettings) -> tuple[bytes, float]:
-    """The ROI Contour Sequence's bytes, and how far smoothing moved any contour in mm."""
+def color_of(number: int, details: Mapping[str, str]) -> Sequence[int]:
+    """A structure's colour in the file that it comes from, or the next of ours."""
+    color = tuple(int(value) for value in details.get("ROIDisplayColor", "").split(",") if value.isdigit())
+    return color if len(color) == 3 and max(color) <= 255 else COLORS[(number - 1) % len(COLORS)]
+
+
+def _contour_sequence(
+    segmentation: Segmentation, series: Series, settings: RTStructSettings
+) -> tuple[bytes, dict[str, Extent], float]:
+    """The ROI Contour Sequence's bytes, the extents of the masks that hold something, how far smoothing moved in mm."""
     smoothing = None
     if settings.smoothing_mm:
         column_mm, row_mm = (float(np.linalg.norm(step)) for step in (series.column_step, series.row_step))
         smoothing = Smoothing(settings.smoothing_mm, column_mm, row_mm)
     kind: GeometricType = "CLOSEDPLANAR_XOR" if settings.holes == "xor" else "CLOSED_PLANAR"
-    items, moved_mm = [], 0.0
-    for index, (mask, extent) in enumerate(masks):
+    items, extents, moved_mm = [], {}, 0.0
+    for name, mask in segmentation.masks.items():
+        extent = extent_of(mask)
+        if extent is None:
+            continue
+        extents[name] = extent
+        number = len(extents)
         rings = list(trace(mask, extent, keyhole=settings.holes == "keyhole", smoothing=smoothing))
-        items.append(structure_item(index + 1, COLORS[index % len(COLORS)], rings, series, kind))
+        color = color_of(number, segmentation.details.get(name, {}))
+        items.append(structure_item(number, color, rings, series, kind))
         moved_mm = max(moved_mm, *(some.moved_mm for some in rings))
-    return b"".join(items), moved_mm
+    return b"".join(items), extents, moved_mm
 
 
 def _identify(dataset: Dataset, content: bytes, seed: str | None) -> None:
@@ -236,33 +257,43 @@ def _identify(dataset: Dataset, content: bytes, seed: str | None) -> None:
     dataset.file_meta.MediaStorageSOPInstanceUID = instance
 
 
-def _require_same(path: Path, masks: Mapping[str, _Boxed], series: Series, name: str) -> None:
+def _require_same(path: Path, expected: Mapping[str, _Expected], series: Series, name: str, *, united: bool) -> None:
     """Read a structure set from disk and compare its structures with the masks that they should be.
+
+    By both rules that readers fill contours by: what an odd number of contours encloses is the mask; and, where holes
+    are joined to what is around them (``united``), so is what any contour encloses on its own, no voxel being in two.
 
     Raises:
         StorageError: one differs by a voxel, is missing, or is not read without a remark.
     """
     found = set()
     for structure in filled(structures_in(pydicom.dcmread(path)), series, name):
-        if structure.name not in masks:
+        if structure.name not in expected:
             raise StorageError(
                 f"cannot write {name}: {structure.name!r} reads back by another name; nothing is written"
             )
         found.add(structure.name)
-        wrong = _count_differences(structure.mask, masks[structure.name])
-        if wrong or structure.notes:
+        wrong, voxels = _count_differences(structure.mask, expected[structure.name])
+        remarks = list(structure.notes)
+        if united and structure.one_by_one != voxels:
+            remarks.append(
+                f"its contours enclose {structure.one_by_one} voxels when each is filled on its own, and not {voxels}"
+            )
+        if wrong or remarks:
             raise StorageError(
                 f"cannot write {name}: {structure.name!r} reads back with {wrong} voxels that differ"
-                f"{''.join(f'; {note}' for note in structure.notes)}; nothing is written: please report this"
+                f"{''.join(f'; {remark}' for remark in remarks)}; nothing is written: please report this"
             )
-    if missing := sorted(set(masks) - found):
+    if missing := sorted(set(expected) - found):
         raise StorageError(f"cannot write {name}: {', '.join(missing)} does not read back; nothing is written")
 
 
-def _count_differences(found: BoolArray | None, expected: _Boxed) -> int:
-    """In how many voxels two masks differ; fast where they do not."""
+def _count_differences(found: BoolArray | None, expected: _Expected) -> tuple[int, int]:
+    """In how many voxels two masks differ, fast where they do not, and how many the expected one has."""
+    mask = expected.masks[expected.name]
+    voxels = int(np.count_nonzero(mask[expected.extent]))
     if found is None:
-        return int(np.count_nonzero(expected.mask))
+        return voxels, voxels
     if extent_of(found) == expected.extent:  # so both are empty elsewhere
-        return int(np.count_nonzero(found[expected.extent] != expected.mask[expected.extent]))
-    return int(np.count_nonzero(found != expected.mask))
+        return int(np.count_nonzero(found[expected.extent] != mask[expected.extent])), voxels
+    return int(np.count_nonzero(found != mask)), voxels

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from highdicom.color import CIELabColor
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import SegmentationStorage
 
 from oncoseg_core import BoolArray, DataError, GeometryError, ImageReadError, Structures
+from oncoseg_dicom.packed_masks import PackedMasks
 from oncoseg_dicom.seg.frame_placement import Placement, placement
 from oncoseg_dicom.series.series import Series
+from oncoseg_dicom.series.values import text
 
 LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
 """The SOP class of label maps (PS3.4, B.5), which pydicom 3.0 does not name."""
@@ -44,26 +47,29 @@ def read_segments(dataset: Dataset, series: Series) -> Structures:
         ImageReadError: it is damaged, or compressed in a way that is not read.
     """
     frames = SegFrames(dataset, series)
-    masks = {label: np.zeros(series.geometry.shape, dtype=bool) for label in frames.labels.values()}
+    masks = PackedMasks(series.geometry.shape)
+    for label in frames.labels.values():
+        masks.add_empty(label)
     held = set()
     for number, index, found in frames:
-        masks[frames.labels[number]][index] |= found
+        masks.add_slice(frames.labels[number], index, found)
         held.add(number)
     notes = [f"segment {label!r} is empty" for number, label in frames.labels.items() if number not in held]
-    return Structures(masks, (*frames.notes, *notes))
+    return Structures(masks, (*frames.notes, *notes), frames.details)
 
 
 class SegFrames:
     """The frames of a SEG, one after the other, so that a reader need not hold them all.
 
     Iterating gives ``(segment number, index of the slice, bool (y, x) on the series' grid)`` per frame and segment.
-    ``labels`` are the segments' names by their numbers, made different where they were not; ``notes`` say what was
-    found on the way so far.
+    ``labels`` are the segments' names by their numbers, made different where they were not; ``details`` by these names
+    are who drew them and in which colour, in the words of RTSTRUCT; ``notes`` say what was found on the way so far.
     """
 
     def __init__(self, dataset: Dataset, series: Series) -> None:
         self._dataset, self._series = dataset, series
         self.notes: list[str] = []
+        self.details: dict[str, dict[str, str]] = {}
         with _damaged():
             if dataset.get("SOPClassUID") not in {SegmentationStorage, LABEL_MAP_SEGMENTATION}:
                 raise DataError(f"expected a DICOM Segmentation, found {dataset.get('Modality', 'another object')!r}")
@@ -116,6 +122,7 @@ class SegFrames:
             if name != label:
                 self.notes.append(f"several segments are called {label!r}; segment {number} was named {name!r}")
             labels[number] = name
+            self.details[name] = _details(item)
         return labels
 
     def _require_whole(self) -> int:
@@ -212,6 +219,20 @@ class SegFrames:
     def _require_known(self, number: int) -> None:
         if number not in self.labels:
             raise ImageReadError(f"the SEG holds segment {number}, which it does not describe")
+
+
+def _details(item: Dataset) -> dict[str, str]:
+    """Who drew a segment, and its colour; what is missing or damaged says nothing."""
+    found = {}
+    drawn_by = text(item, "SegmentAlgorithmType")
+    if drawn_by in {"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}:
+        found["ROIGenerationAlgorithm"] = drawn_by
+    try:
+        color = CIELabColor.from_dicom_value(item.RecommendedDisplayCIELabValue).to_rgb()
+        found["ROIDisplayColor"] = ",".join(str(int(value)) for value in color)
+    except (AttributeError, TypeError, ValueError):
+        pass
+    return found
 
 
 def _frames_named(item: Dataset) -> list[int | None]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 from pydicom.uid import CTImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from oncoseg_dicom.copied_values import copy_valid
 from oncoseg_dicom.series.series import Float64, Plane, Series
-from oncoseg_dicom.series.values import number, numbers, text
+from oncoseg_dicom.series.values import number, numbers
 
 _TO_COPY = (
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved"),
@@ -23,6 +23,8 @@ _TO_COPY = (
 )
 """Of the modules Patient, General Study and Patient Study (PS3.3, C.7.1.1, C.7.2.1, C.7.2.2)."""
 
+_OF_THE_PIXELS = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
 STAND_IN = "2.25."
 """Under this root (PS3.5, B.2) a slice's number stands for its image until the references are put right."""
 
@@ -30,8 +32,8 @@ STAND_IN = "2.25."
 def planes_as_images(series: Series) -> list[Dataset]:
     """One dataset per slice, in the order of z, with what places it; patient and study are left empty.
 
-    An empty patient, since highdicom refuses values that files in use have (a sex ``U``, a date of eight zeros); they
-    are copied as they are in the end.
+    An empty patient, since highdicom refuses values that files in use have (a sex ``U``, a date of eight zeros); what
+    DICOM allows is copied in the end.
     """
     header = series.header
     spacing, cosines = _spacing_and_cosines(series)
@@ -47,7 +49,6 @@ def planes_as_images(series: Series) -> list[Dataset]:
         image.AccessionNumber = image.StudyID = image.StudyDate = image.StudyTime = image.ReferringPhysicianName = ""
         image.Modality = header.get("Modality", "")
         image.FrameOfReferenceUID = header.FrameOfReferenceUID
-        image.PositionReferenceIndicator = header.get("PositionReferenceIndicator", "")
         image.Rows, image.Columns = series.rows, series.columns
         image.ImagePositionPatient = [format_number_as_ds(float(value)) for value in plane.position]
         image.ImageOrientationPatient = [format_number_as_ds(float(value)) for value in cosines]
@@ -55,9 +56,8 @@ def planes_as_images(series: Series) -> list[Dataset]:
         image.SliceThickness = format_number_as_ds(thickness)
         if step is not None:
             image.SpacingBetweenSlices = format_number_as_ds(step)
-        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
-            if text(header, keyword):
-                setattr(image, keyword, header.get(keyword))
+        copy_valid(header, image, ["PositionReferenceIndicator"], empty=True)
+        copy_valid(header, image, _OF_THE_PIXELS)
         images.append(image)
     return images
 
@@ -83,12 +83,9 @@ def _even_step(series: Series) -> float | None:
     return abs(float(series.geometry.affine[:3, 2] @ series.geometry.normal))
 
 
-def copy_patient_and_study(header: Dataset, dataset: Dataset) -> None:
-    """Copy what the images tell of their patient and study as it stands there, to be encoded anew as UTF-8."""
-    for keyword in _TO_COPY:
-        if text(header, keyword):
-            value = header.get(keyword)
-            setattr(dataset, keyword, [str(one) for one in value] if isinstance(value, MultiValue) else str(value))
+def copy_patient_and_study(header: Dataset, dataset: Dataset) -> tuple[str, ...]:
+    """Copy what the images tell of their patient and study, to be encoded anew as UTF-8; notes on what is left out."""
+    return copy_valid(header, dataset, _TO_COPY)
 
 
 def complete_references(dataset: Dataset, series: Series) -> None:

@@ -5,11 +5,13 @@ Source: PS3.3 A.51 (Segmentation IOD) and C.8.20, through highdicom.
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from io import BytesIO
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -40,7 +42,7 @@ from oncoseg_core import (
 from oncoseg_core.system import atomic_path, display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.header import LONG_STRING
-from oncoseg_dicom.rtstruct.write import COLORS
+from oncoseg_dicom.rtstruct.write import color_of
 from oncoseg_dicom.seg.codes import Coded, category_of, coded
 from oncoseg_dicom.seg.read import SegFrames
 from oncoseg_dicom.seg.sources import complete_references, copy_patient_and_study, planes_as_images
@@ -127,39 +129,54 @@ def write_seg(segmentation: Segmentation, series: Series, destination: Path, set
             "identifier would tie it to nothing; take the images as the scanner wrote them"
         )
     segments, notes = _to_write(segmentation, settings)
-    if "model" not in segmentation.provenance and settings.algorithm != "manual":
+    if "model" not in segmentation.provenance and any(one.algorithm != "MANUAL" for one in segments):
         notes.append("the segmentation does not say what made it; the SEG says 'not recorded'")
     with quiet():
-        dataset = _build(segments, segmentation.provenance, series, settings)
+        dataset, left_out = _build(segments, segmentation, series, settings)
         with atomic_path(destination, private=settings.private) as temporary:
             dataset.save_as(temporary, enforce_file_format=True)
-            _require_same(temporary, segments, series, display_path(destination))
-    return ExportReport((destination,), tuple(notes))
+            _require_same(temporary, segments, segmentation.masks, series, display_path(destination))
+    return ExportReport((destination,), (*notes, *left_out))
 
 
 class _Segment(NamedTuple):
-    """A mask that is not empty, its label in the file, and what it is."""
+    """A mask that is not empty: its name, its label in the file, which slices hold some of it, and what it is.
 
+    The mask itself is taken by its name when it is needed, since masks may be made then.
+    """
+
+    name: str
     label: str
-    mask: BoolArray
+    holding: BoolArray
     coded: Coded
+    algorithm: str
 
 
 def _to_write(segmentation: Segmentation, settings: SegSettings) -> tuple[list[_Segment], list[str]]:
     """The masks that hold something, and what is told of the others and of names."""
-    masks = segmentation.masks
-    labels = _labels(masks, settings)
-    empty = [name for name, mask in masks.items() if not mask.any()]
+    labels = _labels(segmentation.masks, settings)
+    holding = {name: np.asarray(mask.any(axis=(1, 2))) for name, mask in segmentation.masks.items()}
+    empty = [name for name, slices in holding.items() if not slices.any()]
     if empty and settings.empty == "error":
         raise DataError(f"the mask of {', '.join(map(repr, empty))} is empty: leave it out with the setting empty=omit")
     segments = [
-        _Segment(labels[name], mask, _codes(name, settings)) for name, mask in masks.items() if name not in empty
+        _Segment(name, labels[name], slices, _codes(name, settings), _algorithm(name, segmentation, settings))
+        for name, slices in holding.items()
+        if name not in empty
     ]
     if not segments:
         raise DataError("there is no mask that is not empty: nothing to write")
     notes = [f"{name!r} is left out: its mask is empty" for name in empty]
     notes += [f"{name!r} is written as {written!r}" for name, written in settings.names.items() if name not in empty]
     return segments, notes
+
+
+def _algorithm(name: str, segmentation: Segmentation, settings: SegSettings) -> str:
+    """Who drew a segment: what the setting says, or the structure's file where nobody set it."""
+    said = segmentation.details.get(name, {}).get("ROIGenerationAlgorithm", "")
+    if "algorithm" in settings.model_fields_set or said not in {"AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"}:
+        return settings.algorithm.upper()
+    return said
 
 
 def _labels(names: Iterable[str], settings: SegSettings) -> dict[str, str]:
@@ -198,17 +215,20 @@ def _codes(name: str, settings: SegSettings) -> Coded:
 
 
 def _build(
-    segments: Sequence[_Segment], made_by: Mapping[str, str], series: Series, settings: SegSettings
-) -> highdicom.seg.Segmentation:
+    segments: Sequence[_Segment], segmentation: Segmentation, series: Series, settings: SegSettings
+) -> tuple[highdicom.seg.Segmentation, tuple[str, ...]]:
+    """The object to write, and notes on what was not copied from the images."""
     moment = settings.moment or dt.datetime.now(dt.UTC).astimezone()
-    used = np.flatnonzero(np.any([segment.mask.any(axis=(1, 2)) for segment in segments], axis=0))
+    used = np.flatnonzero(np.any([segment.holding for segment in segments], axis=0))
     images = planes_as_images(series)
     dataset = highdicom.seg.Segmentation(
         source_images=images,
-        pixel_array=_stacked([segment.mask for segment in segments], used),
+        pixel_array=_stacked(
+            [segment.name for segment in segments], segmentation.masks, used, (series.rows, series.columns)
+        ),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
-            _description(number, segment, made_by, settings) for number, segment in enumerate(segments, start=1)
+            _description(number, segment, segmentation) for number, segment in enumerate(segments, start=1)
         ],
         series_instance_uid=generate_uid(),
         series_number=SERIES_NUMBER,
@@ -231,39 +251,52 @@ def _build(
         series_time=moment.time(),
         specific_character_set="ISO_IR 192",
     )
-    copy_patient_and_study(series.header, dataset)
+    notes = copy_patient_and_study(series.header, dataset)
     complete_references(dataset, series)
+    _identify_segment_of_each_frame(dataset)
     dataset.ContentCreatorName = ""  # a person, who is not known
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.ContentDate, dataset.ContentTime
     for equipment in dataset.ContributingEquipmentSequence:  # highdicom names itself, and takes the clock's time
         equipment.ContributionDateTime = moment.strftime("%Y%m%d%H%M%S")
     _identify(dataset, settings.uid_seed)
-    return dataset
+    return dataset, notes
 
 
-def _stacked(masks: Sequence[BoolArray], used: npt.NDArray[np.intp]) -> npt.NDArray[np.generic]:
-    """The used slices of all masks as one array of segment numbers, which takes the memory of one mask.
+def _identify_segment_of_each_frame(dataset: Dataset) -> None:
+    """Say with each frame of which segment it is, where there is but one segment too.
 
-    Where masks overlap, as many masks ``(slice, y, x, segment)``.
+    DICOM allows to say that once for all frames, but readers look for it frame by frame, highdicom's among them.
     """
-    rows, columns = masks[0].shape[1:]
-    numbers = np.zeros((len(used), rows, columns), dtype=np.uint16 if len(masks) > np.iinfo(np.uint8).max else np.uint8)
-    for number, mask in enumerate(masks, start=1):
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    if "SegmentIdentificationSequence" in shared:
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            frame.SegmentIdentificationSequence = copy.deepcopy(shared.SegmentIdentificationSequence)
+        del shared.SegmentIdentificationSequence
+
+
+def _stacked(
+    names: Sequence[str], masks: Mapping[str, BoolArray], used: npt.NDArray[np.intp], size: tuple[int, int]
+) -> npt.NDArray[np.generic]:
+    """The used slices of all masks as one array of segment numbers; ``size`` are a slice's rows and columns.
+
+    It takes the memory of one mask. Where masks overlap, as many masks ``(slice, y, x, segment)``.
+    """
+    numbers = np.zeros((len(used), *size), dtype=np.min_scalar_type(len(names)))
+    for number, name in enumerate(names, start=1):
+        mask = masks[name]
         for into, index in enumerate(used):
             here = mask[index]
             if not here.any():
                 continue
             if numbers[into][here].any():
-                return np.moveaxis(np.stack([mask[used] for mask in masks]), 0, -1)
+                return np.moveaxis(np.stack([masks[other][used] for other in names]), 0, -1)
             numbers[into][here] = number
     return numbers
 
 
-def _description(
-    number: int, segment: _Segment, made_by: Mapping[str, str], settings: SegSettings
-) -> highdicom.seg.SegmentDescription:
-    algorithm = None
-    if settings.algorithm != "manual":
+def _description(number: int, segment: _Segment, segmentation: Segmentation) -> highdicom.seg.SegmentDescription:
+    algorithm, made_by = None, segmentation.provenance
+    if segment.algorithm != "MANUAL":
         parameters = {key: value for key, value in made_by.items() if key not in {"model", "version"}}
         length = sum(len(f"{key}={value},") for key, value in parameters.items())
         algorithm = highdicom.AlgorithmIdentificationSequence(
@@ -278,10 +311,12 @@ def _description(
         segment_label=segment.label,
         segmented_property_category=segment.coded.category,
         segmented_property_type=segment.coded.type,
-        algorithm_type=settings.algorithm.upper(),
+        algorithm_type=segment.algorithm,
         algorithm_identification=algorithm,
         anatomic_regions=None if segment.coded.region is None else [segment.coded.region],
-        display_color=highdicom.color.CIELabColor.from_rgb(*COLORS[(number - 1) % len(COLORS)]),
+        display_color=highdicom.color.CIELabColor.from_rgb(
+            *color_of(number, segmentation.details.get(segment.name, {}))
+        ),
     )
 
 
@@ -308,7 +343,9 @@ def _identify(dataset: Dataset, seed: str | None) -> None:
     name(*(generate_uid(entropy_srcs=[what, *said] if said else None) for what in ("series", "instance", "dimensions")))
 
 
-def _require_same(path: Path, segments: Sequence[_Segment], series: Series, name: str) -> None:
+def _require_same(
+    path: Path, segments: Sequence[_Segment], masks: Mapping[str, BoolArray], series: Series, name: str
+) -> None:
     """Read a SEG from disk and compare its segments with the masks that they should be, frame by frame.
 
     Raises:
@@ -319,12 +356,14 @@ def _require_same(path: Path, segments: Sequence[_Segment], series: Series, name
         missing = {
             (number, int(index))
             for number, segment in enumerate(segments, start=1)
-            for index in np.flatnonzero(segment.mask.any(axis=(1, 2)))
+            for index in np.flatnonzero(segment.holding)
         }
         wrong = 0
-        for number, index, found in frames:
-            missing.discard((number, index))
-            wrong += int(np.count_nonzero(found != segments[number - 1].mask[index]))
+        for number, of_segment in groupby(frames, key=lambda frame: frame[0]):
+            mask = masks[segments[number - 1].name]
+            for _, index, found in of_segment:
+                missing.discard((number, index))
+                wrong += int(np.count_nonzero(found != mask[index]))
         remarks = list(frames.notes)
         if list(frames.labels.values()) != [segment.label for segment in segments]:
             remarks.append("the labels differ")

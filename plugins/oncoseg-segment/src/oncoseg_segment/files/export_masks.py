@@ -15,7 +15,7 @@ from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import display_path, json_text
 from oncoseg_segment.engine.checks import Finding, examine_image, examine_structure, refusal_of, specs_of
 from oncoseg_segment.engine.measurements import measure
-from oncoseg_segment.engine.overlaps import resolve_overlaps
+from oncoseg_segment.files.mask_views import FirstClaims, RenamedMasks
 from oncoseg_segment.files.outputs import (
     Written,
     check_export_settings,
@@ -78,28 +78,32 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     if mask_file.spec is not None:  # it looks for the same series
         mask_settings = {**image_settings, **mask_settings}
     structures = mask_file.read_masks(stored, mask_settings)
-    masks = _renamed(structures.masks, request.names, label=mask_file.spec is None)
-    masks = dict(zip(masks, resolve_overlaps(list(masks.values()), [{} for _ in masks], request.overlaps), strict=True))
+    names = _new_names(structures.masks, request.names, label=mask_file.spec is None)
+    masks: Mapping[str, BoolArray] = RenamedMasks(structures.masks, names)
+    if request.overlaps == "first":
+        masks = FirstClaims(masks)
     modality = request.modality or stored.modality
     volume = _calibrated(registry, stored, modality)
     findings = [Finding("warning", "masks", note) for note in structures.notes]
-    findings += [finding for name, mask in masks.items() for finding in examine_structure(name, mask)]
     specs = specs_of(registry, modality)
+    measured = []
+    for name, mask in masks.items():  # each is made once, and one at a time
+        findings += examine_structure(name, mask)
+        measured.append({"name": name, "measurements": asdict(measure(mask, volume, specs))})
     findings += examine_image(stored, volume, modality, specs)
     refusal = refusal_of(findings) if request.strict else None
     if refusal is not None:
         raise QualityError(f"nothing was exported: {refusal}")
     provenance = {} if request.made_by is None else {"model": request.made_by}
-    segmentation = Segmentation(masks, stored.geometry, {}, provenance, stored.handle)
+    details = {name: structures.details[old] for name, old in names.items() if old in structures.details}
+    segmentation = Segmentation(masks, stored.geometry, {}, provenance, stored.handle, details)
     record: dict[str, Any] = {
         "image": {
             "kind": _kind(image_file, stored),
             "content hash": content_hash(stored.voxels, stored.geometry),
             "modality": modality,
         },
-        "structures": [
-            {"name": name, "measurements": asdict(measure(mask, volume, specs))} for name, mask in masks.items()
-        ],
+        "structures": measured,
         "findings": [asdict(finding) for finding in findings],
         "software": environment_summary(registry),
     }  # fmt: skip
@@ -114,7 +118,8 @@ def export_masks(registry: Registry, request: ExportRequest) -> dict[str, Any]:
     return plain
 
 
-def _renamed(masks: Mapping[str, BoolArray], names: Mapping[str, str], *, label: bool) -> dict[str, BoolArray]:
+def _new_names(masks: Mapping[str, BoolArray], names: Mapping[str, str], *, label: bool) -> dict[str, str]:
+    """The masks' old names by their new ones."""
     keys = {name.removeprefix(LABEL) if label else name: name for name in masks}
     for old in names:
         if old not in keys:
@@ -123,7 +128,7 @@ def _renamed(masks: Mapping[str, BoolArray], names: Mapping[str, str], *, label:
     unnamed = [key for key in keys if key not in names]
     if label and names and unnamed:
         raise UsageError(f"`names`: value {unnamed[0]} of the label image has no name; name all {len(keys)} or none")
-    found = {names.get(key, name): masks[name] for key, name in keys.items()}
+    found = {names.get(key, name): name for key, name in keys.items()}
     if len(found) < len(masks):
         raise DataError("two structures would have one name; `names` gives others")
     return found

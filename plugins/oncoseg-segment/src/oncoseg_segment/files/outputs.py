@@ -363,12 +363,14 @@ def export_segmentation(
 
 
 def _require_same(masks: Mapping[str, BoolArray], output: Output, segmentation: Segmentation) -> None:
-    found = list(masks.values())
-    expected = {name: mask for name, mask in segmentation.masks.items() if mask.any()}
+    # Masks may be made when they are taken: one at a time.
+    found = list(masks)
+    expected = [name for name, mask in segmentation.masks.items() if mask.any()]
     if len(found) != len(expected):
         raise StorageError(f"{output.path}: holds {len(found)} structures and not {len(expected)} when it is read back")
-    for number, (name, mask) in enumerate(expected.items()):
-        other = masks.get(name, found[number])  # a format may have to shorten names
+    for name, position in zip(expected, found, strict=True):
+        mask = segmentation.masks[name]
+        other = masks[name if name in masks else position]  # a format may have to shorten names
         if not np.array_equal(other, mask):
             wrong = int(np.count_nonzero(other != mask))
             raise StorageError(
