@@ -13,7 +13,7 @@ from oncoseg_core import Registry
 from oncoseg_core.data import Scan
 from oncoseg_core.plugins import library_versions
 from oncoseg_core.system import atomic_write
-from oncoseg_lora import save_adapter, set_training_mode
+from oncoseg_lora import save_adapter
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
 from oncoseg_trainer.checkpoints.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
@@ -42,6 +42,7 @@ from oncoseg_trainer.distributed.processes import Processes, join_processes
 from oncoseg_trainer.loop.averaging import copy_weights
 from oncoseg_trainer.loop.components import RunParts
 from oncoseg_trainer.loop.health import named_failures
+from oncoseg_trainer.loop.training_mode import set_mode
 from oncoseg_trainer.reporting.adapter_facts import evidence_of
 from oncoseg_trainer.reporting.before_after import draw_cases
 from oncoseg_trainer.reporting.run_facts import RunFacts
@@ -156,7 +157,7 @@ class TrainingRun(RunParts):
             _StoppedError: stopped; the checkpoint is that of the last finished step.
         """
         state, settings, per_epoch = self.state, self.settings.training, self.plan.steps_per_epoch
-        set_training_mode(self.model)
+        set_mode(self.model, base_dropout=settings.base_dropout)
         steps = range(state.step, self.total_steps)
         pinned = self.processes.device.type == "cuda"
         stream = BatchStream(self.data.maker, self.data.sampler, self.plan, steps, settings.workers, pinned=pinned)
@@ -170,7 +171,7 @@ class TrainingRun(RunParts):
                     state.scores_due = False
                     if self.processes.is_first:
                         saver.tick(due=True)
-                    set_training_mode(self.model)
+                    set_mode(self.model, base_dropout=settings.base_dropout)
                 if state.step >= self.total_steps or self.selection.says_stop:
                     return
                 epoch = state.step // per_epoch
