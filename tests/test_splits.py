@@ -117,6 +117,29 @@ def test_a_made_split_keeps_the_sides_that_the_dataset_has():
     assert both.sha256 == split_cases(train + test, OfficialSplit()).sha256
 
 
+def test_an_official_validation_side_is_never_dealt_out():
+    """Only the side that is lacking is taken out of the rest; a patient of the validation side is in no other."""
+    rest = [Labelled("d", f"c{n}", f"p{n}") for n in range(20)]
+    validation = [Labelled("d", f"v{n}", f"q{n}", "validation") for n in range(5)]
+    more = Labelled("d", "w0", "q0")  # of a patient of that side, without a side itself
+    wanted = made(fractions={"train": 0.6, "validation": 0.2, "test": 0.2})
+    split = split_cases([*rest, *validation, more], wanted)
+    assert {split.side_of(case) for case in validation} == {"validation"}
+    assert split.side_of(more) == "unused"
+    assert Counter(split.side_of(case) for case in rest) == {"train": 15, "test": 5}
+    test = [Labelled("d", f"t{n}", f"r{n}", "test") for n in range(3)]
+    all_there = split_cases([*rest, *validation, *test], wanted)
+    assert {all_there.side_of(case) for case in rest} == {"train"}
+    assert {all_there.side_of(case) for case in validation} == {"validation"}
+    assert {all_there.side_of(case) for case in test} == {"test"}
+
+
+def test_how_a_split_is_made_is_part_of_its_record():
+    cases = [Labelled("d", "a", "p1", "train"), Labelled("d", "b", "p2", "test")]
+    assert split_cases(cases, OfficialSplit()).how == {"how": "official"}
+    assert TypeAdapter(SplitSettings).validate_python({"how": "official"}) == OfficialSplit()
+
+
 def test_a_dataset_can_go_to_one_side_as_a_whole():
     cases = [Labelled("d", f"c{n}", f"p{n}", "train") for n in range(10)] + [Labelled("e", "x", "p", "train")]
     split = split_cases(cases, made(), {"e": "test"})

@@ -1,6 +1,8 @@
 """The engine in memory: the same masks by every door, no slice encoded twice, undo of any depth, and a clean stop."""
 
 import gc
+import subprocess
+import sys
 import weakref
 from dataclasses import replace
 
@@ -193,3 +195,9 @@ def test_errors_of_prompts_name_the_field(session):
 def test_a_setting_is_checked_by_its_type():
     with pytest.raises(ValueError, match="minimum_score"):
         api.SegmentSettings(model="m", minimum_score="high")
+
+
+def test_without_an_adapter_no_library_for_adapters_is_loaded():
+    """PEFT brings transformers: 110 MB of memory, and seconds."""
+    code = "import sys, oncoseg_segment.api, oncoseg_segment.engine.resolve; print('peft' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

@@ -6,7 +6,9 @@ The scans are the real samples, or, where a test needs datasets of a certain mak
 import functools
 import multiprocessing
 import os
+import shutil
 import socket
+import subprocess
 
 import pytest
 import torch
@@ -32,15 +34,19 @@ BRANCHES = SPEC.model_copy(update={
 })
 
 
+SLOW = SPEC.model_copy(update={"name": "tiny-slow", "factory": "oncoseg_tiny_model:Slow"})
+
+
 @hookimpl
 def oncoseg_models():
     yield SPEC
     yield BRANCHES
+    yield SLOW
 
 
-def dataset(name, annotation="mask", overlaps=()):
+def dataset(name, annotation="mask", overlaps=(), factory="generated_dataset:Manifest"):
     return DatasetSpec(
-        name=name, factory="generated_dataset:Manifest", summary="generated", modalities=("ct",),
+        name=name, factory=factory, summary="generated", modalities=("ct",),
         targets=(Target(name="tumour", labels={1, 2}), Target(name="core", labels={2})), licence="none", url="none",
         citation="none", annotation=annotation, overlaps=overlaps,
     )
@@ -53,12 +59,36 @@ def oncoseg_datasets():
     yield dataset("toy-c")
     yield dataset("toy-d")
     yield dataset("toy-boxes", annotation="boxes")
+    yield dataset("toy-trouble", factory="oncoseg_tiny_trouble:Trouble")
 """
 
+TINY_TROUBLE = '''
+import multiprocessing
+import os
+import signal
+
+from generated_dataset import Manifest
+
+
+class Trouble(Manifest):
+    """Read in a worker of the last process, it hangs or dies, as the file ``trouble`` beside the images says."""
+
+    def load(self, case):
+        if multiprocessing.parent_process() is not None and os.environ.get("RANK", "1") == "1":
+            folder = case.images[0].parent
+            if (folder / "trouble").read_text() == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            (folder / "hangs").touch()
+            (folder / "pipe").read_bytes()
+        return super().load(case)
+'''
+
 TINY_MODEL = '''
+import time
+
 import torch
 from oncoseg_core import Decoded, PromptableModel
-from oncoseg_tiny import BRANCHES, SPEC
+from oncoseg_tiny import BRANCHES, SLOW, SPEC
 from torch import nn
 
 
@@ -108,6 +138,19 @@ class Branches(Tiny):
             more = nn.functional.interpolate(self.wide(embedding.expand(len(prompts), -1, -1, -1)[wide]), size=(64, 64))
             logits = logits.index_add(0, torch.tensor(wide), more[:, 0])
         return Decoded(logits, scores)
+
+
+class Slow(Tiny):
+    """Takes a while for each slice that is scored."""
+
+    def __init__(self, settings=None):
+        super().__init__(settings)
+        self.spec = SLOW
+
+    def decode(self, embedding, prompts):
+        if not self.training:
+            time.sleep(0.3)
+        return super().decode(embedding, prompts)
 '''
 
 TINY_PROCESSES = '''
@@ -137,7 +180,12 @@ def run_rank(rank, world, port, config, overrides, resume, results):
 @pytest.fixture(scope="module")
 def tiny_plugin(tmp_path_factory):
     """A folder with the installed tiny plugin, on this process's path and for child processes in PYTHONPATH."""
-    modules = {"oncoseg_tiny": TINY_PLUGIN, "oncoseg_tiny_model": TINY_MODEL, "oncoseg_tiny_processes": TINY_PROCESSES}
+    modules = {
+        "oncoseg_tiny": TINY_PLUGIN,
+        "oncoseg_tiny_model": TINY_MODEL,
+        "oncoseg_tiny_processes": TINY_PROCESSES,
+        "oncoseg_tiny_trouble": TINY_TROUBLE,
+    }
     with installed_plugin(tmp_path_factory.mktemp("site"), "oncoseg_tiny", modules) as folder:
         yield folder
 
@@ -219,3 +267,23 @@ def toy_config(tmp_path, tiny_config):
         return path
 
     return write
+
+
+@pytest.fixture
+def with_small_shared_memory():
+    """Run a command in such an environment."""
+
+    def run(size, command):
+        """Run a command where ``/dev/shm`` has that size, in a mount namespace of its own."""
+        if os.geteuid() or not shutil.which("unshare"):
+            pytest.skip("needs root, to mount")
+        mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$@"'
+        done = subprocess.run(
+            ["unshare", "-m", "sh", "-c", mount, "sh", *map(str, command)],
+            capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        if "unshare" in done.stderr or "mount:" in done.stderr:
+            pytest.skip("cannot mount here")
+        return done
+
+    return run

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 import yaml
 
 from oncoseg_core import DataError, RunError, load_plugins
+from oncoseg_core.inference import Predictor
 from oncoseg_lora.manifest import read_manifest, read_trained_on
 from oncoseg_trainer.chain import manifest as chain_manifest
 from oncoseg_trainer.chain import run as chain_module
@@ -223,6 +224,33 @@ def test_stopped_it_goes_on_with_the_same_command(chain_file, done, whole):
     assert stops >= 2
     assert outcome.folder == folder
     assert results(folder) == results(whole.folder)
+
+
+def test_stopped_while_scoring_a_column_its_scored_cases_are_kept(chain_file, done, whole, monkeypatch):
+    """A column has two cases of three slices; stopped after each slice but the first of a life, it still ends."""
+    folder = done(2)
+    (folder / "scores" / "untouched.json").unlink()
+    predicted, real = [], Predictor.predict_slice
+
+    def predict(self, *arguments):
+        predicted.append(None)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Predictor, "predict_slice", predict)
+    lives = 0
+    while not (folder / "scores" / "untouched.json").exists() or len(chain_scores_of(folder)) < len(NAMES):
+        before = len(predicted)
+        assert run(chain_file(), should_stop=lambda: len(predicted) - before >= 3).matrix is None  # noqa: B023
+        lives += 1
+    assert len(predicted) == len(NAMES) * 6  # no slice twice
+    assert lives == len(NAMES) * 2
+    assert not list((folder / "scores").glob("scored-*"))
+    run(chain_file())
+    assert results(folder) == results(whole.folder)
+
+
+def chain_scores_of(folder):
+    return json.loads((folder / "scores" / "untouched.json").read_text())["columns"]
 
 
 def test_a_changed_earlier_stage_makes_the_later_ones_stale(chain_file, done, tmp_path):

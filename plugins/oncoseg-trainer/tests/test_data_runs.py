@@ -17,7 +17,6 @@ from oncoseg_lora.manifest import read_manifest, read_trained_on
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
 from oncoseg_trainer.checkpoints.run_folder import CHECKPOINTS
 from oncoseg_trainer.config.settings import load_settings
-from oncoseg_trainer.data.batches import _is_worker_death
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.loop.run import TrainingRun, train
 from oncoseg_trainer.reporting.jsonl import read_metrics
@@ -223,20 +222,6 @@ def test_a_worker_that_dies_is_told(mixed, tmp_path):
 
     with pytest.raises(RunError, match=r"a data worker died \(number 0 by SIGKILL, as the system does when memory"):
         execute(built, tmp_path / "run", should_stop=kill)
-
-
-def test_a_death_that_torch_tells_of_while_it_is_being_looked_for_counts():
-    """The connection breaks first; torch's handler of SIGCHLD then raises in whatever is being done."""
-
-    class Dying:
-        def join(self, timeout):
-            raise RuntimeError("DataLoader worker (pid 31394) is killed by signal: Killed.")
-
-        def is_alive(self):
-            return True  # as far as Python knows by then
-
-    assert _is_worker_death(ConnectionResetError(104, "reset"), [Dying()])
-    assert not _is_worker_death(ValueError("something else"), [Dying()])
 
 
 def pair(toy, toy_config, first, second, **changes):

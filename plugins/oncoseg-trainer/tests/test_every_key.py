@@ -45,6 +45,7 @@ SHOWN_ELSEWHERE = {
     "ddp.find_unused_parameters": "test_processes.py",
     "ddp.static_graph": "test_processes.py",
     "device": "there is one device here",
+    "base_dropout": "test_training_mode.py",
     "checkpoint_every": "changes when is saved, not what: below",
     "workers": "changes nothing but the time: test_data_runs.py",
 }

@@ -47,8 +47,8 @@ def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
     assert outcome.folder == folder
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["training"] == {
-        "steps": 18, "epochs": 2, "n_samples": N_SAMPLES, "processes": 1, "precision": "fp32", "skipped_steps": 0,
-        "stopped_early": False, "kept": "last", "best": None,
+        "steps": 18, "epochs": 2, "n_samples": N_SAMPLES, "processes": 1, "precision": "fp32", "lora_dropout": 0.1,
+        "base_dropout": False, "skipped_steps": 0, "stopped_early": False, "kept": "last", "best": None,
     }  # fmt: skip
     assert summary["split"]["train_cases"] == ["brain1", "lung2"]
     assert len(summary["split"]["hash"]) == 64

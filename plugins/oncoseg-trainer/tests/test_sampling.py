@@ -261,3 +261,19 @@ def test_prompts_that_point_at_nothing_also_ask_where_the_target_is_not(monkeypa
     for draw, weight in every_outcome(sampler, 0, monkeypatch):
         chances[draw.case, draw.nth is None] += weight
     assert chances == {(0, False): Fraction(8, 10), (0, True): Fraction(1, 10), (1, True): Fraction(1, 10)}
+
+
+class Counted(Source):
+    """A source that counts 2, 0 and 1 slices."""
+
+    def slice_counts(self, target):
+        return np.array([2, 0, 1])
+
+
+def test_a_target_is_annotated_where_it_was_found_and_where_it_was_looked_for(tmp_path):
+    """Case 0 has it and is not said to, case 1 is annotated and has none, case 2 both."""
+    source = Counted(tmp_path, ["x", "y", "z"])
+    slices = LabelledSlices.of(source, ["polyp"], [["other"], ["polyp"], ["polyp"]])
+    assert slices.annotated.tolist() == [[True, True, True]]
+    assert LabelledSlices.of(source, ["polyp"], [[], [], []]).annotated.tolist() == [[True, False, True]]
+    assert LabelledSlices.of(source, ["polyp"]).annotated.tolist() == [[True, False, True]]

@@ -1,6 +1,7 @@
 """One optimizer step: clipping, half precision, losses that are not finite, and what is told of it."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -108,6 +109,40 @@ def test_in_half_precision_too_many_skipped_steps_are_an_error():
         RunError, match=rf"in {MOST_SKIPPED} steps in a row, up to step {MOST_SKIPPED}; set training.prec"
     ):
         one.step(MOST_SKIPPED - 1, stream(1, 1))
+
+
+class Drawing(Times):
+    """Keeps what its dropout would draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawn = []
+
+    def forward(self, pixels, prompts, target, kinds):
+        self.drawn.append(float(torch.rand(())))
+        return super().forward(pixels, prompts, target, kinds)
+
+
+def drawn(first_step, numbers, seed=0):
+    """What each micro-batch of two steps draws: of two steps in an epoch, beginning with that step."""
+    settings = OptimisationSettings(learning_rate=0.1)
+    model = Drawing()
+    optimizer = build_optimizer(dict(model.named_parameters()), settings)
+    rate = LearningRate(settings.schedule, settings.learning_rate, 2)
+    processes = Processes(0, 1, torch.device("cpu"))
+    one = Stepper(model, optimizer, rate, Plan(4, 1, 2), processes, seed, settings)
+    batches = (replace(batch, number=number) for number, batch in zip(numbers, stream(1, 1, 1, 1), strict=True))
+    one.step(first_step, batches)
+    one.step(first_step + 1, batches)
+    return model.drawn
+
+
+def test_dropout_is_drawn_anew_for_each_micro_batch_by_its_number_and_epoch():
+    first = drawn(0, [3, 1, 0, 2])
+    assert len(set(first)) == 4  # no two micro-batches leave out the same values
+    assert drawn(0, [0, 1, 2, 3]) == [first[2], first[1], first[3], first[0]]  # by the number, not by the place
+    assert not set(first) & set(drawn(2, [0, 1, 2, 3]))  # the next epoch
+    assert not set(first) & set(drawn(0, [0, 1, 2, 3], seed=1))
 
 
 SETTINGS = load_settings("quickstart", ["training.workers=2"])

@@ -49,7 +49,7 @@ def train(
     terminal = Terminal(speaks=outcome.is_first)
     if outcome.summary is None:
         terminal.say(
-            f"Stopped; what is done is saved. Go on with: {_resume_command(config, overrides or [], outcome)}"
+            f"Stopped {outcome.stopped}. Go on with: {_resume_command(config, overrides or [], outcome)}"
             + (" --allow-broken-plugins" if allow_broken_plugins else "")
         )
         return

@@ -17,7 +17,7 @@ from oncoseg_core import (
     close_matches,
 )
 from oncoseg_core.path import PathSettings, parts_of
-from oncoseg_lora import load_adapter, read_manifest
+from oncoseg_lora import read_manifest
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.prompts.placement import PlacedStructure, place
 from oncoseg_segment.prompts.structure_request import StructureRequest
@@ -73,7 +73,11 @@ def placed_structures(structures: Sequence[StructureRequest], volume: Volume) ->
 def build_model(registry: Registry, settings: SegmentSettings, adapter: Path | None) -> PromptableModel:
     """The model, adapted if an adapter is given."""
     model: Any = registry.build(ModelSpec, settings.model, settings.model_settings)
-    return cast("PromptableModel", model if adapter is None else load_adapter(model, adapter))
+    if adapter is None:
+        return cast("PromptableModel", model)
+    from oncoseg_lora import load_adapter  # PEFT and transformers take 110 MB, of use to adapters alone
+
+    return cast("PromptableModel", load_adapter(model, adapter))
 
 
 def path_settings(settings: SegmentSettings, adapter: Path | None, modality: str) -> PathSettings:

@@ -60,7 +60,7 @@ def run_chain(
         registry: where components are found.
         skip_absent: leave out the datasets that are not there.
         redo: delete the results that a change has made stale, and train anew.
-        should_stop: asked after every step and scored case; by default a first Ctrl-C or SIGTERM says so.
+        should_stop: asked after every step and scored slice; by default a first Ctrl-C or SIGTERM says so.
 
     Raises:
         OncoSegError: anything that keeps the chain from going on, in one line.
@@ -73,6 +73,10 @@ def run_chain(
         try:
             matrix = chain.execute(records)
         except StoppedError:
+            return ChainOutcome(settings.output, None, processes.is_first)
+        except KeyboardInterrupt:  # where nothing is half done: all that is done is on the disk
+            if processes.world_size > 1 or signalled.is_repeated:
+                raise
             return ChainOutcome(settings.output, None, processes.is_first)
         return ChainOutcome(settings.output, matrix, processes.is_first)
 

@@ -15,6 +15,8 @@ from oncoseg_lora import load_adapter, read_manifest
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score
+from oncoseg_trainer.data.scored_cases import Row, ScoredCases, remove_scored, scores_key
+from oncoseg_trainer.distributed.interruption import deferred
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.reporting.terminal import Terminal
 
@@ -35,7 +37,7 @@ class ChainScores:
         registry: where components are found.
         processes: this one and its fellows.
         terminal: where progress is shown.
-        should_stop: asked after every case.
+        should_stop: asked after every slice.
     """
 
     chain: Path
@@ -98,13 +100,17 @@ class ChainScores:
         if adapter is not None:
             model = load_adapter(model, adapter)
         for name in missing:
-            done[name] = self._column(f"scoring {name}, {row}", model, task.settings.training.precision, *sets[name])
+            done[name] = self._column(
+                f"scoring {name}, {row}", key, model, task.settings.training.precision, *sets[name]
+            )
             content = {
                 "key": key,
                 "weights": model.weights_sha256,
                 "columns": {column: done[column] for column in sets if column in done},
             }
-            self.processes.on_first(lambda: atomic_write(self.path(row), json_text(content, indent=1) + "\n"))  # noqa: B023
+            self.processes.on_first(lambda: atomic_write(self.path(row), json_text(content, indent=1) + "
+"))  # noqa: B023
+            self.processes.on_first(lambda: remove_scored(self.chain / FOLDER))
 
     def _done(self, row: str, key: str, sets: Mapping[str, tuple[ChainTask, ValidationSet]]) -> dict[str, Any]:
         """The columns of a row that stand: of the same weights and the same frozen cases."""
@@ -114,7 +120,7 @@ class ChainScores:
         return {name: columns[name] for name in sets if columns.get(name, {}).get("frozen") == sets[name][1].sha256}
 
     def _column(
-        self, what: str, model: Any, precision: Precision, task: ChainTask, frozen: ValidationSet
+        self, what: str, row_key: str, model: Any, precision: Precision, task: ChainTask, frozen: ValidationSet
     ) -> dict[str, Any]:
         cases = self.cases(task)
         held_out = cases.held_out(frozen)
@@ -123,21 +129,29 @@ class ChainScores:
             PromptGeneratorSpec, settings.prompts.score.name, settings.prompts.score.settings
         )
         metrics: dict[str, Metric] = {"dice": self.registry.build(MetricSpec, "dice")}
-        with self.terminal.progress() as progress:
-            own = held_out.score(
-                range(self.processes.rank, len(held_out), self.processes.world_size),
+        key = scores_key({}, row_key, frozen.sha256)
+        scored = ScoredCases(self.chain / FOLDER, key, self.processes, len(held_out))
+        mine = scored.mine
+        with self.terminal.progress() as progress, deferred():
+
+            def keep(number: int, rows: list[Row]) -> None:
+                scored.keep(number, rows)
+                progress(what, mine.index(number) + 1, len(mine))
+
+            held_out.score(
+                mine,
                 Predictor(model, cases.preprocessors, device=self.processes.device, precision=precision),
                 generator,
                 metrics,
                 settings.seed,
                 self.should_stop,
-                lambda done, total: progress(what, done, total),
+                keep,
             )
-        if self.processes.any(self.should_stop()):
+            by_case = scored.collect()
+        if self.processes.any(self.should_stop()) or len(by_case) < len(held_out):
             raise StoppedError
-        by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
         kept = ("case", "target", "n_slices", "dice")
-        rows: list[dict[str, Any]] = [{key: row[key] for key in kept} for _, rows in by_case for row in rows]
+        rows: list[dict[str, Any]] = [{key: row[key] for key in kept} for case in by_case for row in case]
         expected = {(case["case_id"], target) for case in frozen.cases for target in case["targets"]}
         if {(row["case"], row["target"]) for row in rows} != expected:
             raise RunError(f"{frozen.column}: the targets of the validation cases are not what they were")

@@ -77,6 +77,8 @@ class OptimisationSettings(Settings):
     ``clip_norm`` bounds the norm of the gradient; 0 is no bound. ``ema_decay`` keeps a moving average of the trained
     weights, which is scored and saved in their place. ``keep`` says whose weights are scored and saved at the end:
     those of the ``last`` epoch, or of the one that was ``best`` on the validation cases.
+    ``base_dropout`` switches on the dropout and DropPath of the base model, in its frozen parts and in those that are
+    trained whole; that of LoRA is ``lora.dropout``.
     ``workers`` are processes, per process of the run, that make samples ready ahead; with 0 it does so itself.
     ``loss_at`` is where the masks are compared: on the model's ``input``, to which smaller logits are scaled, or on its
     ``logits``.
@@ -99,6 +101,7 @@ class OptimisationSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     checkpoint_every: Annotated[int, Field(ge=1, description="optimizer steps")] = 10
     score_every_epoch: bool = True
+    base_dropout: bool = False
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     loss_at: Literal["input", "logits"] = "input"
 

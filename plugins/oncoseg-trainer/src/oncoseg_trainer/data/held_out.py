@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from oncoseg_core import BoolArray, Case, Metric, PromptGenerator, Volume
-from oncoseg_core.data import Scan
+from oncoseg_core.data import Scan, labelled_slices
 from oncoseg_core.inference import Predictor
 from oncoseg_trainer.data.case_source import CaseSource
 from oncoseg_trainer.data.sampling import LabelledSlices
+from oncoseg_trainer.data.scored_cases import Row
 from oncoseg_trainer.data.scoring import score_case
+from oncoseg_trainer.distributed.interruption import AbandonedError, waiting_for
 
 
 class _Place(NamedTuple):
@@ -70,25 +72,46 @@ class HeldOut:
 
     def score(
         self,
-        numbers: range,
+        numbers: Sequence[int],
         predictor: Predictor,
         generator: PromptGenerator,
         metrics: Mapping[str, Metric],
         seed: int,
         should_stop: Callable[[], bool],
-        progress: Callable[[int, int], None],
-    ) -> list[tuple[int, list[dict[str, object]]]]:
-        """Score some of the cases: each one's number and rows. Ends early when asked to stop.
+        keep: Callable[[int, list[Row]], None],
+    ) -> None:
+        """Score some of the cases, and hand each one's number and rows to ``keep`` as soon as it is scored.
 
-        Rows name the dataset where the run has several.
+        Ends early when asked to stop: after a slice, or, where that takes long, in its midst. The case in hand is then
+        not scored, unless that slice was its last. Rows name the dataset where the run has several.
         """
-        scored = []
-        for done, number in enumerate(numbers, start=1):
-            if should_stop():
-                break
-            case, volume, masks = self.load(number)
+        for number in numbers:
+            record = self._places[number].source.record(self._places[number].number)
+            try:
+                with waiting_for(f"the scores of case {record.case_id!r}", may_be_left=True):
+                    if should_stop():
+                        return
+                    case, volume, masks = self.load(number)
+                    on_slice = _StopBetweenSlices(should_stop, masks)
+                    scores = score_case(predictor, case, volume, masks, generator, metrics, seed, on_slice)
+            except (_StoppedError, AbandonedError):
+                return
             own = {"dataset": case.dataset} if self._several else {}
-            scores = score_case(predictor, case, volume, masks, generator, metrics, seed)
-            scored.append((number, [{**own, **score.row()} for score in scores]))
-            progress(done, len(numbers))
-        return scored
+            keep(number, [{**own, **score.row()} for score in scores])
+
+
+class _StoppedError(Exception):
+    """Asked to stop, after a slice."""
+
+
+class _StopBetweenSlices:
+    """Looks after each slice of a case but the last whether to stop."""
+
+    def __init__(self, should_stop: Callable[[], bool], masks: Mapping[str, BoolArray]) -> None:
+        self._should_stop = should_stop
+        target = list(masks)[-1]
+        self._last = target, labelled_slices(masks[target])[-1]
+
+    def __call__(self, _case: Case, target: str, _fitted: object, index: int, *_: object) -> None:
+        if (target, index) != self._last and self._should_stop():
+            raise _StoppedError

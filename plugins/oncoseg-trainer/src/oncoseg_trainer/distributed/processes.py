@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -15,6 +15,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from oncoseg_core import RunError, UsageError
+from oncoseg_trainer.distributed.interruption import waiting_for
 from oncoseg_trainer.distributed.liveness import JOIN_SECONDS, Lifelines, watched
 
 T = TypeVar("T")
@@ -44,7 +45,8 @@ class Processes:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Element-wise sum over all processes."""
         if self.world_size > 1:
-            dist.all_reduce(values)
+            with _others():
+                dist.all_reduce(values)
         return values
 
     def gather(self, value: T) -> list[T]:
@@ -52,7 +54,8 @@ class Processes:
         if self.world_size == 1:
             return [value]
         gathered: list[Any] = [None] * self.world_size
-        dist.all_gather_object(gathered, value)
+        with _others():
+            dist.all_gather_object(gathered, value)
         return gathered
 
     def any(self, flag: bool) -> bool:
@@ -73,7 +76,8 @@ class Processes:
             except Exception as error:  # noqa: BLE001 - raised again below, on every process
                 outcome = [(None, error)]
         if self.world_size > 1:
-            dist.broadcast_object_list(outcome, src=0)
+            with _others():
+                dist.broadcast_object_list(outcome, src=0)
         result, failure = outcome[0]
         if failure is not None:
             raise failure
@@ -82,6 +86,10 @@ class Processes:
     def barrier(self) -> None:
         """Wait for the other processes."""
         self.on_first(lambda: None)
+
+
+def _others() -> AbstractContextManager[None]:
+    return waiting_for("the other processes of the run")
 
 
 @contextmanager

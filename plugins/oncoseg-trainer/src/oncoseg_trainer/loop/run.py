@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from oncoseg_core import Registry
+from oncoseg_core import Registry, RunError
 from oncoseg_core.data import Scan
 from oncoseg_core.plugins import library_versions
 from oncoseg_core.system import atomic_write, json_text
-from oncoseg_lora import save_adapter, set_training_mode, trained_parts
+from oncoseg_lora import save_adapter, trained_parts
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
 from oncoseg_trainer.checkpoints.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder
@@ -34,14 +34,22 @@ from oncoseg_trainer.checkpoints.run_folder import (
 )  # fmt: skip
 from oncoseg_trainer.checkpoints.saving import Saver
 from oncoseg_trainer.config.settings import TrainSettings
-from oncoseg_trainer.data.batches import BatchStream
-from oncoseg_trainer.data.held_out import HeldOut
-from oncoseg_trainer.distributed.interruption import stop_on_signals
+from oncoseg_trainer.data.batches import BatchStream, batch_bytes, most_batches
+from oncoseg_trainer.data.scored_cases import remove_scored
+from oncoseg_trainer.data.shared_memory import processes_here, require_shared_memory
+from oncoseg_trainer.distributed.interruption import (
+    PATIENCE_SECONDS,
+    AbandonedError,
+    deferred,
+    stop_on_signals,
+    waiting_for,
+)
 from oncoseg_trainer.distributed.liveness import CUT_OFF_SECONDS
 from oncoseg_trainer.distributed.processes import Processes, join_processes
 from oncoseg_trainer.loop.averaging import copy_weights
-from oncoseg_trainer.loop.components import RunParts
 from oncoseg_trainer.loop.health import named_failures
+from oncoseg_trainer.loop.scoring_run import ScoringRun, Stop, StoppedError
+from oncoseg_trainer.loop.training_mode import set_mode
 from oncoseg_trainer.reporting.adapter_facts import evidence_of
 from oncoseg_trainer.reporting.before_after import draw_cases
 from oncoseg_trainer.reporting.run_facts import RunFacts
@@ -49,35 +57,36 @@ from oncoseg_trainer.reporting.summary import summarise_run
 from oncoseg_trainer.reporting.terminal import Terminal
 from oncoseg_trainer.reporting.trackers import Trackers
 
-Stop = Callable[[], bool]
-
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """How a run ended: its folder, and its summary, or None when it was stopped and can be resumed."""
+    """How a run ended: its folder, and its summary, or None when it was stopped and can be resumed.
+
+    ``stopped`` then says where, and what is saved.
+    """
 
     folder: Path
     summary: dict[str, Any] | None
     is_first: bool
+    stopped: str = ""
 
 
-class _StoppedError(Exception):
-    """The run was asked to stop; what is done is saved."""
-
-
-class TrainingRun(RunParts):
+class TrainingRun(ScoringRun):
     """A run that is executed: scored, trained, scored again, written."""
 
     def execute(self, folder: Path, checkpoints: CheckpointFolder, should_stop: Stop) -> TrainingOutcome:
         """Score, train from where the checkpoint left off, score again, and write what was found."""
         self.processes.on_first(lambda: self._require_room(folder))
+        self._require_shared_memory()
+        self.scored_in = checkpoints.folder
         try:
             with Saver(checkpoints, self._checkpoint) as saver:
                 summary = self._execute(folder, saver, should_stop)
-        except _StoppedError:
-            return TrainingOutcome(folder, None, self.processes.is_first)
+        except StoppedError as stop:
+            return TrainingOutcome(folder, None, self.processes.is_first, str(stop))
         if self.processes.is_first:
             checkpoints.finish()
+            remove_scored(self.scored_in)
         return TrainingOutcome(folder, summary, self.processes.is_first)
 
     def _execute(self, folder: Path, saver: Saver, should_stop: Stop) -> dict[str, Any]:
@@ -90,13 +99,13 @@ class TrainingRun(RunParts):
         if not self.state.zero_shot:
             with self.timed("zero_shot"):
                 what = "untouched model" if self.ancestry.folder is None else "the adapter it starts from"
-                self.state.zero_shot = self._score(what, self.data.held_out, trackers, should_stop)
+                self.state.zero_shot = self.score(what, self.data.held_out, trackers, should_stop)
             self._save(saver, trackers)
         self._train(saver, trackers, should_stop)
         self._save(saver, trackers, only_if_due=True)
         self._take_kept_weights()
         with self.timed("adapted"):
-            adapted = self._score("adapted model", self.data.held_out, trackers, should_stop)
+            adapted = self.score("adapted model", self.data.held_out, trackers, should_stop)
         facts = self._facts(adapted)
         if self.processes.is_first:
             with self.timed("pictures"):
@@ -154,13 +163,15 @@ class TrainingRun(RunParts):
         """Take the remaining steps.
 
         Raises:
-            _StoppedError: stopped; the checkpoint is that of the last finished step.
+            StoppedError: stopped; the checkpoint is that of the last finished step.
         """
         state, settings, per_epoch = self.state, self.settings.training, self.plan.steps_per_epoch
-        set_training_mode(self.model)
+        set_mode(self.model, base_dropout=settings.base_dropout)
         steps = range(state.step, self.total_steps)
         pinned = self.processes.device.type == "cuda"
-        stream = BatchStream(self.data.maker, self.data.sampler, self.plan, steps, settings.workers, pinned=pinned)
+        stream = BatchStream(
+            self.data.maker, self.data.sampler, self.plan, steps, settings.workers, pinned=pinned, warn=self.warn
+        )
         values: dict[str, float] = {}
         with self.terminal.training(self.total_steps, per_epoch) as view, stream:
             while True:
@@ -171,15 +182,12 @@ class TrainingRun(RunParts):
                     state.scores_due = False
                     if self.processes.is_first:
                         saver.tick(due=True)
-                    set_training_mode(self.model)
+                    set_mode(self.model, base_dropout=settings.base_dropout)
                 if state.step >= self.total_steps or self.selection.says_stop:
                     return
                 epoch = state.step // per_epoch
                 waited, spent = stream.waited, state.seconds.get("training", 0.0)
-                with self.timed("training"), named_failures(self.settings):
-                    values = self.stepper.step(state.step, stream)
-                    if self.average is not None and "skipped" not in values:
-                        self.average.update()
+                values = self._step(stream, saver, trackers)
                 waited, spent = stream.waited - waited, state.seconds["training"] - spent
                 state.seconds["data_wait"] = state.seconds.get("data_wait", 0.0) + waited
                 samples = self.plan.step(state.step).total
@@ -199,16 +207,54 @@ class TrainingRun(RunParts):
                 if stop or failed:
                     self._save(saver, trackers)
                 if stop:
-                    raise _StoppedError
+                    raise StoppedError(self._after_step)
+
+    def _step(self, stream: BatchStream, saver: Saver, trackers: Trackers) -> dict[str, float]:
+        """Take the next step.
+
+        Raises:
+            StoppedError: see :meth:`_leave_step`.
+        """
+        try:
+            with self.timed("training"), named_failures(self.settings), waiting_for(self._next_step):
+                values = self.stepper.step(self.state.step, stream)
+                if self.average is not None and "skipped" not in values:
+                    self.average.update()
+        except AbandonedError as left:
+            self._leave_step(left, saver, trackers)
+        return values
+
+    @property
+    def _next_step(self) -> str:
+        return f"step {self.state.step + 1} of {self.total_steps}"
+
+    @property
+    def _after_step(self) -> str:
+        return f"after step {self.state.step} of {self.total_steps}, which is saved"
+
+    def _leave_step(self, left: AbandonedError, saver: Saver, trackers: Trackers) -> NoReturn:
+        """Stop in the midst of a step whose samples do not come; the weights are those of the step before.
+
+        Raises:
+            StoppedError: that step is saved.
+            RunError: there are other processes, which are in the midst of it too.
+        """
+        if self.processes.world_size > 1:
+            raise RunError(
+                f"asked to stop, and {left} was not made in {PATIENCE_SECONDS:.0f} s, so that {self._next_step} cannot "
+                "be finished; go on with --resume, from the last checkpoint"
+            ) from left
+        self._save(saver, trackers)
+        raise StoppedError(f"{self._after_step} ({left} was not waited for any longer)")
 
     def _score_epoch(self, last: Mapping[str, float], trackers: Trackers, should_stop: Stop) -> list[dict[str, Any]]:
         """Score after an epoch: the validation cases, which decide; without them the held-out ones, which do not."""
         what = f"after epoch {self.state.step // self.plan.steps_per_epoch}"
         if self.data.validation is None:
-            rows = self._score(what, self.data.held_out, trackers, should_stop)
+            rows = self.score(what, self.data.held_out, trackers, should_stop)
         else:
-            rows = self._score(what, self.data.validation, trackers, should_stop, event="validation")
-            with self._averaged():
+            rows = self.score(what, self.data.validation, trackers, should_stop, event="validation")
+            with self.averaged():
                 self.selection.see(rows, self.state.step, self.trainable)
             if self.selection.says_stop:
                 self.terminal.say(
@@ -226,36 +272,6 @@ class TrainingRun(RunParts):
         elif self.average is not None:
             self.average.take()
         self.average = None  # from here on the model has the weights that count
-
-    def _averaged(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.in_place()
-
-    def _score(
-        self, what: str, cases: HeldOut, trackers: Trackers, should_stop: Stop, event: str = "score"
-    ) -> list[dict[str, Any]]:
-        """Score cases, shared out over the processes; rows in the order of the cases, the same on every process.
-
-        Raises:
-            _StoppedError: stopped between two cases, on any process.
-        """
-        mine = range(self.processes.rank, len(cases), self.processes.world_size)
-        with self.terminal.progress() as progress, named_failures(self.settings), self._averaged():
-            own = cases.score(
-                mine,
-                self.predictor(),
-                self.score_generator,
-                self.metrics,
-                self.settings.seed,
-                should_stop,
-                lambda done, total: progress(f"scoring, {what}", done, total),
-            )
-        if self.processes.any(should_stop()):
-            raise _StoppedError
-        by_case = sorted((pair for part in self.processes.gather(own) for pair in part), key=lambda pair: pair[0])
-        rows = [row for _, rows in by_case for row in rows]
-        for row in rows:
-            trackers.metrics(self.state.step, {"event": event, **row})
-        return rows
 
     def _report_resumed(self, resumed: Resumed, trackers: Trackers) -> None:
         """Say what the run goes on from, and what is not as it was."""
@@ -288,7 +304,8 @@ class TrainingRun(RunParts):
 
     def _save(self, saver: Saver, trackers: Trackers, *, only_if_due: bool = False) -> None:
         """Save and wait for it; a failure is raised on every process."""
-        self.processes.on_first(saver.wait if only_if_due else saver.save)
+        with waiting_for("the checkpoint to be written"):
+            self.processes.on_first(saver.wait if only_if_due else saver.save)
         _record_checkpoints(saver, trackers)
 
     def _require_room(self, folder: Path) -> None:
@@ -296,6 +313,12 @@ class TrainingRun(RunParts):
         if self.resumed is not None:
             size = min(size, self.resumed.checkpoint.n_bytes)
         require_room_for_run(folder, size, tensor_bytes(self.trainable))
+
+    def _require_shared_memory(self) -> None:
+        """Refuse workers whose samples have no room before anything is scored, which may take hours."""
+        training = self.settings.training
+        size = batch_bytes(training.batch_size, self.model_spec.input_size)
+        require_shared_memory(size, most_batches(training.workers), training.workers, processes_here())
 
 
 def _record_checkpoints(saver: Saver, trackers: Trackers) -> None:
@@ -318,7 +341,7 @@ def train(
         settings: the configuration.
         registry: where its components are found.
         resume: go on with the run in ``settings.output``.
-        should_stop: asked after every step and scored case; True saves a checkpoint and ends the run early. By default
+        should_stop: asked after every step and scored slice; True saves a checkpoint and ends the run early. By default
             a first Ctrl-C, SIGTERM or SIGUSR1 says so.
         unseen: cases that are scored elsewhere: a run that would train on one is refused.
         joined: this process and its fellows, where they have joined already.
@@ -351,4 +374,5 @@ def train(
         if not goes_on:
             processes.on_first(claim)
         processes.on_first(lambda: run.ancestry.claim(folder, resume=goes_on))
-        return run.execute(folder, checkpoints, should_stop or signalled)
+        with deferred():
+            return run.execute(folder, checkpoints, should_stop or signalled)

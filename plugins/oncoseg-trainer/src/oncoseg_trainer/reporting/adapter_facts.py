@@ -111,6 +111,8 @@ def _notes(facts: RunFacts) -> list[str]:
     ]
     for each in facts.chosen.datasets:
         notes += left_out_words(each.name, each.left_out, flags_of(each), named=False)
+    if facts.settings.training.base_dropout:
+        notes.append("The base model's own dropout was on in training (training.base_dropout).")
     not_scored = len(facts.data.held_out.not_scored)
     if not_scored:
         notes.append(f"{not_scored} held-out cases hold none of their targets and are not scored.")

@@ -70,6 +70,8 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
             "n_samples": len(data.sampler),
             "processes": facts.processes,
             "precision": settings.training.precision,
+            "lora_dropout": settings.lora.dropout,
+            "base_dropout": settings.training.base_dropout,
             "skipped_steps": facts.skipped_steps,
             "stopped_early": facts.stopped_early,
             "kept": settings.training.keep,
