@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from oncoseg_core import Box, Case, Geometry, PromptGenerator, SliceGrid, Target, Text, Volume
 from oncoseg_core.path.preprocess import mask_to_model
+from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.config.data_settings import AugmentationSettings, WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives
 from oncoseg_trainer.data.augmentation import SpatialAugmentation
@@ -57,7 +58,7 @@ class OneCase:
 
 
 def maker(source, weak=None, augmentation=None):
-    return SampleMaker([source], [weak], {"ct": Path()}, TightBox(), 0, augmentation)
+    return SampleMaker([source], [weak], {"ct": Path()}, Prompting(TightBox()), 0, augmentation)
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ class SaysIts(PromptGenerator):
 
 
 def asking(source, **how):
-    return SampleMaker([source], [None], {"ct": Path()}, SaysIts(), 0, points_at_object=False, **how)
+    return SampleMaker([source], [None], {"ct": Path()}, Prompting(SaysIts(), points_at_object=False), 0, **how)
 
 
 def test_a_text_asks_for_the_target_also_where_it_is_empty(masks):

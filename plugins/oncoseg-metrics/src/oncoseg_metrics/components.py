@@ -46,7 +46,8 @@ def count_lesions(pair: Pair, spacing: tuple[float, float, float], connectivity:
     # One number for each pair of labels, so that one pass counts them all.
     keys, shared = np.unique(true[both].astype(np.int64) * (n_predicted + 1) + predicted[both], return_counts=True)
     pairs = np.column_stack(np.divmod(keys, n_predicted + 1)) - 1
-    sizes = (
-        np.bincount(labels.ravel(), minlength=n + 1)[1:] for labels, n in ((true, n_true), (predicted, n_predicted))
+    in_reference, in_prediction = (
+        np.bincount(labels.ravel(), minlength=number + 1)[1:]
+        for labels, number in ((true, n_true), (predicted, n_predicted))
     )
-    return Lesions(*sizes, pairs, shared, voxel_mm3)
+    return Lesions(in_reference, in_prediction, pairs, shared, voxel_mm3)

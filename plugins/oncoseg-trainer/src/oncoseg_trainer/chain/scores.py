@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core import Metric, MetricSpec, ModelSpec, PromptGenerator, PromptGeneratorSpec, Registry, RunError
+from oncoseg_core import Metric, MetricSpec, ModelSpec, Registry, RunError
 from oncoseg_core.inference import Precision, Predictor
 from oncoseg_core.system import atomic_write
 from oncoseg_lora import load_adapter, read_manifest
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score
+from oncoseg_trainer.data.prompting import build_prompting
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.reporting.terminal import Terminal
 
@@ -108,15 +109,12 @@ class ChainScores:
         cases = self.cases(task)
         held_out = cases.held_out(frozen)
         settings = task.settings
-        generator: PromptGenerator = self.registry.build(
-            PromptGeneratorSpec, settings.prompts.score.name, settings.prompts.score.settings
-        )
         metrics: dict[str, Metric] = {"dice": self.registry.build(MetricSpec, "dice")}
         with self.terminal.progress() as progress:
             own = held_out.score(
                 range(self.processes.rank, len(held_out), self.processes.world_size),
                 Predictor(model, cases.preprocessors, device=self.processes.device, precision=precision),
-                generator,
+                build_prompting(self.registry, settings.prompts.score, settings.prompts.per),
                 metrics,
                 settings.seed,
                 self.should_stop,

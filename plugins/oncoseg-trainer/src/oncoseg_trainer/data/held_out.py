@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from oncoseg_core import BoolArray, Case, Metric, PromptGenerator, Volume
+from oncoseg_core import BoolArray, Case, Metric, Volume
 from oncoseg_core.data import Scan
 from oncoseg_core.inference import Predictor
+from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.data.case_source import CaseSource
 from oncoseg_trainer.data.sampling import LabelledSlices
 from oncoseg_trainer.data.scoring import score_case
@@ -72,15 +73,17 @@ class HeldOut:
         self,
         numbers: range,
         predictor: Predictor,
-        generator: PromptGenerator,
+        prompting: Prompting,
         metrics: Mapping[str, Metric],
         seed: int,
         should_stop: Callable[[], bool],
         progress: Callable[[int, int], None],
+        *,
+        floors: bool = False,
     ) -> list[tuple[int, list[dict[str, object]]]]:
         """Score some of the cases: each one's number and rows. Ends early when asked to stop.
 
-        Rows name the dataset where the run has several.
+        Rows name the dataset where the run has several; with ``floors`` they hold the scores of masks without a model.
         """
         scored = []
         for done, number in enumerate(numbers, start=1):
@@ -88,7 +91,7 @@ class HeldOut:
                 break
             case, volume, masks = self.load(number)
             own = {"dataset": case.dataset} if self._several else {}
-            scores = score_case(predictor, case, volume, masks, generator, metrics, seed)
+            scores = score_case(predictor, case, volume, masks, prompting, metrics, seed, floors=floors)
             scored.append((number, [{**own, **score.row()} for score in scores]))
             progress(done, len(numbers))
         return scored

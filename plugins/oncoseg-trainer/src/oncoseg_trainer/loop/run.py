@@ -96,12 +96,12 @@ class TrainingRun(RunParts):
         self._save(saver, trackers, only_if_due=True)
         self._take_kept_weights()
         with self.timed("adapted"):
-            adapted = self._score("adapted model", self.data.held_out, trackers, should_stop)
+            adapted = self._score("adapted model", self.data.held_out, trackers, should_stop, floors=True)
         facts = self._facts(adapted)
         if self.processes.is_first:
             with self.timed("pictures"):
                 for name, png, caption in draw_cases(
-                    self.predictor(), self.model, self.data.held_out, self.score_generator, self.settings.seed
+                    self.predictor(), self.model, self.data.held_out, self.score_prompting, self.settings.seed
                 ):
                     trackers.image(name, png, caption)
             save_adapter(
@@ -230,7 +230,14 @@ class TrainingRun(RunParts):
         return nullcontext() if self.average is None else self.average.in_place()
 
     def _score(
-        self, what: str, cases: HeldOut, trackers: Trackers, should_stop: Stop, event: str = "score"
+        self,
+        what: str,
+        cases: HeldOut,
+        trackers: Trackers,
+        should_stop: Stop,
+        event: str = "score",
+        *,
+        floors: bool = False,
     ) -> list[dict[str, Any]]:
         """Score cases, shared out over the processes; rows in the order of the cases, the same on every process.
 
@@ -242,11 +249,12 @@ class TrainingRun(RunParts):
             own = cases.score(
                 mine,
                 self.predictor(),
-                self.score_generator,
+                self.score_prompting,
                 self.metrics,
                 self.settings.seed,
                 should_stop,
                 lambda done, total: progress(f"scoring, {what}", done, total),
+                floors=floors,
             )
         if self.processes.any(should_stop()):
             raise _StoppedError
