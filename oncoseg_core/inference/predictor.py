@@ -24,6 +24,9 @@ from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
 from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, prompt_to_model
 from oncoseg_core.path.zoom import Window, ZoomSettings, window_for
 
+MOST_PROMPTS = 64
+"""Prompts on one embedding that are decoded at once: a slice can hold hundreds of lesions."""
+
 OUTSIDE = -10.0
 """The logit of what lies outside a zoomed window: a probability of 0.00005."""
 
@@ -177,8 +180,12 @@ class Predictor:
             numbers = [number for number, own in enumerate(windows) if own == window]
             moved = [fitted.to_model(prompts[number], window) for number in numbers]
             with self.inference():
-                decoded = self.model.decode(self.embed(fitted, index, window), moved)
-            results.update(zip(numbers, slice_results(decoded, fitted.grid, window), strict=True))
+                embedding = self.embed(fitted, index, window)
+            for start in range(0, len(moved), MOST_PROMPTS):
+                with self.inference():
+                    decoded = self.model.decode(embedding, moved[start : start + MOST_PROMPTS])
+                own = slice_results(decoded, fitted.grid, window)
+                results.update(zip(numbers[start:], own, strict=False))
         return [results[number] for number in range(len(prompts))]
 
     def window(self, fitted: FittedVolume, prompt: Prompt) -> Window | None:

@@ -6,7 +6,7 @@ corner (26 neighbours): that is how MedSAM makes its boxes. On a slice, the part
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -64,17 +64,15 @@ class Objects:
         """
         return [part for _, part in self._numbered(index, mask)]
 
-    def volumes(self, mask: BoolArray) -> Iterator[BoolArray]:
-        """Each object of the target's bool mask ``(z, y, x)`` by itself, in the same order."""
+    def volume(self, number: int, mask: BoolArray) -> BoolArray:
+        """One object of the target's bool mask ``(z, y, x)`` by itself; they are numbered from 1 in the same order."""
         if not self.each_lesion:
-            yield mask
-            return
-        for number in range(1, self.number + 1):
-            volume = np.zeros_like(mask)
-            for index, numbers in self._parts.items():
-                if number in numbers:
-                    volume[index] = next(part for own, part in self._numbered(index, mask[index]) if own == number)
-            yield volume
+            return mask
+        volume: BoolArray = np.zeros_like(mask)
+        for index, numbers in self._parts.items():
+            if number in numbers:
+                volume[index] = dict(self._numbered(index, mask[index]))[number]
+        return volume
 
     def _numbered(self, index: int, mask: BoolArray) -> list[tuple[int, BoolArray]]:
         if not self.each_lesion:
