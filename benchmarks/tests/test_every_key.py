@@ -157,6 +157,21 @@ PROBES = {
     "Clicks.kind": Probe(prompt("point"), prompt("clicks")),
     "Clicks.level": Probe(prompt("clicks", level="volume"), prompt("clicks")),
     "Clicks.n": Probe(prompt("clicks", n=1), prompt("clicks")),
+    "NoPrompt.per": Probe(prompt("none", per="lesion"), prompt("none"), refused="per"),
+    "Text.per": Probe(prompt("text", per="lesion"), prompt("text"), refused="per"),
+    **{
+        f"{policy}.per": Probe(prompt(kind, per="lesion"), prompt(kind))
+        for policy, kind in {
+            "GroundTruthBox": "gt-box", "JitteredBox": "gt-box-jittered", "OnePoint": "point", "Clicks": "clicks",
+        }.items()
+    },
+    "Generated.kind": Probe(prompt("gt-box"), prompt("generator", name="box")),
+    "Generated.level": Probe(prompt("generator", name="box", level="volume"), prompt("generator", name="box")),
+    "Generated.per": Probe(prompt("generator", name="box", per="lesion"), prompt("generator", name="box")),
+    "Generated.name": Probe(prompt("generator", name="point"), prompt("generator", name="box")),
+    "Generated.settings": Probe(
+        prompt("generator", name="box", settings={"margin_px": [3, 3]}), prompt("generator", name="box")
+    ),
     "References.floors": Probe({"references": {"floors": False}}),
     "References.ceilings": Probe({"references": {"ceilings": True}}),
     "References.grids": Probe({"references": {"grids": [{"input": 64, "logits": 64}]}}),

@@ -168,8 +168,8 @@ class BenchSettings(Settings):
         for what, names in (
             ("models: two are called", [model.display_name for model in self.models]),
             ("datasets: named twice:", [dataset.name for dataset in self.datasets]),
-            ("prompts: asked for twice:", self._prompt_names(lesion=True)),
             ("prompts: asked for twice:", self._prompt_names(lesion=False)),
+            ("prompts: asked for twice:", self._prompt_names(lesion=True)),
         ):
             for name in names:
                 if names.count(name) > 1:
