@@ -16,7 +16,10 @@ from rich.table import Table
 
 from oncoseg_core import Progress
 from oncoseg_trainer.reporting.progress_table import Figures, PlainView, TableView, TrainingView
-from oncoseg_trainer.reporting.summary import cautions, held_out_words
+from oncoseg_trainer.reporting.summary import FLOORS, cautions, held_out_words, prompt_words
+
+SHOWN_METRICS = 3
+"""Columns of a narrow terminal; which others there are is said below the table."""
 
 
 class Terminal:
@@ -73,7 +76,8 @@ class Terminal:
 
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
-        metrics = list(summary["zero_shot"]["mean"])
+        every = list(summary["zero_shot"]["mean"])
+        metrics = every[:SHOWN_METRICS]
         title = (
             f"{summary['model']['name']} on the {held_out_words(summary)}, before → after adaptation, and the change"
         )
@@ -91,7 +95,15 @@ class Terminal:
         for name, slices in (("mean", str(summary["n_slices"])), ("std", "")):
             pairs = [(before["mean"][m][name], after["mean"][m][name]) for m in metrics]
             table.add_row(name, f"{summary['split']['n_score_cases']} cases", slices, *(_change(*p) for p in pairs))
+        floors = summary.get("floors", {})
+        if floors:
+            table.add_section()
+        for name, means in floors.items():
+            values = (means[m]["mean"] for m in metrics)
+            table.add_row(FLOORS[name], "no model", "", *("–" if v is None else f"{v:.3f}" for v in values))
         self.console.print(table)
+        if len(every) > len(metrics):
+            self.say(f"Also scored: {', '.join(every[SHOWN_METRICS:])}. They are in report.html and summary.json.")
         for caution in cautions(summary):
             self.say(caution)
         leaked = any(leak["certain"] for leak in summary["leakage"]["found"])
@@ -99,7 +111,7 @@ class Terminal:
         prompt = summary["prompt"]
         self.say(
             f"Split: {summary['split']['score_split']}{trained_on}, hash "
-            f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the "
+            f"{summary['split']['hash'][:12]}. Prompt: {prompt_words(prompt)}, made from the "
             f"reference ({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
         )
 
