@@ -175,8 +175,9 @@ def with_floors(dice, box):
 
 
 @pytest.mark.parametrize(("box", "warned"), [(0.8, True), (0.75, True), (0.6, False)])
-def test_the_floors_stand_beside_before_and_after(box, warned, tmp_path, capsys):
+def test_the_floors_stand_beside_before_and_after(box, warned, tmp_path, capsys, monkeypatch):
     summary = with_floors(0.75, box)
+    monkeypatch.setenv("COLUMNS", "120")
     Terminal().scores(summary)
     said = capsys.readouterr().out
     assert re.search(rf"box itself +no model +{box:.3f} +{box:.3f} +{box:.3f}", said)
@@ -192,6 +193,17 @@ def test_the_floors_stand_beside_before_and_after(box, warned, tmp_path, capsys)
     assert text.count("<th>box itself</th><th>nothing</th>") == 2 * 4
     assert f"<td>0.750</td><td>+0.250</td><td>{box:.3f}</td><td>0.000</td>" in text
     assert ("NO BETTER THAN THE PROMPT" in text) is warned
+
+
+@pytest.mark.parametrize(("width", "shown"), [(60, 1), (80, 2), (120, 3), (400, 4)])
+def test_a_narrow_table_cuts_no_number_and_names_the_other_scores(width, shown, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    Terminal().scores(with_floors(0.75, 0.6))
+    said = capsys.readouterr().out
+    assert said.count("0.500 → 0.750 +0.250") == shown
+    assert "…" not in said
+    others = ["dice", "iou", "nsd", "hd95"][shown:]
+    assert (f"Also scored: {', '.join(others)}." in said) is bool(others)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from oncoseg_core import Progress
 from oncoseg_trainer.reporting.progress_table import Figures, PlainView, TableView, TrainingView
 from oncoseg_trainer.reporting.summary import FLOORS, cautions, held_out_words, prompt_words
 
-SHOWN_METRICS = 3
-"""Columns of a narrow terminal; which others there are is said below the table."""
+METRIC_WIDTH = len("0.123 → 0.123 +0.000") + 2
+"""Columns of characters that a metric takes: a table that is too narrow would cut its numbers."""
 
 
 class Terminal:
@@ -77,7 +77,7 @@ class Terminal:
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
         every = list(summary["zero_shot"]["mean"])
-        metrics = every[:SHOWN_METRICS]
+        metrics = every[: _that_fit(summary, self.console.width)]
         title = (
             f"{summary['model']['name']} on the {held_out_words(summary)}, before → after adaptation, and the change"
         )
@@ -103,7 +103,7 @@ class Terminal:
             table.add_row(FLOORS[name], "no model", "", *("–" if v is None else f"{v:.3f}" for v in values))
         self.console.print(table)
         if len(every) > len(metrics):
-            self.say(f"Also scored: {', '.join(every[SHOWN_METRICS:])}. They are in report.html and summary.json.")
+            self.say(f"Also scored: {', '.join(every[len(metrics) :])}. They are in report.html and summary.json.")
         for caution in cautions(summary):
             self.say(caution)
         leaked = any(leak["certain"] for leak in summary["leakage"]["found"])
@@ -114,6 +114,13 @@ class Terminal:
             f"{summary['split']['hash'][:12]}. Prompt: {prompt_words(prompt)}, made from the "
             f"reference ({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
         )
+
+
+def _that_fit(summary: Mapping[str, Any], width: int) -> int:
+    """How many metrics a terminal of that width has room for beside case, target and slices; one at least."""
+    cases = summary["zero_shot"]["cases"]
+    longest = sum(max((len(str(row[key])) for row in cases), default=0) for key in ("case", "target"))
+    return max(1, (width - max(longest, len("box itself no model")) - len("slices") - 8) // METRIC_WIDTH)
 
 
 def _change(before: float | None, after: float | None) -> str:
