@@ -179,14 +179,16 @@ class Predictor:
         for window in dict.fromkeys(windows):
             numbers = [number for number, own in enumerate(windows) if own == window]
             moved = [fitted.to_model(prompts[number], window) for number in numbers]
-            with self.inference():
-                embedding = self.embed(fitted, index, window)
-            for start in range(0, len(moved), MOST_PROMPTS):
-                with self.inference():
-                    decoded = self.model.decode(embedding, moved[start : start + MOST_PROMPTS])
-                own = slice_results(decoded, fitted.grid, window)
-                results.update(zip(numbers[start:], own, strict=False))
+            decoded = self._decoded(fitted, index, window, moved)
+            answers = [one for part in decoded for one in slice_results(part, fitted.grid, window)]
+            results.update(zip(numbers, answers, strict=True))
         return [results[number] for number in range(len(prompts))]
+
+    def _decoded(self, fitted: FittedVolume, index: int, window: Window | None, prompts: list[Prompt]) -> list[Decoded]:
+        with self.inference():
+            embedding = self.embed(fitted, index, window)
+            parts = (prompts[start : start + MOST_PROMPTS] for start in range(0, len(prompts), MOST_PROMPTS))
+            return [self.model.decode(embedding, part) for part in parts]
 
     def window(self, fitted: FittedVolume, prompt: Prompt) -> Window | None:
         """What of a slice the model is shown for a prompt, None for all of it.
