@@ -62,7 +62,7 @@ def main() -> None:
 def config(root: Path) -> dict[str, Any]:
     """Two kinds of prompt on the generated cases."""
     return {
-        "name": "lesion prompts",
+        "name": "lesion-prompts",
         "output": str(root / "run"),
         "models": [{"name": "litemedsam"}],
         "datasets": [
