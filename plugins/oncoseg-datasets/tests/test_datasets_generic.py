@@ -296,7 +296,7 @@ def test_one_says_which_of_ones_own_targets_are_lesions():
 def test_the_labels_of_nnunet_can_be_lesions(nnunet, build):
     settings = {"layout": "nnunet", "modality": "mri"}
     names = {target.name for target in next(iter(build("generic", **settings).discover(nnunet))).targets}
-    name = sorted(names)[0]
+    name = min(names)
     case = next(iter(build("generic", **settings, lesions=[name]).discover(nnunet)))
     assert {target.name for target in case.targets if target.kind == "lesion"} == {name}
     with pytest.raises(DataError, match="names no label 'nosuch', which the setting `lesions` does"):
