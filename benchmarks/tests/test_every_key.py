@@ -166,7 +166,7 @@ PROBES = {
             "GroundTruthBox": "gt-box", "JitteredBox": "gt-box-jittered", "OnePoint": "point", "Clicks": "clicks",
         }.items()
     },
-    "Generated.kind": Probe(prompt("gt-box"), prompt("generator", name="box")),
+    "Generated.kind": Probe(prompt("point"), prompt("generator", name="box")),
     "Generated.level": Probe(prompt("generator", name="box", level="volume"), prompt("generator", name="box")),
     "Generated.per": Probe(
         prompt("generator", name="box", per="target"), {**prompt("generator", name="box"), **LESIONS}
