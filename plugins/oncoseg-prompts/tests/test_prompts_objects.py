@@ -95,6 +95,7 @@ def test_masks_are_read_from_the_first_to_the_last_labelled_slice():
 )
 def test_a_lesion_is_prompted_by_itself_and_an_organ_as_one(per, target, points, each):
     assert Prompting(BoxGenerator(), points, per).each_lesion(target) is each
+    assert Prompting(BoxGenerator()).each_lesion(LESION)
     assert per_name(each_lesion=each) == ("lesion" if each else "target")
 
 

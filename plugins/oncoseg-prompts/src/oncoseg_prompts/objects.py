@@ -19,7 +19,6 @@ from oncoseg_core import BoolArray, Box, Prompt, PromptGenerator, Target
 Per: TypeAlias = Literal["lesion", "target"]
 """A prompt for each lesion, or one for all of a target."""
 
-CONNECTIVITY = 26
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
