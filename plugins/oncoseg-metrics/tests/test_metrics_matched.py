@@ -178,6 +178,15 @@ def test_the_sum_of_iou_decides_and_not_who_comes_first():
     assert scored(PanopticQuality, prediction, reference, ONE_VOXEL) == pytest.approx((3 / 10 + 6 / 15) / 2)
 
 
+def test_a_further_match_is_worth_no_iou():
+    """One pair at 0.4 against two that come to 0.397: the sum decides, not the number."""
+    reference, prediction = np.zeros((1, 1, 16), bool), np.zeros((1, 1, 16), bool)
+    reference[0, 0, 0:6] = reference[0, 0, 7:15] = True
+    prediction[0, 0, 0] = prediction[0, 0, 2:10] = True
+    assert scored(LesionF1, prediction, reference, ONE_VOXEL) == 0.5
+    assert scored(PanopticQuality, prediction, reference, ONE_VOXEL) == pytest.approx(2 * 0.4 / 4)
+
+
 def test_overlap_can_take_the_place_of_iou():
     reference, prediction = np.zeros((1, 9, 9), bool), np.zeros((1, 9, 9), bool)
     reference[0, 4, 2:6] = True

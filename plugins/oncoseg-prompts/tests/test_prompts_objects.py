@@ -122,6 +122,13 @@ def test_the_mask_of_a_tight_box_is_the_rectangle(place):
     assert (half == np.roll(expected, (-1, -1), (0, 1))).all()  # a centre on the lower border counts, on the upper not
 
 
+@pytest.mark.parametrize(("shift", "first", "last"), [(0.4, 2, 5), (0.6, 3, 6), (-0.4, 2, 5), (-0.6, 1, 4)])
+def test_it_is_the_centre_of_a_pixel_that_counts(shift, first, last):
+    mask = box_mask((Box(2 + shift, 2 + shift, 5 + shift, 5 + shift),), (9, 9))
+    for axis in (0, 1):
+        assert np.flatnonzero(mask.any(axis=axis)).tolist() == list(range(first, last))
+
+
 def test_what_is_no_single_box_has_no_mask():
     box = Box(0, 0, 2, 2)
     assert box_mask((Point(1, 1),), (4, 4)) is None
