@@ -40,7 +40,9 @@ def _with_and_without(untouched: dict[str, Any], adapted: dict[str, Any]) -> lis
         {
             (row["dataset"], row["case"], row["target"]): row["dice"]
             for row in record["found"]["rows"]
-            if (row["prompt"].removesuffix(PER_LESION), row["level"]) == ("gt-box+2px", "slice") and ":" not in row["model"] and not row["leak"]
+            if (row["prompt"].removesuffix(PER_LESION), row["level"]) == ("gt-box+2px", "slice")
+            and ":" not in row["model"]
+            and not row["leak"]
         }
         for record in (untouched, adapted)
     ]

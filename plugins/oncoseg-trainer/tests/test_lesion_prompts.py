@@ -7,9 +7,9 @@ import pytest
 
 from oncoseg_core import ConfigError, DatasetSpec, MetricSpec, ModelSpec, PromptGeneratorSpec, Target, load_plugins
 from oncoseg_core.inference.predictor import MOST_PROMPTS, Predictor
-from oncoseg_core.lora.manifest import read_manifest
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_lora.manifest import read_manifest
 from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.data.scoring import score_case
