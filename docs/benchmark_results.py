@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from oncoseg_benchmarks.config.prompt_settings import PER_LESION
 from oncoseg_benchmarks.statistics.groups import MARKS
 
 DOCS = Path(__file__).parent
@@ -39,7 +40,9 @@ def _with_and_without(untouched: dict[str, Any], adapted: dict[str, Any]) -> lis
         {
             (row["dataset"], row["case"], row["target"]): row["dice"]
             for row in record["found"]["rows"]
-            if (row["prompt"], row["level"]) == ("gt-box+2px", "slice") and ":" not in row["model"] and not row["leak"]
+            if (row["prompt"].removesuffix(PER_LESION), row["level"]) == ("gt-box+2px", "slice")
+            and ":" not in row["model"]
+            and not row["leak"]
         }
         for record in (untouched, adapted)
     ]

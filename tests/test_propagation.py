@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from oncoseg_core import (
@@ -209,6 +210,73 @@ def test_only_what_touches_the_mask_of_the_slice_before_is_kept():
     volume.voxels[0, 5, 72:75, 50:53] = 1.0  # within reach of the prompt, apart from the object
     found = followed(volume, carry="mask")
     assert np.array_equal(found.mask, truth)
+
+
+@pytest.mark.parametrize(("at", "columns"), [(7, (47, 50)), (2, (67, 70))])
+def test_it_is_the_slice_before_and_not_the_prompted_one_that_parts_have_to_touch(at, columns):
+    """The object moves by 2 columns a slice: on its last slices a part can lie over the start alone."""
+    volume, truth = leaning()
+    volume.voxels[0, at, 50:70, slice(*columns)] = 1.0
+    assert (truth[START] & (volume.voxels[0, at] > 0.5))[:, slice(*columns)].any()
+    found = followed(volume, carry="mask", maximum_growth=9)
+    assert np.array_equal(found.mask, truth)
+
+
+@pytest.mark.parametrize(("more", "kept"), [(599, True), (600, True), (601, False), (607, False)])
+def test_the_limit_of_growth_is_exact(more, kept):
+    """From 400 pixels by a factor of 2.5 to 1000; one more is a leak."""
+    volume, _ = leaning(0, 9)
+    grown = np.zeros((SIZE, SIZE), np.float32)
+    grown[50:70, 52:72] = 1
+    rest = np.argwhere(grown[44:76, 46:78] == 0)[:more] + (44, 46)
+    grown[tuple(rest.T)] = 1
+    volume.voxels[0, 6] = grown
+    volume.voxels[0, 6, 0, 0] = 0.9
+    found = followed(volume, carry="mask")
+    assert found.mask[6].sum() == (400 + more) * kept
+    assert (f"({400 + more} pixels after 400): it leaks" in found.ended[1]) is not kept
+
+
+@pytest.mark.parametrize(("pixels", "kept"), [(79, False), (80, True)])
+def test_the_limit_of_what_is_left_is_exact(pixels, kept):
+    """A fifth of 400 pixels is enough."""
+    volume, _ = leaning(0, 9)
+    volume.voxels[0, 6, 50:70, 52:72] = 0
+    volume.voxels[0, 6, 50:54, 52:72] = 1
+    volume.voxels[0, 6, 50, 52 : 52 + 80 - pixels] = 0
+    assert followed(volume, maximum_growth=9).mask[6].any() == kept
+    assert followed(volume, minimum_share=0, minimum_pixels=pixels, maximum_growth=9).mask[6].sum() == pixels
+    assert not followed(volume, minimum_share=0, minimum_pixels=pixels + 1).mask[6].any()
+
+
+def test_a_score_at_the_limit_is_enough():
+    volume, _ = leaning(0, 9)
+    volume.voxels[0, :, 0, 0] = 0.75
+    volume.voxels[0, 6:, 0, 0] = 0.375
+    assert list(followed(volume, minimum_score=0.5).scores) == list(range(10))
+    assert list(followed(volume, minimum_score=0.51).scores) == list(range(6))
+
+
+def test_the_defaults_are_those_that_are_documented():
+    assert PropagationSettings().model_dump() == {
+        "tracker": "neighbour", "carry": "auto", "margin": 3.0, "minimum_score": 0.6, "minimum_share": 0.2,
+        "maximum_growth": 2.5, "minimum_pixels": 4,
+    }  # fmt: skip
+    for key, wrong in (
+        ("margin", -0.1), ("minimum_score", -0.1), ("minimum_share", -0.1), ("minimum_share", 1.1),
+        ("maximum_growth", 0.9), ("minimum_pixels", 0),
+    ):  # fmt: skip
+        with pytest.raises(ValidationError, match=key):
+            PropagationSettings(**{key: wrong})
+    for key, least in (
+        ("margin", 0),
+        ("minimum_score", 0),
+        ("minimum_share", 0),
+        ("minimum_share", 1),
+        ("maximum_growth", 1),
+        ("minimum_pixels", 1),
+    ):
+        assert getattr(PropagationSettings(**{key: least}), key) == least
 
 
 def test_parts_touch_diagonally_and_through_one_another():

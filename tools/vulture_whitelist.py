@@ -2,6 +2,9 @@
 
 # Factories: records name these classes as strings, "package.module:Class".
 _.ASSD
+_.AnyOverlapF1
+_.AnyOverlapPrecision
+_.AnyOverlapRecall
 _.AutoPET
 _.BoxGenerator
 _.BraTS
@@ -46,12 +49,14 @@ _.NsclcRadiomics
 _.OpenSrh
 _.PETNormalizer
 _.PairedFiles
+_.PanopticQuality
 _.PictureFolders
 _.PointGenerator
 _.RTStructExporter
 _.SRHNormalizer
 _.Sam3Tiny
 _.SegExporter
+_.SegmentationQuality
 _.Sensitivity
 _.SiimAcr
 _.TensorBoardTracker

@@ -32,10 +32,10 @@ def oncoseg_models():
     yield BOXES
 
 
-def dataset(name, overlaps=()):
+def dataset(name, overlaps=(), kind=None):
     return DatasetSpec(
         name=name, factory="generated_dataset:Manifest", summary="generated", modalities=("ct",),
-        targets=(Target(name="tumour", labels={1, 2}), Target(name="core", labels={2})), licence="none", url="none",
+        targets=(Target(name="tumour", labels={1, 2}, kind=kind), Target(name="core", labels={2})), licence="none", url="none",
         citation="none", overlaps=overlaps,
     )
 
@@ -43,6 +43,7 @@ def dataset(name, overlaps=()):
 @hookimpl
 def oncoseg_datasets():
     yield dataset("bench-a", (Overlap(dataset="bench-b", certain=True, how="declared in the test"),))
+    yield dataset("bench-lesions", kind="lesion")
     yield dataset("bench-b", (Overlap(
         dataset="bench-gone", certain=True, how="declared of a dataset that is not installed"
     ),))

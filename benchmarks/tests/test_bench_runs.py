@@ -40,6 +40,7 @@ from oncoseg_core.inference.predictor import Predictor
 from oncoseg_core.path import ZoomSettings, window_for
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.data.scoring import score_case
 
 COMMAND = [sys.executable, "-m", "oncoseg_benchmarks"]
@@ -77,7 +78,7 @@ def test_slice_scores_are_those_of_the_core(config, write_cases, bench, bright, 
     paths = {"ct": Preprocessor(registry, "ct", model.spec, PathSettings(normalizers={"ct": {"window": [-200, 300]}}))}
     generator = registry.build(PromptGeneratorSpec, "box", {"margin_px": [0, 4]})
     metrics = {"dice": registry.build(MetricSpec, "dice", {})}
-    expected = score_case(Predictor(model, paths), case, volume, masks, generator, metrics, seed=5)
+    expected = score_case(Predictor(model, paths), case, volume, masks, Prompting(generator), metrics, seed=5)
     rows, _ = read_table(tmp_path / "run" / "results.csv")
     found = {row["target"]: row["dice"] for row in rows if row["model"] == "bright"}
     assert found == {score.target: score.metrics["dice"] for score in expected}
@@ -124,7 +125,7 @@ def test_a_model_that_zooms_has_a_ceiling_of_its_own_windows(level, config, writ
     prompt = (box_around(reference),)
     window = window_for(prompt, volume.geometry, registry.get(ModelSpec, "bright"), settings)
     session = ZoomCeiling("m", registry.get(ModelSpec, "bright"), settings).open(volume)
-    found = session.ask(2, prompt, np.ones_like(reference))
+    (found,) = session.ask(2, [prompt], [np.ones_like(reference)])
     rows_, columns = np.flatnonzero(found.any(axis=1)), np.flatnonzero(found.any(axis=0))
     assert (rows_[0], columns[0], len(rows_), len(columns)) == (window.y0, window.x0, window.height, window.width)
 

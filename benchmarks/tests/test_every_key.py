@@ -74,6 +74,7 @@ def prompt(kind, **values):
 MADE = cases("bench-b", side="test", split={"how": "made"})
 OFFICIAL = cases(side="test", split={"how": "official"})
 FROZEN = cases(side="test", split={"how": "file", "file": "one.json"})
+LESIONS = cases("bench-lesions")
 ZOOMED = model(zoom={})
 SEVERAL = {"models": [{"name": "bright"}, {"name": "bright", "label": "zoomed", "zoom": {"magnification": 1}}]}
 FOLLOWED = {
@@ -157,6 +158,23 @@ PROBES = {
     "Clicks.kind": Probe(prompt("point"), prompt("clicks")),
     "Clicks.level": Probe(prompt("clicks", level="volume"), prompt("clicks")),
     "Clicks.n": Probe(prompt("clicks", n=1), prompt("clicks")),
+    "NoPrompt.per": Probe(prompt("none", per="lesion"), prompt("none"), refused="per"),
+    "Text.per": Probe(prompt("text", per="lesion"), prompt("text"), refused="per"),
+    **{
+        f"{policy}.per": Probe(prompt(kind, per="target"), {**prompt(kind), **LESIONS})
+        for policy, kind in {
+            "GroundTruthBox": "gt-box", "JitteredBox": "gt-box-jittered", "OnePoint": "point", "Clicks": "clicks",
+        }.items()
+    },
+    "Generated.kind": Probe(prompt("point"), prompt("generator", name="box")),
+    "Generated.level": Probe(prompt("generator", name="box", level="volume"), prompt("generator", name="box")),
+    "Generated.per": Probe(
+        prompt("generator", name="box", per="target"), {**prompt("generator", name="box"), **LESIONS}
+    ),
+    "Generated.name": Probe(prompt("generator", name="point"), prompt("generator", name="box")),
+    "Generated.settings": Probe(
+        prompt("generator", name="box", settings={"margin_px": [3, 3]}), prompt("generator", name="box")
+    ),
     "References.floors": Probe({"references": {"floors": False}}),
     "References.ceilings": Probe({"references": {"ceilings": True}}),
     "References.grids": Probe({"references": {"grids": [{"input": 64, "logits": 64}]}}),
@@ -297,6 +315,7 @@ def data(bright, write_cases, tmp_path):
     sides = ["train", "test", "validation"]
     write_cases("bench-a", [{"split": side, "slices": (1, 2, 3, 4)} for side in sides])
     write_cases("bench-b", [{"core": (2, 3), "slices": (3,), "seed": 20 + number} for number in range(10)])
+    write_cases("bench-lesions", [{"core": (), "second": (3, 4)}])
     (tmp_path / "elsewhere").mkdir()
     write_cases("elsewhere/bench-a", [{"case_id": "bench-a-0", "slices": (3,)}])
     adapted = adapt(load_plugins().build(ModelSpec, "bright", {}), LoraSettings())

@@ -102,12 +102,14 @@ class NormalizerSpec(ComponentSpec):
 class Target(Record):
     """A named set of label values; the name is also the text prompt, and ``synonyms`` are other ways to say it.
 
+    Each connected component of a ``lesion`` is an object by itself; an ``organ``, or a target without a kind, is one.
     Example: ``Target(name="tumor core", labels={1, 4})``.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64)]
     labels: frozenset[int] = Field(min_length=1)
     synonyms: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    kind: Literal["lesion", "organ"] | None = None
 
 
 class Fault(Record):

@@ -24,6 +24,9 @@ from oncoseg_core.inference.weights_fingerprint import weights_fingerprint
 from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, prompt_to_model
 from oncoseg_core.path.zoom import Window, ZoomSettings, window_for
 
+MOST_PROMPTS = 64
+"""Prompts on one embedding that are decoded at once: a slice can hold hundreds of lesions."""
+
 OUTSIDE = -10.0
 """The logit of what lies outside a zoomed window: a probability of 0.00005."""
 
@@ -176,10 +179,16 @@ class Predictor:
         for window in dict.fromkeys(windows):
             numbers = [number for number, own in enumerate(windows) if own == window]
             moved = [fitted.to_model(prompts[number], window) for number in numbers]
-            with self.inference():
-                decoded = self.model.decode(self.embed(fitted, index, window), moved)
-            results.update(zip(numbers, slice_results(decoded, fitted.grid, window), strict=True))
+            decoded = self._decoded(fitted, index, window, moved)
+            answers = [one for part in decoded for one in slice_results(part, fitted.grid, window)]
+            results.update(zip(numbers, answers, strict=True))
         return [results[number] for number in range(len(prompts))]
+
+    def _decoded(self, fitted: FittedVolume, index: int, window: Window | None, prompts: list[Prompt]) -> list[Decoded]:
+        with self.inference():
+            embedding = self.embed(fitted, index, window)
+            parts = (prompts[start : start + MOST_PROMPTS] for start in range(0, len(prompts), MOST_PROMPTS))
+            return [self.model.decode(embedding, part) for part in parts]
 
     def window(self, fitted: FittedVolume, prompt: Prompt) -> Window | None:
         """What of a slice the model is shown for a prompt, None for all of it.

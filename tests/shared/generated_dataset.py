@@ -40,13 +40,16 @@ class Recipe(NamedTuple):
 
 
 def write_generated(parent, name, cases, first_seed=0, recipe=Recipe()):  # noqa: B008 - immutable
-    """Write a dataset: noise of 7 slices, with a tumour and its core on the given slices of each case."""
+    """Write a dataset: noise of 7 slices, with a tumour and its core on the given slices of each case.
+
+    A case's ``second`` are the slices of another tumour of 4 x 4 pixels, near the last corner.
+    """
     root = parent / name
     root.mkdir()
     rows = []
     for number, given in enumerate(cases):
         case = {"case_id": f"{name}-{number}", "patient_id": f"p{number}", "split": None, **given}
-        slices, core = case.pop("slices", (2, 3, 4)), case.pop("core", (3,))
+        slices, core, second = (case.pop(k, v) for k, v in (("slices", (2, 3, 4)), ("core", (3,)), ("second", ())))
         rng = np.random.default_rng(case.pop("seed", first_seed + number))
         voxels = rng.normal(*recipe.noise, (7, *recipe.shape))
         label = np.zeros(voxels.shape, np.uint8)
@@ -55,6 +58,8 @@ def write_generated(parent, name, cases, first_seed=0, recipe=Recipe()):  # noqa
             label[index, row : row + recipe.tumour[0], column : column + recipe.tumour[1]] = 1
         for index in core:
             label[index, row + 3 : row + 3 + recipe.core[0], column + 3 : column + 3 + recipe.core[1]] = 2
+        for index in second:
+            label[index, -5:-1, -5:-1] = 1
         voxels[label > 0] += recipe.contrast
         for suffix, values in (("", voxels.astype(np.int16)), ("-l", label)):
             image = sitk.GetImageFromArray(values)

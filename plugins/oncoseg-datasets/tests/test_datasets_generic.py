@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dataset_builders import faults_of, the_fault
+from pydantic import ValidationError
 
 from oncoseg_core import ConfigError, DataError, ImageReadError
+from oncoseg_datasets.layouts.generic.settings import GenericSettings
 
 V2 = {
     "channel_names": {"0": "T1", "1": "FLAIR"},
@@ -286,3 +288,21 @@ def test_labels_need_targets(listed, build):
 def test_wrong_settings(build, settings, message):
     with pytest.raises(ConfigError, match=message):
         build("generic", **settings)
+
+
+def test_one_says_which_of_ones_own_targets_are_lesions():
+    given = {"layout": "folders", "modality": "ct", "images": "{case}.nrrd", "labels": "{case}-l.nrrd"}
+    own = GenericSettings(**given, targets={"liver": [1, 2], "tumour": [2]}, lesions=["tumour"])
+    assert {target.name: target.kind for target in own.target_records()} == {"liver": None, "tumour": "lesion"}
+    with pytest.raises(ValidationError, match="lesions names 'tumor', which is no target; the targets are liver"):
+        GenericSettings(**given, targets={"liver": [1]}, lesions=["tumor"])
+
+
+def test_the_labels_of_nnunet_can_be_lesions(nnunet, build):
+    settings = {"layout": "nnunet", "modality": "mri"}
+    names = {target.name for target in next(iter(build("generic", **settings).discover(nnunet))).targets}
+    name = min(names)
+    case = next(iter(build("generic", **settings, lesions=[name]).discover(nnunet)))
+    assert {target.name for target in case.targets if target.kind == "lesion"} == {name}
+    with pytest.raises(DataError, match="names no label 'nosuch', which the setting `lesions` does"):
+        list(build("generic", **settings, lesions=["nosuch"]).discover(nnunet))

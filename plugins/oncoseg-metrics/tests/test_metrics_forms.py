@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from oncoseg_core import DataError, MetricSpec, load_plugins
-from oncoseg_metrics.lesions import LesionF1, LesionPrecision, LesionRecall
+from oncoseg_metrics.lesions import AnyOverlapF1, AnyOverlapPrecision, AnyOverlapRecall
 from oncoseg_metrics.plugin import oncoseg_metrics
 from oncoseg_metrics.surface_scores import ASSD, NSD, Hausdorff, HausdorffSettings, NSDSettings
 
@@ -66,4 +66,5 @@ def test_one_prediction_over_two_lesions_meets_both_and_the_reverse():
     reference[0, 1:3, 1:3] = reference[0, 1:3, 8:10] = True
     prediction[0, 2, 1:10] = True
     for pair in ((prediction, reference), (reference, prediction)):
-        assert [score().compute(*pair, SPACING) for score in (LesionRecall, LesionPrecision, LesionF1)] == [1, 1, 1]
+        scores = (AnyOverlapRecall, AnyOverlapPrecision, AnyOverlapF1)
+        assert [score().compute(*pair, SPACING) for score in scores] == [1, 1, 1]

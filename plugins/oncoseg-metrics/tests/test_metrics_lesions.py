@@ -1,4 +1,4 @@
-"""Lesion scores and voxel shares against SimpleITK, scikit-learn and cases counted by hand."""
+"""Any-overlap scores and voxel shares against SimpleITK, scikit-learn and cases counted by hand."""
 
 import numpy as np
 import pytest
@@ -10,17 +10,17 @@ from sklearn.metrics import jaccard_score, precision_score, recall_score
 
 from oncoseg_core import DataError
 from oncoseg_metrics.lesions import (
+    AnyOverlapF1,
+    AnyOverlapPrecision,
+    AnyOverlapRecall,
     FalseNegativeVolume,
     FalsePositiveVolume,
-    LesionF1,
-    LesionPrecision,
-    LesionRecall,
-    LesionSettings,
+    OverlapSettings,
 )
 from oncoseg_metrics.overlap import Dice, IoU, Precision, Sensitivity, VolumeDifference
 
 SPACING = (2.0, 0.5, 0.5)
-LESION = [LesionRecall, LesionPrecision, LesionF1, FalseNegativeVolume, FalsePositiveVolume]
+LESION = [AnyOverlapRecall, AnyOverlapPrecision, AnyOverlapF1, FalseNegativeVolume, FalsePositiveVolume]
 masks = hnp.arrays(bool, (4, 5, 6), elements=st.booleans(), fill=st.just(False))
 
 
@@ -51,14 +51,14 @@ def components(mask, fully):
 @settings(deadline=None, max_examples=60)
 @given(prediction=masks, reference=masks)
 def test_lesions_are_simpleitks_components(connectivity, fully, prediction, reference):
-    chosen = LesionSettings(connectivity=connectivity)
+    chosen = OverlapSettings(connectivity=connectivity)
     labels = components(reference, fully)
     met = [bool(prediction[labels == value].any()) for value in range(1, labels.max() + 1)]
-    assert LesionRecall(chosen).compute(prediction, reference, SPACING) == (np.mean(met) if met else None)
+    assert AnyOverlapRecall(chosen).compute(prediction, reference, SPACING) == (np.mean(met) if met else None)
     missed = sum(np.count_nonzero(labels == value) for value, found in enumerate(met, start=1) if not found)
     volume = FalseNegativeVolume(chosen).compute(prediction, reference, SPACING)
     assert volume == pytest.approx(missed * 0.5 / 1000)
-    assert LesionPrecision(chosen).compute(reference, prediction, SPACING) == LesionRecall(chosen).compute(
+    assert AnyOverlapPrecision(chosen).compute(reference, prediction, SPACING) == AnyOverlapRecall(chosen).compute(
         prediction, reference, SPACING
     )
     assert FalsePositiveVolume(chosen).compute(reference, prediction, SPACING) == volume
@@ -77,9 +77,9 @@ def scene():
 
 def test_counted_by_hand():
     pair = scene()
-    assert LesionRecall().compute(*pair, SPACING) == 1 / 3
-    assert LesionPrecision().compute(*pair, SPACING) == 1 / 2
-    assert LesionF1().compute(*pair, SPACING) == pytest.approx(0.4)
+    assert AnyOverlapRecall().compute(*pair, SPACING) == 1 / 3
+    assert AnyOverlapPrecision().compute(*pair, SPACING) == 1 / 2
+    assert AnyOverlapF1().compute(*pair, SPACING) == pytest.approx(0.4)
     assert FalseNegativeVolume().compute(*pair, SPACING) == pytest.approx(5 * 0.5 / 1000)
     assert FalsePositiveVolume().compute(*pair, SPACING) == pytest.approx(2 * 0.5 / 1000)
     assert VolumeDifference().compute(*pair, SPACING) == pytest.approx(7 * 0.5 / 1000)
@@ -87,8 +87,8 @@ def test_counted_by_hand():
 
 def test_a_lesion_counts_as_met_above_the_share_that_is_asked_for():
     pair = scene()
-    assert LesionRecall(LesionSettings(least_overlap=0.49)).compute(*pair, SPACING) == 1 / 3
-    assert LesionRecall(LesionSettings(least_overlap=0.5)).compute(*pair, SPACING) == 0
+    assert AnyOverlapRecall(OverlapSettings(least_overlap=0.49)).compute(*pair, SPACING) == 1 / 3
+    assert AnyOverlapRecall(OverlapSettings(least_overlap=0.5)).compute(*pair, SPACING) == 0
 
 
 def test_18_joins_by_edges_and_not_by_corners():
@@ -98,17 +98,30 @@ def test_18_joins_by_edges_and_not_by_corners():
     prediction = np.zeros_like(reference)
     prediction[0, 0, 0] = True
     recalls = [
-        LesionRecall(LesionSettings(connectivity=c)).compute(prediction, reference, SPACING) for c in (6, 18, 26)
+        AnyOverlapRecall(OverlapSettings(connectivity=c)).compute(prediction, reference, SPACING) for c in (6, 18, 26)
     ]
     assert recalls == [1 / 3, 1 / 2, 1.0]
+    assert [score().settings.connectivity for score in LESION] == [18] * 5  # as autoPET
+    assert AnyOverlapRecall().compute(prediction, reference, SPACING) == recalls[1]
+
+
+def test_the_share_of_a_lesion_is_that_of_all_predictions_together():
+    reference, prediction = np.zeros((1, 3, 9), bool), np.zeros((1, 3, 9), bool)
+    reference[0, 1, :8] = True
+    prediction[0, 1, :2] = prediction[0, 1, 4:7] = True  # 2 and 3 of 8 voxels, in two parts
+    met = [
+        AnyOverlapRecall(OverlapSettings(least_overlap=s)).compute(prediction, reference, SPACING) for s in (0.6, 0.63)
+    ]
+    assert met == [1.0, 0.0]
+    assert AnyOverlapPrecision(OverlapSettings(least_overlap=0.9)).compute(prediction, reference, SPACING) == 1.0
 
 
 def test_empty_masks():
     full, empty = scene()[1], np.zeros((3, 10, 10), bool)
     expected = {  # (nothing, nothing), (nothing is predicted), (nothing was there)
-        LesionRecall: (None, 0.0, None),
-        LesionPrecision: (None, None, 0.0),
-        LesionF1: (None, 0.0, 0.0),
+        AnyOverlapRecall: (None, 0.0, None),
+        AnyOverlapPrecision: (None, None, 0.0),
+        AnyOverlapF1: (None, 0.0, 0.0),
         FalseNegativeVolume: (0.0, 13 * 0.5 / 1000, 0.0),
         FalsePositiveVolume: (0.0, 0.0, 13 * 0.5 / 1000),
         Sensitivity: (None, 0.0, None),

@@ -72,6 +72,13 @@ def test_margins_inward_leave_a_pixel_about_the_centre():
     assert box.as_tuple() == (14.5, 6, 15.5, 7)
 
 
+def test_a_box_may_be_narrower_than_two_pixels_but_not_than_one():
+    """Moved inward by 0.75 on each side, 3 columns and 3 rows leave 1.5; by 1.25, the pixel in the middle."""
+    for margin, expected in ((-0.75, (10.75, 4.75, 12.25, 6.25)), (-1.25, (11, 5, 12, 6))):
+        (box,) = BoxGenerator(BoxSettings(margin_px=(margin, margin))).generate(rectangle(4, 7, 10, 13), rng(), TARGET)
+        assert box.as_tuple() == expected
+
+
 def test_a_fixed_margin_draws_as_much_as_a_random_one():
     """Changing the margin of one sample never changes what is drawn after it."""
     streams = rng(5), rng(5)

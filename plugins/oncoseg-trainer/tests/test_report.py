@@ -16,6 +16,8 @@ from oncoseg_trainer.reporting import html_report
 from oncoseg_trainer.reporting.curves import COLOURS, MOST_POINTS, draw_scores, draw_training, thinned
 from oncoseg_trainer.reporting.html_page import MOST_PICTURES, ReportPage, page
 from oncoseg_trainer.reporting.html_report import HtmlTracker
+from oncoseg_trainer.reporting.summary import prompt_words
+from oncoseg_trainer.reporting.terminal import Terminal
 
 
 def train(step, loss=0.5, **more):
@@ -129,6 +131,92 @@ def test_a_loss_that_would_flatten_all_others_is_told_in_words(monkeypatch):
 def test_odd_runs_are_drawn(rows):
     for png in (draw_training(rows), draw_scores(rows)):
         assert png is None or Image.open(io.BytesIO(png)).size[0] == 1100
+
+
+@pytest.mark.parametrize("resumed", [[], [12]])
+def test_no_legend_covers_a_curve(resumed, monkeypatch):
+    from oncoseg_trainer.reporting import curves
+
+    figures = []
+    monkeypatch.setattr(curves, "png_bytes", lambda figure: figures.append(figure) or b"")
+    draw_training([train(step, 1 / step, lr=1e-4) for step in range(1, 21)], resumed)
+    targets = [f"a target with a long name {i}" for i in range(10)]
+    draw_scores([score(step, "a", target, 0.9) for step in (0, 10) for target in targets], resumed)
+    for figure in figures:
+        figure.draw_without_rendering()
+        legends = [axes for axes in figure.axes if axes.get_legend() is not None]
+        assert legends
+        for axes in legends:
+            box = axes.get_legend().get_window_extent()
+            assert not any(box.overlaps(other.get_window_extent()) for other in figure.axes)
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= box.y0
+
+
+def with_floors(dice, box):
+    """The kit's summary with floors, of a model that scores so."""
+    summary = copy.deepcopy(SUMMARY)
+    metrics = ("dice", "iou", "nsd", "hd95")
+    for part, value in (("zero_shot", 0.5), ("adapted", dice)):
+        summary[part]["mean"] = {m: {"mean": value, "std": None, "n_cases": 1} for m in metrics}
+        for row in summary[part]["cases"]:
+            row |= dict.fromkeys(metrics, value)
+            row |= {
+                "per": "lesion",
+                "floors": {"box": dict.fromkeys(metrics, box), "nothing": dict.fromkeys(metrics, 0.0)},
+            }
+    summary["floors"] = {
+        name: {m: {"mean": value, "std": None, "n_cases": 1} for m in metrics}
+        for name, value in (("box", box), ("nothing", 0.0))
+    }
+    summary["split"] |= {"score_split": "test", "hash": "0" * 64}
+    summary["prompt"]["per"] = {summary["adapted"]["cases"][0]["target"]: "lesion"}
+    return summary
+
+
+@pytest.mark.parametrize(("box", "warned"), [(0.8, True), (0.75, True), (0.6, False)])
+def test_the_floors_stand_beside_before_and_after(box, warned, tmp_path, capsys, monkeypatch):
+    summary = with_floors(0.75, box)
+    monkeypatch.setenv("COLUMNS", "120")
+    Terminal().scores(summary)
+    said = capsys.readouterr().out
+    assert re.search(rf"box itself +no model +{box:.3f} +{box:.3f} +{box:.3f}", said)
+    assert re.search(r"nothing +no model +0.000 +0.000 +0.000", said)
+    assert "Also scored: hd95. They are in report.html and summary.json." in said
+    assert ("NO BETTER THAN THE PROMPT" in said) is warned
+    assert "per lesion on each labelled slice" in said
+    write(tmp_path, [train(1)])
+    tracker = HtmlTracker(run_directory=tmp_path)
+    tracker.start(CONFIG, None)
+    tracker.finish(summary)
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<th>box itself</th><th>nothing</th>") == 2 * 4
+    assert f"<td>0.750</td><td>+0.250</td><td>{box:.3f}</td><td>0.000</td>" in text
+    assert ("NO BETTER THAN THE PROMPT" in text) is warned
+
+
+@pytest.mark.parametrize(("width", "shown"), [(60, 1), (80, 2), (120, 3), (400, 4)])
+def test_a_narrow_table_cuts_no_number_and_names_the_other_scores(width, shown, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    Terminal().scores(with_floors(0.75, 0.6))
+    said = capsys.readouterr().out
+    assert said.count("0.500 → 0.750 +0.250") == shown
+    assert "…" not in said
+    others = ["dice", "iou", "nsd", "hd95"][shown:]
+    assert (f"Also scored: {', '.join(others)}." in said) is bool(others)
+
+
+@pytest.mark.parametrize(
+    ("per", "words"),
+    [
+        ({}, "one box per labelled slice"),
+        ({"liver": "target"}, "one box per labelled slice"),
+        ({"tumour": "lesion"}, "one box per lesion on each labelled slice"),
+        ({"tumour": "lesion", "liver": "target"}, "one box per labelled slice, of tumour one per lesion on it"),
+    ],
+)
+def test_the_prompt_is_told_in_words(per, words):
+    assert prompt_words({"name": "box", "per": per}) == words
 
 
 def test_the_colours_differ_in_lightness_and_hue():

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core import Box, Case, Geometry, PromptGenerator, SliceGrid, Target, Text, Volume
-from oncoseg_core.path.preprocess import mask_to_model
+from oncoseg_core.path.preprocess import mask_to_model, prompt_to_model
+from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.config.data_settings import AugmentationSettings, WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives
 from oncoseg_trainer.data.augmentation import SpatialAugmentation
@@ -57,7 +58,7 @@ class OneCase:
 
 
 def maker(source, weak=None, augmentation=None):
-    return SampleMaker([source], [weak], {"ct": Path()}, TightBox(), 0, augmentation)
+    return SampleMaker([source], [weak], {"ct": Path()}, Prompting(TightBox()), 0, augmentation)
 
 
 @pytest.fixture
@@ -254,7 +255,59 @@ class SaysIts(PromptGenerator):
 
 
 def asking(source, **how):
-    return SampleMaker([source], [None], {"ct": Path()}, SaysIts(), 0, points_at_object=False, **how)
+    return SampleMaker([source], [None], {"ct": Path()}, Prompting(SaysIts(), points_at_object=False), 0, **how)
+
+
+def several(weak=None, per="lesion"):
+    """A maker on a case with two lesions on slice 2, of which the first goes on to slice 3, and a third on slice 4."""
+    mask = np.zeros((5, 40, 50), bool)
+    mask[2:4, 4:9, 4:12] = mask[2, 20:30, 30:45] = True
+    mask[4, 20:23, 30:32] = True  # joined to none: a slice lies between
+    source = OneCase({"t": mask})
+    return mask, SampleMaker([source], [weak], {"ct": Path()}, Prompting(TightBox(), per=per), 0).make
+
+
+def test_a_sample_is_one_of_the_lesions_of_its_slice():
+    _, make = several()
+    expected = {(4, 4, 12, 9): np.zeros((40, 50), bool), (30, 20, 45, 30): np.zeros((40, 50), bool)}
+    for (x0, y0, x1, y1), own in expected.items():
+        own[y0:y1, x0:x1] = True
+    counts = dict.fromkeys(expected, 0)
+    for epoch in range(60):
+        sample = make(Draw(0, 0, 0, "t", 0, 0.0, None), epoch)
+        again = make(Draw(0, 0, 0, "t", 0, 0.0, None), epoch)
+        assert sample.prompt == again.prompt
+        (box,) = (box for box in expected if prompt_to_model((Box(*box),), GRID) == sample.prompt)
+        assert torch.equal(sample.target, target_on_model(expected[box], GRID))
+        counts[box] += 1
+    assert min(counts.values()) > 15  # each alike
+
+
+def test_of_a_target_that_is_prompted_as_one_the_sample_holds_all():
+    mask, make = several(per="target")
+    sample = make(Draw(0, 0, 0, "t", 0, 0.0, None), 0)
+    assert sample.prompt == prompt_to_model((Box(4, 4, 45, 30),), GRID)
+    assert torch.equal(sample.target, target_on_model(mask[2], GRID))
+
+
+def test_on_a_slice_without_a_lesion_one_of_the_nearest_slice_is_pointed_at():
+    _, make = several()
+    for epoch in range(8):
+        sample = make(Draw(0, 0, 0, "t", None, 0.3, None), epoch)  # slice 1
+        assert not sample.target.any()
+        assert sample.prompt in {prompt_to_model((Box(*box),), GRID) for box in ((4, 4, 12, 9), (30, 20, 45, 30))}
+
+
+def test_a_weak_lesion_is_its_own_filled_box():
+    mask = np.zeros((5, 40, 50), bool)
+    mask[2, [10, 14], [10, 16]] = mask[2, 30, 30:40] = True
+    mask[2, 10:15, 12] = mask[2, 10, 10:17] = mask[2, 14, 12:17] = True
+    source = OneCase({"t": mask}, annotation="recist")
+    make = SampleMaker([source], [WeakChoice(weight=1)], {"ct": Path()}, Prompting(TightBox(), per="lesion"), 0).make
+    sums = {int(make(Draw(0, 0, 0, "t", 0, 0.0, None), epoch).target.sum()) for epoch in range(20)}
+    boxes = [np.zeros((40, 50), bool), np.zeros((40, 50), bool)]
+    boxes[0][10:15, 10:17] = boxes[1][30, 30:40] = True
+    assert sums == {int(target_on_model(box, GRID).sum()) for box in boxes}
 
 
 def test_a_text_asks_for_the_target_also_where_it_is_empty(masks):

@@ -10,6 +10,7 @@ from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, PromptG
 from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.settings import PathSettings
+from oncoseg_prompts.api import Prompting
 from oncoseg_store.one_case import PreparationJob
 from oncoseg_store.preparing import prepare_dataset
 from oncoseg_trainer.config.data_settings import DatasetChoice
@@ -61,7 +62,7 @@ def test_a_store_and_memory_give_the_same(opened, stored, path):
     for target, expected in (("tumour", [0, 3, 2]), ("core", [0, 1, 0])):
         assert memory.slice_counts(target).tolist() == store.slice_counts(target).tolist() == expected
     generator = load_plugins().build(PromptGeneratorSpec, "box")
-    one, other = (SampleMaker([source], [None], path, generator, 0) for source in (memory, store))
+    one, other = (SampleMaker([source], [None], path, Prompting(generator), 0) for source in (memory, store))
     sampler = LabelledSampler([LabelledSlices.of(memory, targets)], 0)
     for position in range(len(sampler)):
         left, right = (made.make(sampler.draw(0, position), 0) for made in (one, other))
@@ -118,7 +119,7 @@ def test_memory_is_bounded_and_is_not_sent_to_workers(opened, path):
 def test_a_draw_reads_the_slice_that_it_names(opened, path):
     source = opened.source([1], ("tumour",), path, 0)
     generator = load_plugins().build(PromptGeneratorSpec, "box")
-    make = SampleMaker([source], [None], path, generator, 0).make
+    make = SampleMaker([source], [None], path, Prompting(generator), 0).make
     assert [make(Draw(0, 0, 0, "tumour", nth), 0).name for nth in (0, 1)] == [
         "toy-a-1 slice 0 (tumour)",
         "toy-a-1 slice 6 (tumour)",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat, field_validator
 
-from oncoseg_core import PromptKind, Settings
+from oncoseg_core import Name, PromptKind, Settings
 
 Level: TypeAlias = Literal["slice", "volume"]
 """``slice``: one prompt on each labelled slice, voxels pooled to the case; ``volume``: nobody says which slices."""
+
+Per: TypeAlias = Literal["lesion", "target"]
+"""What a prompt points at: a connected component of the target in the volume (26 neighbours), or all of the target."""
+
+PER_LESION = ", per lesion"
+"""What the provenance of prompts for each lesion ends with."""
 
 Generator: TypeAlias = tuple[str, dict[str, Any]]
 """The name of a registered prompt generator, and its settings."""
@@ -19,12 +26,14 @@ Generator: TypeAlias = tuple[str, dict[str, Any]]
 class _Policy(Settings, ABC):
     """``level``: prompts on every labelled slice, or one on the slice where the object is largest, then followed.
 
-    ``kinds`` are what the model has to take; ``points_at_object`` is whether the prompts are made from the reference,
-    so that the object has to be there.
+    ``per``: each ``lesion`` gets a prompt of its own, or the ``target`` one for all that it has on a slice; by default
+    a lesion where the dataset says that the target is one, and the target otherwise. ``kinds`` are what the model has
+    to take; ``points_at_object``: the prompts are made from the reference, so that the object has to be there.
     """
 
     kind: str
     level: Level = "slice"
+    per: Per | None = None
     kinds: ClassVar[tuple[PromptKind, ...]]
     points_at_object: ClassVar[bool] = True
 
@@ -32,6 +41,10 @@ class _Policy(Settings, ABC):
     def provenance(self) -> str:
         """Where the prompts come from, as every row says it: scores that differ in it are never averaged."""
         return self.kind
+
+    def provenance_for(self, *, each_lesion: bool) -> str:
+        """The same, with what each prompt points at."""
+        return self.provenance + PER_LESION * each_lesion
 
     @property
     @abstractmethod
@@ -42,6 +55,7 @@ class _Policy(Settings, ABC):
 class _Word(_Policy):
     """The target's name."""
 
+    per: None = None
     kinds = ("text",)
     points_at_object = False
 
@@ -143,6 +157,26 @@ class Clicks(_Policy):
         """Each click depends on the answer to those before."""
 
 
+class Generated(_Policy):
+    """The prompts of any registered generator, by its ``name`` and its ``settings``; a plugin's too."""
+
+    kind: Literal["generator"]
+    name: Name
+    settings: dict[str, Any] = Field(default_factory=dict)
+    kinds = ()  # what the generator's record says
+
+    @property
+    def provenance(self) -> str:
+        """The generator, with the settings that are not its defaults."""
+        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(self.settings.items()))
+        return self.name + (f"({given})" if given else "")
+
+    @property
+    def generator(self) -> Generator:
+        """Itself."""
+        return self.name, self.settings
+
+
 PromptPolicy: TypeAlias = Annotated[
-    NoPrompt | Text | GroundTruthBox | JitteredBox | OnePoint | Clicks, Field(discriminator="kind")
+    NoPrompt | Text | GroundTruthBox | JitteredBox | OnePoint | Clicks | Generated, Field(discriminator="kind")
 ]

@@ -168,7 +168,8 @@ class BenchSettings(Settings):
         for what, names in (
             ("models: two are called", [model.display_name for model in self.models]),
             ("datasets: named twice:", [dataset.name for dataset in self.datasets]),
-            ("prompts: asked for twice:", [f"{policy.provenance} ({policy.level})" for policy in self.prompts]),
+            ("prompts: asked for twice:", self._prompt_names(lesion=False)),
+            ("prompts: asked for twice:", self._prompt_names(lesion=True)),
         ):
             for name in names:
                 if names.count(name) > 1:
@@ -184,6 +185,15 @@ class BenchSettings(Settings):
                 f"({', '.join(self.metrics)}): add it, or set statistics.metric to one of them"
             )
         return self
+
+    def _prompt_names(self, *, lesion: bool) -> list[str]:
+        """What rows will call the prompts of a target that is a lesion, or of one that is none."""
+        return [
+            policy.provenance_for(each_lesion=(policy.per == "lesion" or (lesion and policy.per is None)))
+            + f" ({policy.level})"
+            for policy in self.prompts
+            if policy.points_at_object or not lesion
+        ]
 
     @property
     def absent(self) -> tuple[str, ...]:

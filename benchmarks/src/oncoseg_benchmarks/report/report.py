@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, product
 from typing import Any
 
+from oncoseg_benchmarks.report.floors import beaten_by_floors
 from oncoseg_benchmarks.report.overlays import draw_rows, extreme_rows
 from oncoseg_benchmarks.report.page import as_json, document, figure, folded, note, text
 from oncoseg_benchmarks.report.plots import bland_altman, box_plot
@@ -61,7 +62,7 @@ def _parts(
     yield f"<p>{text(what_was_done(summary))}</p>"
     yield note(MAY_COMPARE)
     yield note(CAUTION)
-    for warning in warnings(summary):
+    for warning in (*warnings(summary), *beaten_by_floors(summary)):
         yield note(warning, "warning")
     marked = marks(rows)
     for section in sections(rows):

@@ -9,15 +9,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from oncoseg_benchmarks.report.floors import beaten_by_floors
 from oncoseg_benchmarks.run.compare import Comparison
-from oncoseg_benchmarks.run.run_folder import REPORT_FILE
+from oncoseg_benchmarks.run.run_folder import REPORT_FILE, RESULTS_FILE
 from oncoseg_benchmarks.run.weights import knows_nothing
 from oncoseg_benchmarks.statistics.groups import MARKS
 from oncoseg_benchmarks.table.rows import BOUNDS
 from oncoseg_core.cli import cell, say
 
 SHOWN_METRICS = 3
-"""Columns of a narrow terminal; the report has all."""
+"""Columns of a narrow terminal; the report has all, and which there are is said below the tables."""
 
 SHOWN_SKIPS = 5
 
@@ -41,7 +42,7 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
         console.print(table)
     several = len({(group["prompt"], group["level"], group["leak"]) for group in groups}) > 1
     say(COUNTED + " Tables are not to be compared." * several)
-    for line in _not_scored(summary["skipped"]):
+    for line in _below_the_tables(summary):
         say(line)
     for failure in summary["failures"]:
         where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
@@ -50,6 +51,15 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
         if knows_nothing(weights):
             say(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING")
     say(f"Results: {folder}, to be read: {folder / REPORT_FILE}")
+
+
+def _below_the_tables(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Which scores the tables leave out, which say nothing of the models, and what was not scored."""
+    others = list(summary["metric_records"])[SHOWN_METRICS:]
+    if others:
+        yield f"Also scored: {', '.join(others)}. They are in {REPORT_FILE} and {RESULTS_FILE}."
+    yield from beaten_by_floors(summary)
+    yield from _not_scored(summary["skipped"])
 
 
 def _not_scored(skipped: Sequence[Mapping[str, Any]]) -> Iterator[str]:

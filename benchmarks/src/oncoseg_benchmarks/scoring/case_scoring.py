@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from oncoseg_benchmarks.scoring.empty_masks import score_all
-from oncoseg_benchmarks.scoring.policies import Policy
+from oncoseg_benchmarks.scoring.policies import Answer, Policy
 from oncoseg_benchmarks.scoring.saved_masks import Packed, digest, pack
 from oncoseg_benchmarks.scoring.subjects import Session, Subject
 from oncoseg_benchmarks.table.rows import Row
@@ -29,6 +30,7 @@ from oncoseg_core import (
 )
 from oncoseg_core.data import labelled_slices
 from oncoseg_core.system import derived_generator
+from oncoseg_prompts.api import Objects, union
 from oncoseg_segment.api import longest_diameter
 
 SIZES = ("< 10 mm", "10-20 mm", "> 20 mm")
@@ -67,9 +69,10 @@ def score_case(
 ) -> CaseResult:
     """Score one case.
 
-    Slice by slice, and on each slice policy by policy, so that a slice is encoded once. The prompts are drawn from the
-    seed, the case, the target and the slice: they are those of :func:`oncoseg_trainer.data.scoring.score_case`, and
-    the same for every subject.
+    Slice by slice, and on each slice policy by policy, so that a slice is encoded once. Of a target that is prompted
+    lesion by lesion, the lesions of a slice are asked about together, and the union of the answers is its mask. The
+    prompts are drawn from the seed, the case, the target and the slice: they are those of
+    :func:`oncoseg_trainer.data.scoring.score_case`, and the same for every subject.
 
     Args:
         subject: a model or a reference.
@@ -97,7 +100,7 @@ def score_case(
         facts = _facts(case, volume, task, result.references[key])
         for attempt in attempts:
             scores = attempt.score(metrics, volume)
-            where = {"prompt": attempt.policy.provenance, "level": attempt.policy.level}
+            where = {"prompt": attempt.policy.provenance_of(task.target), "level": attempt.policy.level}
             if scores is None:
                 result.failures.append({"target": key, **where, "reason": str(attempt.failure)})
                 continue
@@ -150,16 +153,21 @@ class _Attempt:
         self._task = task
         self._seed = (seed, "score", case_id, task.target.name)
         self._asked: list[int] = []
-        self._drawn_prompt: Prompt = ()
+        self._drawn_prompts: list[Prompt] = []
         self._clicks: list[int] = []
         areas = task.reference.sum(axis=(1, 2))
         self._largest = int(areas.argmax())
+        self._objects = Objects.of(task.reference, each_lesion=policy.each_lesion(task.target))
+        self._followed: dict[int, list[int]] = {}
         if policy.asks_every_slice:
             self._slices = set(range(len(areas)))
         elif task.absent or not areas.any():
             self._slices = set(everywhere or [len(areas) // 2])
         elif policy.level == "volume":
-            self._slices = {self._largest}
+            for number in range(1, self._objects.number + 1):
+                largest = int(self._objects.volume(number, task.reference).sum(axis=(1, 2)).argmax())
+                self._followed.setdefault(largest, []).append(number)
+            self._slices = set(self._followed)
         else:
             self._slices = set(labelled_slices(task.reference))
 
@@ -167,28 +175,32 @@ class _Attempt:
         """Ask about a slice, if it is one of those."""
         if index not in self._slices or self.failure is not None:
             return
-        reference = self._task.reference[index]
-        rng = derived_generator(*self._seed, index)
         try:
-            answer = self.policy.answer(
-                lambda prompt: self._session.ask(index, prompt, reference), reference, rng, self._task.target
-            )
-            if self._follows:
-                self.mask = self._session.follow(index, answer.prompt, answer.mask, self._task.reference)
+            if self._followed:
+                self._follow(index)
             else:
-                self.mask[index] = answer.mask
+                objects = self._objects.on_slice(index, self._task.reference[index])
+                answer = self._ask(index, objects)
+                self.mask[index] = union(answer.masks, self.mask.shape[1:])
         except Exception as error:  # noqa: BLE001 - one failing case must not end the run
             self.failure = one_line(error)
             return
         self._asked.append(index)
-        if index == self._largest:
-            self._drawn_prompt = answer.prompt
-        if answer.clicks_needed is not None:
-            self._clicks.append(answer.clicks_needed)
 
-    @property
-    def _follows(self) -> bool:
-        return self.policy.level == "volume" and not self.policy.asks_every_slice and bool(self._task.reference.any())
+    def _ask(self, index: int, objects: Sequence[BoolArray], *stream: int) -> Answer:
+        rng = derived_generator(*self._seed, index, *stream)
+        answer = self.policy.answer(partial(self._session.ask, index), objects, rng, self._task.target)
+        if index == self._largest:
+            self._drawn_prompts += answer.prompts
+        self._clicks += answer.clicks_needed
+        return answer
+
+    def _follow(self, index: int) -> None:
+        """Ask about the objects that are largest on a slice, and follow each; the union is the mask."""
+        for nth, number in enumerate(self._followed[index]):
+            volume = self._objects.volume(number, self._task.reference)
+            answer = self._ask(index, [volume[index]], *([nth] if nth else []))
+            self.mask |= self._session.follow(index, answer.prompts[0], answer.masks[0], volume)
 
     def score(self, metrics: Mapping[str, tuple[MetricSpec, Metric]], volume: Volume) -> dict[str, float | None] | None:
         """Every metric of the mask; None where asking or a metric failed, or the mask is none."""
@@ -216,7 +228,9 @@ class _Attempt:
             "empty_slices": len(empty),
             "empty_slices_with_mask": sum(bool(self.mask[index].any()) for index in empty),
             "noc_90": float(np.mean(self._clicks)) if self._clicks else None,
-            "shown_prompt": [hint for hint in map(_plain, self._drawn_prompt) if hint is not None],
+            "shown_prompt": [
+                hint for prompt in self._drawn_prompts for hint in map(_plain, prompt) if hint is not None
+            ],
         }
 
 

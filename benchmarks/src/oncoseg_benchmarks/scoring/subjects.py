@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,22 +19,26 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.config.settings import Grid
 from oncoseg_benchmarks.scoring.policies import Policy
-from oncoseg_core import BoolArray, Box, ModelSpec, Prompt, SliceGrid, Volume, box_around
+from oncoseg_core import BoolArray, ModelSpec, PluginError, Prompt, SliceGrid, Volume, box_around
 from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, PropagationSettings, propagate
 from oncoseg_core.path import Window, ZoomSettings, logits_to_slice, mask_to_model, window_for
+from oncoseg_prompts.api import box_mask
 
 
 class Session(Protocol):
     """A subject at work on one volume."""
 
-    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
-        """Answer a prompt on a slice; only a ceiling looks at the ``reference`` ``(y, x)``."""
+    def ask(self, index: int, prompts: Sequence[Prompt], references: Sequence[BoolArray]) -> list[BoolArray]:
+        """Answer the prompts on a slice, one mask each; only a ceiling looks at the ``references`` ``(y, x)``."""
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
         """The object in the whole volume, from a prompt on one slice and its answer; ``reference`` is ``(z, y, x)``."""
 
     def latency(self) -> dict[str, float | None]:
-        """Seconds: the median ``first`` prompt on a slice, with its encoding, and the median ``next`` one."""
+        """Seconds: the median of the ``first`` prompts on a slice, with its encoding, and of the ``next`` ones.
+
+        The prompts for the lesions of a slice are asked, and timed, together.
+        """
 
 
 class Subject(Protocol):
@@ -80,12 +84,12 @@ class ModelSession:
     propagation: PropagationSettings
     first: list[float] = field(default_factory=list)
     following: list[float] = field(default_factory=list)
-    _last: tuple[int, Prompt] | None = None
+    _last: tuple[int, Sequence[Prompt]] | None = None
 
-    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
-        """One answer; of a slice whose embedding is kept, only the decoding takes time."""
-        del reference
-        return self._timed(index, prompt)
+    def ask(self, index: int, prompts: Sequence[Prompt], references: Sequence[BoolArray]) -> list[BoolArray]:
+        """All in one batch; of a slice whose embedding is kept, only the decoding takes time."""
+        del references
+        return self._timed(index, prompts)
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
         """By the core's propagation."""
@@ -101,14 +105,14 @@ class ModelSession:
             for name, values in (("first", self.first), ("next", self.following))
         }
 
-    def _timed(self, index: int, prompt: Prompt) -> BoolArray:
+    def _timed(self, index: int, prompts: Sequence[Prompt]) -> list[BoolArray]:
         misses, started = self.cache.misses, time.perf_counter()
-        (result,) = self.predictor.predict_slice(self.fitted, index, [prompt])
+        results = self.predictor.predict_slice(self.fitted, index, list(prompts))
         seconds = time.perf_counter() - started
         # Not by which slices were asked about: following an object encodes others, and the cache lets go of some.
         (self.first if self.cache.misses > misses else self.following).append(seconds)
-        self._last = (index, prompt)
-        return result.mask
+        self._last = (index, prompts)
+        return [result.mask for result in results]
 
 
 class _Floor(ABC):
@@ -117,8 +121,8 @@ class _Floor(ABC):
     label: str
 
     @abstractmethod
-    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
-        """Answer a prompt on a slice."""
+    def ask(self, index: int, prompts: Sequence[Prompt], references: Sequence[BoolArray]) -> list[BoolArray]:
+        """Answer the prompts on a slice."""
 
     @abstractmethod
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
@@ -143,18 +147,15 @@ class BoxFloor(_Floor):
         """It needs a box."""
         return None if policy.kinds == ("box",) else "it returns a box, and there is none"
 
-    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
+    def ask(self, index: int, prompts: Sequence[Prompt], references: Sequence[BoolArray]) -> list[BoolArray]:
         """Pixels whose centre is in the box."""
-        del index
-        (box,) = prompt
-        mask: BoolArray = np.zeros(reference.shape, dtype=bool)
-        if isinstance(box, Box):
-            rows, columns = (
-                (np.arange(size) + 0.5 >= low) & (np.arange(size) + 0.5 < high)
-                for size, low, high in zip(mask.shape, (box.y0, box.x0), (box.y1, box.x1), strict=True)
-            )
-            mask |= rows[:, None] & columns[None]
-        return mask
+        masks = []
+        for prompt, reference in zip(prompts, references, strict=True):
+            mask = box_mask(prompt, reference.shape)
+            if mask is None:
+                raise PluginError(f"the prompt on slice {index} is not one box, as its generator's record says")
+            masks.append(mask)
+        return masks
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
         """The prompted slice."""
@@ -174,10 +175,10 @@ class NothingFloor(_Floor):
         del policy
         return None
 
-    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
+    def ask(self, index: int, prompts: Sequence[Prompt], references: Sequence[BoolArray]) -> list[BoolArray]:
         """Nothing."""
-        del index, prompt
-        return np.zeros(reference.shape, dtype=bool)
+        del index, prompts
+        return [np.zeros(reference.shape, dtype=bool) for reference in references]
 
     def follow(self, index: int, prompt: Prompt, answer: BoolArray, reference: BoolArray) -> BoolArray:
         """Nothing."""
@@ -229,9 +230,12 @@ class _CeilingSession:
     logits: int
     window: Callable[[Prompt], Window | None] = lambda _: None
 
-    def ask(self, index: int, prompt: Prompt, reference: BoolArray) -> BoolArray:
+    def ask(self, index: int, prompts: Sequence[Prompt], references: Sequence[BoolArray]) -> list[BoolArray]:
         """There and back."""
         del index
+        return [self._seen(prompt, reference) for prompt, reference in zip(prompts, references, strict=True)]
+
+    def _seen(self, prompt: Prompt, reference: BoolArray) -> BoolArray:
         window = self.window(prompt)
         if window is None:
             return self._there_and_back(reference, self.grid)
@@ -244,7 +248,7 @@ class _CeilingSession:
         mask: BoolArray = np.zeros(reference.shape, dtype=bool)
         for at in np.flatnonzero(reference.any(axis=(1, 2))):
             own = (box_around(reference[at]),)
-            mask[at] = answer if at == index else self.ask(index, own, reference[at])
+            mask[at] = answer if at == index else self._seen(own, reference[at])
         return mask
 
     def latency(self) -> dict[str, float | None]:

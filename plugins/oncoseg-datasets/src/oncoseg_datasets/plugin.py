@@ -27,11 +27,11 @@ SAMPLES = DatasetSpec(
     summary="Seven real CT and MR scans with one target each, from the package index: first run, tests, benchmark",
     modalities=("ct", "mri"),
     targets=(
-        Target(name="lung tumour", labels=frozenset({1})),
-        Target(name="brain tumour", labels=frozenset({1})),
-        Target(name="breast tumour", labels=frozenset({1})),
+        Target(name="lung tumour", labels=frozenset({1}), kind="lesion"),
+        Target(name="brain tumour", labels=frozenset({1}), kind="lesion"),
+        Target(name="breast tumour", labels=frozenset({1}), kind="lesion"),
         # The vertebra in the middle of each spine image: 22 in the CT, 6 in the MR; neither value occurs in the other.
-        Target(name="vertebra", labels=frozenset({6, 22})),
+        Target(name="vertebra", labels=frozenset({6, 22}), kind="organ"),
     ),
     licence="BSD-3-Clause (tumours, pyradiomics 3.0.1) and Apache-2.0 (spines, tptbox 1.1.0)",
     url="https://github.com/AIM-Harvard/pyradiomics",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
-from oncoseg_datasets.records.targets import target
+from oncoseg_datasets.records.targets import lesion, target
 
 _SYNAPSE = "Synapse challenge terms (click-through)"
 
@@ -16,7 +16,7 @@ _SYNAPSE = "Synapse challenge terms (click-through)"
 def _regions(*enhancing: int) -> tuple[Target, ...]:
     """The paper's regions and the edema, for the values that enhancing tumour has."""
     return (
-        target("whole brain tumour", 1, 2, *enhancing, also=("brain tumor", "whole tumor", "WT")),
+        lesion("whole brain tumour", 1, 2, *enhancing, also=("brain tumor", "whole tumor", "WT")),
         target("brain tumour core", 1, *enhancing, also=("brain tumor core", "tumor core", "TC")),
         target("enhancing brain tumour", *enhancing, also=("enhancing brain tumor", "enhancing tumor", "ET")),
         target("peritumoral brain edema", 2, also=("edema",)),

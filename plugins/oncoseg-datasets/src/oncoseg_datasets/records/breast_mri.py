@@ -8,7 +8,7 @@ DUKE_BREAST_MRI = DatasetSpec(
     factory="oncoseg_datasets.layouts.duke_breast_mri:DukeBreastMri",
     summary="Contrast-enhanced breast MR of 922 patients with a box around the index tumour (no masks)",
     modalities=("mri",),
-    targets=(Target(name="breast tumour", labels=frozenset({1}), synonyms=("breast tumor",)),),
+    targets=(Target(name="breast tumour", labels=frozenset({1}), synonyms=("breast tumor",), kind="lesion"),),
     licence="CC BY-NC 4.0",
     url="https://www.cancerimagingarchive.net/collection/duke-breast-cancer-mri/",
     citation="Saha et al. 2018 Br J Cancer; TCIA doi:10.7937/TCIA.e3sv-re93",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 from oncoseg_datasets.records.structures import STRUCTURES, spoken
-from oncoseg_datasets.records.targets import LIVER_TUMOUR, target
+from oncoseg_datasets.records.targets import LIVER_TUMOUR, lesion, target
 
 
 def _structure(value: int, structure: str) -> Target:
@@ -35,7 +35,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         summary="FLARE23: 13 abdominal organs and any tumour; 2,200 partly labelled scans, where 0 may be unlabelled",
         modalities=("ct",),
         targets=(
-            target("tumour", 14, also=("tumor",)),
+            lesion("tumour", 14, also=("tumor",)),
             target("liver", 1),
             target("kidney", 2, 13),
             target("right kidney", 2),
@@ -73,9 +73,9 @@ SPECS: tuple[DatasetSpec, ...] = (
         modalities=("ct",),
         targets=(
             target("kidney", 1, 2, 3),
-            target("kidney mass", 2, 3),
-            target("kidney tumour", 2, also=("kidney tumor",)),
-            target("kidney cyst", 3),
+            lesion("kidney mass", 2, 3),
+            lesion("kidney tumour", 2, also=("kidney tumor",)),
+            lesion("kidney cyst", 3),
         ),
         licence="CC BY-NC-SA 4.0",
         url="https://github.com/neheller/kits23",
@@ -94,7 +94,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         factory="oncoseg_datasets.layouts.pairs:PairedFiles",
         summary="LiTS 2017: liver and liver tumours on CT; the scans of MSD Liver; evaluation only",
         modalities=("ct",),
-        targets=(target("liver", 1, 2), target("liver tumour", 2, also=LIVER_TUMOUR)),
+        targets=(target("liver", 1, 2), lesion("liver tumour", 2, also=LIVER_TUMOUR)),
         licence="CC BY-NC-ND 4.0",
         url="https://competitions.codalab.org/competitions/17094",
         citation="Bilic et al., Med Image Anal 84:102680, 2023",
@@ -146,7 +146,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         modalities=("ct",),
         # The values of the files number a reader's findings; 1 stands for any that is a nodule. The three readers made
         # 236, 177 and 67 masks.
-        targets=(target("lung nodule", 1),),
+        targets=(lesion("lung nodule", 1),),
         licence="CC BY-NC-ND 4.0",
         url="https://zenodo.org/record/7153205",
         citation="Pedrosa et al., arXiv:1911.08434, 2019",

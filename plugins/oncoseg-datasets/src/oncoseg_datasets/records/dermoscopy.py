@@ -3,7 +3,7 @@
 from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
-_LESION = (Target(name="skin lesion", labels=frozenset({1})),)
+_LESION = (Target(name="skin lesion", labels=frozenset({1}), kind="lesion"),)
 HAM10000 = DatasetSpec(
     name="ham10000",
     factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",

@@ -3,7 +3,7 @@
 from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
 
-_POLYP = (Target(name="polyp", labels=frozenset({1})),)
+_POLYP = (Target(name="polyp", labels=frozenset({1}), kind="lesion"),)
 KVASIR_SEG = DatasetSpec(
     name="kvasir-seg",
     factory="oncoseg_datasets.layouts.picture_folders:PictureFolders",

@@ -23,8 +23,8 @@ DEEPLESION = DatasetSpec(
     summary="32,735 lesions on 32,120 CT slices of 4,427 patients, each with a box around its RECIST axes (no masks)",
     modalities=("ct",),
     targets=(
-        Target(name="lesion", labels=frozenset({DEEPLESION_UNKNOWN, *DEEPLESION_TYPES})),
-        *(Target(name=name, labels=frozenset({value})) for value, name in DEEPLESION_TYPES.items()),
+        Target(name="lesion", labels=frozenset({DEEPLESION_UNKNOWN, *DEEPLESION_TYPES}), kind="lesion"),
+        *(Target(name=name, labels=frozenset({value}), kind="lesion") for value, name in DEEPLESION_TYPES.items()),
     ),
     licence="NIH open data, no restriction stated beyond citation",
     url="https://nihcc.app.box.com/v/DeepLesion",
@@ -46,7 +46,7 @@ LIDC_IDRI = DatasetSpec(
     factory="oncoseg_datasets.layouts.lidc_idri:LidcIdri",
     summary="1,018 chest CT with lung nodules outlined by up to four radiologists",
     modalities=("ct",),
-    targets=(Target(name="lung nodule", labels=frozenset({1})),),
+    targets=(Target(name="lung nodule", labels=frozenset({1}), kind="lesion"),),
     licence="CC BY 3.0",
     url="https://www.cancerimagingarchive.net/collection/lidc-idri/",
     citation="Armato et al. 2011 Med Phys 38:915",
@@ -70,7 +70,7 @@ NSCLC_RADIOMICS = DatasetSpec(
     summary="422 CT for planning radiotherapy of lung cancer, with the planning contours of 421",
     modalities=("ct",),
     targets=(
-        Target(name="lung tumour", labels=frozenset({1}), synonyms=("lung tumor",)),
+        Target(name="lung tumour", labels=frozenset({1}), synonyms=("lung tumor",), kind="lesion"),
         Target(name="lung", labels=frozenset({2, 3, 4})),
         Target(name="spinal cord", labels=frozenset({5})),
         Target(name="heart", labels=frozenset({6})),
@@ -100,7 +100,7 @@ IRCADB = DatasetSpec(
     modalities=("ct",),
     targets=(
         Target(name="liver", labels=frozenset({1, 2})),
-        Target(name="liver tumour", labels=frozenset({2}), synonyms=("liver tumor",)),
+        Target(name="liver tumour", labels=frozenset({2}), synonyms=("liver tumor",), kind="lesion"),
         Target(name="portal vein", labels=frozenset({3})),
     ),
     licence="Creative Commons (CC BY-NC-ND, licence file in each folder)",

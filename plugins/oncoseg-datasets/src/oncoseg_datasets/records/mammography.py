@@ -10,10 +10,13 @@ CBIS_DDSM = DatasetSpec(
     summary="Digitised mammograms with a mask for each mass or calcification, official training and test sets",
     modalities=("mammography",),
     targets=(
-        Target(name="breast mass", labels=frozenset({CBIS_MASS})),
-        Target(name="breast calcification", labels=frozenset({CBIS_CALCIFICATION})),
+        Target(name="breast mass", labels=frozenset({CBIS_MASS}), kind="lesion"),
+        Target(name="breast calcification", labels=frozenset({CBIS_CALCIFICATION}), kind="lesion"),
         Target(
-            name="breast lesion", labels=frozenset({CBIS_MASS, CBIS_CALCIFICATION}), synonyms=("suspicious lesion",)
+            name="breast lesion",
+            labels=frozenset({CBIS_MASS, CBIS_CALCIFICATION}),
+            synonyms=("suspicious lesion",),
+            kind="lesion",
         ),
     ),
     licence="CC BY 3.0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oncoseg_core import DatasetSpec, Target
 from oncoseg_datasets.records.overlaps import overlaps_of
-from oncoseg_datasets.records.targets import LIVER_TUMOUR, target
+from oncoseg_datasets.records.targets import LIVER_TUMOUR, lesion, target
 
 _ABOUT_BRATS_2016 = (
     "The labels were made from BraTS 2016/17, whose own coding until 2016 (1 necrosis, 2 edema, 3 non-enhancing, "
@@ -43,7 +43,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         484,
         "MSD Task01: glioma on FLAIR, T1w, T1gd and T2w, with the regions of BraTS",
         (
-            target("whole brain tumour", 1, 2, 3, also=("brain tumor", "whole tumor", "WT")),
+            lesion("whole brain tumour", 1, 2, 3, also=("brain tumor", "whole tumor", "WT")),
             target("brain tumour core", 2, 3, also=("brain tumor core", "tumor core", "TC")),
             target("enhancing brain tumour", 3, also=("enhancing brain tumor", "enhancing tumor", "ET")),
             target("peritumoral brain edema", 1, also=("edema",)),
@@ -56,7 +56,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         "ct",
         131,
         "MSD Task03: liver and liver tumours on CT; the scans of LiTS; 13 of 131 have no tumour",
-        (target("liver", 1, 2), target("liver tumour", 2, also=LIVER_TUMOUR)),
+        (target("liver", 1, 2), lesion("liver tumour", 2, also=LIVER_TUMOUR)),
         doubts=("That the case numbers are those of LiTS, so that 28-44 and 46-48 are 3D-IRCADb, is assumed.",),
     ),
     _task(
@@ -87,7 +87,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         "ct",
         63,
         "MSD Task06: lung cancer on CT",
-        (target("lung tumour", 1, also=("lung tumor", "lung cancer")),),
+        (lesion("lung tumour", 1, also=("lung tumor", "lung cancer")),),
         doubts=("That the scans are the Stanford NSCLC cohort of TCIA, not NSCLC-Radiomics, was not checked.",),
     ),
     _task(
@@ -95,7 +95,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         "ct",
         281,
         "MSD Task07: pancreas and pancreatic masses on CT",
-        (target("pancreas", 1, 2), target("pancreatic tumour", 2, also=("pancreatic tumor",))),
+        (target("pancreas", 1, 2), lesion("pancreatic tumour", 2, also=("pancreatic tumor",))),
         doubts=("That label 2 covers cysts (IPMN) and neuroendocrine tumours besides cancer was not checked.",),
     ),
     _task(
@@ -103,7 +103,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         "ct",
         303,
         "MSD Task08: hepatic vessels and liver tumours on CT; the liver itself is not labelled",
-        (target("hepatic vessel", 1), target("liver tumour", 2, also=LIVER_TUMOUR)),
+        (target("hepatic vessel", 1), lesion("liver tumour", 2, also=LIVER_TUMOUR)),
         doubts=("It may share patients (Memorial Sloan Kettering) with MSD Spleen and MSD Pancreas.",),
     ),
     _task("msd-spleen", "ct", 41, "MSD Task09: spleen on CT", (target("spleen", 1),)),
@@ -112,6 +112,6 @@ SPECS: tuple[DatasetSpec, ...] = (
         "ct",
         126,
         "MSD Task10: primary colon cancer on CT",
-        (target("colon cancer", 1, also=("colon tumor", "colon tumour")),),
+        (lesion("colon cancer", 1, also=("colon tumor", "colon tumour")),),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oncoseg_core import DatasetSpec
 from oncoseg_datasets.records.overlaps import overlaps_of
-from oncoseg_datasets.records.targets import target
+from oncoseg_datasets.records.targets import lesion
 
 SPECS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
@@ -13,7 +13,7 @@ SPECS: tuple[DatasetSpec, ...] = (
         summary="autoPET III: tumour lesions on FDG and PSMA PET-CT; 573 of 1,611 studies have none",
         modalities=("ct+pet",),
         targets=(
-            target(
+            lesion(
                 "tumour lesion",
                 1,
                 also=("tumor lesion", "FDG-avid tumor lesion", "PSMA-avid tumor lesion"),

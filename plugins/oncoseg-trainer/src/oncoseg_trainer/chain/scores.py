@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core import Metric, MetricSpec, ModelSpec, PromptGenerator, PromptGeneratorSpec, Registry, RunError
+from oncoseg_core import Metric, MetricSpec, ModelSpec, Registry, RunError
 from oncoseg_core.inference import Precision, Predictor
 from oncoseg_core.system import atomic_write, json_text
 from oncoseg_lora import load_adapter, read_manifest
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.chain.validation_sets import ValidationCases, ValidationSet, column_score
+from oncoseg_trainer.data.prompting import build_prompting
 from oncoseg_trainer.data.scored_cases import Row, ScoredCases, remove_scored, scores_key
 from oncoseg_trainer.distributed.interruption import deferred
 from oncoseg_trainer.distributed.processes import Processes
@@ -108,8 +109,7 @@ class ChainScores:
                 "weights": model.weights_sha256,
                 "columns": {column: done[column] for column in sets if column in done},
             }
-            self.processes.on_first(lambda: atomic_write(self.path(row), json_text(content, indent=1) + "
-"))  # noqa: B023
+            self.processes.on_first(lambda: atomic_write(self.path(row), json_text(content, indent=1) + "\n"))  # noqa: B023
             self.processes.on_first(lambda: remove_scored(self.chain / FOLDER))
 
     def _done(self, row: str, key: str, sets: Mapping[str, tuple[ChainTask, ValidationSet]]) -> dict[str, Any]:
@@ -125,9 +125,6 @@ class ChainScores:
         cases = self.cases(task)
         held_out = cases.held_out(frozen)
         settings = task.settings
-        generator: PromptGenerator = self.registry.build(
-            PromptGeneratorSpec, settings.prompts.score.name, settings.prompts.score.settings
-        )
         metrics: dict[str, Metric] = {"dice": self.registry.build(MetricSpec, "dice")}
         key = scores_key({}, row_key, frozen.sha256)
         scored = ScoredCases(self.chain / FOLDER, key, self.processes, len(held_out))
@@ -141,7 +138,7 @@ class ChainScores:
             held_out.score(
                 mine,
                 Predictor(model, cases.preprocessors, device=self.processes.device, precision=precision),
-                generator,
+                build_prompting(self.registry, settings.prompts.score, settings.prompts.per),
                 metrics,
                 settings.seed,
                 self.should_stop,

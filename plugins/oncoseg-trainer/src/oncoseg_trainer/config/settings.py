@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -37,10 +37,15 @@ class HardNegatives(Settings):
 
 
 class PromptSettings(Settings):
-    """How prompts are made from the reference masks, in training and for scoring."""
+    """How prompts are made from the reference masks, in training and for scoring.
+
+    ``per``: each ``lesion`` of a slice gets a prompt of its own, or the ``target`` one for all that it has there. By
+    default a prompt is for a lesion where the dataset says that the target is one, and for the target otherwise.
+    """
 
     train: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [0, 4]})
     score: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [2, 2]})
+    per: Literal["lesion", "target"] | None = None
     hard_negatives: HardNegatives = HardNegatives()
 
 

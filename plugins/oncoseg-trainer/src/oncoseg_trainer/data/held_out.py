@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from oncoseg_core import BoolArray, Case, Metric, PromptGenerator, Volume
+from oncoseg_core import BoolArray, Case, Metric, Volume
 from oncoseg_core.data import Scan, labelled_slices
 from oncoseg_core.inference import Predictor
+from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.data.case_source import CaseSource
 from oncoseg_trainer.data.sampling import LabelledSlices
 from oncoseg_trainer.data.scored_cases import Row
@@ -74,16 +75,19 @@ class HeldOut:
         self,
         numbers: Sequence[int],
         predictor: Predictor,
-        generator: PromptGenerator,
+        prompting: Prompting,
         metrics: Mapping[str, Metric],
         seed: int,
         should_stop: Callable[[], bool],
         keep: Callable[[int, list[Row]], None],
+        *,
+        floors: bool = False,
     ) -> None:
         """Score some of the cases, and hand each one's number and rows to ``keep`` as soon as it is scored.
 
         Ends early when asked to stop: after a slice, or, where that takes long, in its midst. The case in hand is then
-        not scored, unless that slice was its last. Rows name the dataset where the run has several.
+        not scored, unless that slice was its last. Rows name the dataset where the run has several; with ``floors``
+        they hold the scores of masks without a model.
         """
         for number in numbers:
             record = self._places[number].source.record(self._places[number].number)
@@ -92,8 +96,10 @@ class HeldOut:
                     if should_stop():
                         return
                     case, volume, masks = self.load(number)
-                    on_slice = _StopBetweenSlices(should_stop, masks)
-                    scores = score_case(predictor, case, volume, masks, generator, metrics, seed, on_slice)
+                    after_slice = _StopBetweenSlices(should_stop, masks)
+                    scores = score_case(
+                        predictor, case, volume, masks, prompting, metrics, seed, after_slice=after_slice, floors=floors
+                    )
             except (_StoppedError, AbandonedError):
                 return
             own = {"dataset": case.dataset} if self._several else {}
@@ -112,6 +118,6 @@ class _StopBetweenSlices:
         target = list(masks)[-1]
         self._last = target, labelled_slices(masks[target])[-1]
 
-    def __call__(self, _case: Case, target: str, _fitted: object, index: int, *_: object) -> None:
+    def __call__(self, target: str, index: int) -> None:
         if (target, index) != self._last and self._should_stop():
             raise _StoppedError

@@ -1,18 +1,22 @@
-"""Training samples: a drawn slice made ready for the model, with its prompt and its target."""
+"""Training samples: a drawn slice made ready for the model, with its prompt and its target.
+
+Where each lesion is prompted by itself, one of the slice's lesions is drawn, and it alone is the target.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from oncoseg_core import BoolArray, Case, Prompt, PromptGenerator, SliceGrid, Target
+from oncoseg_core import BoolArray, Case, Prompt, SliceGrid, Target
 from oncoseg_core.data import WEAK
 from oncoseg_core.path import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
 from oncoseg_core.system import derived_generator
+from oncoseg_prompts.api import Objects, Prompting
 from oncoseg_trainer.config.data_settings import WeakChoice
 from oncoseg_trainer.config.settings import HardNegatives
 from oncoseg_trainer.data.case_source import CaseSource, ReadCase
@@ -54,8 +58,7 @@ class SampleMaker:
         sources: the training cases of each dataset.
         weak: how each dataset's weak annotations count; None for one that has none.
         preprocessors: by modality.
-        generator: makes the prompts.
-        points_at_object: whether its prompts need the object on the slice.
+        prompting: makes the prompts, and says what each points at.
         hard_negatives: how often something absent is asked for.
         seed: the run's; each sample's randomness is derived from it and the sample.
         augmentation: spatial changes; none when omitted.
@@ -64,11 +67,11 @@ class SampleMaker:
     sources: Sequence[CaseSource]
     weak: Sequence[WeakChoice | None]
     preprocessors: Mapping[str, Preprocessor]
-    generator: PromptGenerator
+    prompting: Prompting
     seed: int
     augmentation: Augmentation | None = None
-    points_at_object: bool = True
     hard_negatives: HardNegatives = NO_HARD_NEGATIVES
+    _objects: dict[tuple[int, int, str], Objects] = field(default_factory=dict, repr=False)
 
     def make(self, draw: Draw, epoch: int) -> Sample:
         """Make a drawn sample ready.
@@ -85,12 +88,13 @@ class SampleMaker:
         identity = (epoch, case.case_id, draw.target, index, *repeat)
         prompted = self._prompted_target(read, case, draw.target, index, identity)
         if prompted.name == draw.target:
-            mask = self._mask(read, draw.target, index, weak)
+            mask = self._mask(read, draw, prompted, index, weak, identity)
         else:
             mask = np.zeros(read.volume.geometry.shape[1:], dtype=bool)
         visible = mask
-        if self.points_at_object and not mask.any():
-            visible = self._mask(read, draw.target, nearest_labelled(read, draw.target, index), weak)
+        if self.prompting.points_at_object and not mask.any():
+            nearest = nearest_labelled(read, draw.target, index)
+            visible = self._mask(read, draw, prompted, nearest, weak, identity)
         preprocessor = self.preprocessors[case.modality]
         grid = preprocessor.grid(read.volume)
         pixels = preprocessor.pixels(read.volume, index, read.stats)
@@ -98,7 +102,8 @@ class SampleMaker:
         if self.augmentation is not None:
             rng = derived_generator(self.seed, "augmentation", *identity)
             pixels, target, visible = self._augmented(pixels, target, visible, grid, rng)
-        prompt = self.generator.generate(visible, derived_generator(self.seed, "sample", *identity), prompted)
+        rng = derived_generator(self.seed, "sample", *identity)
+        (prompt,) = self.prompting.prompts([visible], rng, prompted)
         return Sample(
             pixels=pixels,
             prompt=prompt_to_model(prompt, grid),
@@ -123,10 +128,30 @@ class SampleMaker:
         absent += [Target(name=name, labels=frozenset({1})) for name in self.hard_negatives.names if name not in words]
         return absent[int(rng.integers(len(absent)))] if absent else drawn
 
-    @staticmethod
-    def _mask(read: ReadCase, target: str, index: int, weak: WeakChoice | None) -> BoolArray:
-        mask = read.mask(target, index)
+    def _mask(
+        self,
+        read: ReadCase,
+        draw: Draw,
+        target: Target,
+        index: int,
+        weak: WeakChoice | None,
+        identity: tuple[str | int, ...],
+    ) -> BoolArray:
+        """What is prompted of a slice: the target, or one of its lesions there, each alike."""
+        mask = read.mask(target.name, index)
+        if self.prompting.each_lesion(target) and mask.any():
+            lesions = self._objects_of(read, draw).on_slice(index, mask)
+            if len(lesions) > 1:
+                mask = lesions[int(derived_generator(self.seed, "lesion", *identity).integers(len(lesions)))]
         return mask if weak is None or weak.shape == "drawn" else filled_box(mask)
+
+    def _objects_of(self, read: ReadCase, draw: Draw) -> Objects:
+        """The lesions of a case; the first time, all its labelled slices are read."""
+        key = (draw.dataset, draw.case, draw.target)
+        if key not in self._objects:
+            labelled = np.flatnonzero(read.foreground[draw.target]).tolist()
+            self._objects[key] = Objects(lambda index: read.mask(draw.target, index), labelled, each_lesion=True)
+        return self._objects[key]
 
     def _augmented(
         self, pixels: torch.Tensor, target: torch.Tensor, visible: BoolArray, grid: SliceGrid, rng: np.random.Generator
@@ -140,7 +165,7 @@ class SampleMaker:
         masks = [target, target_on_model(visible, grid)]
         changed, (new_target, new_visible) = self.augmentation(pixels, masks, grid, rng)
         on_slice = logits_to_slice(new_visible, grid) >= 0.5
-        lost = self.points_at_object and not on_slice.any()
+        lost = self.prompting.points_at_object and not on_slice.any()
         if lost or bool(target.any()) != bool(new_target.any()):
             return pixels, target, visible
         return changed, new_target, on_slice

@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oncoseg_core import PromptGenerator
 from oncoseg_core.data import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans, seen_scans
 from oncoseg_core.path import Preprocessor
+from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.checkpoints.warm_start import NOTHING, Ancestry
 from oncoseg_trainer.config.data_settings import AugmentationSettings
 from oncoseg_trainer.config.settings import TrainSettings
@@ -43,10 +43,9 @@ def read_data(
     chosen: ChosenCases,
     settings: TrainSettings,
     preprocessors: Mapping[str, Preprocessor],
-    generator: PromptGenerator,
+    prompting: Prompting,
     low: float,
     *,
-    points_at_object: bool,
     ancestry: Ancestry = NOTHING,
     unseen: Sequence[Scan] = (),
 ) -> RunData:
@@ -56,9 +55,8 @@ def read_data(
         chosen: the cases.
         settings: the run's.
         preprocessors: by modality.
-        generator: makes the prompts of training samples.
+        prompting: makes the prompts of training samples.
         low: the value of 0 in the model's range.
-        points_at_object: whether the generator's prompts need the object on the slice.
         ancestry: what the adapter that training starts from was trained on.
         unseen: cases that will be scored later, elsewhere: none may be trained on.
 
@@ -96,14 +94,14 @@ def read_data(
         sources=[source for source, _ in sources],
         weak=[each.weak for each in trained],
         preprocessors=preprocessors,
-        generator=generator,
+        prompting=prompting,
         seed=settings.seed,
         augmentation=_augmentation(settings.augmentation, low),
-        points_at_object=points_at_object,
         hard_negatives=settings.prompts.hard_negatives,
     )
     names = [each.name for each in trained]
-    sampler = build_sampler(slices, settings.sampling, settings.seed, points_at_object=points_at_object, names=names)
+    points = prompting.points_at_object
+    sampler = build_sampler(slices, settings.sampling, settings.seed, points_at_object=points, names=names)
     trained_on = ancestry.joined(TrainedOn(tuple(names), frozenset(scan.content_hash for scan in scans)))
     content = _hash_of([*scans, *held_out.scans, *watched])
     return RunData(held_out, validation, sampler, maker, leaks, trained_on, content)

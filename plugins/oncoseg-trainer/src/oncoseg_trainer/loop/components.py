@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,6 @@ from oncoseg_core import (
     Metric,
     MetricSpec,
     ModelSpec,
-    PromptGenerator,
     PromptGeneratorSpec,
     Registry,
 )
@@ -36,6 +35,7 @@ from oncoseg_trainer.config.epochs import choose_epochs
 from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
 from oncoseg_trainer.data.plan import Plan
+from oncoseg_trainer.data.prompting import build_prompting
 from oncoseg_trainer.data.splits import read_data
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.loop.averaging import MovingAverage
@@ -85,16 +85,16 @@ class RunParts:
             accumulation = shared_accumulation(resumed.state.samples_per_step, training.batch_size, world_size)
         # Components are named and checked before anything is fetched or loaded.
         datasets = DatasetLookup(registry, settings.data.chosen)
-        self.train_generator = self._generator(settings.prompts.train.name, settings.prompts.train.settings)
-        self.score_generator = self._generator(settings.prompts.score.name, settings.prompts.score.settings)
+        prompts = settings.prompts
+        self.train_prompting = build_prompting(registry, prompts.train, prompts.per)
+        self.score_prompting = build_prompting(registry, prompts.score, prompts.per)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
         self.trackers = Trackers(registry, settings.trackers, self.warn)
         self.ancestry = read_ancestry(settings, registry)
         for generator in (settings.prompts.train.name, settings.prompts.score.name):
             _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
-        points_at_object = registry.get(PromptGeneratorSpec, settings.prompts.train.name).needs_object
-        if points_at_object and settings.prompts.hard_negatives.rate:
+        if self.train_prompting.points_at_object and settings.prompts.hard_negatives.rate:
             raise ConfigError(
                 f"prompts.hard_negatives asks for absent targets by their names; prompt generator "
                 f"{settings.prompts.train.name!r} points at the object: use one that makes texts, or set the rate to 0"
@@ -119,9 +119,8 @@ class RunParts:
                 self.chosen,
                 settings,
                 self.preprocessors,
-                self.train_generator,
+                self.train_prompting,
                 self.model_spec.input_range[0],
-                points_at_object=points_at_object,
                 ancestry=self.ancestry,
                 unseen=unseen,
             )
@@ -187,10 +186,6 @@ class RunParts:
             device=self.processes.device,
             precision=self.settings.training.precision,
         )
-
-    def _generator(self, name: str, settings: Mapping[str, Any]) -> PromptGenerator:
-        generator: PromptGenerator = self.registry.build(PromptGeneratorSpec, name, settings)
-        return generator
 
     def warn(self, line: str) -> None:
         """Say it now, and in the summary and report."""

@@ -105,12 +105,12 @@ class TrainingRun(ScoringRun):
         self._save(saver, trackers, only_if_due=True)
         self._take_kept_weights()
         with self.timed("adapted"):
-            adapted = self.score("adapted model", self.data.held_out, trackers, should_stop)
+            adapted = self.score("adapted model", self.data.held_out, trackers, should_stop, floors=True)
         facts = self._facts(adapted)
         if self.processes.is_first:
             with self.timed("pictures"):
                 for name, png, caption in draw_cases(
-                    self.predictor(), self.model, self.data.held_out, self.score_generator, self.settings.seed
+                    self.predictor(), self.model, self.data.held_out, self.score_prompting, self.settings.seed
                 ):
                     trackers.image(name, png, caption)
             save_adapter(

@@ -35,7 +35,14 @@ class ScoringRun(RunParts):
         return nullcontext() if self.average is None else self.average.in_place()
 
     def score(
-        self, what: str, cases: HeldOut, trackers: Trackers, should_stop: Stop, event: str = "score"
+        self,
+        what: str,
+        cases: HeldOut,
+        trackers: Trackers,
+        should_stop: Stop,
+        event: str = "score",
+        *,
+        floors: bool = False,
     ) -> list[dict[str, Any]]:
         """Score cases, shared out over the processes; rows in the order of the cases, the same on every process.
 
@@ -45,7 +52,7 @@ class ScoringRun(RunParts):
             StoppedError: stopped between two slices, on any process.
         """
         with self.terminal.progress() as progress, named_failures(self.settings), self.averaged():
-            scored = ScoredCases(self.scored_in, self._scores_key(event), self.processes, len(cases))
+            scored = ScoredCases(self.scored_in, self._scores_key(event, floors=floors), self.processes, len(cases))
             mine, before = scored.mine, scored.n_scored
             if before:
                 self.terminal.say(f"scoring, {what}: {before} of {len(cases)} cases were scored before")
@@ -55,7 +62,14 @@ class ScoringRun(RunParts):
                 progress(f"scoring, {what}", mine.index(number) + 1, len(mine))
 
             cases.score(
-                mine, self.predictor(), self.score_generator, self.metrics, self.settings.seed, should_stop, keep
+                mine,
+                self.predictor(),
+                self.score_prompting,
+                self.metrics,
+                self.settings.seed,
+                should_stop,
+                keep,
+                floors=floors,
             )
             rows = [row for case in scored.collect() for row in case]
         if self.processes.any(should_stop()) or scored.n_scored < len(cases):
@@ -67,9 +81,15 @@ class ScoringRun(RunParts):
             trackers.metrics(self.state.step, {"event": event, **row})
         return rows
 
-    def _scores_key(self, event: str) -> str:
+    def _scores_key(self, event: str, *, floors: bool) -> str:
         """Tells scores apart: by the weights and all else that may change between the parts of a run."""
         versions = json.dumps([self.versions.get(kind) for kind in ("plugins", "libraries")], sort_keys=True)
         return scores_key(
-            self.trainable, event, self.model.weights_sha256, self.state.data_hash, self.state.split_hash, versions
+            self.trainable,
+            event,
+            f"floors {floors}",
+            self.model.weights_sha256,
+            self.state.data_hash,
+            self.state.split_hash,
+            versions,
         )

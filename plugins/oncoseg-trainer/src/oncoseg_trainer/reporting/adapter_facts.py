@@ -83,7 +83,7 @@ def _metric_rows(facts: RunFacts) -> list[MetricRow]:
                     dataset=dataset,
                     target=target,
                     split=facts.settings.data.score_split,
-                    prompt=kinds,
+                    prompt=kinds + ", per lesion" * (after[0]["per"] == "lesion"),
                     prompt_settings=dict(prompts.settings),
                     n_cases=len(after),
                     before=None if facts.ancestry.folder is not None else _summary([row[name] for row in before]),

@@ -147,7 +147,7 @@ def _draw_loss(axes: Axes, train: Sequence[ScoreRow], names: Sequence[str]) -> N
         if highest > top:
             title += f"\n(highest {highest:.3g}, not shown)"
     axes.set(title=title)
-    axes.legend(frameon=False)
+    _legend(axes)
 
 
 def _draw_line(axes: Axes, train: Sequence[ScoreRow], name: str, colour: str, style: str, *, band: bool) -> Line:
@@ -181,7 +181,7 @@ def _draw_targets(axes: Axes, rows: Sequence[ScoreRow], metric: str) -> None:
     if metric in {"dice", "iou"}:
         axes.set_ylim(0, 1)
     if targets:
-        axes.legend(frameon=False, loc="best")
+        _legend(axes)
 
 
 def _finish(axes: Axes, per_epoch: int | None, resumed: Sequence[int], label: str) -> None:
@@ -192,13 +192,18 @@ def _finish(axes: Axes, per_epoch: int | None, resumed: Sequence[int], label: st
     for number, step in enumerate(resumed):
         axes.axvline(step, color="#6e7781", linestyle=":", linewidth=1.2, label="resumed" if number == 0 else None)
     if resumed and axes.get_legend() is not None:
-        axes.legend(frameon=False)
+        _legend(axes)
     if per_epoch:
         epochs = axes.secondary_xaxis(
             "top", functions=(lambda step: np.asarray(step) / per_epoch, lambda epoch: np.asarray(epoch) * per_epoch)
         )
         epochs.set_xlabel("epoch")
         epochs.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _legend(axes: Axes) -> None:
+    """Below the panel, where it covers no curve."""
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3, fontsize=9)
 
 
 def _values(train: Sequence[ScoreRow], name: str) -> tuple[Floats, Floats]:

@@ -12,7 +12,7 @@ from oncoseg_core.system import json_text
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.by_target import by_target, metric_title
 from oncoseg_trainer.reporting.curves import draw_scores, draw_training
-from oncoseg_trainer.reporting.summary import cautions, held_out_words
+from oncoseg_trainer.reporting.summary import FLOORS, cautions, held_out_words, prompt_words
 
 MOST_PICTURES = 24
 """Pictures that a page holds, of about 150 kB each."""
@@ -106,7 +106,7 @@ def _what_was_done(summary: Mapping[str, Any]) -> str:
         f"({summary['model']['trainable_parameters']:,} of {summary['model']['parameters']:,} parameters) on "
         f"{training['n_samples']} {slices} of {split['n_train_cases']} cases in {training['steps']} steps; "
         f"scored on {split['n_score_cases']} cases of other patients, {summary['n_slices']} labelled slices, "
-        f"one {prompt['name']} per slice made from the reference ({json_text(prompt['settings'])})."
+        f"{prompt_words(prompt)}, made from the reference ({json_text(prompt['settings'])})."
     )
 
 
@@ -119,8 +119,8 @@ def _warnings(lines: Sequence[str]) -> str:
 
 def _target_table(summary: Mapping[str, Any]) -> str:
     """Mean and standard deviation over cases, of each target."""
-    metrics = list(summary["zero_shot"]["mean"])
-    head = "".join(f"<th>{html.escape(metric_title(m))} before</th><th>after</th><th>change</th>" for m in metrics)
+    metrics, floors = list(summary["zero_shot"]["mean"]), list(summary.get("floors", ()))
+    head = _head(metrics, floors)
     before = {m: by_target(summary["zero_shot"]["cases"], m) for m in metrics}
     after = {m: by_target(summary["adapted"]["cases"], m) for m in metrics}
     targets = sorted({target for m in metrics for target in (*before[m], *after[m])})
@@ -129,10 +129,18 @@ def _target_table(summary: Mapping[str, Any]) -> str:
         pairs = [(summarise(before[m].get(target, [])), summarise(after[m].get(target, []))) for m in metrics]
         cases = max(int(pair[1]["n_cases"] or 0) for pair in pairs)
         body += f'<tr><td class="text">{html.escape(target)}</td><td>{cases}</td>'
-        body += "".join(_cells(*pair) for pair in pairs) + "</tr>"
+        own = [row for row in summary["adapted"]["cases"] if target in by_target([row], metrics[0])]
+        body += "".join(
+            _cells(*pair, [summarise([row["floors"][floor][m] for row in own]) for floor in floors])
+            for m, pair in zip(metrics, pairs, strict=True)
+        )
+        body += "</tr>"
     means = [(summary["zero_shot"]["mean"][m], summary["adapted"]["mean"][m]) for m in metrics]
     body += f'<tr><th class="text">all together</th><th>{max(int(pair[1]["n_cases"]) for pair in means)}</th>'
-    body += "".join(_cells(*pair) for pair in means) + "</tr>"
+    body += "".join(
+        _cells(*pair, [summary["floors"][floor][m] for floor in floors]) for m, pair in zip(metrics, means, strict=True)
+    )
+    body += "</tr>"
     return (
         f"<details{' open' * (len(targets) <= OPEN_ROWS)}><summary>Each target ({len(targets)}): mean ± standard "
         'deviation over its cases</summary><div class="wide"><table><tr><th class="text">target</th><th>scores</th>'
@@ -141,14 +149,18 @@ def _target_table(summary: Mapping[str, Any]) -> str:
 
 
 def _case_table(summary: Mapping[str, Any]) -> str:
-    metrics = list(summary["zero_shot"]["mean"])
-    head = "".join(f"<th>{html.escape(metric_title(m))} before</th><th>after</th><th>change</th>" for m in metrics)
+    metrics, floors = list(summary["zero_shot"]["mean"]), list(summary.get("floors", ()))
+    head = _head(metrics, floors)
     body = ""
     for before, after in zip(summary["zero_shot"]["cases"], summary["adapted"]["cases"], strict=True):
         case = f"{before['dataset']}/{before['case']}" if "dataset" in before else before["case"]
         body += f'<tr><td class="text">{html.escape(case)}</td><td class="text">{html.escape(before["target"])}</td>'
         body += f"<td>{before['n_slices']}</td>"
-        body += "".join(_cells({"mean": before[m]}, {"mean": after[m]}) for m in metrics) + "</tr>"
+        body += "".join(
+            _cells({"mean": before[m]}, {"mean": after[m]}, [{"mean": after["floors"][floor][m]} for floor in floors])
+            for m in metrics
+        )
+        body += "</tr>"
     number = len(summary["adapted"]["cases"])
     return (
         f"<details{' open' * (number <= OPEN_ROWS)}><summary>Each case ({number:,} rows)</summary>"
@@ -157,12 +169,21 @@ def _case_table(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """Before, after and the change; a dash where the metric is not defined."""
+def _head(metrics: Sequence[str], floors: Sequence[str]) -> str:
+    """The columns of each metric: before, after, the change, and the masks that contain no model."""
+    beside = "".join(f"<th>{html.escape(FLOORS[floor])}</th>" for floor in floors)
+    return "".join(
+        f"<th>{html.escape(metric_title(m))} before</th><th>after</th><th>change</th>{beside}" for m in metrics
+    )
+
+
+def _cells(before: Mapping[str, Any], after: Mapping[str, Any], floors: Sequence[Mapping[str, Any]]) -> str:
+    """Before, after, the change and the floors; a dash where the metric is not defined."""
     change = "–"
     if before["mean"] is not None and after["mean"] is not None:
         change = f"{after['mean'] - before['mean']:+.3f}"
-    return f"<td>{_score(before)}</td><td>{_score(after)}</td><td>{change}</td>"
+    beside = "".join(f"<td>{_score(floor)}</td>" for floor in floors)
+    return f"<td>{_score(before)}</td><td>{_score(after)}</td><td>{change}</td>{beside}"
 
 
 def _score(score: Mapping[str, Any]) -> str:

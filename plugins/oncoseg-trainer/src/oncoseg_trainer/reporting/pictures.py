@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ class Overlay:
     reference: npt.NDArray[np.bool_]
     before: npt.NDArray[np.bool_]
     after: npt.NDArray[np.bool_]
-    box: Box | None
+    boxes: Sequence[Box]
     spacing: tuple[float, float]
     title: str
     before_label: str
@@ -48,8 +49,8 @@ def draw_overlay(slices: Overlay) -> bytes:
     row_mm, column_mm = slices.spacing
     for axes in (whole, before, after):
         draw_slice(axes, slices.image, row_mm / column_mm)
-        if slices.box is not None:
-            _draw_box(axes, slices.box)
+        for box in slices.boxes:
+            _draw_box(axes, box)
     for axes, mask, colour, label in (
         (before, slices.before, PREDICTION_COLOUR, slices.before_label),
         (after, slices.after, AFTER, slices.after_label),
@@ -58,13 +59,14 @@ def draw_overlay(slices: Overlay) -> bytes:
         draw_outline(axes, mask, colour, "--", width=2.0)
         set_window(axes, window)
         axes.set_title(label, fontsize=12)
-    whole.set_title("whole slice with the box given", fontsize=12)
+    plural = "es" * (len(slices.boxes) != 1)
+    whole.set_title(f"whole slice with the box{plural} given" if slices.boxes else "whole slice", fontsize=12)
     figure.suptitle(slices.title, fontsize=13)
     entries = {
         "reference": (REFERENCE_COLOUR, "-"),
         "untouched model": (PREDICTION_COLOUR, "--"),
         "adapted model": (AFTER, "--"),
-        "box given": ("#888888", ":"),
+        **({f"box{plural} given": ("#888888", ":")} if slices.boxes else {}),
     }
     draw_legend(figure, entries, ncols=4, frameon=False, fontsize=11)
     return png_bytes(figure)

@@ -12,6 +12,9 @@ from oncoseg_trainer.data.case_selection import BY_NAME, ChosenDataset
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts
 
+FLOORS = {"box": "box itself", "nothing": "nothing"}
+"""Masks that contain no model, and what tables call them."""
+
 
 def summarise_run(facts: RunFacts) -> dict[str, Any]:
     """Everything that a reader of the scores has to know, as plain values."""
@@ -63,7 +66,10 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
         "leakage": {"allowed": settings.data.allow_leakage, "found": leak_rows(data.leaks)},
         "sampling": settings.sampling.model_dump(mode="json"),
         "augmentation": settings.augmentation.model_dump(mode="json"),
-        "prompt": settings.prompts.score.model_dump(mode="json"),
+        "prompt": {
+            **settings.prompts.score.model_dump(mode="json"),
+            "per": {row["target"]: row["per"] for row in facts.adapted},
+        },
         "training": {
             "steps": state.step,
             "epochs": facts.epochs,
@@ -84,6 +90,7 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
         "n_slices": sum(row["n_slices"] for row in facts.adapted),
         "zero_shot": {"cases": facts.zero_shot, "mean": _means(settings.metrics, facts.zero_shot)},
         "adapted": {"cases": facts.adapted, "mean": _means(settings.metrics, facts.adapted)},
+        "floors": _floors(settings.metrics, facts.adapted),
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": peak_memory_mb(),
         "warnings": list(state.warnings),
@@ -112,7 +119,7 @@ def weights_caution(model: str, weights_sha256: str, trained: TrainedParts | Non
 
 
 def cautions(summary: Mapping[str, Any]) -> list[str]:
-    """Warnings that go wherever the scores go: random weights, leakage, weak annotations, missing cases."""
+    """Warnings that go wherever the scores go: random weights, leakage, weak annotations, the floor, missing cases."""
     lines = []
     trained = summary["model"].get("trained")
     trained = None if trained is None else TrainedParts.model_validate(trained)
@@ -146,6 +153,12 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
                 f"{weak['n_not_scored']} that were held out are not scored."
             )
         lines += left_out_words(dataset["name"], dataset["left_out"], dataset["flags"], named=True)
+    box, after = summary.get("floors", {}).get("box", {}).get("dice"), summary["adapted"]["mean"].get("dice")
+    if box and after and None not in (box["mean"], after["mean"]) and after["mean"] <= box["mean"]:
+        lines.append(
+            f"NO BETTER THAN THE PROMPT: the boxes that the model was given, taken as masks, have a Dice of "
+            f"{box['mean']:.3f}; the adapted model has {after['mean']:.3f}."
+        )
     if summary["split"]["not_scored"]:
         lines.append(
             f"{len(summary['split']['not_scored'])} held-out cases hold none of their targets and are not scored."
@@ -172,10 +185,27 @@ def left_out_words(dataset: str, left_out: Mapping[str, str], flags: Sequence[st
     return lines
 
 
+def prompt_words(prompt: Mapping[str, Any]) -> str:
+    """What was asked: how many prompts a slice, of which kind, and what each pointed at."""
+    per = prompt.get("per", {})
+    lesions = sorted(target for target, what in per.items() if what == "lesion")
+    if not lesions:
+        return f"one {prompt['name']} per labelled slice"
+    if len(lesions) == len(per):
+        return f"one {prompt['name']} per lesion on each labelled slice"
+    return f"one {prompt['name']} per labelled slice, of {', '.join(lesions)} one per lesion on it"
+
+
 def held_out_words(summary: Mapping[str, Any]) -> str:
     """What the scored cases are called: held out only where they were."""
     leaked = any(leak["certain"] for leak in summary["leakage"]["found"])
     return "cases that it was partly trained on (leakage)" if leaked else "held-out cases"
+
+
+def _floors(metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The mean scores of masks that contain no model, by the mask's name; only those that every case has."""
+    names = [name for name in FLOORS if all(name in row.get("floors", {}) for row in rows)]
+    return {name: _means(metrics, [row["floors"][name] for row in rows]) for name in names}
 
 
 def _means(metrics: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,7 +18,10 @@ from oncoseg_core import Progress
 from oncoseg_core.cli import cell
 from oncoseg_core.system import printable
 from oncoseg_trainer.reporting.progress_table import Figures, PlainView, TableView, TrainingView
-from oncoseg_trainer.reporting.summary import cautions, held_out_words
+from oncoseg_trainer.reporting.summary import FLOORS, cautions, held_out_words, prompt_words
+
+METRIC_WIDTH = len("0.123 → 0.123 +0.000") + 2
+"""Columns of characters that a metric takes: a table that is too narrow would cut its numbers."""
 
 
 class Terminal:
@@ -75,7 +78,8 @@ class Terminal:
 
     def scores(self, summary: Mapping[str, Any]) -> None:
         """The closing table: every held-out case before and after, and how the scores were taken."""
-        metrics = list(summary["zero_shot"]["mean"])
+        every = list(summary["zero_shot"]["mean"])
+        metrics = every[: _that_fit(summary, self.console.width)]
         title = (
             f"{summary['model']['name']} on the {held_out_words(summary)}, before → after adaptation, and the change"
         )
@@ -93,7 +97,16 @@ class Terminal:
             pairs = [(before["mean"][m][name], after["mean"][m][name]) for m in metrics]
             cases = f"{summary['split']['n_score_cases']} cases"
             table.add_row(*map(cell, (name, cases, slices, *(_change(*p) for p in pairs))))
+        floors = summary.get("floors", {})
+        if floors:
+            table.add_section()
+        for name, means in floors.items():
+            values = (means[m]["mean"] for m in metrics)
+            scores = ("–" if v is None else f"{v:.3f}" for v in values)
+            table.add_row(*map(cell, (FLOORS[name], "no model", "", *scores)))
         self.console.print(table)
+        if len(every) > len(metrics):
+            self.say(f"Also scored: {', '.join(every[len(metrics) :])}. They are in report.html and summary.json.")
         for caution in cautions(summary):
             self.say(caution)
         leaked = any(leak["certain"] for leak in summary["leakage"]["found"])
@@ -101,9 +114,16 @@ class Terminal:
         prompt = summary["prompt"]
         self.say(
             f"Split: {summary['split']['score_split']}{trained_on}, hash "
-            f"{summary['split']['hash'][:12]}. Prompt: one {prompt['name']} per labelled slice, made from the "
+            f"{summary['split']['hash'][:12]}. Prompt: {prompt_words(prompt)}, made from the "
             f"reference ({', '.join(f'{k} {v}' for k, v in prompt['settings'].items())})."
         )
+
+
+def _that_fit(summary: Mapping[str, Any], width: int) -> int:
+    """How many metrics a terminal of that width has room for beside case, target and slices; one at least."""
+    cases = summary["zero_shot"]["cases"]
+    longest = sum(max((len(str(row[key])) for row in cases), default=0) for key in ("case", "target"))
+    return max(1, (width - max(longest, len("box itself no model")) - len("slices") - 8) // METRIC_WIDTH)
 
 
 def _change(before: float | None, after: float | None) -> str:

@@ -72,7 +72,7 @@ def dicom_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
         except BadCaseError as error:
             bad.append(with_fault(_series_case(one, [], (), settings), error.kind, str(error)))
     names = sorted({name for _, _, drawn in chosen for name in drawn}, key=natural)
-    own = {name: Target(name=name[:64], labels=frozenset({number})) for number, name in enumerate(names, start=1)}
+    own = {name: settings.target(name[:64], frozenset({number})) for number, name in enumerate(names, start=1)}
     cases = [
         case
         for one, files, drawn in chosen

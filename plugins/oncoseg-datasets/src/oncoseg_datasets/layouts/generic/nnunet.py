@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from oncoseg_core import Case, DataError, Target
+from oncoseg_core import Case, DataError
 from oncoseg_datasets.layouts.base import with_fault
 from oncoseg_datasets.layouts.files import by_stem, natural
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
@@ -37,8 +37,10 @@ def nnunet_cases(root: Path, settings: GenericSettings) -> Iterator[Case]:
     """
     described = _describe(root / "dataset.json")
     targets = settings.target_records() or tuple(
-        Target(name=name, labels=values) for name, values in described.labels.items() if name != BACKGROUND
+        settings.target(name, values) for name, values in described.labels.items() if name != BACKGROUND
     )
+    for name in sorted(settings.lesions - {target.name for target in targets}):
+        raise DataError(f"{root / 'dataset.json'}: names no label {name!r}, which the setting `lesions` does")
     channels = settings.channel_names or (described.channels if len(described.channels) > 1 else ())
     if channels and len(channels) != len(described.channels):
         raise DataError(

@@ -42,7 +42,8 @@ class GenericSettings(LabelSettings):
     ``modality``: what the images are, unless each row of a manifest or the DICOM headers say it; of DICOM series those
     of another modality are then left out. ``channel_names``: what the channels are, where the layout does not say.
     ``targets``: label values by the target's name; nnU-Net's ``dataset.json`` says them already. ``ignored``: values
-    that may occur in a label and belong to no target.
+    that may occur in a label and belong to no target. ``lesions``: names of targets whose connected components are
+    lesions by themselves, each prompted by itself in training and scoring.
 
     ``structures``: names of structures by the target's name, for labels that have names instead of values; ``*`` and
     ``?`` stand for any text and letter, capitals are all the same. A structure of no target is left alone. Without it
@@ -67,6 +68,7 @@ class GenericSettings(LabelSettings):
     channel_names: tuple[str, ...] = ()
     targets: dict[TargetName, Values] = Field(default_factory=dict)
     ignored: frozenset[int] = frozenset()
+    lesions: frozenset[TargetName] = frozenset()
     structures: dict[TargetName, Names] = Field(default_factory=dict)
     objects: Literal["rtstruct", "seg"] | None = None
     unlabelled: bool = False
@@ -102,6 +104,13 @@ class GenericSettings(LabelSettings):
         return self
 
     @model_validator(mode="after")
+    def _lesions_are_targets(self) -> GenericSettings:
+        names = self.targets or self.structures
+        for name in sorted(self.lesions - names.keys() if names else ()):
+            raise ValueError(f"lesions names {name!r}, which is no target; the targets are {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
     def _labels_have_values_or_names(self) -> GenericSettings:
         if self.targets and self.structures:
             raise ValueError("give targets for labels with values, or structures for labels with names")
@@ -121,4 +130,8 @@ class GenericSettings(LabelSettings):
     def target_records(self) -> tuple[Target, ...]:
         """The targets as records, in the order they are given; those of named structures are numbered from 1."""
         numbered = {name: frozenset({number}) for number, name in enumerate(self.structures, start=1)}
-        return tuple(Target(name=name, labels=values) for name, values in (self.targets or numbered).items())
+        return tuple(self.target(name, values) for name, values in (self.targets or numbered).items())
+
+    def target(self, name: str, labels: frozenset[int]) -> Target:
+        """A target that the settings or the layout name."""
+        return Target(name=name, labels=labels, kind="lesion" if name in self.lesions else None)
