@@ -97,7 +97,7 @@ def test_every_reader_sees_a_mask_where_it_sees_the_image(
     )  # fmt: skip
     volume = read_volume(image, "ct")
     mask = np.random.default_rng(seed).random(volume.geometry.shape) < 0.5
-    path = tmp_path / f"mask{suffix}"
+    path = tmp_path / f"mask{len(suffix)}{suffix}"  # ITK takes the voxels of a twin without .gz
     write_segmentation(Segmentation({"t": mask}, volume.geometry, image_handle=volume.handle), path)
     assert np.array_equal(read_label(path, volume) == 1, mask)
     assert np.array_equal(np.asarray(nibabel.load(path).dataobj).T == 1, mask)

@@ -46,8 +46,8 @@ def why_not_read(path: Path, suffix: str) -> str | None:
         return reason
     if not path.exists():
         return "no such file"
-    if path.is_dir():
-        return "is a folder; expected an image file"
+    if not path.is_file():
+        return f"is {'a folder' if path.is_dir() else 'a pipe, socket or device'}; expected an image file"
     if not path.stat().st_size:
         return "is empty; copy or download it again"
     kind = content_kind(path)

@@ -18,10 +18,10 @@ from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadErro
 from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
 from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
+from oncoseg_core.imaging.content_kind import why_not_read
 from oncoseg_core.imaging.nifti import lies_there, read_nifti, write_label
 from oncoseg_core.imaging.pictures import label_of_picture, read_picture, silent_codecs
 from oncoseg_core.imaging.stored_image import StoredImage
-from oncoseg_core.imaging.content_kind import why_not_read
 from oncoseg_core.system.atomic import atomic_path
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")

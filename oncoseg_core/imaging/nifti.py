@@ -112,19 +112,15 @@ def lies_there(image_header: object, geometry: Geometry) -> bool:
 
 def _read_header(stream: BinaryIO, path: Path) -> np.void:
     start = stream.read(4)
-    for layout in (HEADER_1, HEADER_2):
-        for order in "<>":
-            if start == np.array(layout.itemsize, f"{order}i4").tobytes():
-                content = start + stream.read(layout.itemsize - 4)
-                if len(content) < layout.itemsize:
-                    raise ImageReadError(f"{path}: is cut short within its header; copy or download it again")
-                header = cast("np.void", np.frombuffer(content, layout.newbyteorder(order))[0])
-                break
-        else:
-            continue
-        break
-    else:
+    layouts = [layout.newbyteorder(order) for layout in (HEADER_1, HEADER_2) for order in "<>"]
+    known = [each for each in layouts if start == np.array(each.itemsize, each["sizeof_hdr"]).tobytes()]
+    if not known:
         raise ImageReadError(f"{path}: cannot be read: its content is not NIfTI")
+    layout = known[0]
+    content = start + stream.read(layout.itemsize - 4)
+    if len(content) < layout.itemsize:
+        raise ImageReadError(f"{path}: is cut short within its header; copy or download it again")
+    header = cast("np.void", np.frombuffer(content, layout)[0])
     if not bytes(header["magic"]).startswith((b"n+1", b"n+2")):
         raise ImageReadError(
             f"{path}: cannot be read: its header is not that of NIfTI in one file (its magic is wrong)"
@@ -144,11 +140,8 @@ def _axes(header: np.void, path: Path, *, channels_last_axis: bool) -> tuple[int
         raise ImageReadError(f"{path}: declares axes of {' x '.join(map(str, sizes)) or count}; it is damaged")
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
-    if len(sizes) == 1 or len(sizes) > 5 or (len(sizes) == 5 and sizes[3] > 1):
-        expected = False
-    else:
-        expected = len(sizes) != 4 or channels_last_axis
-    if not expected:
+    several = len(sizes) == 5 and sizes[3] == 1  # values per voxel (nifti1.h, dim)
+    if not (len(sizes) in {2, 3} or several or (len(sizes) == 4 and channels_last_axis)):
         raise ImageReadError(
             f"{path}: has {len(sizes)} axes ({' x '.join(map(str, sizes))}); expected 2 or 3: give one file per channel "
             "or time point"
@@ -166,8 +159,7 @@ def _kind(header: np.void, path: Path) -> np.dtype[Any]:
         raise ImageReadError(
             f"{path}: has values of NIfTI datatype {code}, which is not read; save it as int16 or float32"
         )
-    order = header.dtype["sizeof_hdr"].byteorder
-    return np.dtype(kind).newbyteorder(order)
+    return np.dtype(kind).newbyteorder(header.dtype["sizeof_hdr"].byteorder)
 
 
 def _fill(stored: npt.NDArray[Any], stream: BinaryIO, path: Path) -> None:

@@ -72,10 +72,11 @@ def grid_of(header: np.void, shape: tuple[int, int, int], path: Path) -> Grid:
             "its header does not say how it lies in the patient (the codes of qform and sform are 0): x, y and z are "
             "taken to grow to the right, front and head, and left and right may be exchanged"
         )
-    if _cosine(matrix) > _STRAIGHT:
+    cosine = _cosine(matrix)
+    if cosine > _STRAIGHT:
         raise ImageReadError(
-            f"{path}: its axes are not at right angles (sheared, cosine {_cosine(matrix):.3g}), which no format but NIfTI "
-            "can hold; resample it"
+            f"{path}: its axes are not at right angles (sheared, cosine {cosine:.3g}), which no format but NIfTI can hold; "
+            "resample it"
         )
     matrix = _straightened(matrix)
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)
@@ -111,9 +112,9 @@ def _contradiction(
     apart = grids["sform"].distance_mm(grids["qform"])
     if apart <= ROUNDED_VOXELS * min(grids[chosen].spacing):
         return []
+    where = f"its sform (code {codes['sform']}) and qform (code {codes['qform']}) lie up to {apart * unit:.3g} mm apart"
     return [
-        f"its sform (code {codes['sform']}) and qform (code {codes['qform']}) lie up to {apart * unit:.3g} mm apart: the "
-        f"{chosen} is taken, and other programs may take the other, in which left and right may be exchanged"
+        f"{where}: the {chosen} is taken; other programs may take the other, where even left and right may be exchanged"
     ]
 
 

@@ -126,11 +126,11 @@ def _pages(path: Path, *, indices: bool) -> tuple[list[Pixels], tuple[str, ...]]
     if len({page.shape for page in pages}) > 1:
         sizes = ", ".join(dict.fromkeys(" x ".join(map(str, page.shape)) for page in pages))
         raise ImageReadError(f"{path}: its pages differ ({sizes}); expected one picture, or pages of one size")
-    notes = (
+    note = (
         f"its orientation tag ({stated}) is applied: prompts and masks lie on the picture as viewers show it, not as "
-        "its pixels are stored",
+        "its pixels are stored"
     )
-    return pages, notes if stated > 1 else ()
+    return pages, (note,) if stated > 1 else ()
 
 
 def _page(picture: Any, path: Path, kind: str, *, indices: bool) -> tuple[Pixels, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 _LFS = b"version https://git-lfs.github.com/spec/v1"
 _ANNEX = ".git/annex/objects/"
+_POINTER = b"/annex/objects/"
 _LONGEST = 2048
 
 
@@ -16,24 +17,18 @@ def not_fetched(path: Path) -> str | None:
     """
     try:
         if path.is_symlink() and not path.exists():
-            target = path.readlink().as_posix()
-            if _ANNEX in target:
-                return _annex(path)
-            return "is a link to a file that does not exist"
-        if not path.is_file():
+            annexed = _ANNEX in path.readlink().as_posix()
+            return _annex(path) if annexed else "is a link to a file that does not exist"
+        if not path.is_file():  # a pipe would be waited for
             return None
         with path.open("rb") as stream:
-            start = stream.read(len(_LFS))
-            if start == _LFS:
-                return (
-                    f"is a Git-LFS pointer, not the file itself: run 'git lfs pull --include \"*{path.name}\"' in its "
-                    "repository, or download the file"
-                )
-            if start.startswith(b"/annex/objects/") and len(start + stream.read(_LONGEST)) < _LONGEST:
-                return _annex(path)
+            start = stream.read(_LONGEST)
     except OSError:
         return None
-    return None
+    if start.startswith(_LFS):
+        pull = f"git lfs pull --include '*{path.name}'"
+        return f"is a Git-LFS pointer, not the file itself: run {pull} in its repository, or download the file"
+    return _annex(path) if start.startswith(_POINTER) and len(start) < _LONGEST else None
 
 
 def _annex(path: Path) -> str:
