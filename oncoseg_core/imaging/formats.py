@@ -151,11 +151,12 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         if label[mask].any():
             raise DataError(f"mask {name!r} overlaps another one: one label image cannot hold both")
         label[mask] = value
-    geometry = segmentation.geometry
+    geometry, header = segmentation.geometry, segmentation.image_handle
+    nifti = format_suffix(path) in NIFTI_SUFFIXES
     require_even(geometry, path)
     with atomic_path(path) as temporary:
-        if format_suffix(path) in NIFTI_SUFFIXES and lies_there(segmentation.image_handle, geometry):
-            write_label(temporary, label, segmentation.image_handle)
+        if nifti and isinstance(header, np.void) and lies_there(header, geometry):
+            write_label(temporary, label, header)
         else:
             _write_with_itk(temporary, label, geometry)
         try:

@@ -102,17 +102,16 @@ def write_label(path: Path, label: npt.NDArray[Any], image_header: np.void) -> N
             packed.close()
 
 
-def lies_there(image_header: object, geometry: Geometry) -> bool:
-    """Whether a volume's handle is a header that tells this grid."""
-    if not isinstance(image_header, np.void):
-        return False
+def lies_there(image_header: np.void, geometry: Geometry) -> bool:
+    """Whether a header tells this grid."""
     grid = grid_of(image_header, geometry.shape, Path("image"))[0]
     return geometry.slice_origins is None and geometry.distance_mm(grid) <= SAME_GRID_MM
 
 
 def _read_header(stream: BinaryIO, path: Path) -> np.void:
     start = stream.read(4)
-    layouts = [layout.newbyteorder(order) for layout in (HEADER_1, HEADER_2) for order in "<>"]
+    both = (HEADER_1, HEADER_2)
+    layouts = [*(one.newbyteorder("<") for one in both), *(one.newbyteorder(">") for one in both)]
     known = [each for each in layouts if start == np.array(each.itemsize, each["sizeof_hdr"]).tobytes()]
     if not known:
         raise ImageReadError(f"{path}: cannot be read: its content is not NIfTI")
@@ -143,8 +142,8 @@ def _axes(header: np.void, path: Path, *, channels_last_axis: bool) -> tuple[int
     several = len(sizes) == 5 and sizes[3] == 1  # values per voxel (nifti1.h, dim)
     if not (len(sizes) in {2, 3} or several or (len(sizes) == 4 and channels_last_axis)):
         raise ImageReadError(
-            f"{path}: has {len(sizes)} axes ({' x '.join(map(str, sizes))}); expected 2 or 3: give one file per channel "
-            "or time point"
+            f"{path}: has {len(sizes)} axes ({' x '.join(map(str, sizes))}); expected 2 or 3: "
+            "give one file per channel or time point"
         )
     x, y, z = (*sizes, 1)[:3]
     return (sizes[-1] if len(sizes) > 3 else 1), (z, y, x)

@@ -75,8 +75,8 @@ def grid_of(header: np.void, shape: tuple[int, int, int], path: Path) -> Grid:
     cosine = _cosine(matrix)
     if cosine > _STRAIGHT:
         raise ImageReadError(
-            f"{path}: its axes are not at right angles (sheared, cosine {cosine:.3g}), which no format but NIfTI can hold; "
-            "resample it"
+            f"{path}: its axes are not at right angles (sheared, cosine {cosine:.3g}), which no format but NIfTI can "
+            "hold; resample it"
         )
     matrix = _straightened(matrix)
     lengths = np.linalg.norm(matrix[:3, :3], axis=0)

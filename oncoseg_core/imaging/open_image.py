@@ -44,15 +44,16 @@ class RecognisedPath:
         Raises:
             ConfigError: it cannot be read.
         """
-        values = apply_overrides({}, texts, option, "series=3")
-        if self.spec is None:
-            return values
-        fields = load_factory(self.registry.component(ReaderSpec, self.spec.format)).Settings.model_fields
+        fields: dict[str, Any] = {}
+        if self.spec is not None:
+            fields = load_factory(self.registry.component(ReaderSpec, self.spec.format)).Settings.model_fields
+        values: dict[str, Any] = {}
         for text in texts:
-            key, _, value = text.partition("=")
-            field = fields.get(key.strip())
-            if field is not None and _is_text(field.annotation) and values[key.strip()] is not None:
-                values[key.strip()] = value.strip()
+            key, equals, value = (part.strip() for part in text.partition("="))
+            if equals and value not in {"", "~", "null"} and key in fields and _is_text(fields[key].annotation):
+                values[key] = value
+            else:
+                values = apply_overrides(values, [text], option, "series=3")
         return values
 
     def reader(self, settings: Mapping[str, Any] | None = None) -> Reader | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,22 +106,9 @@ def _pages(path: Path, *, indices: bool) -> tuple[list[Pixels], tuple[str, ...]]
     if kind not in _OPENERS:
         raise ImageReadError(f"{path}: cannot be read: its content is none of {', '.join(_OPENERS)}")
     try:
-        if kind == "PNG":
-            with _OPENERS[kind](path) as picture:
-                picture.verify()  # its checksums
-        with _OPENERS[kind](path) as picture:
-            if kind == "JPEG":
-                _require_whole_jpeg(path)
-            if kind == "PNG" and getattr(picture, "is_animated", False):
-                raise ImageReadError(f"{path}: is animated ({picture.n_frames} frames); save the one to use")
-            pages, stated = [], 1
-            for number in range(picture.n_frames if kind == "TIFF" else 1):
-                picture.seek(number)
-                if number and picture.tag_v2.get(_SUBFILE, 0) & 1:
-                    continue  # the same page in a lower resolution
-                page, orientation = _page(picture, path, kind, indices=indices)
-                stated = max(stated, orientation)
-                pages.append(page)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow only warns of, such as a tag that is cut, shows in the pixels
+            pages, stated = _read_pages(path, kind, indices=indices)
     except (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, Image.DecompressionBombError) as error:
         raise ImageReadError(f"{path}: cannot be read: it is cut short or damaged ({error})") from error
     if len({page.shape for page in pages}) > 1:
@@ -131,6 +119,27 @@ def _pages(path: Path, *, indices: bool) -> tuple[list[Pixels], tuple[str, ...]]
         "its pixels are stored"
     )
     return pages, (note,) if stated > 1 else ()
+
+
+def _read_pages(path: Path, kind: str, *, indices: bool) -> tuple[list[Pixels], int]:
+    """The pages upright, and the orientation that they were stored with."""
+    if kind == "JPEG":
+        _require_whole_jpeg(path)
+    if kind == "PNG":
+        with _OPENERS[kind](path) as picture:
+            picture.verify()  # its checksums
+    pages, stated = [], 1
+    with _OPENERS[kind](path) as picture:
+        if kind == "PNG" and picture.is_animated:
+            raise ImageReadError(f"{path}: is animated ({picture.n_frames} frames); save the one to use")
+        for number in range(picture.n_frames if kind == "TIFF" else 1):
+            picture.seek(number)
+            if number and picture.tag_v2.get(_SUBFILE, 0) & 1:
+                continue  # the same page in a lower resolution
+            page, orientation = _page(picture, path, kind, indices=indices)
+            stated = max(stated, orientation)
+            pages.append(page)
+    return pages, stated
 
 
 def _page(picture: Any, path: Path, kind: str, *, indices: bool) -> tuple[Pixels, int]:
