@@ -23,6 +23,7 @@ from oncoseg_core.imaging.formats import is_own_format, read_label, read_volume
 from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Registry, load_factory
 from oncoseg_core.system.privacy import display_path
+from oncoseg_core.system.stand_ins import not_fetched
 
 MOST_VALUES = 1024
 """Structures of a label image: an atlas of the whole body has some hundreds, and each takes a mask."""
@@ -100,8 +101,9 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
     Raises:
         ImageReadError: there is nothing there, or nobody recognises it.
     """
-    if not path.exists():
-        raise ImageReadError(f"{display_path(path)}: no such file or folder")
+    missing = not_fetched(path) if path.is_file() or path.is_symlink() else None
+    if missing is not None or not path.exists():
+        raise ImageReadError(f"{display_path(path)}: {missing or 'no such file or folder'}")
     if not path.is_dir() and is_own_format(path):
         return None
     specs = registry.specs(ReaderSpec)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from oncoseg_core.system.lazy_names import lazy_exports
     from oncoseg_core.system.privacy import display_path
     from oncoseg_core.system.randomness import derived_generator, derived_seed
+    from oncoseg_core.system.stand_ins import not_fetched
     from oncoseg_core.system.threads import for_each
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "display_path",
     "for_each",
     "lazy_exports",
+    "not_fetched",
     "write_failure",
 ]
 
