@@ -7,6 +7,7 @@ made of them), and of colours with 16 bits, which Pillow cuts to 8.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import warnings
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from oncoseg_core.contract.errors import DataError, ImageReadError
 from oncoseg_core.contract.geometry import Geometry
@@ -38,6 +39,8 @@ _BETWEEN, _MOST_BETWEEN = (32, 223), 0.2
 """A lossy label with more than this part of its pixels between black and white is a picture."""
 
 _SOME = 5
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
+"""What Pillow raises of damaged files."""
 
 Pixels = npt.NDArray[np.generic]
 
@@ -106,10 +109,12 @@ def _pages(path: Path, *, indices: bool) -> tuple[list[Pixels], tuple[str, ...]]
     if kind not in _OPENERS:
         raise ImageReadError(f"{path}: cannot be read: its content is none of {', '.join(_OPENERS)}")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), silent_codecs():
             warnings.simplefilter("ignore")  # what Pillow only warns of, such as a tag that is cut, shows in the pixels
             pages, stated = _read_pages(path, kind, indices=indices)
-    except (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, Image.DecompressionBombError) as error:
+    except MemoryError as error:
+        raise ImageReadError(f"{path}: cannot be read: it is larger than the memory of this machine") from error
+    except _DAMAGE as error:
         raise ImageReadError(f"{path}: cannot be read: it is cut short or damaged ({error})") from error
     if len({page.shape for page in pages}) > 1:
         sizes = ", ".join(dict.fromkeys(" x ".join(map(str, page.shape)) for page in pages))
