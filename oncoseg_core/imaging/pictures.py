@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
-from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from oncoseg_core.contract.errors import DataError, ImageReadError
 from oncoseg_core.contract.geometry import Geometry
@@ -39,7 +39,17 @@ _BETWEEN, _MOST_BETWEEN = (32, 223), 0.2
 """A lossy label with more than this part of its pixels between black and white is a picture."""
 
 _SOME = 5
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, ArithmeticError, struct.error)
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 """What Pillow raises of damaged files."""
 
 Pixels = npt.NDArray[np.generic]
