@@ -188,12 +188,13 @@ def test_the_end_of_an_embedded_thumbnail_is_not_the_end_of_a_jpeg(tmp_path):
         pixels(tmp_path / "b.jpg")
 
 
-def test_a_changed_byte_of_a_png_is_refused(tmp_path):
+@pytest.mark.parametrize("at", [0, -3, -500])  # the last one is a pixel, the others are the checksum's own
+def test_a_changed_byte_of_a_png_is_refused(tmp_path, at):
     """Its checksums are compared, as libpng does."""
     content = bytearray(
         save(tmp_path / "a.png", np.random.default_rng(0).integers(0, 255, (40, 40), np.uint8)).read_bytes()
     )
-    content[content.index(b"IDAT") + 500] ^= 1
+    content[content.index(b"IEND") - 5 + at] ^= 1
     (tmp_path / "b.png").write_bytes(content)
     with pytest.raises(ImageReadError, match=r"b\.png: cannot be read"):
         pixels(tmp_path / "b.png")
