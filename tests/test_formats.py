@@ -230,7 +230,7 @@ def test_voxels_read_in_one_pass_are_those_of_two_independent_readers(tmp_path, 
     assert np.array_equal(voxels[0], sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
 
 
-@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0, 0), (1, 5), (2, 0), (0.5, -3), (0, 7), (np.nan, np.nan)])
+@pytest.mark.parametrize(("slope", "intercept"), [(1, 0), (0, 0), (1, 5), (2, 0), (0.5, -3), (np.nan, np.nan)])
 @pytest.mark.parametrize("dtype", ["i2", "f4"])
 def test_a_slope_or_intercept_is_applied_as_itk_does(tmp_path, slope, intercept, dtype):
     path = write(tmp_path / "a.nii", np.arange(60).reshape(3, 4, 5).astype(dtype))
@@ -354,12 +354,6 @@ def test_voxels_of_a_fourth_axis_are_checked_like_others(tmp_path):
 def test_asking_for_channels_changes_nothing_for_three_axes(tmp_path, voxels):
     path = write(tmp_path / "a.nii.gz", voxels)
     assert np.array_equal(read_volume(path, "ct", channels_last_axis=True).voxels, read_volume(path, "ct").voxels)
-
-
-def test_a_nifti_with_two_axes_is_refused_as_it_would_lose_its_place(tmp_path):
-    nibabel.save(nibabel.Nifti1Image(np.zeros((30, 40), dtype=np.int16), np.diag([1, 1, 5, 1])), tmp_path / "two.nii")
-    with pytest.raises(ImageReadError, match=r"two\.nii: a NIfTI file with two axes loses its place"):
-        read_volume(tmp_path / "two.nii", "mri")
 
 
 def test_other_flat_formats_have_no_millimetres_across(tmp_path):

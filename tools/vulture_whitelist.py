@@ -144,3 +144,4 @@ _.Ring
 # Called by mkdocstrings.
 _.DocstringRoles
 _.on_instance
+_.yaml_implicit_resolvers  # read by PyYAML

@@ -1,4 +1,4 @@
-"""Reading images and labels, writing masks: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF, through SimpleITK.
+"""Reading images and labels, writing masks: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF, BMP.
 
 Everything read is checked here, once: readable to the end, two or three axes, a valid grid, and a label on its image's
 grid.
@@ -6,10 +6,7 @@ grid.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +18,17 @@ from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadErro
 from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
 from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
-from oncoseg_core.imaging.nifti import lost_by_itk, plain_voxels, without_twin
+from oncoseg_core.imaging.content_kind import why_not_read
+from oncoseg_core.imaging.nifti import lies_there, read_nifti, write_label
+from oncoseg_core.imaging.pictures import label_of_picture, read_picture, silent_codecs
+from oncoseg_core.imaging.stored_image import StoredImage
 from oncoseg_core.system.atomic import atomic_path
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ONE_FILE_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 """Volume formats in one file, which alone can be written whole or not at all (.mhd and .nhdr put the voxels beside)."""
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 """Formats without a size in millimetres that can be relied on."""
 
 sitk.ProcessObject.GlobalWarningDisplayOff()
@@ -53,14 +53,13 @@ def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_ax
         GeometryError: the channel files do not share one grid.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    first, geometry, physical = _read(files[0], channels_last_axis=channels_last_axis)
-    channels = [first]
-    for file in files[1:]:
-        voxels, other, _ = _read(file, channels_last_axis=channels_last_axis)
-        geometry.require_same_grid(other, str(files[0]), str(file))
-        channels.append(voxels)
-    voxels = channels[0] if len(channels) == 1 else np.concatenate(channels)
-    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
+    images = [_read(file, channels_last_axis=channels_last_axis) for file in files]
+    first, geometry = images[0], images[0].geometry
+    for file, image in zip(files[1:], images[1:], strict=True):
+        geometry.require_same_grid(image.geometry, str(files[0]), str(file))
+    voxels = np.ascontiguousarray(first.voxels if len(files) == 1 else np.concatenate([one.voxels for one in images]))
+    notes = tuple(dict.fromkeys(note for image in images for note in image.notes))
+    return Volume(voxels, geometry, modality, files[0], first.physical, notes=notes, handle=first.handle)
 
 
 def read_label(
@@ -78,7 +77,7 @@ def read_label(
         ImageReadError: as for :func:`read_volume`; or several channels, or values that are not whole numbers.
         GeometryError: it lies on another grid than the image.
     """
-    voxels, geometry, _ = _read(path)
+    voxels, geometry, *_ = _read(path, label=True)
     if any_axes:
         geometry, voxels = geometry.along(image.geometry, voxels)
     image.geometry.require_same_grid(geometry, image.name, str(path), tolerance_mm)
@@ -152,139 +151,92 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         if label[mask].any():
             raise DataError(f"mask {name!r} overlaps another one: one label image cannot hold both")
         label[mask] = value
-    image = sitk.GetImageFromArray(label)
-    geometry = segmentation.geometry
+    geometry, header = segmentation.geometry, segmentation.image_handle
+    nifti = format_suffix(path) in NIFTI_SUFFIXES
     require_even(geometry, path)
-    image.SetSpacing(geometry.spacing[::-1])
-    image.SetOrigin(geometry.origin)
-    image.SetDirection(geometry.direction.ravel().tolist())
     with atomic_path(path) as temporary:
+        if nifti and isinstance(header, np.void) and lies_there(header, geometry):
+            write_label(temporary, label, header)
+        else:
+            _write_with_itk(temporary, label, geometry)
         try:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
-        except RuntimeError as error:
-            raise OSError(0, _reason(error)) from error
-        try:
-            written, written_geometry, _ = _read(temporary)
+            written = _read(temporary)
         except ImageReadError as error:
             raise StorageError(f"cannot write {path}: it does not read back; the disk may be full") from error
-        geometry.require_same_grid(written_geometry, "the segmentation", str(path))
-        if not np.array_equal(written[0], label):
+        geometry.require_same_grid(written.geometry, "the segmentation", str(path))
+        if not np.array_equal(written.voxels[0], label):
             raise StorageError(f"cannot write {path}: it does not read back the same; the disk may be full")
 
 
-def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
-    """Voxels ``(channel, z, y, x)``, their grid, and whether the file tells its millimetres along all three axes."""
-    if not path.exists():
-        raise ImageReadError(f"{path}: no such file")
-    if path.is_dir():
-        raise ImageReadError(f"{path}: is a folder; expected an image file")
-    if format_suffix(path) not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
+def _write_with_itk(path: Path, label: npt.NDArray[Any], geometry: Geometry) -> None:
+    image = sitk.GetImageFromArray(label)
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(geometry.direction.ravel().tolist())
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise OSError(0, _reason(error)) from error
+
+
+def _read(path: Path, *, channels_last_axis: bool = False, label: bool = False) -> StoredImage:
+    """What a file of one of the formats holds; of a picture that is a label, its values."""
+    suffix = format_suffix(path)
+    wrong = why_not_read(path, suffix)
+    if wrong is not None:
+        raise ImageReadError(f"{path}: {wrong}")
+    if suffix not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
         known = ", ".join(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
         raise ImageReadError(f"{path}: unknown image format; expected one of {known}")
-    _require_whole_jpeg(path)
+    if suffix in NIFTI_SUFFIXES:
+        return read_nifti(path, channels_last_axis=channels_last_axis)
+    if suffix in PICTURE_SUFFIXES:
+        return label_of_picture(path) if label else read_picture(path)
+    return _read_with_itk(path)
+
+
+def _read_with_itk(path: Path) -> StoredImage:
     reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        with without_twin(path) as alone, _silent_codecs():
-            reader.SetFileName(str(alone))
+        with silent_codecs():
             reader.ReadImageInformation()
-            nifti = format_suffix(path) in NIFTI_SUFFIXES
-            if not (nifti and channels_last_axis and reader.GetDimension() == 4):
-                _require_two_or_three_axes(reader, path)
-            plain = plain_voxels(path, reader) if nifti else None
-            if plain is not None:
-                voxels = plain if plain.ndim == 4 else plain[np.newaxis]
-                return voxels, _geometry(reader, picture=False), True
-            lost = lost_by_itk(path, reader) if nifti else None
+            if reader.GetDimension() not in (2, 3):
+                sizes = " x ".join(str(size) for size in reader.GetSize())
+                raise ImageReadError(
+                    f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
+                    "give one file per channel or time point"
+                )
             image = reader.Execute()
     except RuntimeError as error:
         raise ImageReadError(f"{path}: cannot be read: {_reason(error)}") from error
-    voxels = _voxels(image, path)
-    if lost is not None and lost.positions.size:
-        np.put(voxels, lost.positions, lost.values)
-    picture = format_suffix(path) in PICTURE_SUFFIXES
-    return voxels, _geometry(image, picture=picture), not picture and image.GetDimension() >= 3
-
-
-def _require_two_or_three_axes(reader: Any, path: Path) -> None:
-    if reader.GetDimension() not in (2, 3):
-        sizes = " x ".join(str(size) for size in reader.GetSize())
-        raise ImageReadError(
-            f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
-            "give one file per channel or time point"
-        )
-    if reader.GetDimension() == 2 and format_suffix(path) in NIFTI_SUFFIXES:
-        # ITK drops the third axis of the affine, and with it the slice's place in the body.
-        raise ImageReadError(f"{path}: a NIfTI file with two axes loses its place; save it with three (z = 1)")
+    return StoredImage(_voxels(image, path), _geometry(image), image.GetDimension() >= 3)
 
 
 def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
     array: npt.NDArray[np.generic] = sitk.GetArrayFromImage(image)
     if np.iscomplexobj(array):
         raise ImageReadError(f"{path}: holds complex numbers; expected real intensities")
-    components = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() == 4:
-        if components != 1:
-            raise ImageReadError(f"{path}: has four axes and {components} values per voxel; expected one")
-        return array  # (channel, z, y, x) already: the file's last axis is the array's first
     if image.GetDimension() == 2:
         array = array[np.newaxis]
-    if components == 1:
-        return array[np.newaxis]
-    if (
-        components == 4
-        and format_suffix(path) in PICTURE_SUFFIXES
-        and bool((array[..., 3] == array[..., 3].max()).all())
-    ):
-        array = array[..., :3]  # an alpha channel that says nothing
-    return np.moveaxis(array, -1, 0)
+    return array[np.newaxis] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
 
 
-def _geometry(image: Any, *, picture: bool) -> Geometry:
-    size = list(image.GetSize())
-    if image.GetDimension() == 2:
-        size.append(1)
-    shape = (size[2], size[1], size[0])
-    if picture:
-        return Geometry.from_parts(shape)
-    if image.GetDimension() == 2:
+def _geometry(image: Any) -> Geometry:
+    if image.GetDimension() == 3:
+        direction, spacing, origin = image.GetDirection(), image.GetSpacing(), image.GetOrigin()
+    else:
         direction = np.eye(3)
         direction[:2, :2] = np.reshape(image.GetDirection(), (2, 2))
         spacing, origin = (*image.GetSpacing(), 1.0), (*image.GetOrigin(), 0.0)
-    else:
-        axes = image.GetDimension()  # a fourth one holds channels, which have no place in space
-        direction = np.reshape(image.GetDirection(), (axes, axes))[:3, :3]
-        spacing, origin = image.GetSpacing()[:3], image.GetOrigin()[:3]
-    return Geometry.from_parts(shape, spacing[::-1], direction, origin)
+    x, y, z = (*image.GetSize(), 1)[:3]
+    return Geometry.from_parts((z, y, x), spacing[::-1], direction, origin)
 
 
 def format_suffix(path: Path) -> str:
     """The part of a file's name that says its format, in small letters: ``.nii.gz``, or from the last dot on."""
     name = path.name.lower()
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
-
-
-def _require_whole_jpeg(path: Path) -> None:
-    """Refuse a JPEG without its end marker: the decoder would fill the rest with grey and go on."""
-    if format_suffix(path) not in (".jpg", ".jpeg"):
-        return
-    with path.open("rb") as stream:
-        stream.seek(max(0, path.stat().st_size - 1024))
-        if b"\xff\xd9" not in stream.read():
-            raise ImageReadError(f"{path}: is cut short: a JPEG ends with the bytes FF D9; copy or download it again")
-
-
-@contextmanager
-def _silent_codecs() -> Iterator[None]:
-    """Keep MetaIO, libpng and libtiff, which print their complaints before ITK raises, from the terminal."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a device, not a path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _reason(error: RuntimeError) -> str:

@@ -24,6 +24,7 @@ from oncoseg_core.imaging.formats import is_own_format, read_label, read_volume
 from oncoseg_core.plugins.configuration import apply_overrides
 from oncoseg_core.plugins.registry import Registry, load_factory
 from oncoseg_core.system.privacy import display_path
+from oncoseg_core.system.stand_ins import not_fetched
 
 MOST_VALUES = 1024
 """Structures of a label image: an atlas of the whole body has some hundreds, and each takes a mask."""
@@ -45,15 +46,16 @@ class RecognisedPath:
         Raises:
             ConfigError: it cannot be read.
         """
-        values = apply_overrides({}, texts, option, "series=3")
-        if self.spec is None:
-            return values
-        fields = load_factory(self.registry.component(ReaderSpec, self.spec.format)).Settings.model_fields
+        fields: dict[str, Any] = {}
+        if self.spec is not None:
+            fields = load_factory(self.registry.component(ReaderSpec, self.spec.format)).Settings.model_fields
+        values: dict[str, Any] = {}
         for text in texts:
-            key, _, value = text.partition("=")
-            field = fields.get(key.strip())
-            if field is not None and _is_text(field.annotation) and values[key.strip()] is not None:
-                values[key.strip()] = value.strip()
+            key, equals, value = (part.strip() for part in text.partition("="))
+            if equals and value not in {"", "~", "null"} and key in fields and _is_text(fields[key].annotation):
+                values[key] = value
+            else:
+                values = apply_overrides(values, [text], option, "series=3")
         return values
 
     def reader(self, settings: Mapping[str, Any] | None = None) -> Reader | None:
@@ -100,8 +102,9 @@ def format_of(registry: Registry, path: Path) -> ReaderSpec | None:
     Raises:
         ImageReadError: there is nothing there, or nobody recognises it.
     """
-    if not path.exists():
-        raise ImageReadError(f"{display_path(path)}: no such file or folder")
+    missing = not_fetched(path) if path.is_file() or path.is_symlink() else None
+    if missing is not None or not path.exists():
+        raise ImageReadError(f"{display_path(path)}: {missing or 'no such file or folder'}")
     if not path.is_dir() and is_own_format(path):
         return None
     specs = registry.specs(ReaderSpec)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -18,8 +20,24 @@ LONGEST_VALUE = 100
 """Characters of a wrong value that a message shows."""
 
 
+MOST_NODES = 100_000
+"""Values of one YAML text, each alias counted as all that it stands for."""
+
+
 class _StrictLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice (plain YAML keeps the last one silently)."""
+    """Safe YAML without the readings of YAML 1.1 that its writer did not mean.
+
+    A key given twice and a number with a leading zero (octal in YAML 1.1, decimal in 1.2) are refused. ``on``, ``yes``,
+    ``1:30`` (in base 60) and dates stay text. Aliases are bounded.
+    """
+
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - PyYAML's own; those below are added
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None and _expanded(node, {}) > MOST_NODES:
+            raise ConfigError(f"its aliases stand for more than {MOST_NODES} values; write it out, or smaller")
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         # Checked here and not when the mapping is built: by then merged keys (<<) stand beside its own.
@@ -32,6 +50,41 @@ class _StrictLoader(yaml.SafeLoader):
                 raise ConfigError(f"line {key.start_mark.line + 1}: key {key.value!r} is given twice; keep one")
             seen.add((key.tag, key.value))
         return node
+
+
+def _refuse_octal(_: yaml.Loader, node: yaml.ScalarNode) -> Any:
+    raise ConfigError(
+        f"line {node.start_mark.line + 1}: {node.value} begins with a zero; write the number without it, text in quotes"
+    )
+
+
+# A subset of what YAML 1.1 resolves, so that whatever was written by a YAML 1.1 library comes back as it was.
+for _tag, _pattern, _starts in (
+    ("tag:yaml.org,2002:null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("!octal", r"[-+]?0[0-7_]+", list("-+0")),
+    ("tag:yaml.org,2002:int", r"[-+]?(0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)", list("-+0123456789")),
+    (
+        "tag:yaml.org,2002:float",
+        r"[-+]?([0-9][0-9_]*\.[0-9_]*([eE][-+][0-9]+)?|\.[0-9][0-9_]*([eE][-+][0-9]+)?|\.(inf|Inf|INF))|\.(nan|NaN|NAN)",
+        list("-+0123456789."),
+    ),
+    ("tag:yaml.org,2002:merge", r"<<", ["<"]),
+):
+    _StrictLoader.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), _starts)
+_StrictLoader.add_constructor("!octal", _refuse_octal)
+
+
+def _expanded(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """Values of a node with all that its aliases stand for; infinite where one stands for itself."""
+    if isinstance(node, yaml.ScalarNode):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        pairs = isinstance(node, yaml.MappingNode)
+        children = (part for each in node.value for part in (each if pairs else (each,)))
+        sizes[id(node)] = 1 + sum(_expanded(child, sizes) for child in children)
+    return sizes[id(node)]
 
 
 def _parse(text: str) -> Any:
@@ -143,9 +196,31 @@ def validate(model: type[Model], values: Mapping[str, Any], where: str) -> Model
         ConfigError: naming every wrong key, with the nearest known one, and every wrong value.
     """
     try:
-        return model.model_validate(dict(values))
+        checked = model.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(f"{where}: {validation_message(model, error)}") from error
+    wrong = next(_truths_as_numbers(values, checked), None)
+    if wrong is not None:
+        raise ConfigError(f"{where}: {wrong} is true or false; expected a number")
+    return checked
+
+
+def _truths_as_numbers(given: Any, checked: Any, at: str = "") -> Iterator[str]:
+    """The places where true or false was taken for 1 or 0, which pydantic does."""
+    if isinstance(checked, BaseModel):
+        checked = dict(checked)
+    if isinstance(given, bool):
+        if isinstance(checked, (int, float)) and not isinstance(checked, bool):
+            yield at
+    elif isinstance(given, Mapping) and isinstance(checked, Mapping):
+        for key in given.keys() & checked.keys():
+            yield from _truths_as_numbers(given[key], checked[key], f"{at}.{key}".lstrip("."))
+    elif isinstance(given, (list, tuple)) and isinstance(checked, (list, tuple)) and len(given) == len(checked):
+        for number, pair in enumerate(zip(given, checked, strict=True)):
+            yield from _truths_as_numbers(*pair, f"{at}.{number}")
+    elif isinstance(given, (list, tuple, set)) and isinstance(checked, (set, frozenset)):
+        for one in given:
+            yield from (place for each in checked if each == one for place in _truths_as_numbers(one, each, at))
 
 
 def validation_message(model: type[BaseModel], error: ValidationError) -> str:

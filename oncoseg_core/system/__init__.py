@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from oncoseg_core.system.output import json_text, printable, prints_aside
     from oncoseg_core.system.privacy import display_path
     from oncoseg_core.system.randomness import derived_generator, derived_seed
+    from oncoseg_core.system.stand_ins import not_fetched
     from oncoseg_core.system.threads import for_each
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "for_each",
     "json_text",
     "lazy_exports",
+    "not_fetched",
     "printable",
     "prints_aside",
     "write_failure",

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from dataset_builders import faults_of, the_fault
+from PIL import Image
 from pydantic import ValidationError
 
-from oncoseg_core import ConfigError, DataError, ImageReadError
+from oncoseg_core import ConfigError, DataError, GeometryError, ImageReadError
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 
 V2 = {
@@ -306,3 +307,91 @@ def test_the_labels_of_nnunet_can_be_lesions(nnunet, build):
     assert {target.name for target in case.targets if target.kind == "lesion"} == {name}
     with pytest.raises(DataError, match="names no label 'nosuch', which the setting `lesions` does"):
         list(build("generic", **settings, lesions=["nosuch"]).discover(nnunet))
+
+
+# Labels that are pictures.
+
+DRAWN = np.zeros((24, 32), np.uint8)
+DRAWN[5:12, 4:20] = 1
+
+
+def drawn_case(tmp_path, build, picture, suffix, **settings):
+    """The masks of a generated picture and its label."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    Image.fromarray(np.full((24, 32, 3), 90, np.uint8)).save(tmp_path / "images/a.png")
+    picture.save(tmp_path / f"labels/a{suffix}", **({"quality": 95} if suffix == ".jpg" else {}))
+    adapter = build(
+        "generic", layout="folders", modality="dermoscopy", images="images/{case}.png",
+        labels="labels/{case}" + suffix, **settings,
+    )  # fmt: skip
+    (case,) = adapter.discover(tmp_path)
+    return adapter.load(case)[1]
+
+
+def in_palette(values, *colours):
+    picture = Image.fromarray(values, "P")
+    picture.putpalette([part for colour in colours for part in colour] + [0] * (768 - 3 * len(colours)))
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("picture", "suffix", "value"),
+    [
+        (in_palette(DRAWN, (0, 0, 0), (128, 0, 0)), ".png", 1),
+        (in_palette(DRAWN, (255, 255, 255), (0, 0, 0)), ".tif", 1),
+        (Image.fromarray(np.stack([DRAWN * 255] * 3, -1)), ".png", 255),
+        (Image.fromarray(np.stack([DRAWN * 255] * 3 + [np.full_like(DRAWN, 255)], -1)), ".png", 255),
+        (Image.fromarray(np.kron(DRAWN, np.ones((1, 1), np.uint8)) * 255), ".jpg", 255),
+        (Image.fromarray(DRAWN * 7), ".bmp", 7),
+    ],
+)
+def test_a_label_picture_has_values_by_one_rule(tmp_path, build, picture, suffix, value):
+    masks = drawn_case(tmp_path, build, picture, suffix, targets={"t": [value]})
+    assert np.array_equal(masks["t"][0], DRAWN == 1)
+
+
+COLOURED = np.where(DRAWN[..., None] == 1, [255, 0, 0], [0, 0, 0]).astype(np.uint8)
+COLOURED[15:18, 15:18] = (0, 0, 255)
+
+
+def test_colours_have_the_values_that_the_settings_give_them(tmp_path, build):
+    settings = {"targets": {"red": [1], "both": [1, 2]}, "colours": {"#FF0000": 1, "#0000ff": 2}}
+    for picture in (Image.fromarray(COLOURED), Image.fromarray(COLOURED).quantize(8)):
+        masks = drawn_case(tmp_path, build, picture, ".png", **settings)
+        assert np.array_equal(masks["red"][0], DRAWN == 1)
+        assert np.array_equal(masks["both"][0], COLOURED.any(axis=-1))
+
+
+def test_colours_without_values_are_refused_with_what_was_seen(tmp_path, build):
+    picture = Image.fromarray(COLOURED)
+    with pytest.raises(DataError, match=r"#ff0000 in 112 pixels, #0000ff in 9 pixels\) .* set colours="):
+        drawn_case(tmp_path, build, picture, ".png", targets={"t": [1]})
+    with pytest.raises(DataError, match=r"does not name: #0000ff in 9 pixels"):
+        drawn_case(tmp_path, build, picture, ".png", targets={"t": [1]}, colours={"#ff0000": 1})
+    with pytest.raises(DataError, match="JPEG changes colours"):
+        drawn_case(tmp_path, build, picture, ".jpg", targets={"t": [1]}, colours={"#ff0000": 1})
+    with pytest.raises(DataError, match="holds the value 2 in 9 voxels; expected only 0, 1"):
+        drawn_case(tmp_path, build, picture, ".png", targets={"t": [1]}, colours={"#ff0000": 1, "#0000ff": 2})
+
+
+def test_a_coloured_label_of_another_size_is_refused(tmp_path, build):
+    picture = Image.fromarray(COLOURED[:-1])
+    with pytest.raises(GeometryError, match="has 23 x 32 pixels, but .* has 24 x 32"):
+        drawn_case(tmp_path, build, picture, ".png", targets={"t": [1]}, colours={"#ff0000": 1, "#0000ff": 1})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"colours": {"red": 1}}, {"colours": {"#ff0000": -1}}, {"colours": {"#ff0000": 1}, "structures": {"t": ["t"]}, "targets": {}}],
+)  # fmt: skip
+def test_colours_that_cannot_be_are_refused(build, wrong):
+    settings = {
+        "layout": "folders",
+        "modality": "ct",
+        "images": "{case}.png",
+        "labels": "l/{case}.png",
+        "targets": {"t": [1]},
+    }
+    with pytest.raises(ConfigError, match="colours"):
+        build("generic", **{**settings, **wrong})

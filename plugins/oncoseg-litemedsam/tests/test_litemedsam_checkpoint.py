@@ -56,6 +56,13 @@ def test_changed_wheel_file_is_refused(monkeypatch):
         build_network(None)
 
 
+def test_a_pointer_in_place_of_the_weights_is_named(tmp_path):
+    path = tmp_path / "lite.pth"
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 39\n")
+    with pytest.raises(WeightsError, match=r"lite\.pth: is a Git-LFS pointer, .* run git lfs pull"):
+        build_network(path)
+
+
 def test_missing_file_folder_and_suffix(tmp_path):
     with pytest.raises(WeightsError, match=r"none\.pth: No such file .*; give an existing file"):
         build_network(tmp_path / "none.pth")

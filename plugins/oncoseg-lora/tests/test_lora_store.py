@@ -134,6 +134,13 @@ def test_missing_file(name, adapter):
         load_adapter(Toy(), adapter)
 
 
+def test_a_pointer_in_place_of_the_weights_is_named(adapter):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 39\n"
+    (adapter / "adapter_model.safetensors").write_bytes(pointer)
+    with pytest.raises(WeightsError, match=r"adapter_model\.safetensors: is a Git-LFS pointer"):
+        load_adapter(Toy(), adapter)
+
+
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
 def test_altered_file(name, adapter):
     content = bytearray((adapter / name).read_bytes())

@@ -170,6 +170,26 @@ def test_the_air_does_not_drag_the_percentiles(air):
     assert stats["low"][0] == pytest.approx(low, abs=0.02 * high)  # a few noisy voxels remain
 
 
+@pytest.mark.parametrize(("share", "left_out"), [(0.24, False), (0.26, True)])
+def test_noise_is_air_from_a_quarter_of_the_voxels_on(share, left_out):
+    count = 20000
+    noise = np.linspace(0, 0.05, round(share * count))  # below 1/64 of the range up to 5
+    inside = np.linspace(1, 5, count - noise.size)
+    suv = np.concatenate([noise, inside]).reshape(1, 20, 40, 25).astype(np.float32)
+    stats = PETNormalizer().fit(suv)
+    low, high = np.percentile(inside if left_out else suv, (0.5, 99.5))
+    assert stats["low"][0] == pytest.approx(low, abs=1e-3)
+    assert stats["high"][0] == pytest.approx(high, abs=1e-3)
+
+
+def test_the_noise_reaches_a_64th_of_the_range():
+    count = 20000
+    for top, left_out in ((1 / 70, True), (1 / 50, False)):
+        noise, inside = np.linspace(0, 5 * top, count // 2), np.linspace(1, 5, count // 2)
+        suv = np.concatenate([noise, inside]).reshape(1, 20, 40, 25).astype(np.float32)
+        assert (PETNormalizer().fit(suv)["low"][0] > 1) == left_out
+
+
 def test_nan_outside_the_field_of_view_counts_as_no_uptake():
     suv = body()
     expected = PETNormalizer().fit(suv)

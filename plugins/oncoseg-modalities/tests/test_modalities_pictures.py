@@ -119,6 +119,12 @@ def test_the_border_of_a_chest_radiograph_does_not_count():
     assert (everything["low"], everything["high"]) == ((0,), (4095,))
 
 
+def test_the_border_is_a_share_of_the_rows_and_of_the_columns():
+    voxels = np.random.default_rng(0).integers(0, 4095, (2, 1, 400, 60)).astype(np.uint16)
+    assert np.array_equal(CXRNormalizer().region(voxels), voxels[:, :, 20:380, 3:57])
+    assert np.array_equal(CXRNormalizer(CXRSettings(border=0.25)).region(voxels), voxels[:, :, 100:300, 15:45])
+
+
 def test_a_tiny_picture_keeps_its_border():
     voxels = np.arange(1, 10, dtype=np.uint8).reshape(1, 1, 3, 3)
     settings = CXRSettings(border=0.3, background_share=1)

@@ -168,6 +168,11 @@ def test_a_file_changed_while_it_is_read_is_refused(
         ("missing.pt", None, "No such file or directory; give an existing file as the model's setting weights"),
         ("empty.pt", b"", "not a readable file of tensors, perhaps cut short"),
         ("cut.safetensors", b"\x10\0\0\0", "not a readable file of tensors, perhaps cut short"),
+        (
+            "pointer.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 39\n",
+            "is a Git-LFS pointer, not the file itself: run git lfs pull",
+        ),
         ("weights.bin", b"", r"expected hub, random:<seed>, or a file ending in .pt or .safetensors"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import BoolArray, DataError, GeometryError, ImageReadError, Volume
+from oncoseg_core.system import not_fetched
 
 _THRESHOLD = 127
 """In a lossy file, what is brighter is foreground: halfway between the 0 and 255 that were saved."""
@@ -48,6 +49,42 @@ def read_mask(path: Path) -> BoolArray:
     return foreground
 
 
+def label_of_colours(path: Path, image: Volume, colours: Mapping[str, int]) -> npt.NDArray[np.int32]:
+    """A label ``(1, y, x)`` from a picture whose colours stand for values; black is 0 unless it is among them.
+
+    Args:
+        path: a lossless picture in colours, or with a palette.
+        image: whose size it must have.
+        colours: values by colour, such as ``#ff0000``.
+
+    Raises:
+        ImageReadError: it cannot be read.
+        DataError: it is a JPEG, has a transparency that varies, or holds another colour.
+        GeometryError: it has another size than the image.
+    """
+    pixels, lossy = _pixels(path)
+    if lossy:
+        raise DataError(f"{path}: JPEG changes colours, which cannot stand for values then; save it as PNG")
+    if pixels.ndim == 2:
+        pixels = np.stack([pixels] * 3, axis=-1)
+    if pixels.shape[:2] != image.geometry.shape[1:]:
+        raise GeometryError(_other_size(path, pixels.shape[:2], image))
+    wide = pixels.astype(np.int64)
+    codes = (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    values = {0: 0} | {int(colour[1:], 16): value for colour, value in colours.items()}
+    label = np.zeros((1, *codes.shape), np.int32)
+    other = np.ones(codes.shape, dtype=bool)
+    for code, value in values.items():
+        label[0][codes == code] = value
+        other &= codes != code
+    if other.any():
+        listed, counts = np.unique(codes[other], return_counts=True)
+        most = np.argsort(-counts)[:6]
+        named = ", ".join(f"#{listed[at]:06x} in {counts[at]} pixels" for at in most)
+        raise DataError(f"{path}: holds colours that the setting colours does not name: {named}")
+    return label
+
+
 def union_of_masks(paths: Iterable[Path], image: Volume) -> BoolArray:
     """A bool mask ``(1, y, x)`` of what any of the files marks, on the grid of a 2-D image.
 
@@ -59,18 +96,26 @@ def union_of_masks(paths: Iterable[Path], image: Volume) -> BoolArray:
     for path in paths:
         mask = read_mask(path)
         if mask.shape != union.shape[1:]:
-            raise GeometryError(
-                f"{path} has {mask.shape[0]} x {mask.shape[1]} pixels, but {image.name} has {union.shape[1]} x "
-                f"{union.shape[2]} (y, x): they do not belong together, or one was resized"
-            )
+            raise GeometryError(_other_size(path, mask.shape, image))
         union[0] |= mask
     return union
 
 
+def _other_size(path: Path, shape: tuple[int, ...], image: Volume) -> str:
+    rows, columns = image.geometry.shape[1:]
+    return (
+        f"{path} has {shape[0]} x {shape[1]} pixels, but {image.name} has {rows} x {columns} (y, x): they do not "
+        "belong together, or one was resized"
+    )
+
+
 def _pixels(path: Path) -> tuple[npt.NDArray[Any], bool]:
     """Grey ``(y, x)`` or colour ``(y, x, 3)``, and whether the file's format changes values."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    missing = not_fetched(path)
+    if missing is not None:
+        raise ImageReadError(f"{path}: {missing}")
     try:
         with warnings.catch_warnings():
             # Film scans are large; a mask of that size is no attack.
@@ -79,7 +124,7 @@ def _pixels(path: Path) -> tuple[npt.NDArray[Any], bool]:
                 picture.load()
                 frames = getattr(picture, "n_frames", 1)
                 lossy = picture.format == "JPEG"
-                pixels = np.asarray(_plain(picture))
+                pixels = np.asarray(_plain(ImageOps.exif_transpose(picture)))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ImageReadError(f"{path}: cannot be read as a picture: {error}") from error
     if frames > 1:

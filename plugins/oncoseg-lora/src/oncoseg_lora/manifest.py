@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from oncoseg_core import DataError, Record, WeightsError
 from oncoseg_core.data import Side, TrainedOn
 from oncoseg_core.path import PathSettings
+from oncoseg_core.system import not_fetched
 from oncoseg_lora.settings import LoraSettings
 
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
@@ -163,6 +164,9 @@ def read_checked(directory: Path, name: HashedFile, manifest: AdapterManifest) -
         WeightsError: it is missing or altered.
     """
     path = directory / name
+    missing = not_fetched(path)
+    if missing is not None:
+        raise WeightsError(f"{path}: {missing}")
     try:
         content = path.read_bytes()
     except OSError as error:

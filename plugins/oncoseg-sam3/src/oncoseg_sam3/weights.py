@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 
 from oncoseg_core import WeightsError
+from oncoseg_core.system import not_fetched
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size
@@ -136,6 +137,9 @@ def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:
         raise WeightsError(
             f"{path}: unknown kind of weights; expected hub, random:<seed>, or a file ending in {' or '.join(SUFFIXES)}"
         )
+    missing = not_fetched(path)
+    if missing is not None:
+        raise WeightsError(f"{path}: {missing}")
     try:
         before = _identity(path)
         with path.open("rb") as stream:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from oncoseg_core import BoolArray, Case, Volume
+from oncoseg_core.imaging import read_volume, target_mask
 from oncoseg_datasets.layouts.files import require_folder
 from oncoseg_datasets.layouts.generic.dicom import dicom_cases
 from oncoseg_datasets.layouts.generic.folders import folder_cases
@@ -13,7 +15,8 @@ from oncoseg_datasets.layouts.generic.manifest import manifest_cases
 from oncoseg_datasets.layouts.generic.nnunet import nnunet_cases, nnunet_values
 from oncoseg_datasets.layouts.generic.settings import GenericSettings
 from oncoseg_datasets.layouts.generic.structures import needs_reader, read_by_plugins
-from oncoseg_datasets.layouts.label_images import LabelImageAdapter
+from oncoseg_datasets.layouts.label_images import LabelImageAdapter, require_known_values
+from oncoseg_datasets.pictures import label_of_colours
 
 
 class Generic(LabelImageAdapter):
@@ -49,6 +52,11 @@ class Generic(LabelImageAdapter):
         settings: GenericSettings = self.settings
         if needs_reader(case, settings):
             return read_by_plugins(case, settings)
+        if settings.colours and case.labels:
+            volume = replace(read_volume(case.images, case.modality), channel_names=case.channel_names)
+            label = label_of_colours(case.labels[0], volume, settings.colours)
+            require_known_values(label, self.known_values(case), case.labels[0])
+            return volume, {target.name: target_mask(label, target) for target in case.targets}
         return super().load(case)
 
     def known_values(self, case: Case) -> frozenset[int]:

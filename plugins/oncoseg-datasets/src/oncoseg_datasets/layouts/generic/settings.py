@@ -14,6 +14,7 @@ from oncoseg_datasets.layouts.label_images import LabelSettings
 TargetName: TypeAlias = Annotated[str, Field(min_length=1, max_length=64)]
 Values: TypeAlias = Annotated[frozenset[int], Field(min_length=1)]
 Names: TypeAlias = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(min_length=1)]
+Colour: TypeAlias = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]
 _MODALITY = re.compile(r"[a-z0-9][a-z0-9_.+-]{0,63}")
 
 
@@ -45,6 +46,10 @@ class GenericSettings(LabelSettings):
     that may occur in a label and belong to no target. ``lesions``: names of targets whose connected components are
     lesions by themselves, each prompted by itself in training and scoring.
 
+    Labels may be pictures. Their values are a palette's indices, grey values, the one value of colours whose red, green
+    and blue are the same, and of JPEG 255 where brighter than half; other colours are refused. ``colours``: which value
+    each colour of a label stands for, such as ``{"#ff0000": 1}``; black is 0 unless it is among them.
+
     ``structures``: names of structures by the target's name, for labels that have names instead of values; ``*`` and
     ``?`` stand for any text and letter, capitals are all the same. A structure of no target is left alone. Without it
     every structure of the layout ``dicom`` is a target of its own name. ``objects``: which to take where a series has
@@ -69,6 +74,7 @@ class GenericSettings(LabelSettings):
     targets: dict[TargetName, Values] = Field(default_factory=dict)
     ignored: frozenset[int] = frozenset()
     lesions: frozenset[TargetName] = frozenset()
+    colours: dict[Colour, Annotated[int, Field(ge=0)]] = Field(default_factory=dict)
     structures: dict[TargetName, Names] = Field(default_factory=dict)
     objects: Literal["rtstruct", "seg"] | None = None
     unlabelled: bool = False
@@ -116,8 +122,10 @@ class GenericSettings(LabelSettings):
             raise ValueError("give targets for labels with values, or structures for labels with names")
         if self.structures and self.layout == "nnunet":
             raise ValueError("layout 'nnunet' does not read structures")
-        if self.layout == "dicom" and (self.targets or self.ignored or self.channel_names):
-            raise ValueError("layout 'dicom' reads structures, not targets, ignored or channel_names")
+        if self.layout == "dicom" and (self.targets or self.ignored or self.channel_names or self.colours):
+            raise ValueError("layout 'dicom' reads structures, not targets, ignored, colours or channel_names")
+        if self.structures and self.colours:
+            raise ValueError("give colours for labels with values, not for structures with names")
         for name in ("objects", "unlabelled", "salt"):
             if getattr(self, name) and self.layout != "dicom":
                 raise ValueError(f"layout {self.layout!r} does not read {name}")
