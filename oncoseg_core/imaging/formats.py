@@ -18,7 +18,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
-from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
+from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.imaging.nifti import lost_by_itk, plain_voxels, without_twin
@@ -63,15 +63,12 @@ def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_ax
     return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
 
 
-def read_label(
-    path: Path, image: Volume, *, tolerance_mm: float = SAME_GRID_MM, any_axes: bool = False
-) -> npt.NDArray[np.generic]:
+def read_label(path: Path, image: Volume, *, any_axes: bool = False) -> npt.NDArray[np.generic]:
     """Read a label of whole numbers ``(z, y, x)`` that lies on its image's grid.
 
     Args:
         path: the file.
         image: whose grid it must be.
-        tolerance_mm: how far apart the voxels may lie.
         any_axes: take one that is stored with other axes (reversed, permuted) and turn it to the image's.
 
     Raises:
@@ -81,7 +78,7 @@ def read_label(
     voxels, geometry, _ = _read(path)
     if any_axes:
         geometry, voxels = geometry.along(image.geometry, voxels)
-    image.geometry.require_same_grid(geometry, image.name, str(path), tolerance_mm)
+    image.geometry.require_same_grid(geometry, image.name, str(path))
     if voxels.shape[0] != 1:
         raise ImageReadError(f"{path}: a label has one channel, found {voxels.shape[0]}")
     label: npt.NDArray[np.generic] = voxels[0]

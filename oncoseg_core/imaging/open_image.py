@@ -15,7 +15,6 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import numpy as np
 
 from oncoseg_core.contract.errors import DataError, ImageReadError, UsageError
-from oncoseg_core.contract.geometry import ROUNDED_MM
 from oncoseg_core.contract.interfaces import Reader, Structures
 from oncoseg_core.contract.records import ReaderSpec
 from oncoseg_core.contract.volume import Volume
@@ -152,8 +151,8 @@ def read_image(
 def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None) -> Structures:
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
-    A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
-    ``ROUNDED_MM`` apart: it is turned, never resampled.
+    A label image may be stored with other axes (rows or slices reversed, as other programs do): it is turned, never
+    resampled.
 
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
@@ -162,7 +161,7 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
 
 
 def _label_masks(path: Path, image: Volume) -> Structures:
-    label = read_label(path, image, tolerance_mm=ROUNDED_MM, any_axes=True)
+    label = read_label(path, image, any_axes=True)
     values = [int(value) for value in np.unique(label) if value]
     if len(values) > MOST_VALUES:
         raise DataError(

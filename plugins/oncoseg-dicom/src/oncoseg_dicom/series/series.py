@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oncoseg_core import ROUNDED_MM, Geometry, ImageReadError
+from oncoseg_core import Geometry, ImageReadError
 from oncoseg_core.system import display_path
 
 Float64 = npt.NDArray[np.float64]
@@ -72,8 +72,8 @@ class Plane:
 class Series:
     """A series of slices in one orientation, in the order of the volume's z axis (along the planes' normal).
 
-    ``column_step`` and ``row_step`` are LPS mm from a voxel to its neighbour in the next column and row: exactly
-    ``ImageOrientationPatient[:3] * PixelSpacing[1]`` and ``ImageOrientationPatient[3:] * PixelSpacing[0]``.
+    ``column_step`` and ``row_step`` are LPS mm from a voxel to its neighbour in the next column and row: the directions
+    of ``ImageOrientationPatient``, of unit length and at right angles, times ``PixelSpacing[1]`` and ``[0]``.
     ``header`` is the first slice's ``pydicom.Dataset`` without its pixels: patient, study and frame of reference.
     ``modality`` is OncoSeg's name of what the intensities are, or ``unknown``. ``notes`` are findings worth telling
     (missing slices, a tilted gantry, …), without a word about the patient. ``physical`` is False of a picture whose
@@ -114,7 +114,7 @@ class Series:
         Raises:
             GeometryError: with the shapes, or the distance in mm.
         """
-        self.geometry.require_same_grid(geometry, "the series", name, ROUNDED_MM)
+        self.geometry.require_same_grid(geometry, "the series", name)
 
     def plane_points(self, index: int, pixels: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` of continuous pixel coordinates ``(n, 2)`` as (x, y) on a slice, by the slice's own place.
