@@ -17,8 +17,8 @@ from oncoseg_core.system import display_path
 Float64 = npt.NDArray[np.float64]
 
 SeriesChoice = Annotated[str, Field(coerce_numbers_to_str=True)]
-"""Type of a setting that chooses a series: its SeriesNumber, which the command line gives as a number, or ``uid:`` and
-the end of its SeriesInstanceUID."""
+"""Type of a setting that chooses a series: its SeriesNumber, which the command line gives as a number, ``id:`` and its
+short name, or ``uid:`` and the end of its SeriesInstanceUID."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class DicomFile:
 
     path: Path
     member: str | None = None
+
+    @property
+    def leads_nowhere(self) -> bool:
+        """Whether it is a link to a file that is not there."""
+        return self.member is None and self.path.is_symlink() and not self.path.exists()
 
     def open(self) -> BinaryIO:
         """Its bytes; the caller closes it."""
