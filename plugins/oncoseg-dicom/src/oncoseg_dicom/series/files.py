@@ -242,8 +242,8 @@ def lost_slices(others: Iterable[DicomFile], slices: Iterable[DicomFile], opener
         lost[file] = (
             "a link to nowhere" if file.leads_nowhere
             else "empty" if not start
-            else "zeros" if not any(start)
             else "cut short" if len(start) <= _MAGIC_AT
+            else "zeros" if not any(start)
             else "not DICOM"
         )  # fmt: skip
     return lost
