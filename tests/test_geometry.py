@@ -29,11 +29,13 @@ def geometries(draw, tilt=180.0):
     return Geometry.from_parts(draw(shapes), draw(spacings), turned, origin)
 
 
+@settings(deadline=None)
 @given(geometries(), st.lists(st.tuples(*[st.floats(-50, 50)] * 3), min_size=1, max_size=5))
 def test_index_to_lps_and_back(geometry, points):
     assert np.allclose(geometry.lps_to_index(geometry.index_to_lps(points)), points, atol=1e-6)
 
 
+@settings(deadline=None)
 @given(shapes, spacings)
 def test_spacing_and_shape_keep_their_axes(shape, spacing):
     geometry = Geometry.from_parts(shape, spacing)
@@ -42,6 +44,7 @@ def test_spacing_and_shape_keep_their_axes(shape, spacing):
     assert step[0].tolist() == pytest.approx([0, 0, spacing[0]])  # index z moves along LPS z by the z spacing
 
 
+@settings(deadline=None)
 @given(geometries(), st.floats(0.1, 100), st.integers(0, 2))
 def test_distance_is_that_of_a_shift_and_a_real_one_is_refused(geometry, voxels, axis):
     """A tenth of a voxel is real, whatever its millimetres, where no digits explain it."""
@@ -54,6 +57,7 @@ def test_distance_is_that_of_a_shift_and_a_real_one_is_refused(geometry, voxels,
         geometry.require_same_grid(other, "a.nrrd", "b.nrrd")
 
 
+@settings(deadline=None)
 @given(geometries())
 def test_rounding_differences_pass(geometry):
     affine = geometry.affine.copy()
@@ -81,6 +85,7 @@ def test_views_undo_exactly(flips):
     assert view.apply(array).shape[-2:] == view.shape(3, 5)
 
 
+@settings(deadline=None)
 @given(geometries(tilt=20.0))
 def test_the_view_shows_the_slice_upright(geometry):
     """Rows run to the back (axial) or feet, columns to the left or back: measured in LPS on the turned slice."""
@@ -99,6 +104,7 @@ def test_the_view_shows_the_slice_upright(geometry):
     assert np.sign(to_bottom[expected[1]]) == expected[2]
 
 
+@settings(deadline=None)
 @given(geometries(), st.integers(32, 300), st.data())
 def test_prompts_land_on_the_voxel_they_came_from(geometry, size, data):
     """Mark one voxel, take its box and centre to the model, and find the voxel there in the turned, scaled slice."""
@@ -123,6 +129,7 @@ def test_prompts_land_on_the_voxel_they_came_from(geometry, size, data):
     assert box.y1 <= grid.letterbox.scaled[0] + 1e-6
 
 
+@settings(deadline=None)
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(32, 1024))
 def test_the_letterbox_fills_one_side_and_stays_inside(height, width, size):
     rows, columns = SliceGrid(PlaneView(), height, width, size).letterbox.scaled
@@ -255,6 +262,7 @@ def test_places_along_an_uneven_stack_and_beyond_its_ends(z, index):
     np.testing.assert_allclose(geometry.index_to_lps([(3, 3, index)]), [(1.5, 6.0, z)], atol=1e-12)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(0.1, 9), min_size=2, max_size=6),
     st.floats(-0.5, 0.5),

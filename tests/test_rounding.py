@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -60,6 +60,7 @@ def test_half_of_the_last_digit_is_bounded():
     assert half_digit([0.99985], 5e-4) == pytest.approx(5e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1000, 1000), min_size=1, max_size=9), st.integers(1, 4))
 def test_no_value_was_moved_by_more_than_half_of_the_last_digit(values, decimals):
     exact = np.array(values)
@@ -90,6 +91,7 @@ def test_places_are_one_along_every_axis_or_not_at_all():
     assert is_rounding((0.1, 0.1, 0.1), steps, 0.1).item()
 
 
+@settings(deadline=None)
 @given(st.floats(1e-3, 20), st.sampled_from((0, 1, 2)), st.sampled_from((1, -1)))
 def test_a_real_part_of_a_voxel_is_refused_at_any_size(size, axis, sign):
     geometry = Geometry.from_parts((20, 30, 30), (size, size, size), origin=(17.123457, -4.7654321, 3.1415926))
@@ -131,6 +133,7 @@ def oblique_stacks(draw):
     return start + np.arange(count)[:, None] * step * turn[:, 2], turn
 
 
+@settings(deadline=None)
 @given(oblique_stacks())
 def test_an_oblique_stack_rounded_to_a_tenth_is_even_and_is_the_exact_one(stack):
     """Each coordinate is off by half a digit, and the errors of the first and the last slice add up."""
