@@ -55,6 +55,8 @@ def mutants(source: str) -> Iterator[tuple[int, str, str]]:
     """Line, what was changed to what, and the changed source, of every change to a module."""
     tree = ast.parse(source)
     for node in ast.walk(tree):  # what only readers and type checkers see
+        if isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Name("object", ast.Load())
         if isinstance(node, (ast.arg, ast.FunctionDef)):
             setattr(node, "annotation" if isinstance(node, ast.arg) else "returns", None)
     for at, node in enumerate(ast.walk(tree)):

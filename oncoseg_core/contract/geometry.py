@@ -92,8 +92,7 @@ class Geometry:
         straight[:3, 2] = normal * (affine[:3, 2] @ normal)
         for even in (straight, affine):
             off = places - (places[0] + np.arange(count)[:, None] * even[:3, 2])
-            # Of two places, each of which is rounded.
-            if is_rounding(off, even[:3, :3], 2 * rounding).all():
+            if is_rounding(off, even[:3, :3], 2 * rounding).all():  # the first place and this one are rounded
                 return cls((count, *plane), even, None, rounding + float(np.abs(off).max()))
         return uneven
 
@@ -133,9 +132,8 @@ class Geometry:
         array = np.atleast_2d(np.asarray(points, dtype=np.float64))
         if self.slice_origins is None:
             return np.asarray(array @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
-        return np.asarray(
-            array[:, :2] @ self.affine[:3, :2].T + self._origin_at(self.slice_origins, array[:, 2]), dtype=np.float64
-        )
+        places = self._origin_at(self.slice_origins, array[:, 2])
+        return np.asarray(array[:, :2] @ self.affine[:3, :2].T + places, dtype=np.float64)
 
     def lps_to_index(self, points: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` to indices ``(n, 3)`` as (x, y, z), not rounded."""
@@ -143,14 +141,11 @@ class Geometry:
         if self.slice_origins is None:
             array = array - self.affine[:3, 3]
             return np.asarray(np.linalg.solve(self.affine[:3, :3], array.T).T, dtype=np.float64)
-        normal = self.normal
-        along = self.slice_origins @ normal
+        along, heights = self.slice_origins @ self.normal, array @ self.normal
         order = np.argsort(along)
-        z = np.interp(array @ normal, along[order], order.astype(np.float64))
+        z = np.interp(heights, along[order], order.astype(np.float64))
         # Beyond the first and the last slice, at the mean distance of slices.
-        step = float(self.affine[:3, 2] @ normal)
-        beyond = array @ normal - np.clip(array @ normal, along.min(), along.max())
-        z = z + beyond / step
+        z += (heights - np.clip(heights, along.min(), along.max())) / float(self.affine[:3, 2] @ self.normal)
         in_plane = array - self._origin_at(self.slice_origins, z)
         xy = np.linalg.lstsq(self.affine[:3, :2], in_plane.T, rcond=None)[0].T
         return np.column_stack([xy, z])
@@ -208,9 +203,10 @@ class Geometry:
             GeometryError: the shapes differ, or the voxels are further apart than rounding says.
         """
         if self.shape != other.shape:
+            own, others = (" x ".join(map(str, one.shape)) for one in (self, other))
             raise GeometryError(
-                f"{other_name} has {_sizes(other.shape)} voxels, but {own_name} has {_sizes(self.shape)} (z, y, x): "
-                "they must be on one grid; resample the label to its image first"
+                f"{other_name} has {others} voxels, but {own_name} has {own} (z, y, x): they must be on one grid; "
+                "resample the label to its image first"
             )
         corners = self._corners(other)
         steps = self.affine[:3, :3] * [1, 1, self.voxel_mm3.min() / abs(np.linalg.det(self.affine[:3, :3]))]
@@ -278,12 +274,10 @@ class Geometry:
         transpose = x_axis == vertical
         row_index, column_index = (0, 1) if transpose else (1, 0)
         row_axis, column_axis = (x_axis, y_axis) if transpose else (y_axis, x_axis)
-        row_sign = self.affine[row_axis, row_index]
-        column_sign = self.affine[column_axis, column_index]
         return PlaneView(
             transpose=transpose,
-            flip_rows=bool(row_sign > 0) if vertical == 2 else bool(row_sign < 0),
-            flip_columns=bool(column_sign < 0),
+            flip_rows=bool((self.affine[row_axis, row_index] > 0) == (vertical == 2)),  # the head is up
+            flip_columns=bool(self.affine[column_axis, column_index] < 0),
         )
 
 
@@ -292,10 +286,6 @@ def _turned(array: npt.NDArray[Any], order: Sequence[int], steps: Sequence[int])
     leading = array.ndim - 3
     turned = np.transpose(array, (*range(leading), *(leading + 2 - order[axis] for axis in (2, 1, 0))))
     return turned[..., :: steps[2], :: steps[1], :: steps[0]]
-
-
-def _sizes(shape: tuple[int, int, int]) -> str:
-    return " x ".join(str(size) for size in shape)
 
 
 @dataclass(frozen=True)
@@ -312,23 +302,14 @@ class PlaneView:
 
     def apply(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Turn the last two axes ``(..., y, x)`` of an array; a view, no copy."""
-        if self.transpose:
-            array = np.swapaxes(array, -1, -2)
-        if self.flip_rows:
-            array = array[..., ::-1, :]
-        if self.flip_columns:
-            array = array[..., ::-1]
-        return array
+        return self._flipped(np.swapaxes(array, -1, -2) if self.transpose else array)
 
     def undo(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """The inverse of :meth:`apply`; a view, no copy."""
-        if self.flip_columns:
-            array = array[..., ::-1]
-        if self.flip_rows:
-            array = array[..., ::-1, :]
-        if self.transpose:
-            array = np.swapaxes(array, -1, -2)
-        return array
+        return np.swapaxes(self._flipped(array), -1, -2) if self.transpose else self._flipped(array)
+
+    def _flipped(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        return array[..., :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a stored slice once turned."""

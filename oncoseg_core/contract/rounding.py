@@ -25,12 +25,10 @@ def half_digit(values: npt.ArrayLike, coarsest: float = ROUNDED_MM) -> float:
 
 
 def rounding_in_voxels(steps: Float64, rounding_mm: float, drift: npt.ArrayLike = 0.0) -> Float64:
-    """The largest difference along index x, y and z that is still rounding, in voxels ``(3,)``.
+    """The largest difference along index x, y and z that is still rounding, in voxels ``(3,)`` or ``(n, 3)``.
 
-    Args:
-        steps: LPS mm from a voxel to its neighbours along x, y and z, in columns ``(3, 3)``.
-        rounding_mm: how far each LPS coordinate may be off.
-        drift: in voxels, what adds up from the first voxel to this one: ``(3,)`` or ``(n, 3)``.
+    ``steps`` ``(3, 3)`` are LPS mm to the next voxel along x, y and z, in columns; ``rounding_mm`` is how far each LPS
+    coordinate may be off, and ``drift`` what else adds up from the first voxel to others, in voxels.
     """
     least = np.minimum(LEAST, ROUNDED_MM / np.linalg.norm(steps, axis=0))
     reach = np.abs(np.linalg.inv(steps)).sum(axis=1)
