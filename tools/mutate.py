@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -161,23 +163,24 @@ def main() -> None:
     parser.add_argument("tests", nargs="+")
     parser.add_argument("--seconds", type=float, default=120, help="longest that the tests may take with one change")
     parser.add_argument("--lines", default="1-999999", help="only changes to these lines, such as 40-90")
+    parser.add_argument("--every", type=int, default=1, help="only each so many-th change")
+    parser.add_argument("--first", type=int, default=0, help="of those, begin with this one")
     arguments = parser.parse_args()
-    import hypothesis  # noqa: F401 - once, and not in every process
-    import numpy as np  # noqa: F401
-
+    for heavy in ("numpy", "hypothesis", "scipy.spatial.transform", "SimpleITK", "nibabel", "pydicom"):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(heavy)  # once, and not in every process
     name, source = module_name(arguments.module), arguments.module.read_text()
     if killed(name, arguments.module, ast.unparse(ast.parse(source)), arguments.tests, arguments.seconds):
         raise SystemExit("the tests fail without any change")
-    first, last = map(int, arguments.lines.split("-"))
-    total = survived = 0
-    for line, what, changed in mutants(source):
-        if not first <= line <= last:
-            continue
-        total += 1
+    low, high = map(int, arguments.lines.split("-"))
+    chosen = [one for one in mutants(source) if low <= one[0] <= high][arguments.first :: arguments.every]
+    survived = 0
+    for number, (line, what, changed) in enumerate(chosen, start=1):
         if not killed(name, arguments.module, changed, arguments.tests, arguments.seconds):
             survived += 1
             print(f"{arguments.module}:{line}: {what}", flush=True)
-    print(f"{arguments.module}: {total - survived} of {total} changes noticed, {survived} not")
+        print(f"\r{number} of {len(chosen)}, {survived} not noticed", end="", file=sys.stderr, flush=True)
+    print(f"\n{arguments.module}: {len(chosen) - survived} of {len(chosen)} changes noticed, {survived} not")
 
 
 if __name__ == "__main__":
