@@ -142,7 +142,7 @@ def killed(name: str, path: Path, source: str, tests: list[str], seconds: float)
 
         sys.meta_path.insert(0, ChangedModule(name, path.resolve(), source))
         try:
-            os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests])))
+            os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])))
         finally:
             os._exit(99)
     end = time.monotonic() + seconds
@@ -166,7 +166,13 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only each so many-th change")
     parser.add_argument("--first", type=int, default=0, help="of those, begin with this one")
     arguments = parser.parse_args()
-    for heavy in ("numpy", "hypothesis", "scipy.spatial.transform", "SimpleITK", "nibabel", "pydicom"):
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    import hypothesis
+
+    # The same few examples for each change: what they notice, more would notice too.
+    hypothesis.settings.register_profile("few", max_examples=15, derandomize=True, deadline=None, database=None)
+    hypothesis.settings.load_profile("few")
+    for heavy in ("numpy", "scipy.spatial.transform", "SimpleITK", "nibabel", "pydicom"):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(heavy)  # once, and not in every process
     name, source = module_name(arguments.module), arguments.module.read_text()

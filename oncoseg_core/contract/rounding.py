@@ -10,7 +10,7 @@ Float64 = npt.NDArray[np.float64]
 ROUNDED_MM = 0.05
 """Half of a tenth of a millimetre: the coarsest rounding of positions that DICOM files are known for."""
 
-LEAST, MOST = 0.03, 0.25
+LEAST, MOST = 0.05, 0.25
 """Parts of a voxel: less (and less than ``ROUNDED_MM``) is always one place, more never, whatever the digits say."""
 
 
