@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
         close_matches,
     )
-    from oncoseg_core.contract.geometry import ROUNDED_MM, SAME_GRID_MM, Geometry, PlaneView, SliceGrid
+    from oncoseg_core.contract.geometry import Geometry, PlaneView, SliceGrid
     from oncoseg_core.contract.grid_checks import grid_findings
     from oncoseg_core.contract.hookspecs import hookimpl
     from oncoseg_core.contract.interfaces import (
@@ -92,6 +92,7 @@ if TYPE_CHECKING:
         Target,
         TrackerSpec,
     )
+    from oncoseg_core.contract.rounding import ROUNDED_MM, half_digit, is_rounding, rounding_in_voxels
     from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
     from oncoseg_core.imaging.file_dataset import FileDataset
     from oncoseg_core.plugins.registry import Registry, load_plugins
@@ -101,7 +102,6 @@ __version__ = "0.1.0"
 __all__ = [
     "PROMPTS",
     "ROUNDED_MM",
-    "SAME_GRID_MM",
     "Annotation",
     "AnyPrompt",
     "BoolArray",
@@ -182,9 +182,12 @@ __all__ = [
     "check_on_slice",
     "close_matches",
     "grid_findings",
+    "half_digit",
     "hookimpl",
+    "is_rounding",
     "load_plugins",
     "prompt_from_points",
+    "rounding_in_voxels",
 ]
 
 __getattr__ = lazy_exports(__name__, __file__)

@@ -8,6 +8,7 @@ back, z to the head). Arrays are ``(z, y, x)``. In-plane coordinates are continu
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,15 +18,7 @@ import numpy.typing as npt
 
 from oncoseg_core.contract.errors import GeometryError
 from oncoseg_core.contract.prompts import Box, Rectangle
-
-SAME_GRID_MM = 1e-3
-"""Grids whose corners differ by no more than this are the same: rounding in file headers."""
-
-ROUNDED_MM = 0.05
-"""Positions in DICOM files are often rounded to a tenth of a millimetre, and other programs round them again: slices no
-further from their place on an even grid are evenly spaced, and masks no further from their image lie on its grid."""
-
-Float64 = npt.NDArray[np.float64]
+from oncoseg_core.contract.rounding import Float64, half_digit, is_rounding, rounding_in_voxels
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +27,8 @@ class Geometry:
 
     ``slice_origins`` ``(z, 3)`` are the centres of the voxels ``(0, 0, k)`` in LPS mm where the slices are not evenly
     spaced along one line; None where the affine says it all. The affine of an uneven grid runs from its first slice to
-    its last, and is what is meant by its spacing and direction.
+    its last, and is what is meant by its spacing and direction. ``rounding_mm`` is how far the digits of the file leave
+    it open where a voxel lies, per LPS coordinate, beyond those of float32.
 
     Raises:
         GeometryError: the shape is not three positive sizes, the affine is not finite or not invertible, or the slice
@@ -44,6 +38,7 @@ class Geometry:
     shape: tuple[int, int, int]
     affine: Float64
     slice_origins: Float64 | None = None
+    rounding_mm: float = 0.0
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -51,7 +46,7 @@ class Geometry:
             raise GeometryError(f"a grid has three positive sizes (z, y, x), found {self.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
             raise GeometryError(f"an affine is a finite 4 x 4 matrix ending in 0 0 0 1, found {affine.tolist()}")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(np.linalg.norm(affine[:3, :3], axis=0)):
             raise GeometryError(f"the affine has no inverse (a spacing of zero?): {affine.tolist()}")
         affine.setflags(write=False)
         object.__setattr__(self, "affine", affine)
@@ -70,8 +65,11 @@ class Geometry:
         row_step: npt.ArrayLike,
         origins: npt.ArrayLike,
         thickness: float = 1.0,
+        rounding_mm: float | None = None,
     ) -> Geometry:
         """Build from slices in one orientation, each with its own place; an even grid where they are evenly spaced.
+
+        What rounding explains (:func:`rounding_in_voxels`) is even, and straight along the slices' normal.
 
         Args:
             plane: rows and columns of every slice.
@@ -79,20 +77,24 @@ class Geometry:
             row_step: LPS mm from a voxel to its neighbour in the next row ``(3,)`` (index y).
             origins: LPS mm of the centre of each slice's first voxel ``(z, 3)``, in the order of z.
             thickness: distance to a next slice in mm, for a single slice.
+            rounding_mm: how far each coordinate of the origins may be off; by their decimals when omitted.
         """
         places = np.asarray(origins, dtype=np.float64).reshape(-1, 3)
-        affine = np.eye(4)
-        affine[:3, 0], affine[:3, 1] = column_step, row_step
+        rounding = half_digit(places) if rounding_mm is None else rounding_mm
         count = len(places)
-        if count > 1:
-            affine[:3, 2] = (places[-1] - places[0]) / (count - 1)
-        else:
-            normal = np.cross(affine[:3, 0], affine[:3, 1])
-            affine[:3, 2] = normal / np.linalg.norm(normal) * thickness
-        affine[:3, 3] = places[0]
-        even = places[0] + np.arange(count)[:, None] * affine[:3, 2]
-        uneven = float(np.linalg.norm(places - even, axis=1).max()) > ROUNDED_MM
-        return cls((count, *plane), affine, places if uneven else None)
+        affine = np.eye(4)
+        affine[:3, 0], affine[:3, 1], affine[:3, 3] = column_step, row_step, places[0]
+        across = np.cross(affine[:3, 0], affine[:3, 1])
+        normal = across / np.linalg.norm(across)
+        affine[:3, 2] = (places[-1] - places[0]) / (count - 1) if count > 1 else normal * thickness
+        uneven = cls((count, *plane), affine, places, rounding)
+        straight = affine.copy()
+        straight[:3, 2] = normal * (affine[:3, 2] @ normal)
+        for even in (straight, affine):
+            off = places - (places[0] + np.arange(count)[:, None] * even[:3, 2])
+            if is_rounding(off, even[:3, :3], 2 * rounding).all():  # the first place and this one are rounded
+                return cls((count, *plane), even, None, rounding + float(np.abs(off).max()))
+        return uneven
 
     @classmethod
     def from_parts(
@@ -130,9 +132,8 @@ class Geometry:
         array = np.atleast_2d(np.asarray(points, dtype=np.float64))
         if self.slice_origins is None:
             return np.asarray(array @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
-        return np.asarray(
-            array[:, :2] @ self.affine[:3, :2].T + self._origin_at(self.slice_origins, array[:, 2]), dtype=np.float64
-        )
+        places = self._origin_at(self.slice_origins, array[:, 2])
+        return np.asarray(array[:, :2] @ self.affine[:3, :2].T + places, dtype=np.float64)
 
     def lps_to_index(self, points: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` to indices ``(n, 3)`` as (x, y, z), not rounded."""
@@ -140,14 +141,11 @@ class Geometry:
         if self.slice_origins is None:
             array = array - self.affine[:3, 3]
             return np.asarray(np.linalg.solve(self.affine[:3, :3], array.T).T, dtype=np.float64)
-        normal = self.normal
-        along = self.slice_origins @ normal
+        along, heights = self.slice_origins @ self.normal, array @ self.normal
         order = np.argsort(along)
-        z = np.interp(array @ normal, along[order], order.astype(np.float64))
+        z = np.interp(heights, along[order], order.astype(np.float64))
         # Beyond the first and the last slice, at the mean distance of slices.
-        step = float(self.affine[:3, 2] @ normal)
-        beyond = array @ normal - np.clip(array @ normal, along.min(), along.max())
-        z = z + beyond / step
+        z += (heights - np.clip(heights, along.min(), along.max())) / float(self.affine[:3, 2] @ self.normal)
         in_plane = array - self._origin_at(self.slice_origins, z)
         xy = np.linalg.lstsq(self.affine[:3, :2], in_plane.T, rcond=None)[0].T
         return np.column_stack([xy, z])
@@ -189,29 +187,40 @@ class Geometry:
 
     def distance_mm(self, other: Geometry) -> float:
         """How far apart the corner voxels of all slices of two grids of one shape are, at most, in mm."""
-        z, y, x = self.shape
-        slices = (0, z - 1) if self.slice_origins is None and other.slice_origins is None else range(z)
-        corners = list(itertools.product((0, x - 1), (0, y - 1), slices))
+        corners = self._corners(other)
         return float(np.linalg.norm(self.index_to_lps(corners) - other.index_to_lps(corners), axis=1).max())
 
-    def require_same_grid(
-        self, other: Geometry, own_name: str, other_name: str, tolerance_mm: float = SAME_GRID_MM
-    ) -> None:
+    def _corners(self, other: Geometry) -> Float64:
+        """Indices of the corner voxels of all slices by which two grids can differ ``(n, 3)``."""
+        z, y, x = self.shape
+        slices = (0, z - 1) if self.slice_origins is None and other.slice_origins is None else range(z)
+        return np.array(list(itertools.product((0, x - 1), (0, y - 1), slices)), dtype=np.float64)
+
+    def require_same_grid(self, other: Geometry, own_name: str, other_name: str) -> None:
         """Refuse another grid; the names say which files are compared.
 
         Raises:
-            GeometryError: the shapes differ, or the corners are more than ``tolerance_mm`` apart.
+            GeometryError: the shapes differ, or the voxels are further apart than rounding says.
         """
         if self.shape != other.shape:
+            own, others = (" x ".join(map(str, one.shape)) for one in (self, other))
             raise GeometryError(
-                f"{other_name} has {_sizes(other.shape)} voxels, but {own_name} has {_sizes(self.shape)} (z, y, x): "
-                "they must be on one grid; resample the label to its image first"
+                f"{other_name} has {others} voxels, but {own_name} has {own} (z, y, x): they must be on one grid; "
+                "resample the label to its image first"
             )
-        apart = self.distance_mm(other)
-        if apart > tolerance_mm:
+        corners = self._corners(other)
+        steps = self.affine[:3, :3] * [1, 1, self.voxel_mm3.min() / abs(np.linalg.det(self.affine[:3, :3]))]
+        off = np.abs((other.index_to_lps(corners) - self.index_to_lps(corners)) @ np.linalg.inv(steps).T)
+        # The decimals of a spacing add up from slice to slice.
+        sizes = np.array([self.spacing[::-1], other.spacing[::-1]])
+        drift = corners * (np.vectorize(half_digit)(sizes) / sizes).sum(axis=0)
+        allowed = rounding_in_voxels(steps, self.rounding_mm + other.rounding_mm, drift)
+        if (off > allowed).any():
+            worst = np.unravel_index((off - allowed).argmax(), off.shape)
             raise GeometryError(
-                f"{other_name} and {own_name} lie up to {apart:.3g} mm apart (allowed: {tolerance_mm} mm, rounding): "
-                "origin, spacing or direction differ; check that they belong together"
+                f"{other_name} and {own_name} lie up to {self.distance_mm(other):.3g} mm apart ({off[worst]:.3g} voxels"
+                f" along {'xyz'[worst[1]]}, of which rounding explains {allowed[worst]:.2g}): origin, spacing or "
+                "direction differ; check that they belong together"
             )
 
     def to_lps(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
@@ -220,16 +229,7 @@ class Geometry:
         In the result z grows to the head, y to the back and x to the left, however the array is stored; a view, no
         copy, nothing is resampled.
         """
-        direction = self.direction
-        # axes[i]: the patient's axis (0 left, 1 back, 2 head) that index i (x, y, z) runs along.
-        axes = max(
-            itertools.permutations(range(3)), key=lambda order: sum(abs(direction[order[i], i]) for i in range(3))
-        )
-        leading = array.ndim - 3
-        turned = np.transpose(array, (*range(leading), *(leading + 2 - axes.index(axis) for axis in (2, 1, 0))))
-        steps = [1 if self.affine[axis, axes.index(axis)] > 0 else -1 for axis in (2, 1, 0)]
-        head, back, left = (slice(None, None, step) for step in steps)
-        return turned[..., head, back, left]
+        return _turned(array, *self._axes_along(np.eye(3)))
 
     def along(self, other: Geometry, array: npt.NDArray[Any]) -> tuple[Geometry, npt.NDArray[Any]]:
         """The same voxels in the places where they are, with the axes in another grid's order and direction.
@@ -245,23 +245,23 @@ class Geometry:
         """
         if self.slice_origins is not None:
             return self, array  # its z axis cannot become another one
-        cosines = other.direction.T @ self.direction
+        order, steps = self._axes_along(other.direction)
+        affine = self.affine.copy()
+        for axis, (own, step) in enumerate(zip(order, steps, strict=True)):
+            affine[:3, axis] = self.affine[:3, own] * step
+            if step < 0:
+                affine[:3, 3] += self.affine[:3, own] * (self.shape[2 - own] - 1)
+        turned = _turned(array, order, steps)
+        z, y, x = turned.shape[-3:]
+        return Geometry((z, y, x), affine, None, self.rounding_mm), turned
+
+    def _axes_along(self, direction: Float64) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Which index (0 x, 1 y, 2 z) is nearest to each column of a direction, and -1 where it runs against it."""
+        cosines = direction.T @ self.direction
         order = max(
             itertools.permutations(range(3)), key=lambda own: sum(abs(cosines[axis, own[axis]]) for axis in range(3))
         )
-        affine = self.affine.copy()
-        steps = []
-        for axis, own in enumerate(order):
-            backwards = cosines[axis, own] < 0
-            affine[:3, axis] = self.affine[:3, own] * (-1 if backwards else 1)
-            if backwards:
-                affine[:3, 3] += self.affine[:3, own] * (self.shape[2 - own] - 1)
-            steps.append(-1 if backwards else 1)
-        leading = array.ndim - 3
-        turned = np.transpose(array, (*range(leading), *(leading + 2 - order[axis] for axis in (2, 1, 0))))
-        turned = turned[..., :: steps[2], :: steps[1], :: steps[0]]
-        z, y, x = turned.shape[-3:]
-        return Geometry((z, y, x), affine), turned
+        return order, tuple(-1 if cosines[axis, own] < 0 else 1 for axis, own in enumerate(order))
 
     @cached_property
     def view(self) -> PlaneView:
@@ -274,17 +274,18 @@ class Geometry:
         transpose = x_axis == vertical
         row_index, column_index = (0, 1) if transpose else (1, 0)
         row_axis, column_axis = (x_axis, y_axis) if transpose else (y_axis, x_axis)
-        row_sign = self.affine[row_axis, row_index]
-        column_sign = self.affine[column_axis, column_index]
         return PlaneView(
             transpose=transpose,
-            flip_rows=bool(row_sign > 0) if vertical == 2 else bool(row_sign < 0),
-            flip_columns=bool(column_sign < 0),
+            flip_rows=bool((self.affine[row_axis, row_index] > 0) == (vertical == 2)),  # the head is up
+            flip_columns=bool(self.affine[column_axis, column_index] < 0),
         )
 
 
-def _sizes(shape: tuple[int, int, int]) -> str:
-    return " x ".join(str(size) for size in shape)
+def _turned(array: npt.NDArray[Any], order: Sequence[int], steps: Sequence[int]) -> npt.NDArray[Any]:
+    """The last three axes ``(..., z, y, x)`` of an array in the order and direction that are given for x, y and z."""
+    leading = array.ndim - 3
+    turned = np.transpose(array, (*range(leading), *(leading + 2 - order[axis] for axis in (2, 1, 0))))
+    return turned[..., :: steps[2], :: steps[1], :: steps[0]]
 
 
 @dataclass(frozen=True)
@@ -301,23 +302,14 @@ class PlaneView:
 
     def apply(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """Turn the last two axes ``(..., y, x)`` of an array; a view, no copy."""
-        if self.transpose:
-            array = np.swapaxes(array, -1, -2)
-        if self.flip_rows:
-            array = array[..., ::-1, :]
-        if self.flip_columns:
-            array = array[..., ::-1]
-        return array
+        return self._flipped(np.swapaxes(array, -1, -2) if self.transpose else array)
 
     def undo(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """The inverse of :meth:`apply`; a view, no copy."""
-        if self.flip_columns:
-            array = array[..., ::-1]
-        if self.flip_rows:
-            array = array[..., ::-1, :]
-        if self.transpose:
-            array = np.swapaxes(array, -1, -2)
-        return array
+        return np.swapaxes(self._flipped(array), -1, -2) if self.transpose else self._flipped(array)
+
+    def _flipped(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        return array[..., :: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
 
     def shape(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of a stored slice once turned."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadError, StorageError, UsageError
-from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
+from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.imaging.content_kind import why_not_read
@@ -63,15 +63,15 @@ def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_ax
 
 
 def read_label(
-    path: Path, image: Volume, *, tolerance_mm: float = SAME_GRID_MM, any_axes: bool = False
+    path: Path, image: Volume, *, any_axes: bool = False, any_place: bool = False
 ) -> npt.NDArray[np.generic]:
     """Read a label of whole numbers ``(z, y, x)`` that lies on its image's grid.
 
     Args:
         path: the file.
         image: whose grid it must be.
-        tolerance_mm: how far apart the voxels may lie.
         any_axes: take one that is stored with other axes (reversed, permuted) and turn it to the image's.
+        any_place: take one whose header says another place, if it has as many voxels along each axis.
 
     Raises:
         ImageReadError: as for :func:`read_volume`; or several channels, or values that are not whole numbers.
@@ -80,7 +80,8 @@ def read_label(
     voxels, geometry, *_ = _read(path, label=True)
     if any_axes:
         geometry, voxels = geometry.along(image.geometry, voxels)
-    image.geometry.require_same_grid(geometry, image.name, str(path), tolerance_mm)
+    if not any_place or geometry.shape != image.geometry.shape:
+        image.geometry.require_same_grid(geometry, image.name, str(path))
     if voxels.shape[0] != 1:
         raise ImageReadError(f"{path}: a label has one channel, found {voxels.shape[0]}")
     label: npt.NDArray[np.generic] = voxels[0]

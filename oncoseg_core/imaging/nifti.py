@@ -18,8 +18,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core.contract.errors import ImageReadError
-from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
+from oncoseg_core.contract.errors import GeometryError, ImageReadError
+from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.imaging.nifti_grid import grid_of
 from oncoseg_core.imaging.stored_image import StoredImage
 
@@ -105,7 +105,11 @@ def write_label(path: Path, label: npt.NDArray[Any], image_header: np.void) -> N
 def lies_there(image_header: np.void, geometry: Geometry) -> bool:
     """Whether a header tells this grid."""
     grid = grid_of(image_header, geometry.shape, Path("image"))[0]
-    return geometry.slice_origins is None and geometry.distance_mm(grid) <= SAME_GRID_MM
+    try:
+        geometry.require_same_grid(grid, "image", "header")
+    except GeometryError:
+        return False
+    return geometry.slice_origins is None
 
 
 def _read_header(stream: BinaryIO, path: Path) -> np.void:

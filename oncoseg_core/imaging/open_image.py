@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core.contract.errors import DataError, ImageReadError, UsageError
-from oncoseg_core.contract.geometry import ROUNDED_MM
 from oncoseg_core.contract.interfaces import Reader, Structures
 from oncoseg_core.contract.records import ReaderSpec
 from oncoseg_core.contract.volume import BoolArray, Volume
@@ -156,8 +155,8 @@ def read_image(
 def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[str, Any] | None = None) -> Structures:
     """Read masks on an image's grid: structures by their names, or the values of a label image as ``label 1``, ….
 
-    A label image may be stored with other axes (rows or slices reversed, as other programs do), and may lie
-    ``ROUNDED_MM`` apart: it is turned, never resampled.
+    A label image may be stored with other axes (rows or slices reversed, as other programs do): it is turned, never
+    resampled.
 
     Raises:
         ImageReadError, GeometryError, DataError: it cannot be read, or does not belong to the image.
@@ -166,7 +165,7 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
 
 
 def _label_masks(path: Path, image: Volume) -> Structures:
-    label = read_label(path, image, tolerance_mm=ROUNDED_MM, any_axes=True)
+    label = read_label(path, image, any_axes=True)
     values = sorted({int(value) for plane in label for value in np.unique(plane)} - {0})
     if len(values) > MOST_VALUES:
         raise DataError(

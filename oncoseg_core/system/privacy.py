@@ -18,11 +18,11 @@ def display_path(path: Path | str, secrets: Iterable[str] = ()) -> str:
     Args:
         path: what would be told.
         secrets: a patient's name, identifier or birth date, as far as they are known; their parts count too (names are
-            joined by ``^``, blanks, commas or hyphens), but not those of fewer than three characters.
+            joined by ``^``, blanks, commas or hyphens), but not those of fewer than three characters, nor within words.
     """
     text = _UID.sub(lambda uid: f"…{uid.group()[-4:]}", str(path))
     parts = {part for secret in secrets for part in (secret, *re.split(r"[\^=\s,_-]+", secret))}
     for part in sorted(parts, key=len, reverse=True):
         if len(part) >= _SHORTEST_SECRET:
-            text = re.sub(re.escape(part), "***", text, flags=re.IGNORECASE)
+            text = re.sub(rf"(?<![^\W_]){re.escape(part)}(?![^\W_])", "***", text, flags=re.IGNORECASE)
     return text

@@ -171,7 +171,7 @@ def test_several_series_are_told_and_one_is_chosen(tmp_path):
     write(tmp_path / "b", SeriesNumber=4)
     code, findings = doctor(tmp_path)
     assert code == 1
-    assert "holds 2 image series: 3 (CT, 4 files, uid:" in findings["image"][0]
+    assert "holds 2 image series: 3 (CT, 4 files, id:" in findings["image"][0]
     code, findings = doctor(tmp_path, "--image-set", "series=4")
     assert (code, findings["series"][0]) == (0, "number 4, 4 images")
 

@@ -1,5 +1,6 @@
 """Which series is found in a folder, zip or file, and what is said when there is none or several."""
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -97,13 +98,21 @@ def test_several_series_are_listed_and_chosen_by_number_or_uid(tmp_path):
         uids[number] = str(pydicom.dcmread(files[0]).SeriesInstanceUID)
     with pytest.raises(
         ImageReadError,
-        match=r"holds 2 image series: 2 \(CT, 3 files, 'Thorax 2', uid:.*such as series=2, or by the end of its UID, such as series=uid:",
-    ):
+        match=r"holds 2 image series: 2 \(CT, 3 files, id:[0-9a-f]{6}\); 7 .*such as series=2, or by its short name",
+    ) as caught:
         find_series(tmp_path)
+    for hidden in ("Thorax", *(uid[-4:] for uid in uids.values())):
+        assert hidden not in str(caught.value)
+    short = re.findall(r"id:[0-9a-f]{6}", str(caught.value))[1]
+    assert str(find_series(tmp_path, short).header.SeriesInstanceUID) == uids[7]
+    with pytest.raises(ImageReadError, match=r"2 \(CT, 3 files, 'Thorax 2', id:"):
+        find_series(tmp_path, descriptions=True)
     assert str(find_series(tmp_path, "7").header.SeriesInstanceUID) == uids[7]
     assert str(find_series(tmp_path, "uid:" + uids[2][-5:]).header.SeriesInstanceUID) == uids[2]
     assert str(find_series(tmp_path, uids[2]).header.SeriesInstanceUID) == uids[2]
-    with pytest.raises(ImageReadError, match="no series has the number 9, or a UID with that end; there are: 2 "):
+    with pytest.raises(
+        ImageReadError, match="no series has the number or short name 9, or a UID with that end; there are: 2 "
+    ):
         find_series(tmp_path, "9")
 
 

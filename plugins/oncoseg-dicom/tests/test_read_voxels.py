@@ -327,7 +327,7 @@ def test_private_attributes_of_philips(tmp_path, creator, element, value, key):
 
 def test_slices_whose_units_differ_are_refused(tmp_path):
     edit(pet(tmp_path)[1], Units="CNTS")
-    with pytest.raises(ImageReadError, match=r"Units differs among the slices \(BQML, CNTS\)"):
+    with pytest.raises(ImageReadError, match=r"Units differs among the slices: BQML in 2, CNTS in 1 of 3"):
         read(tmp_path)
 
 

@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oncoseg_core import GeometryError
+from oncoseg_core import Geometry, GeometryError
+from oncoseg_dicom.series.orientation import directions
 from oncoseg_dicom.series.pixels import read_voxels
 from oncoseg_dicom.series.search import find_series
 from oncoseg_dicom.series.write_series import write_series
@@ -264,3 +265,127 @@ def test_impossible_places_are_refused(tmp_path, attributes, message):
     edit(files[1], **attributes)
     with pytest.raises(GeometryError, match=message):
         find_series(tmp_path)
+
+
+# ---------------------------------------------------------------- digits
+
+
+def far_corner(series) -> np.ndarray:
+    z, y, x = series.geometry.shape
+    return series.geometry.index_to_lps([(x - 1, y - 1, z - 1)])[0]
+
+
+def far_corner_of_simpleitk(folder: Path) -> np.ndarray:
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    return np.array(image.TransformIndexToPhysicalPoint([size - 1 for size in image.GetSize()]))
+
+
+@pytest.mark.parametrize(
+    "orientation", [(0.707, 0.707, 0, -0.707, 0.707, 0), (1, 0, 0, 0, 0.991, 0.134), (0.8, 0.6, 0, -0.6, 0.8, 0)]
+)
+def test_rounded_cosines_are_directions(tmp_path, orientation):
+    """As they stand they would stretch the grid: by 0.1 mm over 512 pixels of 0.98 mm."""
+    write_series(
+        tmp_path, np.zeros((3, 512, 512), np.int16), places([0, 3, 6], orientation), orientation=orientation,
+        pixel_spacing=(0.9765625, 0.9765625),
+    )  # fmt: skip
+    series = find_series(tmp_path)
+    np.testing.assert_allclose(far_corner(series), far_corner_of_simpleitk(tmp_path), atol=0.01)
+    np.testing.assert_allclose(series.geometry.spacing, (3, 0.9765625, 0.9765625), atol=2e-3)
+    assert series.geometry.irregularity is None
+
+
+@pytest.mark.parametrize(
+    "orientation",
+    [
+        (0.9991, 0, 0, 0, 0.9991, 0),  # four decimals would be off by 0.00005
+        (1, 0.0009, 0, 0, 1, 0),
+        (0.70710, 0.70710, 0, -0.7061, 0.70710, 0),
+        (0.71, 0.71, 0, -0.71, 0.71, 0),  # leaves it open by 2 mm where a voxel of 512 lies
+        (1.01, 0, 0, 0, 1, 0),
+        (0, 0, 0, 0, 1, 0),
+    ],
+)
+def test_cosines_that_no_rounding_explains_are_refused(tmp_path, orientation):
+    write_series(tmp_path, voxels(3), places([0, 3, 6]), attributes={"ImageOrientationPatient": list(orientation)})
+    with pytest.raises(GeometryError, match="expected two directions of length 1 at right angles"):
+        find_series(tmp_path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(angles=st.tuples(*[st.floats(-math.pi, math.pi)] * 3), decimals=st.integers(3, 8))
+def test_cosines_rounded_to_any_digits_are_taken_and_nearly_the_exact_ones(angles, decimals):
+    exact = rotation(angles)[:, :2].T.ravel()
+    row, column = directions(np.round(exact, decimals))
+    assert abs(np.linalg.norm(row) - 1) < 2e-6
+    assert abs(np.linalg.norm(column) - 1) < 2e-6
+    assert abs(row @ column) < 2e-6
+    assert np.abs(np.concatenate([row, column]) - exact).max() <= 2 * 10.0**-decimals
+
+
+def test_a_label_of_simpleitk_fits_an_oblique_series_with_rounded_positions(tmp_path):
+    """Positions rounded to a tenth, as scanners write them; the label was never resampled."""
+    orientation = (1, 0, 0, 0, 0.991, 0.134)
+    for seed in range(5):
+        folder = tmp_path / str(seed)
+        start = np.random.default_rng(seed).uniform(-120, 120, 3)
+        origins = np.round(start + np.outer(np.arange(20) * 7.0005, normal_of(orientation)), 1)
+        write_series(folder, voxels(20, 40, 48), origins, orientation=orientation, pixel_spacing=(0.8594, 0.8594))
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+        image = reader.Execute()
+        geometry = Geometry.from_parts(
+            image.GetSize()[::-1], image.GetSpacing()[::-1], image.GetDirection(), image.GetOrigin()
+        )
+        series = find_series(folder)
+        series.require_grid(geometry, "label")
+        assert series.geometry.irregularity is None  # a label image can be written
+        half = Geometry.from_parts(
+            geometry.shape, geometry.spacing, geometry.direction, tuple(np.add(geometry.origin, (0.43, 0, 0)))
+        )
+        with pytest.raises(GeometryError, match="voxels along x, of which rounding explains"):
+            series.require_grid(half, "label")
+
+
+def test_micro_ct_has_slices_of_its_own_measure(tmp_path):
+    size = 0.01
+    origins = places(np.arange(6) * size)
+    write_series(tmp_path / "even", voxels(6), origins, pixel_spacing=(size, size))
+    series = find_series(tmp_path / "even")
+    assert (series.notes, series.geometry.irregularity) == ((), None)
+    np.testing.assert_allclose(series.geometry.spacing, [size] * 3, rtol=1e-6)
+    write_series(tmp_path / "missing", voxels(5), np.delete(origins, 3, axis=0), pixel_spacing=(size, size))
+    (note,) = find_series(tmp_path / "missing").notes
+    assert note.startswith("1 slice seems to be missing between slices 2 and 3")
+    origins[4, 0] += 0.6 * size
+    write_series(tmp_path / "shifted", voxels(6), origins, pixel_spacing=(size, size))
+    assert find_series(tmp_path / "shifted").notes[0].startswith("slices are shifted sideways")
+    origins[4] = origins[3]
+    write_series(tmp_path / "twice", voxels(6), origins, pixel_spacing=(size, size))
+    with pytest.raises(GeometryError, match="2 of 6 slices share a place"):
+        find_series(tmp_path / "twice")
+
+
+def test_a_pixel_spacing_that_is_a_real_part_of_a_voxel_off_is_another(tmp_path):
+    """Over 100 pixels of 0.01 mm: 0.05 mm, but five voxels."""
+    files = write_series(
+        tmp_path, np.zeros((3, 100, 100), np.int16), places([0, 0.01, 0.02]), pixel_spacing=(0.01, 0.01)
+    )
+    edit(files[1], PixelSpacing=[0.0105, 0.01])
+    with pytest.raises(GeometryError, match=r"PixelSpacing 0\.01\\0\.01 and 0\.0105\\0\.01 in 1 of 3"):
+        find_series(tmp_path)
+
+
+def test_distances_that_grow_slowly_are_told(tmp_path):
+    write_series(tmp_path, voxels(40), places([3 * z + z**2 / 400 for z in range(40)]))
+    (note,) = find_series(tmp_path).notes
+    assert note.startswith("the slices are unevenly spaced: 3.00")
+
+
+def test_a_whole_body_of_rounded_positions_is_even(tmp_path):
+    write_series(tmp_path, voxels(1100, 2, 2), np.round(places(np.arange(1100) * 1.6479), 1), pixel_spacing=(4, 4))
+    series = find_series(tmp_path)
+    assert (series.notes, series.geometry.irregularity) == ((), None)
+    assert series.geometry.spacing[0] == pytest.approx(1.6479, abs=1e-4)

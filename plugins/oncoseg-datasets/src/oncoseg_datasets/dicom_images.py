@@ -13,16 +13,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import ROUNDED_MM, Geometry, GeometryError, ImageReadError, Volume
+from oncoseg_core import Geometry, GeometryError, ImageReadError, Volume, is_rounding
 from oncoseg_dicom import Series as DicomSeries
 from oncoseg_dicom import read_frame, read_voxels, series_of_files
 
 _OFF_GRID = 0.1
-"""How far a slice may lie from its place on an even grid, as part of the slice distance; rounding to a tenth of a
-millimetre is added. One missing slice moves some slice by half the distance or more."""
-
-_SIDEWAYS_MM = 0.1
-"""Largest drift of the slices across the normal, over the whole series. More is a tilted gantry: a sheared volume."""
+"""How far a slice may lie from its place on an even grid, as part of the slice distance; rounding is added. One missing
+slice moves some slice by half the distance or more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,22 +92,22 @@ def _even_grid(series: DicomSeries) -> Geometry:
     along = (places - places[0]) @ normal
     mean = float(along[-1] / (len(along) - 1))
     off = float(np.abs(along - mean * np.arange(len(along))).max())
-    if off > mean * _OFF_GRID + ROUNDED_MM:
+    if off > mean * _OFF_GRID + min(2 * geometry.rounding_mm, mean / 4):
         one, two, gap, usual = _widest_gap(series, along)
         raise GeometryError(
             f"{one} and {two} are {gap:.4g} mm apart, but other slices {usual:.4g} mm (off an even grid by up to "
             f"{off:.3g} mm): complete the series, or resample it"
         )
-    travel = places[-1] - places[0]
-    sideways = float(np.linalg.norm(travel - normal * along[-1]))
-    if sideways > _SIDEWAYS_MM:
-        raise GeometryError(
-            f"{series.planes[0].file.path} and {series.planes[-1].file.path} are shifted by {sideways:.3g} mm across "
-            "their normal: the gantry was tilted; resample the series to a straight grid first"
-        )
     affine = geometry.affine.copy()
     affine[:3, 2] = normal * mean
-    return Geometry(geometry.shape, affine)
+    shift = places[-1] - places[0] - normal * along[-1]
+    if not is_rounding(shift, affine[:3, :3], 2 * geometry.rounding_mm):
+        raise GeometryError(
+            f"{series.planes[0].file.path} and {series.planes[-1].file.path} are shifted by "
+            f"{np.linalg.norm(shift):.3g} mm across their normal: the gantry was tilted; resample the series to a "
+            "straight grid first"
+        )
+    return Geometry(geometry.shape, affine, None, geometry.rounding_mm)
 
 
 def _widest_gap(series: DicomSeries, along: npt.NDArray[np.float64]) -> tuple[Path, Path, float, float]:

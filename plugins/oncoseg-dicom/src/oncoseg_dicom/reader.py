@@ -32,7 +32,13 @@ POSITIONS = {
 class DicomSettings(Settings):
     """Which series to take, and how structures were drawn."""
 
-    series: SeriesChoice | None = Field(None, description="SeriesNumber, or uid: and the end of the SeriesInstanceUID")
+    series: SeriesChoice | None = Field(
+        None,
+        description="SeriesNumber, id: and the short name in the list of several, or uid: and the end of its UID",
+    )
+    descriptions: bool = Field(
+        default=False, description="list several series with their SeriesDescription, in which patients may be named"
+    )
     pixel_centre: bool = Field(
         default=False, description="structures run through the centres of their outermost pixels"
     )
@@ -50,8 +56,8 @@ class DicomReader(Reader):
         from oncoseg_dicom.series.files import FileOpener, files_of, looks_like_dicom
 
         try:
-            with FileOpener() as opener:
-                files, _ = files_of(path, opener)
+            with FileOpener(path) as opener:
+                files = (file for file in files_of(path, opener)[0] if not file.leads_nowhere)
                 return any(looks_like_dicom(opener.start(file, 512)) for file in islice(files, _GLANCE))
         except (ImageReadError, OSError):
             return False
@@ -66,7 +72,7 @@ class DicomReader(Reader):
         from oncoseg_dicom.series.pixels import read_voxels
         from oncoseg_dicom.series.search import find_series
 
-        return read_voxels(find_series(path, self.settings.series))
+        return read_voxels(find_series(path, self.settings.series, descriptions=self.settings.descriptions))
 
     def read_masks(self, path: Path, image: Volume) -> Structures:
         """The structures of an RTSTRUCT or SEG file, on the series that ``image`` was read from.
@@ -79,7 +85,7 @@ class DicomReader(Reader):
 
         series = self._series_of(image, path)
         series.require_grid(image.geometry, display_path(image.name))
-        with quiet(), FileOpener() as opener:
+        with quiet(), FileOpener(path) as opener:
             file, kind = _structure_file(path, opener)
             dataset = opener.dataset(file, pixels=True)
             if kind == RTSTRUCT:
@@ -113,7 +119,7 @@ class DicomReader(Reader):
         from oncoseg_dicom.series.search import LEFT_OUT, find_series
         from oncoseg_dicom.series.values import text
 
-        series = find_series(path, self.settings.series)
+        series = find_series(path, self.settings.series, descriptions=self.settings.descriptions)
         with quiet():
             modality, number = text(series.header, "Modality")[:16], text(series.header, "SeriesNumber")[:16]
             position = text(series.header, "PatientPosition")
@@ -139,7 +145,7 @@ def _structure_file(path: Path, opener: FileOpener) -> tuple[DicomFile, str]:
 
     found = []
     for file in files_of(path, opener)[0]:
-        if looks_like_dicom(opener.start(file, 512)):
+        if not file.leads_nowhere and looks_like_dicom(opener.start(file, 512)):
             kind = text(opener.dataset(file, ["SOPClassUID"]), "SOPClassUID")
             if kind in {RTSTRUCT, SEGMENTATION, LABEL_MAP_SEGMENTATION}:
                 found.append((file, kind))

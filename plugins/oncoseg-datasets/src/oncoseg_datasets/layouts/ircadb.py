@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume
+from oncoseg_core import BoolArray, Case, DataError, GeometryError, Volume, is_rounding
 from oncoseg_datasets.dicom_images import Series, read_film, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named
 from oncoseg_datasets.layouts.base import (
@@ -29,8 +29,6 @@ _STRUCTURES = (
     (re.compile(r"portalvein.*"), _PORTAL_VEIN),
 )
 """Folder names in small letters; they differ from patient to patient (livertumor, livertumor01, livertumors)."""
-
-_SAME_PLACE_MM = 1e-2
 
 
 class Ircadb(LayoutAdapter):
@@ -131,9 +129,11 @@ def _read_structure(folder: Path, series: Series) -> BoolArray:
             raise DataError(f"{path}: holds the values {values[:6].tolist()}; expected 0 and 255")
         position = read_header(path, ["ImagePositionPatient"]).get("ImagePositionPatient")
         if position is not None:
-            place = series.volume.geometry.index_to_lps([(0, 0, index)])[0]
-            apart = float(np.linalg.norm(place - np.array(position, dtype=np.float64)))
-            if apart > _SAME_PLACE_MM:
-                raise GeometryError(f"{path} and {image} lie {apart:.3g} mm apart; they do not belong together")
+            geometry = series.volume.geometry
+            apart = geometry.index_to_lps([(0, 0, index)])[0] - np.array(position, dtype=np.float64)
+            if not is_rounding(apart, geometry.affine[:3, :3], 2 * geometry.rounding_mm):
+                raise GeometryError(
+                    f"{path} and {image} lie {np.linalg.norm(apart):.3g} mm apart; they do not belong together"
+                )
         mask[index] = pixels != 0
     return mask

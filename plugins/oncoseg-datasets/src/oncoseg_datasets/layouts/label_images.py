@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,7 +67,7 @@ def _read_label(path: Path, image: Volume, trusted: bool | None) -> tuple[Volume
     try:
         return image, read_label(path, image)
     except GeometryError as error:
-        label = read_label(path, image, tolerance_mm=math.inf)  # refuses other shapes
+        label = read_label(path, image, any_place=True)  # refuses other shapes
         if not trusted:
             hint = "" if trusted is None else "; if only the label's header is wrong, set `trust_image_grid`: true"
             raise GeometryError(f"{error}{hint}") from error

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import ROUNDED_MM, BoolArray, GeometryError
+from oncoseg_core import BoolArray, GeometryError, is_rounding
+from oncoseg_dicom.series.orientation import directions
 from oncoseg_dicom.series.series import Series
 
 
@@ -62,23 +63,26 @@ def placement(series: Series, place: tuple[float, ...], size: tuple[int, int], n
     Raises:
         GeometryError: it lies elsewhere; with the distance in mm.
     """
-    position, along_row, along_column = (np.array(place[at : at + 3]) for at in (0, 3, 6))
+    position, cosines = np.array(place[:3]), np.array(place[3:9])
+    # As they are where they are no two directions: the message says what is wrong with where they lead.
+    along_row, along_column = directions(cosines) or (cosines[:3], cosines[3:])
     column_step, row_step = along_row * place[10], along_column * place[9]
     normal = series.geometry.normal
     offsets = np.array([abs((plane.position - position) @ normal) for plane in series.planes])
     index = int(offsets.argmin())
-    if offsets[index] > ROUNDED_MM:
+    steps, rounding = series.geometry.affine[:3, :3], 2 * series.geometry.rounding_mm
+    if not is_rounding(offsets[index] * normal, steps, rounding):
         raise GeometryError(f"{name} lies {offsets[index]:.3g} mm off the nearest slice of the series")
-    steps = np.column_stack([series.column_step, series.row_step])
+    plane = np.column_stack([series.column_step, series.row_step])
     at = np.column_stack([position - series.planes[index].position, column_step, row_step])
-    start, right, down = np.rint(np.linalg.lstsq(steps, at, rcond=None)[0]).astype(int).T
+    start, right, down = np.rint(np.linalg.lstsq(plane, at, rcond=None)[0]).astype(int).T
     if abs(right).sum() != 1 or abs(down).sum() != 1 or right @ down != 0:
         raise GeometryError(f"{name} is turned against the images of the series, or its pixels have another size")
     corners = np.array([(j, i) for j in (0, size[1] - 1) for i in (0, size[0] - 1)])
     found = position + corners @ np.array([column_step, row_step])
-    expected = series.planes[index].position + (start + corners @ np.array([right, down])) @ steps.T
-    apart = float(np.linalg.norm(found - expected, axis=1).max())
-    if apart > ROUNDED_MM:
+    expected = series.planes[index].position + (start + corners @ np.array([right, down])) @ plane.T
+    if not is_rounding(found - expected, steps, rounding).all():
+        apart = float(np.linalg.norm(found - expected, axis=1).max())
         raise GeometryError(f"{name} lies up to {apart:.3g} mm beside the pixels of the series: it is on another grid")
     transposed = right[0] == 0
     across, downwards = (down, right) if transposed else (right, down)

@@ -65,7 +65,7 @@ def planes_as_images(series: Series) -> list[Dataset]:
 def _spacing_and_cosines(series: Series) -> tuple[Float64, Float64]:
     """``PixelSpacing`` and ``ImageOrientationPatient``: as the images have them, or for those of frames of unit length.
 
-    Cosines that were rounded are not of unit length; their product with the spacing is what places voxels.
+    Cosines that were rounded are not of unit length, which programs that multiply them with the spacing take as it is.
     """
     steps = np.concatenate([series.column_step, series.row_step])
     spacing = numbers(series.header, "PixelSpacing", 2, "the series")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import Any, BinaryIO, Self
 
@@ -25,6 +25,9 @@ _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 _PIXEL_DATA = 0x7FE00010
 
+_SUFFIXES = {".dcm", ".dicom", ".ima", ""}
+"""What names of DICOM files end with, beside whatever those of the same folder do."""
+
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 """How an archive begins; one that is empty begins with its end."""
 
@@ -40,7 +43,9 @@ def looks_like_dicom(start: bytes) -> bool:
 class FileOpener:
     """Opens files one after the other, and an archive once for all its members. Use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, typed: Path | None = None) -> None:
+        """``typed`` is the path that the user gave, which messages repeat (:func:`file_name`)."""
+        self._typed = typed
         self._archives: dict[Path, zipfile.ZipFile] = {}
         self._states: dict[Path, FileState] = {}
 
@@ -71,7 +76,7 @@ class FileOpener:
         Raises:
             ImageReadError: it is not there, locked, or would grow beyond all measure.
         """
-        name = file_name(file)
+        name = file_name(file, typed=self._typed)
         try:
             if file.member is None:
                 stream = file.path.open("rb")
@@ -103,7 +108,7 @@ class FileOpener:
             try:
                 return stream.read(count)
             except Exception as error:  # noqa: BLE001 - zipfile passes on whatever its decompressors raise
-                raise ImageReadError(f"{file_name(file)}: cannot be read: {reason(error)}") from None
+                raise ImageReadError(f"{file_name(file, typed=self._typed)}: cannot be read: {reason(error)}") from None
 
     def size(self, file: DicomFile) -> int:
         """How many bytes a file takes on disk, within its archive too."""
@@ -119,7 +124,7 @@ class FileOpener:
         Raises:
             ImageReadError: it is damaged.
         """
-        name = file_name(file, secrets)
+        name = file_name(file, secrets, self._typed)
         stream, size = self.open(file)
         with stream, quiet():
             try:
@@ -145,15 +150,19 @@ def read_header(path: Path, keywords: Iterable[str] | None = None) -> Any:
         ImageReadError: it is missing, damaged or not DICOM.
     """
     file = DicomFile(path)
-    with FileOpener() as opener:
+    with FileOpener(path) as opener:
         if not looks_like_dicom(opener.start(file, 512)):
-            raise ImageReadError(f"{file_name(file)}: is not a DICOM file")
+            raise ImageReadError(f"{file_name(file, typed=path)}: is not a DICOM file")
         return opener.dataset(file, None if keywords is None else list(keywords))
 
 
-def file_name(file: DicomFile, secrets: Iterable[str] = ()) -> str:
-    """A file's name for messages, without what leads to the patient."""
-    return display_path(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
+def file_name(file: DicomFile, secrets: Iterable[str] = (), typed: Path | None = None) -> str:
+    """A file's name for messages, without what leads to the patient; the path that the user typed stays as it is."""
+    if typed is None or not file.path.is_relative_to(typed):
+        return display_path(file.path if file.member is None else f"{file.path}:{file.member}", secrets)
+    within = display_path(file.path.relative_to(typed), secrets) if file.path != typed else ""
+    name = display_path(typed) + os.sep * bool(within) + within
+    return name if file.member is None else f"{name}:{display_path(file.member, secrets)}"
 
 
 def name_within(file: DicomFile, source: Path, secrets: Iterable[str] = ()) -> str:
@@ -181,8 +190,8 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
         ImageReadError: there are too many, or the archive is damaged.
     """
     if path.is_dir():
-        inside = (Path(folder) / name for folder, _, names in os.walk(path) for name in names if name != "DICOMDIR")
-        files = [DicomFile(file) for file in inside if file.is_file()]  # a pipe would be waited for
+        # A pipe would be waited for; a link to nowhere may have led to a slice.
+        files = [DicomFile(file) for file in _inside(path) if file.is_file() or not file.exists()]
         most = FOLDER_FILES
     elif not path.is_file():
         raise ImageReadError(f"{display_path(path)}: is neither a file nor a folder")
@@ -199,6 +208,51 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
     outside = [file for file in files if file.member and _leads_out(PureWindowsPath(file.member))]
     notes = [f"{len(outside)} names in the archive lead out of it; nothing was unpacked"] if outside else []
     return sorted(files, key=lambda file: (str(file.path), file.member or "")), notes
+
+
+def _inside(path: Path) -> Iterator[Path]:
+    """All files below a folder, behind links to folders too, each folder once."""
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder) / name for name in names if name != "DICOMDIR")
+
+
+def lost_slices(others: Iterable[DicomFile], slices: Iterable[DicomFile], opener: FileOpener) -> dict[DicomFile, str]:
+    """Which files that do not begin as DICOM may have been slices, and what is wrong with each of them.
+
+    Those that are called like a slice, but for the leftovers of other systems; and, among names without a suffix, those
+    that hold nothing: there, a text or a table is more likely.
+
+    Raises:
+        ImageReadError: an archive is damaged.
+    """
+    suffixes = {_suffix(file) for file in slices} | _SUFFIXES
+    lost = {}
+    for file in others:
+        if _suffix(file) not in suffixes or Path(file.member or file.path).name.startswith("."):
+            continue
+        start = b"" if file.leads_nowhere else opener.start(file, 512)
+        if any(start) and _suffix(file) == "" and b"\0" not in start:
+            continue
+        lost[file] = (
+            "a link to nowhere" if file.leads_nowhere
+            else "empty" if not start
+            else "cut short" if len(start) <= _MAGIC_AT
+            else "zeros" if not any(start)
+            else "not DICOM"
+        )  # fmt: skip
+    return lost
+
+
+def _suffix(file: DicomFile) -> str:
+    """A name's suffix; none for a number, as at the end of a UID or of a name such as ``IM.0042``."""
+    suffix = Path(file.member or file.path).suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
 
 
 def _leads_out(name: PureWindowsPath) -> bool:

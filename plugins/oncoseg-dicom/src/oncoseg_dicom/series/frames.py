@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from oncoseg_core import ImageReadError
+from oncoseg_dicom.series.headers import marks_of
 from oncoseg_dicom.series.modality import ENHANCED
 from oncoseg_dicom.series.series import DicomFile, Float64
 from oncoseg_dicom.series.values import number, numbers, required, text, texts, whole
@@ -42,7 +43,8 @@ class Frame:
     """A slice as its header tells it; LPS mm; None is not told.
 
     ``name`` is its file's for messages, ``short`` the same within the folder or archive that is read. ``number`` counts
-    from 1 in a multi-frame object.
+    from 1 in a multi-frame object. ``marks`` must be the same for all slices of a series
+    (:func:`~oncoseg_dicom.series.headers.marks_of`).
     """
 
     file: DicomFile
@@ -59,6 +61,7 @@ class Frame:
     spacing: Float64 | None
     thickness: float | None
     apart: Mapping[str, str]
+    marks: Mapping[str, str]
     instance_number: int | None = None
 
     def __str__(self) -> str:
@@ -101,6 +104,7 @@ def frames_of(file: DicomFile, header: Any, name: str, short: str) -> Iterator[F
             spacing=numbers(frame, "PixelSpacing", 2, name),
             thickness=number(frame, "SliceThickness", name) or number(frame, "SpacingBetweenSlices", name),
             apart={key: "\\".join(texts(frame, key)) for key in TELLS_APART},
+            marks=marks_of(frame),
             instance_number=_instance_number(header),
         )
 

@@ -1,12 +1,27 @@
-"""What a series' values mean: the attributes that calibration needs, and nothing about who the patient is."""
+"""What the slices of a series must agree in, and what their values mean: the attributes that calibration needs.
+
+Who the patient is is compared and never told.
+"""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oncoseg_core import ImageReadError
 from oncoseg_dicom.series.values import text
+
+_PATIENT = ("PatientID", "PatientName", "PatientBirthDate")
+_CODES = ("Modality", "PhotometricInterpretation", "Units", "RescaleType")
+"""What is compared by its value, which a message may tell: it is a code."""
+
+_PRESENT = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
+"""What may have another value in each slice, as in PET, but is there in all of them or in none."""
+
+MARKS = (*_PATIENT, "StudyInstanceUID", *_CODES, *_PRESENT)
+"""What all slices of a series agree in."""
 
 KEYWORDS = (
     "BitsStored",
@@ -20,7 +35,11 @@ KEYWORDS = (
     "WindowCenter",
     "WindowWidth",
 )
-"""Of the first slice."""
+"""Of the first slice, unless :func:`combined` says otherwise."""
+
+_SAME_MEANING = ("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PresentationLUTShape", "RescaleType")
+_WORST = {"BurnedInAnnotation": "YES", "LossyImageCompression": "01"}
+"""What is true of the whole series once one slice says it, and denied only if all slices deny it."""
 
 SUV_KEYWORDS = (
     "Units",
@@ -43,10 +62,50 @@ _DRUG_KEYWORDS = (
     "RadionuclideTotalDose",
     "RadionuclideHalfLife",
 )
-_TOLD = ("PhotometricInterpretation", "Units", "SUVType", "DecayCorrection")
+_TOLD = (*_SAME_MEANING, "PhotometricInterpretation", "Units", "SUVType", "DecayCorrection")
 """Of which values are told in messages: they are codes, and not a patient's weight or dates."""
 
 _FIRST_ACQUIRED = ("AcquisitionDate", "AcquisitionTime")
+
+
+def marks_of(header: Any) -> dict[str, str]:
+    """What identifies the series that a slice belongs to, by keyword: empty where it is missing."""
+    marks = {keyword: text(header, keyword) for keyword in (*_CODES, "StudyInstanceUID")}
+    if marks["PhotometricInterpretation"][:10] not in {"MONOCHROME", ""}:
+        marks["PhotometricInterpretation"] = "colours"  # whatever they are coded as, they become red, green and blue
+    # Programs that copy a name change its case, its blanks and the empty parts at its end.
+    marks |= {key: re.sub(r"[\^=\s]+", " ", text(header, key)).strip().casefold() for key in _PATIENT}
+    return marks | {keyword: "one" if _is_there(header, keyword) else "" for keyword in _PRESENT}
+
+
+def _is_there(header: Any, keyword: str) -> bool:
+    try:
+        value = header.get(keyword)
+        return value is not None and (not hasattr(value, "__len__") or len(value) > 0)
+    except Exception:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to; reading the pixels will say
+        return True
+
+
+def disagreement(marks: Sequence[Mapping[str, str]]) -> tuple[str, list[int]] | None:
+    """In what the slices of a series disagree, in words, and which of them are the fewer; None where they agree.
+
+    The words hold codes at most, no value that leads to the patient.
+    """
+    for keyword in MARKS:
+        values = [one[keyword] for one in marks]
+        counts = Counter(values)
+        if len(counts) == 1:
+            continue
+        usual = counts.most_common(1)[0][0]
+        fewer = [index for index, value in enumerate(values) if value != usual]
+        if set(counts) - {usual} == {""}:
+            return f"{len(fewer)} of {len(values)} slices lack {keyword}, which the others have", fewer
+        if usual == "":
+            return f"{len(fewer)} of {len(values)} slices have {keyword}, which the others lack", fewer
+        shown = [value or "none" for value in counts] if keyword in _CODES else ["one", *["another"] * len(counts)]
+        sides = [f"{value} in {count}" for value, count in zip(shown, counts.values(), strict=False)]
+        return f"{keyword} differs among the slices: {', '.join(sides)} of {len(values)}", fewer
+    return None
 
 
 def header_of(dataset: Any) -> dict[str, Any]:
@@ -75,10 +134,15 @@ def combined(headers: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         ImageReadError: values of slices mean different things.
     """
     whole = dict(headers[0])
-    for key in headers[0].keys() | {key for header in headers for key in header}:
-        if key in KEYWORDS or key in _FIRST_ACQUIRED:
-            continue
+    for key in sorted({key for header in headers for key in header}):
         values = {str(header.get(key)) for header in headers}
+        if key in _WORST:
+            whole |= {key: _WORST[key]} if _WORST[key] in values else {}
+            if _WORST[key] not in values and len(values) > 1:
+                whole.pop(key, None)
+            continue
+        if (key in KEYWORDS and key not in _SAME_MEANING) or key in _FIRST_ACQUIRED:
+            continue
         if len(values) > 1:
             listed = f" ({', '.join(sorted(values)[:3])})" if key in _TOLD else ""
             raise ImageReadError(f"{name}: {key} differs among the slices{listed}: they are not of one image")

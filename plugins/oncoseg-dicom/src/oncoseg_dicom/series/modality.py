@@ -58,12 +58,17 @@ _RADIOGRAPHS = {"CR", "DX"}
 _CHEST = {"CHEST", "THORAX", "LUNG"}
 
 
+_NO_CLASS, _STRANGE_CLASS = "object of no told class", "object of a class that DICOM does not have"
+NO_CLASS = {_NO_CLASS, _STRANGE_CLASS}
+"""What an object is whose SOPClassUID is missing or damaged: it may be anything."""
+
+
 def refused_as(header: Any) -> str | None:
     """What an object is if it is no image that is read here, in words; None where it is one."""
     sop_class = text(header, "SOPClassUID")
     if sop_class not in IMAGES:
-        name = uid.UID(sop_class).name if sop_class else "object of no told class"
-        return "object of a class that DICOM does not have" if name == sop_class else name.removesuffix(" Storage")
+        name = uid.UID(sop_class).name if sop_class else _NO_CLASS
+        return _STRANGE_CLASS if name == sop_class else name.removesuffix(" Storage")
     kinds = texts(header, "ImageType")
     return next((name for value, name in _NOT_SLICES.items() if value in kinds), None)
 

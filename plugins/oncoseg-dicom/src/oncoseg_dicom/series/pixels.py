@@ -50,12 +50,12 @@ def read_voxels(series: Series) -> Volume:
     places: dict[DicomFile, dict[int, int]] = {}
     for z, plane in enumerate(series.planes):
         places.setdefault(plane.file, {})[(plane.frame or 1) - 1] = z
-    secrets = secrets_of(series.header)
+    secrets, typed = secrets_of(series.header), series.source
     voxels = np.empty((0, *series.geometry.shape), np.uint8)
     headers = []
-    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
+    with quiet(), FileOpener(typed) as opener, DecodingProcess() as decoding:
         for file, indices in places.items():
-            name = file_name(file, secrets)
+            name = file_name(file, secrets, typed)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
             for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
@@ -71,7 +71,7 @@ def read_voxels(series: Series) -> Volume:
                 raise ImageReadError(f"{name}: lacks {len(indices)} of its frames; it is cut short")
             headers.append(_values_header(dataset, len(voxels)))
     series.require_unchanged()
-    header = combined(headers, display_path(series.source, secrets))
+    header = combined(headers, display_path(typed))
     return Volume(
         voxels,
         series.geometry,
@@ -95,8 +95,8 @@ def read_frame(path: Path) -> tuple[Array, Header]:
         MissingDependencyError: its compression needs a library that is not installed.
     """
     file = DicomFile(path)
-    name = file_name(file)
-    with quiet(), FileOpener() as opener, DecodingProcess() as decoding:
+    name = file_name(file, typed=path)
+    with quiet(), FileOpener(path) as opener, DecodingProcess() as decoding:
         if not looks_like_dicom(opener.start(file, 512)):
             raise ImageReadError(f"{name}: is not a DICOM file")
         dataset = opener.dataset(file, pixels=True)

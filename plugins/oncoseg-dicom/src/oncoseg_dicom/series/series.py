@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oncoseg_core import ROUNDED_MM, Geometry, ImageReadError
+from oncoseg_core import Geometry, ImageReadError
 from oncoseg_core.system import display_path
 
 Float64 = npt.NDArray[np.float64]
 
 SeriesChoice = Annotated[str, Field(coerce_numbers_to_str=True)]
-"""Type of a setting that chooses a series: its SeriesNumber, which the command line gives as a number, or ``uid:`` and
-the end of its SeriesInstanceUID."""
+"""Type of a setting that chooses a series: its SeriesNumber, which the command line gives as a number, ``id:`` and its
+short name, or ``uid:`` and the end of its SeriesInstanceUID."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class DicomFile:
 
     path: Path
     member: str | None = None
+
+    @property
+    def leads_nowhere(self) -> bool:
+        """Whether it is a link to a file that is not there."""
+        return self.member is None and self.path.is_symlink() and not self.path.exists()
 
     def open(self) -> BinaryIO:
         """Its bytes; the caller closes it."""
@@ -72,8 +77,8 @@ class Plane:
 class Series:
     """A series of slices in one orientation, in the order of the volume's z axis (along the planes' normal).
 
-    ``column_step`` and ``row_step`` are LPS mm from a voxel to its neighbour in the next column and row: exactly
-    ``ImageOrientationPatient[:3] * PixelSpacing[1]`` and ``ImageOrientationPatient[3:] * PixelSpacing[0]``.
+    ``column_step`` and ``row_step`` are LPS mm from a voxel to its neighbour in the next column and row: the directions
+    of ``ImageOrientationPatient``, of unit length and at right angles, times ``PixelSpacing[1]`` and ``[0]``.
     ``header`` is the first slice's ``pydicom.Dataset`` without its pixels: patient, study and frame of reference.
     ``modality`` is OncoSeg's name of what the intensities are, or ``unknown``. ``notes`` are findings worth telling
     (missing slices, a tilted gantry, …), without a word about the patient. ``physical`` is False of a picture whose
@@ -114,7 +119,7 @@ class Series:
         Raises:
             GeometryError: with the shapes, or the distance in mm.
         """
-        self.geometry.require_same_grid(geometry, "the series", name, ROUNDED_MM)
+        self.geometry.require_same_grid(geometry, "the series", name)
 
     def plane_points(self, index: int, pixels: npt.ArrayLike) -> Float64:
         """LPS mm ``(n, 3)`` of continuous pixel coordinates ``(n, 2)`` as (x, y) on a slice, by the slice's own place.

@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from oncoseg_core import ROUNDED_MM, Geometry, GeometryError
+from oncoseg_core import Geometry, GeometryError, half_digit, is_rounding, rounding_in_voxels
 from oncoseg_dicom.series.frames import TELLS_APART, Frame
+from oncoseg_dicom.series.orientation import COARSEST_COSINE, cosine_rounding, directions
 from oncoseg_dicom.series.series import Float64
-
-_UNIT = 1e-3
-"""How far the length of a direction may be from 1, and two directions from a right angle (cosine): rounding."""
 
 _SPACING_MM = (1e-4, 1e3)
 """Spacings beyond are damage: electron microscopes resolve more, radiographs of a whole body less."""
@@ -22,11 +20,11 @@ _SPACING_MM = (1e-4, 1e3)
 _FARTHEST_MM = 1e5
 """No slice lies 100 m from the origin."""
 
-_SAME_PLACE = 0.1
-"""Slices no further apart than this part of the usual distance, or a hundredth of a millimetre, are at one place."""
+_SAME_PLACE, _NOTHING = 0.1, 0.01
+"""Slices no further apart than this part of the usual distance, or of a pixel, are at one place."""
 
-_TILT_DEGREES, _SHIFT_MM = 0.1, 0.1
-"""Smaller tilts and shifts are rounding, and not worth a note."""
+_TILT_DEGREES, _SHIFT = 0.1, 0.1
+"""Smaller tilts, and smaller shifts in pixels, are not worth a note."""
 
 _LISTED = 5
 
@@ -67,6 +65,17 @@ class _Placed(NamedTuple):
         row, column = self.column_step * (self.frame.columns - 1), self.row_step * (self.frame.rows - 1)
         return np.array([row, column, row + column])
 
+    @property
+    def reach(self) -> float:
+        """How far the last voxel lies from the first one, in mm."""
+        return float(np.linalg.norm(self.corners[2]))
+
+    @property
+    def steps(self) -> Float64:
+        """LPS mm to the next column and row and, of the slice, its normal, as long as the smaller of both."""
+        normal = np.cross(self.row, self.column) * self.spacing.min()
+        return np.column_stack([self.column_step, self.row_step, normal])
+
 
 def stacked(frames: Sequence[Frame], name: str) -> Stack:
     """Sort slices along the normal of their planes (row direction cross column direction), along which z grows.
@@ -86,12 +95,14 @@ def stacked(frames: Sequence[Frame], name: str) -> Stack:
     slices.sort(key=lambda one: (float(one.position @ normal), str(one.frame)))
     first = slices[0]
     origins = np.array([one.position for one in slices])
-    _require_single_places([one.frame for one in slices], origins @ normal, name)
+    _require_single_places([one.frame for one in slices], origins @ normal, float(first.spacing.min()), name)
     thickness = first.frame.thickness or 1.0
+    extent = float(np.linalg.norm(origins[-1] - origins[0])) + first.reach
+    rounding = half_digit(origins) + max(map(cosine_rounding, _cosines(slices))) * extent
     geometry = Geometry.from_slices(
-        (first.frame.rows, first.frame.columns), first.column_step, first.row_step, origins, thickness
+        (first.frame.rows, first.frame.columns), first.column_step, first.row_step, origins, thickness, rounding
     )
-    notes = [*_gaps(origins @ normal), *_tilt(origins, normal)]
+    notes = [] if geometry.slice_origins is None and geometry.irregularity is None else _unevenness(origins, geometry)
     if len(slices) == 1 and not first.frame.thickness:
         notes.append("the thickness of the slice is not told; 1 mm is assumed")
     return Stack(tuple(one.frame for one in slices), first.column_step, first.row_step, geometry, tuple(notes))
@@ -101,8 +112,8 @@ def _placed(frame: Frame) -> _Placed:
     position = _required_value(frame, "ImagePositionPatient", frame.position)
     orientation = _required_value(frame, "ImageOrientationPatient", frame.orientation)
     spacing = _required_value(frame, "PixelSpacing", frame.spacing)
-    row, column = orientation[:3], orientation[3:]
-    if max(abs(float(np.linalg.norm(one)) - 1) for one in (row, column)) > _UNIT or abs(float(row @ column)) > _UNIT:
+    pair = directions(orientation)
+    if pair is None:
         raise GeometryError(
             f"{frame}: ImageOrientationPatient is {_listed(orientation)}; expected two directions of length 1 at right "
             "angles"
@@ -112,7 +123,12 @@ def _placed(frame: Frame) -> _Placed:
         raise GeometryError(f"{frame}: ImagePositionPatient is {_listed(position)} mm: no place in a scanner")
     if frame.thickness is not None and not 0 <= frame.thickness <= _SPACING_MM[1]:
         raise GeometryError(f"{frame}: SliceThickness is {frame.thickness:g} mm; expected a size above 0")
-    return _Placed(frame, position, row, column, spacing)
+    return _Placed(frame, position, *pair, spacing)
+
+
+def _cosines(slices: Sequence[_Placed]) -> Float64:
+    """The different ``ImageOrientationPatient`` of slices ``(n, 6)``."""
+    return np.unique([one.frame.orientation for one in slices if one.frame.orientation is not None], axis=0)
 
 
 def required_spacing(frame: Frame, spacing: Float64) -> tuple[float, float]:
@@ -159,10 +175,12 @@ def _require_one_frame_of_reference(frames: Sequence[Frame], name: str) -> None:
 def _require_one_plane(slices: Sequence[_Placed], name: str) -> None:
     """Refuse slices whose corners are not where the usual orientation and spacing put them."""
     corners = np.array([one.corners for one in slices])
-    rounded = [tuple(np.round(corner.ravel(), 1)) for corner in corners]
+    rounded = [tuple(np.round(corner.ravel() / slices[0].spacing.min(), 1)) for corner in corners]
     usual = slices[rounded.index(Counter(rounded).most_common(1)[0][0])]
-    apart = np.linalg.norm(corners - usual.corners, axis=2).max(axis=1)
-    others = [one for one, distance in zip(slices, apart, strict=True) if distance > ROUNDED_MM]
+    # Of two slices, each of which has rounded cosines.
+    rounding = 2 * half_digit(_cosines(slices), COARSEST_COSINE) * usual.reach
+    alike = is_rounding(corners - usual.corners, usual.steps, rounding).all(axis=1)
+    others = [one for one, same in zip(slices, alike, strict=True) if not same]
     if not others:
         return
     differing = [
@@ -179,10 +197,11 @@ def _require_one_plane(slices: Sequence[_Placed], name: str) -> None:
     )
 
 
-def _require_single_places(frames: Sequence[Frame], along: Float64, name: str) -> None:
+def _require_single_places(frames: Sequence[Frame], along: Float64, pixel_mm: float, name: str) -> None:
     gaps = np.diff(along)
-    apart = gaps[gaps > 0.01]
-    least = max(0.01, float(np.median(apart)) * _SAME_PLACE) if apart.size else 0.01
+    nothing = pixel_mm * _NOTHING
+    apart = gaps[gaps > nothing]
+    least = max(nothing, float(np.median(apart)) * _SAME_PLACE) if apart.size else nothing
     same = np.flatnonzero(gaps <= least)
     if not same.size:
         return
@@ -205,11 +224,21 @@ def _require_single_places(frames: Sequence[Frame], along: Float64, name: str) -
     )
 
 
-def _gaps(along: Float64) -> list[str]:
+def _unevenness(origins: Float64, geometry: Geometry) -> list[str]:
+    """What is worth telling of slices that are not on an even, straight grid."""
+    along = origins @ geometry.normal
+    notes = [*_gaps(along, geometry), *_tilt(origins, geometry)]
+    if geometry.slice_origins is not None and not notes:  # each is nearly right, and they add up
+        notes.append(_uneven(np.diff(along)))
+    return notes
+
+
+def _gaps(along: Float64, geometry: Geometry) -> list[str]:
     gaps = np.diff(along)
     if gaps.size < 2:
         return []
     usual = float(np.median(gaps))
+    allowed = float(rounding_in_voxels(geometry.affine[:3, :3], 2 * geometry.rounding_mm)[2]) * usual
     notes = []
     uneven = False
     for index, gap in enumerate(gaps):
@@ -221,28 +250,30 @@ def _gaps(along: Float64) -> list[str]:
                 f"{what} to be missing between slices {index} and {index + 1} (counted from 0 along z): gap {gap:.4g} "
                 f"mm, others {usual:.4g} mm"
             )
-        elif off > 0.1:
+        elif off > allowed:
             uneven = True
     if len(notes) > _LISTED:
         notes = [*notes[:_LISTED], f"slices seem to be missing at {len(notes) - _LISTED} more places"]
-    if uneven:
-        notes.append(f"the slices are unevenly spaced: {gaps.min():.4g} to {gaps.max():.4g} mm, median {usual:.4g} mm")
-    return notes
+    return [*notes, _uneven(gaps)] if uneven else notes
 
 
-def _tilt(origins: Float64, normal: Float64) -> list[str]:
-    if len(origins) < 2:
-        return []
+def _uneven(gaps: Float64) -> str:
+    usual = float(np.median(gaps))
+    return f"the slices are unevenly spaced: {gaps.min():.4g} to {gaps.max():.4g} mm, median {usual:.4g} mm"
+
+
+def _tilt(origins: Float64, geometry: Geometry) -> list[str]:
+    normal, least = geometry.normal, _SHIFT * min(geometry.spacing[1:])
     travel = origins[-1] - origins[0]
     along = float(travel @ normal)
     sideways = travel - normal * along
     notes = []
     angle = float(np.degrees(np.arctan2(np.linalg.norm(sideways), along)))
-    if angle > _TILT_DEGREES and np.linalg.norm(sideways) > _SHIFT_MM:
+    if angle > _TILT_DEGREES and np.linalg.norm(sideways) > least:
         notes.append(f"gantry tilt {angle:.1f} degrees: the slices do not follow each other along their normal")
     across = origins - origins[0] - np.outer((origins - origins[0]) @ normal, normal + sideways / along)
     shift = float(np.linalg.norm(across, axis=1).max())
-    if shift > _SHIFT_MM:
+    if shift > least:
         notes.append(f"slices are shifted sideways against each other by up to {shift:.3g} mm")
     return notes
 

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import (
-    SAME_GRID_MM,
     AnyPrompt,
     Geometry,
     Prompt,
@@ -28,6 +27,9 @@ Corners = tuple[tuple[float, float], tuple[float, float]]
 
 _CORNERS = np.array(list(itertools.product((0, 1), repeat=3)))
 _EDGES = [(a, b) for a, b in itertools.combinations(range(8), 2) if np.abs(_CORNERS[a] - _CORNERS[b]).sum() == 1]
+
+_TOUCH = 1e-3
+"""Parts of a voxel: a box that ends so close to a slice's plane reaches it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def box_sections(geometry: Geometry, hint: Hint) -> dict[int, Corners]:
     origins = geometry.index_to_lps([(0, 0, index) for index in range(depth)])
     places = origins @ geometry.normal
     heights = corners @ geometry.normal
-    met = np.flatnonzero((places >= heights.min() - SAME_GRID_MM) & (places <= heights.max() + SAME_GRID_MM))
+    touch = _TOUCH * geometry.spacing[0]
+    met = np.flatnonzero((places >= heights.min() - touch) & (places <= heights.max() + touch))
     if not met.size:
         centre = (low + high) / 2
         nearest = _nearest(float(geometry.lps_to_index([centre])[0, 2]), geometry, hint)
@@ -146,19 +149,19 @@ def box_sections(geometry: Geometry, hint: Hint) -> dict[int, Corners]:
         met = np.array([nearest])
     found: dict[int, Corners] = {}
     for index in met:
-        pixels = geometry.lps_to_index(_section(corners, geometry.normal, float(places[index])))[:, :2] + 0.5
+        pixels = geometry.lps_to_index(_section(corners, geometry.normal, float(places[index]), touch))[:, :2] + 0.5
         (x0, y0), (x1, y1) = pixels.min(axis=0), pixels.max(axis=0)
-        if x1 - x0 > SAME_GRID_MM and y1 - y0 > SAME_GRID_MM:
+        if x1 - x0 > _TOUCH and y1 - y0 > _TOUCH:
             found[int(index)] = ((float(x0), float(y0)), (float(x1), float(y1)))
     if not found:
         raise PromptError(f"{hint.where}: has no area on any slice")
     return found
 
 
-def _section(corners: Float64, normal: Float64, place: float) -> Float64:
-    """The points ``(n, 3)`` in which a plane meets the edges of a box, whose corners on the plane included."""
+def _section(corners: Float64, normal: Float64, place: float, touch: float) -> Float64:
+    """The points ``(n, 3)`` in which a plane meets the edges of a box, whose corners within ``touch`` mm included."""
     above = corners @ normal - place
-    points = [corners[index] for index in np.flatnonzero(np.abs(above) <= SAME_GRID_MM)]
+    points = [corners[index] for index in np.flatnonzero(np.abs(above) <= touch)]
     for one, other in _EDGES:
         if above[one] * above[other] < 0:
             share = above[one] / (above[one] - above[other])
