@@ -10,7 +10,9 @@ from oncoseg_core.system import lazy_names
 if TYPE_CHECKING:
     from oncoseg_core.system.atomic import atomic_create, atomic_path, atomic_write, write_failure
     from oncoseg_core.system.cache_folder import cache_directory
+    from oncoseg_core.system.foreign_files import open_regular, read_regular
     from oncoseg_core.system.lazy_names import lazy_exports
+    from oncoseg_core.system.memory_limit import image_bytes_limit, require_image_bytes
     from oncoseg_core.system.privacy import display_path
     from oncoseg_core.system.randomness import derived_generator, derived_seed
     from oncoseg_core.system.threads import for_each
@@ -24,7 +26,11 @@ __all__ = [
     "derived_seed",
     "display_path",
     "for_each",
+    "image_bytes_limit",
     "lazy_exports",
+    "open_regular",
+    "read_regular",
+    "require_image_bytes",
     "write_failure",
 ]
 
