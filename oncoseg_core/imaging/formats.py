@@ -1,4 +1,4 @@
-"""Reading images and labels, writing masks: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF, through SimpleITK.
+"""Reading images and labels, writing masks: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF; the last three through SimpleITK.
 
 Everything read is checked here, once: readable to the end, two or three axes, a valid grid, and a label on its image's
 grid.
@@ -6,6 +6,7 @@ grid.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,8 +22,13 @@ from oncoseg_core.contract.errors import DataError, GeometryError, ImageReadErro
 from oncoseg_core.contract.geometry import SAME_GRID_MM, Geometry
 from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
+from oncoseg_core.imaging.metaimage import read_metaimage
 from oncoseg_core.imaging.nifti import lost_by_itk, plain_voxels, without_twin
+from oncoseg_core.imaging.nrrd import read_nrrd
+from oncoseg_core.imaging.stored_image import StoredImage
 from oncoseg_core.system.atomic import atomic_path
+from oncoseg_core.system.foreign_files import open_regular
+from oncoseg_core.system.memory_limit import require_image_bytes
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -53,14 +59,13 @@ def read_volume(paths: Path | Sequence[Path], modality: str, *, channels_last_ax
         GeometryError: the channel files do not share one grid.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    first, geometry, physical = _read(files[0], channels_last_axis=channels_last_axis)
-    channels = [first]
-    for file in files[1:]:
-        voxels, other, _ = _read(file, channels_last_axis=channels_last_axis)
-        geometry.require_same_grid(other, str(files[0]), str(file))
-        channels.append(voxels)
-    voxels = channels[0] if len(channels) == 1 else np.concatenate(channels)
-    return Volume(np.ascontiguousarray(voxels), geometry, modality, files[0], physical)
+    images = [_read(file, channels_last_axis=channels_last_axis) for file in files]
+    first, geometry = images[0], images[0].geometry
+    for file, image in zip(files[1:], images[1:], strict=True):
+        geometry.require_same_grid(image.geometry, str(files[0]), str(file))
+    voxels = np.ascontiguousarray(first.voxels if len(files) == 1 else np.concatenate([one.voxels for one in images]))
+    notes = tuple(dict.fromkeys(note for image in images for note in image.notes))
+    return Volume(voxels, geometry, modality, files[0], first.physical, notes=notes, handle=first.handle)
 
 
 def read_label(
@@ -78,7 +83,7 @@ def read_label(
         ImageReadError: as for :func:`read_volume`; or several channels, or values that are not whole numbers.
         GeometryError: it lies on another grid than the image.
     """
-    voxels, geometry, _ = _read(path)
+    voxels, geometry, *_ = _read(path)
     if any_axes:
         geometry, voxels = geometry.along(image.geometry, voxels)
     image.geometry.require_same_grid(geometry, image.name, str(path), tolerance_mm)
@@ -164,7 +169,7 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
         except RuntimeError as error:
             raise OSError(0, _reason(error)) from error
         try:
-            written, written_geometry, _ = _read(temporary)
+            written, written_geometry, *_ = _read(temporary)
         except ImageReadError as error:
             raise StorageError(f"cannot write {path}: it does not read back; the disk may be full") from error
         geometry.require_same_grid(written_geometry, "the segmentation", str(path))
@@ -172,15 +177,22 @@ def write_segmentation(segmentation: Segmentation, path: Path) -> None:
             raise StorageError(f"cannot write {path}: it does not read back the same; the disk may be full")
 
 
-def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[np.generic], Geometry, bool]:
-    """Voxels ``(channel, z, y, x)``, their grid, and whether the file tells its millimetres along all three axes."""
-    if not path.exists():
-        raise ImageReadError(f"{path}: no such file")
-    if path.is_dir():
-        raise ImageReadError(f"{path}: is a folder; expected an image file")
-    if format_suffix(path) not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
+def _read(path: Path, *, channels_last_axis: bool = False) -> StoredImage:
+    """What a file of one of the formats holds."""
+    suffix = format_suffix(path)
+    if suffix not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
         known = ", ".join(VOLUME_SUFFIXES + PICTURE_SUFFIXES)
         raise ImageReadError(f"{path}: unknown image format; expected one of {known}")
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror or error
+        raise ImageReadError(f"{path}: {reason}") from error
+    own = {".mha": read_metaimage, ".mhd": read_metaimage, ".nrrd": read_nrrd, ".nhdr": read_nrrd}.get(suffix)
+    return own(path) if own is not None else _read_with_itk(path, channels_last_axis=channels_last_axis)
+
+
+def _read_with_itk(path: Path, *, channels_last_axis: bool) -> StoredImage:
     _require_whole_jpeg(path)
     reader = sitk.ImageFileReader()
     try:
@@ -190,10 +202,11 @@ def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[
             nifti = format_suffix(path) in NIFTI_SUFFIXES
             if not (nifti and channels_last_axis and reader.GetDimension() == 4):
                 _require_two_or_three_axes(reader, path)
+            _require_room(reader, path)
             plain = plain_voxels(path, reader) if nifti else None
             if plain is not None:
                 voxels = plain if plain.ndim == 4 else plain[np.newaxis]
-                return voxels, _geometry(reader, picture=False), True
+                return StoredImage(voxels, _geometry(reader, picture=False), physical=True)
             lost = lost_by_itk(path, reader) if nifti else None
             image = reader.Execute()
     except RuntimeError as error:
@@ -202,7 +215,16 @@ def _read(path: Path, *, channels_last_axis: bool = False) -> tuple[npt.NDArray[
     if lost is not None and lost.positions.size:
         np.put(voxels, lost.positions, lost.values)
     picture = format_suffix(path) in PICTURE_SUFFIXES
-    return voxels, _geometry(image, picture=picture), not picture and image.GetDimension() >= 3
+    physical = not picture and image.GetDimension() >= 3
+    return StoredImage(voxels, _geometry(image, picture=picture), physical)
+
+
+def _require_room(reader: Any, path: Path) -> None:
+    """Refuse an image that would fill the memory, before it is decoded."""
+    values = " x ".join(str(size) for size in (*reader.GetSize(), reader.GetNumberOfComponents()))
+    each = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID()).GetSizeOfPixelComponent()
+    count = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * each
+    require_image_bytes(count, str(path), f"{values} values")
 
 
 def _require_two_or_three_axes(reader: Any, path: Path) -> None:
