@@ -72,8 +72,8 @@ def examine_image(registry: Registry, path: Path, texts: Sequence[str], option: 
         if reader is not None:
             return reader.examine(path)
         image = read_volume(path, "unknown")
-        doubts = [Finding("header", note, ok=False) for note in image.notes]
-        return grid_findings(image.geometry, physical=image.physical) + doubts
+        notes = [Finding("note", note, ok=False) for note in image.notes]
+        return [*grid_findings(image.geometry, physical=image.physical), *notes]
     except UsageError:
         raise
     except OncoSegError as error:  # what is wrong is what the doctor is asked for

@@ -22,6 +22,7 @@ from oncoseg_core.contract.interfaces import Settings
 from oncoseg_core.contract.records import Split
 from oncoseg_core.plugins.configuration import validation_message
 from oncoseg_core.system.atomic import atomic_write
+from oncoseg_core.system.foreign_files import read_regular
 from oncoseg_core.system.output import json_text
 from oncoseg_core.system.randomness import derived_seed
 
@@ -162,7 +163,7 @@ class FrozenSplit:
             DataError: it cannot be read, is no split, was changed after it was frozen, or has a patient on two sides.
         """
         try:
-            found = _SplitFile.model_validate_json(path.read_bytes())
+            found = _SplitFile.model_validate_json(read_regular(path))
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}; expected a frozen split (split.json)") from error
         except ValidationError as error:

@@ -1,7 +1,7 @@
 """Reading images and labels, writing masks: NIfTI, NRRD, MHA/MHD, PNG, JPEG, TIFF, BMP.
 
-Everything read is checked here, once: readable to the end, two or three axes, a valid grid, and a label on its image's
-grid.
+Everything read is checked: readable to the end, two or three axes, a valid grid, and a label on its image's grid. ITK
+only writes, and decodes some pictures.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.contract.records import Target
 from oncoseg_core.contract.volume import BoolArray, Segmentation, Volume
 from oncoseg_core.imaging.content_kind import why_not_read
+from oncoseg_core.imaging.metaimage import read_metaimage
 from oncoseg_core.imaging.nifti import lies_there, read_nifti, write_label
-from oncoseg_core.imaging.pictures import label_of_picture, read_picture, silent_codecs
+from oncoseg_core.imaging.nrrd import read_nrrd
+from oncoseg_core.imaging.pictures import label_of_picture, read_picture
 from oncoseg_core.imaging.stored_image import StoredImage
 from oncoseg_core.system.atomic import atomic_path
 
@@ -183,7 +185,10 @@ def _write_with_itk(path: Path, label: npt.NDArray[Any], geometry: Geometry) -> 
 def _read(path: Path, *, channels_last_axis: bool = False, label: bool = False) -> StoredImage:
     """What a file of one of the formats holds; of a picture that is a label, its values."""
     suffix = format_suffix(path)
-    wrong = why_not_read(path, suffix)
+    try:
+        wrong = why_not_read(path, suffix)
+    except OSError as error:
+        raise ImageReadError(f"{path}: {error.strerror or error}") from error
     if wrong is not None:
         raise ImageReadError(f"{path}: {wrong}")
     if suffix not in VOLUME_SUFFIXES + PICTURE_SUFFIXES:
@@ -193,45 +198,7 @@ def _read(path: Path, *, channels_last_axis: bool = False, label: bool = False) 
         return read_nifti(path, channels_last_axis=channels_last_axis)
     if suffix in PICTURE_SUFFIXES:
         return label_of_picture(path) if label else read_picture(path)
-    return _read_with_itk(path)
-
-
-def _read_with_itk(path: Path) -> StoredImage:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with silent_codecs():
-            reader.ReadImageInformation()
-            if reader.GetDimension() not in (2, 3):
-                sizes = " x ".join(str(size) for size in reader.GetSize())
-                raise ImageReadError(
-                    f"{path}: has {reader.GetDimension()} axes ({sizes}); expected 2 or 3: "
-                    "give one file per channel or time point"
-                )
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise ImageReadError(f"{path}: cannot be read: {_reason(error)}") from error
-    return StoredImage(_voxels(image, path), _geometry(image), image.GetDimension() >= 3)
-
-
-def _voxels(image: Any, path: Path) -> npt.NDArray[np.generic]:
-    array: npt.NDArray[np.generic] = sitk.GetArrayFromImage(image)
-    if np.iscomplexobj(array):
-        raise ImageReadError(f"{path}: holds complex numbers; expected real intensities")
-    if image.GetDimension() == 2:
-        array = array[np.newaxis]
-    return array[np.newaxis] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
-
-
-def _geometry(image: Any) -> Geometry:
-    if image.GetDimension() == 3:
-        direction, spacing, origin = image.GetDirection(), image.GetSpacing(), image.GetOrigin()
-    else:
-        direction = np.eye(3)
-        direction[:2, :2] = np.reshape(image.GetDirection(), (2, 2))
-        spacing, origin = (*image.GetSpacing(), 1.0), (*image.GetOrigin(), 0.0)
-    x, y, z = (*image.GetSize(), 1)[:3]
-    return Geometry.from_parts((z, y, x), spacing[::-1], direction, origin)
+    return read_nrrd(path) if suffix in (".nrrd", ".nhdr") else read_metaimage(path)
 
 
 def format_suffix(path: Path) -> str:
@@ -242,12 +209,7 @@ def format_suffix(path: Path) -> str:
 
 def _reason(error: RuntimeError) -> str:
     """The telling line of an ITK error, without its source file and addresses."""
-    noise = ("Exception thrown", "/", "sitk::ERROR", "Reason: No such file")
+    noise = ("Exception thrown", "/", "sitk::ERROR")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.startswith(noise)] or lines
-    detail = telling[-1].split("): ", 1)[-1][:160]
-    if "orthonormal" in str(error) or "direction" in str(error):
-        return f"its axes are not at right angles (sheared), which no format but NIfTI can hold; resample it ({detail})"
-    if "Unable to determine ImageIO" in str(error):
-        return "its content is not of the format that its name says, or it is NIfTI-2, which is not read"
-    return f"it is cut short, damaged, or not of that format ({detail})"
+    return telling[-1].split("): ", 1)[-1][:160]

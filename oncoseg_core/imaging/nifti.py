@@ -22,6 +22,7 @@ from oncoseg_core.contract.errors import GeometryError, ImageReadError
 from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.imaging.nifti_grid import grid_of
 from oncoseg_core.imaging.stored_image import StoredImage
+from oncoseg_core.system.memory_limit import require_image_bytes
 
 HEADER_1 = np.dtype(
     [("sizeof_hdr", "i4"), ("unused", "V36"), ("dim", "i2", 8), ("intent", "f4", 3), ("intent_code", "i2"),
@@ -66,6 +67,7 @@ def read_nifti(path: Path, *, channels_last_axis: bool = False) -> StoredImage:
         count = math.prod(shape) * channels * colours
         if not _is_gzip(path) and path.stat().st_size < count * kind.itemsize:
             raise ImageReadError(f"{path}: is cut short: its header promises {count * kind.itemsize} voxel bytes")
+        require_image_bytes(count * kind.itemsize, str(path), f"{count} values")
         stored = np.empty(count, kind)
         _fill(stored, stream, path)
     if not kind.isnative:

@@ -24,6 +24,7 @@ from oncoseg_core.contract.errors import DataError, ImageReadError
 from oncoseg_core.contract.geometry import Geometry
 from oncoseg_core.imaging.content_kind import content_kind
 from oncoseg_core.imaging.stored_image import StoredImage
+from oncoseg_core.system.memory_limit import require_image_bytes
 
 # The classes themselves: ``Image.open`` refuses large pictures, and tries formats that are not wanted.
 _OPENERS: dict[str, Any] = {
@@ -37,6 +38,9 @@ _PLAIN = {"L", "LA", "RGB", "RGBA", "RGBX", "I", "F"}
 _CONVERTED = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "CMYK": "RGB", "YCbCr": "RGB"}
 _BETWEEN, _MOST_BETWEEN = (32, 223), 0.2
 """A lossy label with more than this part of its pixels between black and white is a picture."""
+
+_MOST_BYTES = 8
+"""Of a pixel: four channels of 16 bits."""
 
 _SOME = 5
 _DAMAGE = (
@@ -143,12 +147,17 @@ def _read_pages(path: Path, kind: str, *, indices: bool) -> tuple[list[Pixels], 
     if kind == "PNG":
         with _OPENERS[kind](path) as picture:
             picture.verify()  # its checksums
-    pages, stated = [], 1
+    pages: list[Pixels] = []
+    stated = 1
     with _OPENERS[kind](path) as picture:
         if kind == "PNG" and picture.is_animated:
             raise ImageReadError(f"{path}: is animated ({picture.n_frames} frames); save the one to use")
         for number in range(picture.n_frames if kind == "TIFF" else 1):
             picture.seek(number)
+            width, height = picture.size
+            require_image_bytes(
+                _MOST_BYTES * width * height * (len(pages) + 1), str(path), f"{width} x {height} pixels"
+            )
             if number and picture.tag_v2.get(_SUBFILE, 0) & 1:
                 continue  # the same page in a lower resolution
             page, orientation = _page(picture, path, kind, indices=indices)

@@ -128,3 +128,6 @@ def test_keys_and_shapes_are_strict(published, tmp_path):
     path = save(state, tmp_path / "shape.pth")
     with pytest.raises(WeightsError, match=r"iou_token\.weight has shape \(2, 256\), LiteMedSAM expects \(1, 256\)"):
         build_network(path)
+    state["mask_decoder.iou_token.weight"] = torch.full((1, 256), torch.nan)
+    with pytest.raises(WeightsError, match=r"iou_token\.weight holds NaN or infinite numbers; the file is damaged"):
+        build_network(save(state, tmp_path / "nan.pth"))

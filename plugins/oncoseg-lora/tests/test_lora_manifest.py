@@ -67,6 +67,15 @@ def test_what_is_written_is_read(folder):
     assert manifest.splits.sides[0].n_patients == 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_in_any_place_is_no_json(folder, value):
+    write(folder, metrics=[{**ROW, "prompt_settings": {"margin": value}}])
+    with pytest.raises(
+        WeightsError, match=r"oncoseg\.json: is not the record of an adapter: holds (NaN|Infinity), which is no"
+    ):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize(
     ("changes", "where"),
     [

@@ -190,6 +190,16 @@ def test_a_tensor_of_another_shape_is_named(adapter):
         load_adapter(Toy(), adapter)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_tensor_with_nan_is_named(adapter, value):
+    tensors = safetensors.torch.load_file(adapter / "adapter_model.safetensors")
+    name = min(tensors)
+    tensors[name].view(-1)[-1] = value
+    rewrite(adapter, safetensors.torch.save(tensors))
+    with pytest.raises(WeightsError, match=f"{name} holds NaN or infinite numbers: its training diverged"):
+        load_adapter(Toy(), adapter)
+
+
 class Trap:
     """Touches a file when it is unpickled."""
 

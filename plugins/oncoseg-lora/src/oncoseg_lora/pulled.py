@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from oncoseg_core import Record, WeightsError, close_matches
-from oncoseg_core.system import cache_directory
+from oncoseg_core.system import cache_directory, read_regular
 from oncoseg_lora.manifest import MANIFEST_FILE
 
 ALIASES = ("latest", "breast", "liver", "brain")
@@ -63,7 +63,7 @@ def pulled_adapters() -> list[tuple[Path, Origin | None]]:
     for record in sorted(adapters_directory().glob(f"*/{ORIGIN_FILE}")):
         if not record.parent.name.startswith("."):  # those are under way
             try:
-                origin = Origin.model_validate_json(record.read_bytes())
+                origin = Origin.model_validate_json(read_regular(record))
             except (OSError, ValidationError):
                 origin = None
             found.append((record.parent, origin))

@@ -162,6 +162,8 @@ def _check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, tor
             raise WeightsError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, the model expects {tuple(expected[name].shape)}"
             )
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: {name} holds NaN or infinite numbers: its training diverged, or it is damaged")
 
 
 def _some_of(names: set[str]) -> str:

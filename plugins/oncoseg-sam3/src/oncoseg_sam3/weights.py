@@ -18,7 +18,7 @@ import torch
 from safetensors import safe_open
 
 from oncoseg_core import WeightsError
-from oncoseg_core.system import not_fetched
+from oncoseg_core.system import not_fetched, open_regular
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size
@@ -142,7 +142,7 @@ def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:
         raise WeightsError(f"{path}: {missing}")
     try:
         before = _identity(path)
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest(), before
     except OSError as error:
         raise WeightsError(
@@ -208,6 +208,8 @@ def _check(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tenso
             )
         if tensor.is_complex() != expected[name].is_complex():
             raise WeightsError(f"{path}: {meta_key(name)} is {tensor.dtype}, expected {expected[name].dtype}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(f"{path}: {meta_key(name)} holds NaN or infinite numbers; the file is damaged")
 
 
 def meta_key(name: str) -> str:

@@ -11,6 +11,7 @@ is then an error that names the file, where a map would kill the process.
 from __future__ import annotations
 
 import math
+import operator
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,13 +23,16 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from oncoseg_core import BoolArray, DataError, Geometry, Volume
-from oncoseg_core.system import atomic_path
+from oncoseg_core.system import atomic_path, open_regular
 from oncoseg_store.levels import few_levels
-from oncoseg_store.packed import pack, unpack
+from oncoseg_store.packed import pack, unpack, well_formed
 
 SUFFIX = ".case"
 LARGEST_SLICE = 2**31 - 1 - 1024
 """Bytes that blosc2 compresses in one piece."""
+
+_SMALLEST_PIECE = 32
+"""Bytes of the header of what blosc2 compressed."""
 
 _END = struct.Struct("<QQ8s")
 _END_MAGIC = b"oncocase"
@@ -140,8 +144,8 @@ class CaseFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            with path.open("rb") as stream:
-                size = stream.seek(0, 2)
+            with open_regular(path) as stream:
+                self._bytes = size = stream.seek(0, 2)
                 stream.seek(max(0, size - _END.size))
                 end = stream.read()
                 place, length, magic = _END.unpack(end) if len(end) == _END.size else (0, 0, b"")
@@ -156,16 +160,30 @@ class CaseFile:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
         self.facts, self._tables = unpack(tail, str(path))
-        origins = self.facts.get("slice_origins")  # files from before there were any lack the key
-        self.geometry = Geometry(
-            tuple(self.facts["shape"]),
-            np.array(self.facts["affine"]),
-            None if origins is None else np.array(origins),
-        )
-        self.shape: tuple[int, int, int, int] = (self.facts["channels"], *self.geometry.shape)
-        self.dtype = np.dtype(self.facts["dtype"])
-        self.targets: list[str] = self.facts["targets"]
-        self._plane = (self.shape[0], *self.shape[2:])
+        with well_formed(str(path)):
+            origins = self.facts.get("slice_origins")  # files from before there were any lack the key
+            z, y, x = map(operator.index, self.facts["shape"])
+            self.geometry = Geometry(
+                (z, y, x),
+                np.array(self.facts["affine"], dtype=np.float64),
+                None if origins is None else np.array(origins),
+            )
+            self.shape: tuple[int, int, int, int] = (operator.index(self.facts["channels"]), *self.geometry.shape)
+            self.dtype = np.dtype(self.facts["dtype"])
+            self.targets: list[str] = list(self.facts["targets"])
+            self._plane = (self.shape[0], *self.shape[2:])
+            self._require_tables()
+
+    def _require_tables(self) -> None:
+        slices, names = self.shape[1], ["image", "values", *(f"mask {number}" for number in range(len(self.targets)))]
+        if (
+            self.dtype.kind not in "biuf"
+            or not 0 < self.dtype.itemsize * math.prod(self._plane) <= LARGEST_SLICE
+            or any(self._tables[name].shape != (slices, 3) for name in names)
+            or any(table.dtype.kind not in "iu" for table in self._tables.values())
+            or self.foreground.shape != (len(self.targets), slices)
+        ):
+            raise ValueError("tables of other sizes")
 
     @property
     def foreground(self) -> npt.NDArray[np.int64]:
@@ -182,7 +200,8 @@ class CaseFile:
         if self._tables["values"][index][1]:
             values = np.frombuffer(self._piece("values", index), self.dtype)
             size = len(data) // math.prod(self._plane)
-            plane: npt.NDArray[np.generic] = values[np.frombuffer(data, f"<u{size}")].reshape(self._plane)
+            with well_formed(str(self.path)):
+                plane: npt.NDArray[np.generic] = values[np.frombuffer(data, f"<u{size}")].reshape(self._plane)
             plane.setflags(write=False)
             return plane
         if len(data) != self.dtype.itemsize * math.prod(self._plane):
@@ -200,12 +219,16 @@ class CaseFile:
         if not self._tables[name][index][1]:
             return np.zeros(size, dtype=bool)
         bits = np.frombuffer(self._piece(name, index), np.uint8)
+        if len(bits) != -(-size[0] * size[1] // 8):
+            raise self._damaged(name, index)
         return np.unpackbits(bits, count=size[0] * size[1]).view(bool).reshape(size)
 
     def _piece(self, name: str, index: int) -> bytes:
         place, size, checksum = (int(number) for number in self._tables[name][index])
+        if place + size > self._bytes:
+            raise self._damaged(name, index)
         try:
-            with self.path.open("rb", buffering=0) as stream:
+            with open_regular(self.path) as stream:
                 stream.seek(place)
                 piece = stream.read(size)
         except FileNotFoundError as error:
@@ -213,6 +236,8 @@ class CaseFile:
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
         if len(piece) != size or isal_zlib.crc32(piece) != checksum:
+            raise self._damaged(name, index)
+        if size < _SMALLEST_PIECE or blosc2.get_cbuffer_sizes(piece)[0] > LARGEST_SLICE:
             raise self._damaged(name, index)
         data: bytes = blosc2.decompress2(piece, nthreads=1)
         return data

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import DataError
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, read_regular
 from oncoseg_store.packed import OtherFormatError, Packed, pack, unpack
 
 INDEX = "index.oncoseg"
@@ -65,6 +65,25 @@ def write_index(folder: Path, facts: Mapping[str, Any], rows: Sequence[IndexRow]
     atomic_write(folder / INDEX, pack({**facts, "targets": targets}, columns))
 
 
+def require_columns(columns: Mapping[str, npt.NDArray[Any]], targets: int) -> None:
+    """Refuse columns that do not fit one another.
+
+    Raises:
+        ValueError, KeyError: they do not.
+    """
+    cases, marks = len(columns["n_slices"]), len(columns["mark_end"])
+    records, counts = (columns[name][-1:].sum() for name in ("record_end", "mark_end"))
+    sizes = {"key": 16 * cases, "content_hash": 32 * cases, "record_end": cases, "record": records}
+    sizes |= {"mark_case": marks, "mark_target": marks, "count": counts}
+    if (
+        any(columns[name].shape != (size,) for name, size in sizes.items())
+        or any((np.diff(columns[name], prepend=0) < 0).any() for name in ("record_end", "mark_end"))
+        or any(column.dtype.kind not in "iu" for column in columns.values())
+        or not ((columns["mark_target"] >= 0) & (columns["mark_target"] < targets)).all()
+    ):
+        raise ValueError("columns of other sizes")
+
+
 def read_index(folder: Path) -> Packed:
     """Read a store's index.
 
@@ -74,7 +93,7 @@ def read_index(folder: Path) -> Packed:
     """
     path = folder / INDEX
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         if (folder / CASES).is_dir():
             raise DataError(

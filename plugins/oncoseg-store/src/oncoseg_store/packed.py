@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,21 @@ def pack(facts: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> by
     return _PREFIX.pack(MAGIC, FORMAT, isal_zlib.crc32(rest)) + rest
 
 
+@contextmanager
+def well_formed(where: str) -> Iterator[None]:
+    """Say of facts that are not what this version writes, though their checksum is right, that they are damaged.
+
+    Raises:
+        DataError: whatever of them was missing, or of another type.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise DataError(
+            f"{where}: its facts are not those of a prepared store ({type(error).__name__}); prepare the dataset again"
+        ) from error
+
+
 def unpack(data: bytes, where: str) -> Packed:
     """What :func:`pack` packed.
 
@@ -73,10 +89,11 @@ def unpack(data: bytes, where: str) -> Packed:
     if isal_zlib.crc32(rest) != checksum:
         raise DataError(f"{where}: is damaged (its checksum is wrong); prepare the dataset again")
     (length,) = _LENGTH.unpack_from(rest)
-    head = json.loads(bytes(rest[_LENGTH.size : _LENGTH.size + length]))
-    body = rest[_LENGTH.size + length :]
-    arrays = {
-        name: np.frombuffer(body, dtype, count=int(np.prod(shape, dtype=np.int64)), offset=first).reshape(shape)
-        for name, (dtype, shape, first) in head["arrays"].items()
-    }
-    return Packed(head["facts"], arrays)
+    with well_formed(where):
+        head = json.loads(bytes(rest[_LENGTH.size : _LENGTH.size + length]))
+        body = rest[_LENGTH.size + length :]
+        arrays = {
+            name: np.frombuffer(body, dtype, count=int(np.prod(shape, dtype=np.int64)), offset=first).reshape(shape)
+            for name, (dtype, shape, first) in head["arrays"].items()
+        }
+        return Packed(dict(head["facts"]), arrays)

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import BoolArray, Case, DataError, Stats, Volume
-from oncoseg_store.index import case_path, read_index
+from oncoseg_store.index import INDEX, case_path, read_index, require_columns
+from oncoseg_store.packed import well_formed
 
 if TYPE_CHECKING:
     from oncoseg_core.path import Normalization
@@ -42,15 +43,16 @@ class PreparedStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        facts, columns = read_index(folder)
-        self.dataset: str = facts["dataset"]
-        self.root = Path(facts["root"])
-        self.settings: dict[str, Any] = facts["settings"]
-        self.skipped: list[tuple[str, str]] = [(case_id, reason) for case_id, reason in facts["skipped"]]
-        self.targets: tuple[str, ...] = tuple(facts["targets"])
-        self._identities: dict[str, str] = facts["normalizations"]
-        self._columns = columns
-        self._marks_end = np.searchsorted(columns["mark_case"], np.arange(len(self)), side="right")
+        facts, self._columns = read_index(folder)
+        with well_formed(str(folder / INDEX)):
+            self.dataset: str = facts["dataset"]
+            self.root = Path(facts["root"])
+            self.settings: dict[str, Any] = facts["settings"]
+            self.skipped: list[tuple[str, str]] = [(case_id, reason) for case_id, reason in facts["skipped"]]
+            self.targets: tuple[str, ...] = tuple(facts["targets"])
+            self._identities: dict[str, str] = facts["normalizations"]
+            require_columns(self._columns, len(self.targets))
+            self._marks_end = np.searchsorted(self._columns["mark_case"], np.arange(len(self)), side="right")
         self._case = lru_cache(maxsize=OPEN_CASES)(self._open_case)
 
     @classmethod
@@ -163,7 +165,8 @@ class PreparedCase:
     @cached_property
     def case(self) -> Case:
         """The record, with the paths of the sources."""
-        return Case.model_validate_json(self._json)
+        with well_formed(str(self._folder / INDEX)):
+            return Case.model_validate_json(self._json)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -203,15 +206,16 @@ class PreparedCase:
             DataError: the case's file is missing or damaged.
         """
         facts = self._file.facts
-        return Volume(
-            # Not an ndarray, but all that the path asks of one: a shape, a dtype, and slices.
-            cast("npt.NDArray[np.generic]", PreparedVoxels(self._file)),
-            self._file.geometry,
-            facts["modality"],
-            None if facts["source"] is None else Path(facts["source"]),
-            facts["physical"],
-            tuple(facts["channel_names"]),
-        )
+        with well_formed(str(self._file.path)):
+            return Volume(
+                # Not an ndarray, but all that the path asks of one: a shape, a dtype, and slices.
+                cast("npt.NDArray[np.generic]", PreparedVoxels(self._file)),
+                self._file.geometry,
+                facts["modality"],
+                None if facts["source"] is None else Path(facts["source"]),
+                facts["physical"],
+                tuple(facts["channel_names"]),
+            )
 
     @cached_property
     def stats(self) -> Stats:
@@ -220,7 +224,8 @@ class PreparedCase:
         Raises:
             DataError: the case's file is missing or damaged.
         """
-        return {name: tuple(values) for name, values in self._file.facts["stats"].items()}
+        with well_formed(str(self._file.path)):
+            return {name: tuple(values) for name, values in self._file.facts["stats"].items()}
 
     def mask(self, target: str, index: int) -> BoolArray:
         """One target's mask on one slice: bool ``(y, x)``.

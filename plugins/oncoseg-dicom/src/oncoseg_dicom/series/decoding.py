@@ -7,6 +7,7 @@ that nobody catches, and a frame may declare itself larger than the header does.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -26,6 +27,12 @@ SECONDS = 300.0
 
 MEMORY, MEMORY_PER_BYTE = 4 * 2**30, 16
 """Addresses that the process may use, of which libraries reserve most, and those for each byte of a decoded frame."""
+
+
+_ALL_FAILED = "exceptions were raised by all available plugins"
+_INTERNAL = re.compile(
+    r"NoneType|object has no attribute|object at 0x|could not broadcast|object is not|unsupported operand|^\W*$"
+)
 
 
 class DecodingProcess:
@@ -65,7 +72,7 @@ class DecodingProcess:
                 answer = json.loads(self._receive(None, name))
                 answered = "error" in answer or "end" in answer
                 if "error" in answer:
-                    raise ImageReadError(f"{name}: its pixels cannot be read: {printable(answer['error'])[:160]}")
+                    raise ImageReadError(f"{name}: its pixels cannot be read: {decoder_reason(answer['error'])}")
                 if answered:
                     return
                 yield self._frame(answer, size, name), answer["properties"]
@@ -112,6 +119,16 @@ class DecodingProcess:
 
     def _ended(self, name: str) -> ImageReadError:
         return ImageReadError(f"{name}: its pixels cannot be read: the decoder broke off; they are damaged")
+
+
+def decoder_reason(text: str) -> str:
+    """What decoders say of damaged pixels, without what only a programmer of theirs understands."""
+    _, _, listed = text.partition(_ALL_FAILED)
+    parts = re.split(r"\s*\n\s*", listed.strip(": \n")) if listed else [text]
+    telling = [part for part in parts if part and not _INTERNAL.search(part)]
+    return (
+        printable(" ".join("; ".join(telling).split()))[:160] or "they are damaged, or not compressed as the file says"
+    )
 
 
 def _options(dataset: Any) -> dict[str, Any]:

@@ -13,9 +13,15 @@ import pydicom
 from pydicom.filereader import read_partial
 
 from oncoseg_core import ImageReadError, OncoSegError
-from oncoseg_core.system import display_path
+from oncoseg_core.system import display_path, open_regular
 from oncoseg_dicom.quiet import quiet
-from oncoseg_dicom.series.limits import ARCHIVE_MEMBERS, FOLDER_FILES, BoundedStream, require_bounded_member
+from oncoseg_dicom.series.limits import (
+    ARCHIVE_MEMBERS,
+    FOLDER_FILES,
+    BoundedStream,
+    require_bounded_archive,
+    require_bounded_member,
+)
 from oncoseg_dicom.series.series import DicomFile, FileState
 from oncoseg_dicom.series.values import printable
 
@@ -79,7 +85,7 @@ class FileOpener:
         name = file_name(file, typed=self._typed)
         try:
             if file.member is None:
-                stream = file.path.open("rb")
+                stream = open_regular(file.path)
                 status = os.fstat(stream.fileno())
                 self._remember(file.path, status)
                 return stream, status.st_size
@@ -199,6 +205,7 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
         members = [member for member in opener.archive(path).infolist() if not member.is_dir()]
         files = [DicomFile(path, member.filename) for member in members]
         most = ARCHIVE_MEMBERS
+        require_bounded_archive(members, display_path(path))
     else:
         files, most = [DicomFile(path)], 1
     if len(files) > most:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 from zipfile import ZipInfo
 
 from oncoseg_core import ImageReadError
+from oncoseg_core.system import require_image_bytes
 
 HEADER_BYTES = 64 * 2**20
 """Most bytes of a header that are read: an enhanced object of 10,000 frames has about 20 MB of functional groups."""
@@ -22,6 +24,10 @@ UNSUSPICIOUS_BYTES = 64 * 2**20
 
 ARCHIVE_RATIO, ARCHIVE_MEMBER_BYTES = 300, 2 * 2**30
 """Most that a member of an archive may grow, and most bytes that it may have. CT slices grow by 2 to 4."""
+
+ARCHIVE_BYTES, UNSUSPICIOUS_TOTAL = 64 * 2**30, 2**30
+"""Most bytes that all members of an archive may have together, or the voxels of a series; below the second no ratio of
+them is suspicious."""
 
 DECODED_RATIO, FRAME_BYTES = 1000, 2**30
 """Most that pixels may grow when they are decoded, and most bytes of a frame. Real compression is 2 to 100."""
@@ -96,6 +102,31 @@ def require_bounded_member(member: ZipInfo, name: str) -> None:
             f"{name}: its {member.compress_size} bytes would become {member.file_size}: an archive made to fill the "
             "memory is refused"
         )
+
+
+def require_bounded_archive(members: Sequence[ZipInfo], name: str) -> None:
+    """Refuse an archive whose members would together grow beyond all measure.
+
+    Raises:
+        ImageReadError: with both sizes.
+    """
+    packed, total = sum(member.compress_size for member in members), sum(member.file_size for member in members)
+    if total > min(ARCHIVE_BYTES, max(UNSUSPICIOUS_TOTAL, packed * ARCHIVE_RATIO)):
+        raise ImageReadError(
+            f"{name}: its {packed} bytes would become {total}: an archive made to fill the memory is refused; unpack "
+            "it and give the folder if it is sound"
+        )
+
+
+def require_bounded_series(total: int, encoded: int, name: str) -> None:
+    """Refuse a series whose voxels would take too much memory, or grow beyond all measure from its files.
+
+    Raises:
+        ImageReadError: with both sizes.
+    """
+    require_image_bytes(total, name, "voxels")
+    if total > max(UNSUSPICIOUS_TOTAL, encoded * ARCHIVE_RATIO):
+        raise ImageReadError(f"{name}: the {encoded} bytes of its files would become {total}: damaged, refused")
 
 
 def require_bounded_pixels(header: Any, encoded: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ from pydicom.uid import (
 )
 
 from oncoseg_core import Header, ImageReadError, MissingDependencyError, OncoSegError, Volume
-from oncoseg_core.system import display_path
+from oncoseg_core.system import display_path, require_image_bytes
 from oncoseg_dicom.quiet import quiet
-from oncoseg_dicom.series.decoding import DecodingProcess
-from oncoseg_dicom.series.files import FileOpener, file_name, looks_like_dicom, reason, secrets_of
+from oncoseg_dicom.series.decoding import DecodingProcess, decoder_reason
+from oncoseg_dicom.series.files import FileOpener, file_name, looks_like_dicom, secrets_of
 from oncoseg_dicom.series.frames import frame_headers
 from oncoseg_dicom.series.headers import combined, header_of
-from oncoseg_dicom.series.limits import require_bounded_pixels
+from oncoseg_dicom.series.limits import require_bounded_pixels, require_bounded_series
 from oncoseg_dicom.series.modality import ENHANCED
 from oncoseg_dicom.series.series import DicomFile, Series
 from oncoseg_dicom.series.values import number, printable, text, whole
@@ -54,17 +55,23 @@ def read_voxels(series: Series) -> Volume:
     voxels = np.empty((0, *series.geometry.shape), np.uint8)
     headers = []
     with quiet(), FileOpener(typed) as opener, DecodingProcess() as decoding:
+        encoded = sum(opener.size(file) for file in places)
+        require_bounded_series(_stored_bytes(series), encoded, display_path(series.source, secrets))
         for file, indices in places.items():
             name = file_name(file, secrets, typed)
             dataset = opener.dataset(file, pixels=True, secrets=secrets)
             for index, values in _frames(dataset, opener.size(file), decoding, name):
                 if values.shape[1:] != (series.rows, series.columns):
                     raise ImageReadError(f"{name}: its pixels do not have the size that its header told")
+                dtype = _wider(voxels.dtype, values.dtype) if len(voxels) else values.dtype
+                if not len(voxels) or dtype != voxels.dtype:
+                    count = len(values) * math.prod(series.geometry.shape) * dtype.itemsize
+                    require_image_bytes(count, display_path(series.source, secrets), "voxels")
                 if not len(voxels):
                     voxels = np.zeros((len(values), *series.geometry.shape), values.dtype)
                 if len(values) != len(voxels):
                     raise ImageReadError(f"{name}: has {len(values)} channels, the slices before it {len(voxels)}")
-                voxels = voxels.astype(_wider(voxels.dtype, values.dtype), copy=False)
+                voxels = voxels.astype(dtype, copy=False)
                 if index in indices:
                     voxels[:, indices.pop(index)] = values
             if indices:
@@ -82,6 +89,12 @@ def read_voxels(series: Series) -> Volume:
         notes=series.notes,
         handle=series,
     )
+
+
+def _stored_bytes(series: Series) -> int:
+    """What the pixels take as stored, by the header of the first slice."""
+    bits = [whole(series.header, keyword, "a slice") or 1 for keyword in ("SamplesPerPixel", "BitsAllocated")]
+    return math.prod(series.geometry.shape) * math.prod(bits) // 8
 
 
 def read_frame(path: Path) -> tuple[Array, Header]:
@@ -132,7 +145,7 @@ def _frames(dataset: Any, encoded: int, decoding: DecodingProcess, name: str) ->
     except (OncoSegError, GeneratorExit):
         raise
     except Exception as error:  # noqa: BLE001 - pydicom passes on whatever its decoders raise on damaged data
-        raise ImageReadError(f"{name}: its pixels cannot be read: {reason(error)}") from None
+        raise ImageReadError(f"{name}: its pixels cannot be read: {decoder_reason(f'{error}')}") from None
 
 
 def _decoder(syntax: UID, dataset: Any, name: str) -> Decoder:
