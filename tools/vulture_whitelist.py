@@ -126,6 +126,11 @@ _.volume_ml
 _.formatwarning
 _.justify
 
+# Methods of a module loader, called by importlib.
+_.get_data
+_.get_filename
+_.path_stats
+
 # The package's interface: lazy names, and functions that the READMEs describe.
 _.SelectMedicalChannels
 _.__getattr__
