@@ -139,3 +139,8 @@ _.Ring
 # Called by mkdocstrings.
 _.DocstringRoles
 _.on_instance
+
+# Called by Python's import system.
+_.get_filename
+_.get_data
+_.path_stats
