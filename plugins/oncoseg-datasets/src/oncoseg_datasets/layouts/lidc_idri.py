@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from pydantic import Field
 
-from oncoseg_core import BoolArray, Case, DataError, ImageReadError, Settings, Volume, half_digit, is_rounding
+from oncoseg_core import BoolArray, Case, DataError, ImageReadError, Settings, Volume, is_rounding
 from oncoseg_datasets.dicom_images import Series, read_series
 from oncoseg_datasets.folders import files_in, folders_in, folders_named, is_leftover
 from oncoseg_datasets.layouts.base import BadCaseError, LayoutAdapter, each_once, with_fault
@@ -255,6 +255,6 @@ def _slice_of(roi: ET.Element, series: Series, path: Path) -> int:
     heights = geometry.index_to_lps([(0, 0, index) for index in range(geometry.shape[0])])[:, 2]
     nearest = int(np.abs(heights - z).argmin())
     off = (0.0, 0.0, heights[nearest] - z)
-    if not is_rounding(off, geometry.affine[:3, :3], 2 * geometry.rounding_mm + half_digit(z)):
+    if not is_rounding(off, geometry.affine[:3, :3], 0.0):
         raise DataError(f"{path}: an outline at {z:g} mm, where {series.volume.name} has no slice")
     return nearest
