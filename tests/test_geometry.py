@@ -246,6 +246,20 @@ def test_an_uneven_stack_runs_from_its_first_slice_to_its_last():
     assert geometry.irregularity == "its slices are not evenly spaced"
 
 
+def test_two_slices_are_as_far_apart_as_they_lie():
+    geometry = stack([(0, 0, 1.0), (0, 0, 8.5)])
+    assert (geometry.slice_origins, geometry.spacing[0]) == (None, 7.5)
+
+
+def test_an_uneven_stack_allows_a_part_of_its_least_distance():
+    """Slices of 0.2 mm beside gaps of 10: a twentieth of 0.2 mm, and not of the mean."""
+    places = np.array([(0, 0, z) for z in (0.0, 10.0, 10.2, 10.4, 30.0)])
+    close, apart = (stack(places + [0, 0, off], rounding_mm=0.0) for off in (0.008, 0.04))
+    stack(places, rounding_mm=0.0).require_same_grid(close, "one", "other")
+    with pytest.raises(GeometryError, match="along z"):
+        stack(places, rounding_mm=0.0).require_same_grid(apart, "one", "other")
+
+
 @pytest.mark.parametrize(("off", "even"), [(0.04, True), (0.06, False)])
 def test_slices_are_even_to_a_twentieth_of_a_millimetre_where_no_digits_explain_more(off, even):
     places = [(0, 0, z + off * (z == 4)) for z in (0.0, 4.0, 8.0, 12.0)]
