@@ -353,7 +353,7 @@ def duke(tmp_path):
                 InstanceNumber=lambda index: 5 - index,
                 names=[f"1-{5 - index:03}.dcm" for index in range(5)],
             )
-    rows = [{"Patient ID": patient} | BOX for patient in ("Breast_MRI_001", "Breast_MRI_002")]
+    rows = [{"Patient ID": "Breast_MRI_001"} | BOX, {"Patient ID": "Breast_MRI_002"} | BOX | {"End Row": 10}]
     sheet(tmp_path / "Annotation_Boxes.xlsx", rows)
     return tmp_path
 
@@ -366,7 +366,7 @@ def test_duke_phases_are_channels_and_the_box_is_weak(duke):
         "Breast_MRI_002": True,
         "Breast_MRI_003": False,
     }
-    for name in ("Breast_MRI_001", "Breast_MRI_002"):
+    for name, end_row in (("Breast_MRI_001", 9), ("Breast_MRI_002", 10)):
         assert cases[name].annotation == "boxes"
         volume, masks = built.load(cases[name])
         assert volume.channel_names == ("pre", "post_1", "post_2")
@@ -374,7 +374,9 @@ def test_duke_phases_are_channels_and_the_box_is_weak(duke):
         for channel in range(3):
             np.testing.assert_array_equal(volume.voxels[channel], scan(channel).astype(np.uint16))
         # Slices 2 and 3 from 1 by InstanceNumber, which runs downwards: z is 3 and 2.
-        np.testing.assert_array_equal(masks["breast tumour"], filled(2, 10, 4, 20, 9) | filled(3, 10, 4, 20, 9))
+        np.testing.assert_array_equal(
+            masks["breast tumour"], filled(2, 10, 4, 20, end_row) | filled(3, 10, 4, 20, end_row)
+        )
 
 
 def test_duke_can_count_from_0_and_by_position(duke):
