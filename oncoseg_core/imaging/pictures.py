@@ -39,8 +39,8 @@ _CONVERTED = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "CMYK": "RGB",
 _BETWEEN, _MOST_BETWEEN = (32, 223), 0.2
 """A lossy label with more than this part of its pixels between black and white is a picture."""
 
-_MOST_BYTES = 8
-"""Of a pixel: four channels of 16 bits."""
+_ONE_BYTE = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+"""Modes of Pillow whose values take a byte; those of the others take four at most."""
 
 _SOME = 5
 _DAMAGE = (
@@ -148,16 +148,16 @@ def _read_pages(path: Path, kind: str, *, indices: bool) -> tuple[list[Pixels], 
         with _OPENERS[kind](path) as picture:
             picture.verify()  # its checksums
     pages: list[Pixels] = []
-    stated = 1
+    stated, asked = 1, 0
     with _OPENERS[kind](path) as picture:
         if kind == "PNG" and picture.is_animated:
             raise ImageReadError(f"{path}: is animated ({picture.n_frames} frames); save the one to use")
         for number in range(picture.n_frames if kind == "TIFF" else 1):
             picture.seek(number)
             width, height = picture.size
-            require_image_bytes(
-                _MOST_BYTES * width * height * (len(pages) + 1), str(path), f"{width} x {height} pixels"
-            )
+            whole = picture.mode in _ONE_BYTE and not _cut_by_pillow(picture, path, kind)
+            asked += len(picture.getbands()) * (1 if whole else 4) * width * height
+            require_image_bytes(asked, str(path), f"{width} x {height} pixels")
             if number and picture.tag_v2.get(_SUBFILE, 0) & 1:
                 continue  # the same page in a lower resolution
             page, orientation = _page(picture, path, kind, indices=indices)
