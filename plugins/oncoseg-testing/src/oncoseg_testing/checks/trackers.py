@@ -47,7 +47,8 @@ SUMMARY: Mapping[str, Any] = {
             "n_train_cases": 1,
             "n_score_cases": 1,
             "prepared": False,
-            "skipped_when_prepared": [],
+            "left_out": {},
+            "flags": [],
             "weak": None,
         }
     ],
