@@ -85,6 +85,18 @@ def test_counted_by_hand():
     assert VolumeDifference().compute(*pair, SPACING) == pytest.approx(7 * 0.5 / 1000)
 
 
+def test_the_harmonic_mean_is_zero_where_either_share_is():
+    """A large lesion of which little is met, by a prediction that lies wholly within it."""
+    reference, prediction = np.zeros((1, 3, 9), bool), np.zeros((1, 3, 9), bool)
+    reference[0, 1] = True
+    prediction[0, 1, :2] = True
+    half = OverlapSettings(least_overlap=0.5)
+    assert AnyOverlapRecall(half).compute(prediction, reference, SPACING) == 0
+    assert AnyOverlapPrecision(half).compute(prediction, reference, SPACING) == 1
+    assert AnyOverlapF1(half).compute(prediction, reference, SPACING) == 0
+    assert AnyOverlapF1(half).compute(np.zeros_like(prediction), reference, SPACING) == 0
+
+
 def test_a_lesion_counts_as_met_above_the_share_that_is_asked_for():
     pair = scene()
     assert AnyOverlapRecall(OverlapSettings(least_overlap=0.49)).compute(*pair, SPACING) == 1 / 3

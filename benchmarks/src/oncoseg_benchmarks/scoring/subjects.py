@@ -112,6 +112,8 @@ class ModelSession:
         # Not by which slices were asked about: following an object encodes others, and the cache lets go of some.
         (self.first if self.cache.misses > misses else self.following).append(seconds)
         self._last = (index, prompts)
+        if any(np.isnan(result.logits).any() for result in results):  # NaN > 0 is False: an empty mask would be scored
+            raise PluginError(f"the model's answer on slice {index} is not a number (NaN)")
         return [result.mask for result in results]
 
 

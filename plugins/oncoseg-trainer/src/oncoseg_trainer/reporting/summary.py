@@ -153,7 +153,10 @@ def cautions(summary: Mapping[str, Any]) -> list[str]:
                 f"{weak['n_not_scored']} that were held out are not scored."
             )
         lines += left_out_words(dataset["name"], dataset["left_out"], dataset["flags"], named=True)
-    box, after = summary.get("floors", {}).get("box", {}).get("dice"), summary["adapted"]["mean"].get("dice")
+    box, after = (
+        part.get("dice")
+        for part in (summary.get("floors", {}).get("box", {}), summary.get("adapted", {}).get("mean", {}))
+    )
     if box and after and None not in (box["mean"], after["mean"]) and after["mean"] <= box["mean"]:
         lines.append(
             f"NO BETTER THAN THE PROMPT: the boxes that the model was given, taken as masks, have a Dice of "
