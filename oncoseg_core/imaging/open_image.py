@@ -166,7 +166,11 @@ def read_masks(registry: Registry, path: Path, image: Volume, settings: Mapping[
 
 def _label_masks(path: Path, image: Volume) -> Structures:
     label = read_label(path, image, any_axes=True)
-    values = sorted({int(value) for plane in label for value in np.unique(plane)} - {0})
+    planes: dict[int, list[int]] = {}  # the first and the last that hold a value
+    for index, plane in enumerate(label):
+        for value in np.unique(plane).tolist():
+            planes.setdefault(int(value), [index, index])[1] = index
+    values = sorted(planes.keys() - {0})
     if len(values) > MOST_VALUES:
         raise DataError(
             f"{display_path(path)}: holds {len(values)} different values, and a label image at most {MOST_VALUES}: "
@@ -176,20 +180,24 @@ def _label_masks(path: Path, image: Volume) -> Structures:
         raise DataError(f"{display_path(path)}: the label is empty: it holds no voxel but 0")
     if values[0] > 0:
         label = label.astype(np.min_scalar_type(values[-1]))  # a byte per voxel for most
-    return Structures(_LabelMasks(label, values))
+    spans = {f"label {value}": (value, slice(planes[value][0], planes[value][1] + 1)) for value in values}
+    return Structures(_LabelMasks(label, spans))
 
 
 class _LabelMasks(Mapping[str, BoolArray]):
     """The masks of a label image's values, each made when it is taken: all of them would fill the memory."""
 
-    def __init__(self, label: npt.NDArray[np.generic], values: Sequence[int]) -> None:
-        self._label, self._values = label, {f"label {value}": value for value in values}
+    def __init__(self, label: npt.NDArray[np.generic], spans: Mapping[str, tuple[int, slice]]) -> None:
+        self._label, self._spans = label, spans
 
     def __getitem__(self, name: str) -> BoolArray:
-        return np.asarray(self._label == self._values[name])
+        value, span = self._spans[name]  # the value, and the slices that hold it
+        mask = np.zeros(self._label.shape, dtype=bool)
+        np.equal(self._label[span], value, out=mask[span])
+        return mask
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(self._spans)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._spans)
