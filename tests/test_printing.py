@@ -26,6 +26,8 @@ RICH = {
 """What is used of rich. Whatever else reads markup in texts (panels, prompts, rules) needs a rule here first."""
 
 HASHED = {
+    "plugins/oncoseg-trainer/src/oncoseg_trainer/data/scored_cases.py",
+    "plugins/oncoseg-trainer/src/oncoseg_trainer/loop/scoring_run.py",
     "plugins/oncoseg-store/src/oncoseg_store/one_case.py",
     "plugins/oncoseg-store/src/oncoseg_store/packed.py",
     "plugins/oncoseg-store/src/oncoseg_store/store.py",

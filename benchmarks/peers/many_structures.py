@@ -73,7 +73,10 @@ def in_a_fresh_process(checkout: Path, folder: Path, export: str) -> dict[str, A
         f"print(json.dumps(many_structures.measure(pathlib.Path({str(folder)!r}), {export!r})))"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, sources))}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    # From elsewhere: packages of the current folder would be found first.
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -206,7 +206,8 @@ def test_an_error_that_nobody_foresaw_is_told_with_its_case(mixed, tmp_path, wor
     built = started(mixed, tmp_path, f"training.workers={workers}")
     built.train_prompting.generator.settings = None
     with pytest.raises(
-        PluginError, match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: prompt generator .* raised AttributeError"
+        PluginError,
+        match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: prompt generator .* raised AttributeError",
     ) as told:
         execute(built, tmp_path / "run")
     if workers:

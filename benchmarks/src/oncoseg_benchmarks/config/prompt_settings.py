@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, FiniteFloat, field_validator
 
 from oncoseg_core import Name, PromptKind, Settings
+from oncoseg_core.system import json_text
 
 Level: TypeAlias = Literal["slice", "volume"]
 """``slice``: one prompt on each labelled slice, voxels pooled to the case; ``volume``: nobody says which slices."""
@@ -168,7 +168,7 @@ class Generated(_Policy):
     @property
     def provenance(self) -> str:
         """The generator, with the settings that are not its defaults."""
-        given = ", ".join(f"{key}={json.dumps(value)}" for key, value in sorted(self.settings.items()))
+        given = ", ".join(f"{key}={json_text(value)}" for key, value in sorted(self.settings.items()))
         return self.name + (f"({given})" if given else "")
 
     @property

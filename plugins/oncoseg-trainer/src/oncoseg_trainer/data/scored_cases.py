@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from oncoseg_core import StorageError
+from oncoseg_core.system import json_text
 from oncoseg_trainer.distributed.processes import Processes
 
 Row = dict[str, object]
@@ -61,7 +62,7 @@ class ScoredCases:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as stream:
                 # Begins a line: the one before may have been cut short.
-                stream.write("\n" + json.dumps({"number": number, "rows": rows}) + "\n")
+                stream.write("\n" + json_text({"number": number, "rows": rows}) + "\n")
         except OSError as error:
             raise StorageError(f"cannot write {self._path}: {error.strerror or error}") from error
         self._new[number] = rows
