@@ -52,7 +52,8 @@ def test_a_run_leaves_everything_that_is_promised(tiny_config, tmp_path):
     }  # fmt: skip
     assert summary["split"]["train_cases"] == ["brain1", "lung2"]
     assert len(summary["split"]["hash"]) == 64
-    assert summary["prompt"] == {"name": "box", "settings": {"margin_px": [2, 2]}}
+    per = {"brain tumour": "lesion", "breast tumour": "lesion", "lung tumour": "lesion"}
+    assert summary["prompt"] == {"name": "box", "settings": {"margin_px": [2, 2]}, "per": per}
     assert summary["n_slices"] == 9
     for phase in ("zero_shot", "adapted"):
         assert [row["case"] for row in summary[phase]["cases"]] == ["brain2", "breast1", "lung1"]
