@@ -67,7 +67,7 @@ def test_missing_file_folder_and_suffix(tmp_path):
     with pytest.raises(WeightsError, match=r"none\.pth: No such file .*; give an existing file"):
         build_network(tmp_path / "none.pth")
     (tmp_path / "folder.pth").mkdir()
-    with pytest.raises(WeightsError, match=r"folder\.pth: Is a directory"):
+    with pytest.raises(WeightsError, match=r"folder\.pth: is a folder"):
         build_network(tmp_path / "folder.pth")
     with pytest.raises(WeightsError, match=r"weights\.onnx: unknown kind of weights file"):
         build_network(tmp_path / "weights.onnx")
