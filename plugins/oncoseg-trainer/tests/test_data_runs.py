@@ -189,7 +189,7 @@ def test_an_error_in_a_worker_is_the_same_one_line(mixed, tmp_path):
     for image in (tmp_path / "toy-a").glob("*.nrrd"):
         if not image.name.endswith("-l.nrrd") and image.stem in {row.case_id for row in built.chosen.train_rows()}:
             image.unlink()
-    with pytest.raises(ImageReadError, match=r"^\S+toy-a-\d\.nrrd: no such file$"):
+    with pytest.raises(ImageReadError, match=r"^\S+toy-a-\d\.nrrd: no such file \(to go on without case 'toy-a-\d', "):
         execute(built, tmp_path / "run")
 
 
@@ -205,7 +205,7 @@ def test_an_error_that_nobody_foresaw_is_told_with_its_case(mixed, tmp_path, wor
     built = started(mixed, tmp_path, f"training.workers={workers}")
     built.train_generator.settings = None
     with pytest.raises(
-        PluginError, match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: AttributeError"
+        PluginError, match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: .*AttributeError"
     ) as told:
         execute(built, tmp_path / "run")
     if workers:
