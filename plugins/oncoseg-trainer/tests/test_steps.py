@@ -175,6 +175,15 @@ def test_a_static_graph_costs_one_pass_in_vain_and_only_among_several_processes(
     assert len(model.drawn) == 5 + 2
 
 
+def test_the_rate_that_is_told_is_the_optimizers_and_gradients_do_not_add_up_over_steps():
+    model, one = stepper(schedule=CosineWarmRestarts(name="cosine-warm-restarts", first_epochs=1))
+    for step in range(3):
+        values = one.step(step, stream(3, 5))
+        assert one.optimizer.param_groups[0]["lr"] == values["lr"]
+        assert model.weight.grad.flatten().tolist() == pytest.approx([4.0] * 4)
+        assert values["grad_norm"] == pytest.approx(8.0)
+
+
 def test_so_many_steps_may_be_skipped_as_halve_the_first_scale_to_a_sixteenth():
     assert 65_536 / 2**MOST_SKIPPED == 1 / 16
 
