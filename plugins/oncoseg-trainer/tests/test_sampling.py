@@ -277,3 +277,47 @@ def test_a_target_is_annotated_where_it_was_found_and_where_it_was_looked_for(tm
     assert slices.annotated.tolist() == [[True, True, True]]
     assert LabelledSlices.of(source, ["polyp"], [[], [], []]).annotated.tolist() == [[True, False, True]]
     assert LabelledSlices.of(source, ["polyp"]).annotated.tolist() == [[True, False, True]]
+
+
+def test_of_several_targets_one_that_is_empty_names_the_others_to_keep(tmp_path):
+    source = Source(tmp_path, ["x"])
+    with pytest.raises(DataError, match="the label holds no voxel of 'tumour': ") as alone:
+        LabelledSlices.of(source, ["tumour"])
+    assert "nor do those of" not in str(alone.value)
+
+
+def test_a_new_sampler_draws_from_any_epoch_first():
+    for epoch in (0, 1, 2):
+        sampler = LabelledSampler([WHOLE, SINGLE], 3)
+        order = derived_generator(3, "order", epoch).permutation(len(sampler))
+        assert sampler.draw(epoch, 4).number == order[4]
+
+
+def test_a_drawn_slice_follows_from_seed_epoch_and_position_as_it_always_did():
+    sampler = ForegroundSampler([SINGLE], foreground(foreground_share=0.5), 3)
+    for epoch, position in itertools.product(range(3), range(6)):
+        rng = derived_generator(3, "draw", epoch, position)
+        rng.random()  # of the dataset
+        draw = sampler.draw(epoch, position)
+        if rng.random() < 0.5:
+            assert (draw.case, draw.nth, draw.place) == (rng.integers(6), rng.integers(1), 0.0)
+        else:
+            assert (draw.case, draw.nth, draw.place) == (rng.integers(6), None, rng.random())
+    assert LabelledSampler([SINGLE], 0).draw(0, 0).place == 0.0
+
+
+def test_three_targets_take_turns_from_sample_to_sample_and_epoch_to_epoch():
+    three = labelled(("a", "b", "c"), np.ones((3, 1), dtype=np.int64))
+    sampler = ForegroundSampler([three], foreground(samples_per_epoch=4), 0)
+    drawn = "".join(sampler.draw(epoch, position).target for epoch in range(3) for position in range(4))
+    assert drawn == "abcabcabcabc"
+
+
+@pytest.mark.parametrize("build", [
+    lambda slices: ForegroundSampler([slices], foreground(foreground_share=0.0), 0),
+    lambda slices: sampling.build_sampler([slices], foreground(foreground_share=0.0), 0),
+])  # fmt: skip
+def test_prompts_point_at_the_object_unless_said_otherwise(build):
+    annotated = np.array([[True, True]])
+    sampler = build(labelled(("polyp",), np.array([[2, 0]]), annotated))
+    assert {sampler.draw(epoch, 0).case for epoch in range(30)} == {0}

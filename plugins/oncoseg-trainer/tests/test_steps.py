@@ -1,6 +1,7 @@
 """One optimizer step: clipping, half precision, losses that are not finite, and what is told of it."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -143,6 +144,48 @@ def test_dropout_is_drawn_anew_for_each_micro_batch_by_its_number_and_epoch():
     assert drawn(0, [0, 1, 2, 3]) == [first[2], first[1], first[3], first[0]]  # by the number, not by the place
     assert not set(first) & set(drawn(2, [0, 1, 2, 3]))  # the next epoch
     assert not set(first) & set(drawn(0, [0, 1, 2, 3], seed=1))
+
+
+def test_the_loss_that_is_told_is_the_mean_over_the_samples_of_the_step():
+    _, one = stepper()
+    assert one.step(0, stream(3, 5))["loss"] == pytest.approx(4 * 4.0)  # four weights of 1
+
+
+def test_gradients_are_put_together_on_the_last_micro_step_only(monkeypatch):
+    _, one = stepper()
+    entered = []
+    monkeypatch.setattr(one, "_without_sync", lambda: entered.append(len(entered)) or nullcontext())
+    one.plan = Plan(3, 1, 3)
+    one.step(0, stream(1, 1, 1))
+    assert entered == [0, 1]
+
+
+def test_a_static_graph_costs_one_pass_in_vain_and_only_among_several_processes():
+    settings = OptimisationSettings(ddp={"find_unused_parameters": False, "static_graph": True})
+    model = Drawing()
+    optimizer = build_optimizer(dict(model.named_parameters()), settings)
+    rate = LearningRate(settings.schedule, settings.learning_rate, 4)
+    one = Stepper(model, optimizer, rate, Plan(8, 1, 2), Processes(0, 1, torch.device("cpu")), 0, settings)
+    one.step(0, stream(1, 1))
+    assert len(model.drawn) == 2
+    one._graph_unknown = True  # as among several processes
+    one.step(1, stream(1, 1))
+    assert len(model.drawn) == 2 + 3
+    one.step(2, stream(1, 1))
+    assert len(model.drawn) == 5 + 2
+
+
+def test_the_rate_that_is_told_is_the_optimizers_and_gradients_do_not_add_up_over_steps():
+    model, one = stepper(schedule=CosineWarmRestarts(name="cosine-warm-restarts", first_epochs=1))
+    for step in range(3):
+        values = one.step(step, stream(3, 5))
+        assert one.optimizer.param_groups[0]["lr"] == values["lr"]
+        assert model.weight.grad.flatten().tolist() == pytest.approx([4.0] * 4)
+        assert values["grad_norm"] == pytest.approx(8.0)
+
+
+def test_so_many_steps_may_be_skipped_as_halve_the_first_scale_to_a_sixteenth():
+    assert 65_536 / 2**MOST_SKIPPED == 1 / 16
 
 
 SETTINGS = load_settings("quickstart", ["training.workers=2"])
