@@ -135,7 +135,7 @@ def test_a_run_of_the_earlier_format_is_refused(config, stopped):
 
 def test_no_room_is_said_before_anything_is_scored(config, tmp_path, monkeypatch):
     monkeypatch.setattr(disk_space, "free_bytes", lambda _folder: 1000)
-    monkeypatch.setattr("oncoseg_trainer.loop.run.TrainingRun._score", lambda *_: pytest.fail("scored"))
+    monkeypatch.setattr("oncoseg_trainer.loop.run.TrainingRun.score", lambda *_: pytest.fail("scored"))
     with pytest.raises(
         StorageError, match=r"run: the run needs \d+ MB \(3 checkpoints at a time, and the adapter\), and 0 MB"
     ):
