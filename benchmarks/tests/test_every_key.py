@@ -118,6 +118,7 @@ PROBES = {
     "BenchDataset.side": Probe(cases(side="test")),
     "BenchDataset.split": Probe(FROZEN, cases(side="test")),
     "BenchDataset.targets": Probe(cases(targets=["core"])),
+    "BenchDataset.leave_out": Probe(cases(leave_out=["nosuch"]), refused="nosuch"),
     "BenchDataset.limit": Probe(cases(limit=1)),
     "BenchDataset.optional": Probe(
         {"datasets": [*cases()["datasets"], {"name": "bench-b", "root": "nosuch", "optional": False}]},

@@ -74,7 +74,7 @@ def test_promise_raw_files_are_needed(promise, build, tmp_path, mhd, image):
     (tmp_path / "Case00.raw").unlink()
     adapter = build("promise12")
     (case,) = adapter.discover(tmp_path)
-    with pytest.raises(ImageReadError, match=r"Case00\.mhd: cannot be read"):
+    with pytest.raises(ImageReadError, match=r"Case00\.mhd: its voxels are in the file .*, which is missing"):
         adapter.load(case)
 
 
