@@ -17,7 +17,6 @@ import numpy as np
 from oncoseg_core import Case, DataError, DatasetAdapter, DatasetSpec
 from oncoseg_testing.checks.rules import refuses, require, rule
 
-
 TABLES = {".csv", ".tsv", ".xlsx", ".json", ".txt", ".xml"}
 """Suffixes of files that hold the annotations of many patients."""
 
