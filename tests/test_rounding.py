@@ -68,7 +68,7 @@ def test_no_value_was_moved_by_more_than_half_of_the_last_digit(values, decimals
     as_float32 = rounded.astype(np.float32).astype(np.float64)
     allowed = np.abs(exact).max() * 2.0**-22
     assert np.abs(rounded - exact).max() <= max(half_digit(rounded), 0.5 * 10.0**-decimals) + allowed
-    assert half_digit(as_float32) >= half_digit(rounded) * (1 - 1e-9)
+    assert half_digit(as_float32) >= min(ROUNDED_MM, 0.5 * 10.0**-decimals) * (1 - 1e-9)
 
 
 # ---------------------------------------------------------------- parts of a voxel

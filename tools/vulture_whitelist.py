@@ -152,6 +152,3 @@ _.on_instance
 _.yaml_implicit_resolvers  # read by PyYAML
 
 # Called by Python's import system.
-_.get_filename
-_.get_data
-_.path_stats

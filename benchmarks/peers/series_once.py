@@ -181,9 +181,9 @@ def counting(series: Path) -> Iterator[Counter[str]]:
         return wrapper
 
     def count_passes(find: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*arguments: Any) -> Any:
+        def wrapper(*arguments: Any, **options: Any) -> Any:
             counted["header passes"] += 1
-            return find(*arguments)
+            return find(*arguments, **options)
 
         return wrapper
 
@@ -203,13 +203,13 @@ def time_in_series_and_export() -> Iterator[dict[str, np.ndarray]]:
 
     def timing(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         def make(function: Callable[..., Any]) -> Callable[..., Any]:
-            def wrapper(*arguments: Any) -> Any:
+            def wrapper(*arguments: Any, **options: Any) -> Any:
                 if running:  # the time of whoever calls it
-                    return function(*arguments)
+                    return function(*arguments, **options)
                 running.append(name)
                 try:
                     with timed(times, name):
-                        return function(*arguments)
+                        return function(*arguments, **options)
                 finally:
                     running.pop()
 
