@@ -216,11 +216,21 @@ class LoraSpec(Record):
     ``targets`` are the last parts of the names of linear layers. ``policies`` map a policy's name to the modules that
     are trained whole besides the LoRA layers; the first policy is the default. ``untrained`` are the kinds of prompt
     that an adapted model cannot serve, each with the reason: parts that they go through are trained by no policy.
+    ``taught_by`` names the policies that teach a kind, where not all do; an adapter of another policy leaves these
+    prompts to the model as it was.
     """
 
     targets: tuple[str, ...] = Field(min_length=1)
     policies: dict[str, tuple[str, ...]] = Field(default={"lora": ()}, min_length=1)
     untrained: dict[PromptKind, str] = Field(default_factory=dict)
+    taught_by: dict[PromptKind, tuple[str, ...]] = Field(default_factory=dict)
+
+    def untaught(self, kind: PromptKind, policy: str | None) -> str | None:
+        """Why an adapter of a policy (the default: None) is not taught a kind, and which are; None where it is."""
+        name = policy or next(iter(self.policies))
+        policies = self.taught_by.get(kind, tuple(self.policies))
+        reason = f"LoRA policy {name!r} does not teach prompts of kind {kind!r}, {' and '.join(policies)} does"
+        return None if name in policies else reason
 
 
 class ModelSpec(ComponentSpec):

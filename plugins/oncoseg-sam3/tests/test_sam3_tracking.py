@@ -110,7 +110,7 @@ def test_it_forgets_what_is_out_of_its_reach(model: Any, embeddings: list[Any]) 
         tracker.start(embeddings[0], (MaskPrompt(SQUARE),))
         for _ in range(reach + 2):
             tracker.follow(embeddings[1])
-    assert len(tracker._memory[FOLLOWED]) == reach
+    assert len(tracker._memory._memory[FOLLOWED]) == reach
 
 
 def test_it_has_to_be_started(model: Any, embeddings: list[Any]) -> None:
@@ -124,9 +124,3 @@ def test_in_half_precision(model: Any) -> None:
         tracker = model.slice_tracker()
         tracker.start(embedding, (MaskPrompt(SQUARE),))
         assert tracker.follow(embedding).logits.isfinite().all()
-
-
-@pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
-def test_an_adapted_model_has_no_tracker() -> None:
-    adapted: Any = adapt(Sam3Tiny(), LoraSettings(policy="lora"))
-    assert adapted.slice_tracker() is None

@@ -208,12 +208,6 @@ def test_steps_lower_the_loss_and_change_nothing_that_is_frozen(adapted: nn.Modu
     assert all(torch.equal(p, frozen[name]) for name, p in adapted.named_parameters() if name in frozen)
 
 
-def test_clicks_are_not_taught(adapted: Any) -> None:
-    embedding = adapted.encode_image(torch.zeros(1, 3, SIDE, SIDE))
-    with pytest.raises(PromptError, match="no policy trains"):
-        adapted.training_output(embedding, [(Point(60, 60),)], ONE[None])
-
-
 def test_in_half_precision_the_terms_are_finite(adapted: Any) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         loss = loss_of(adapted, [(Box(40, 30, 130, 110),), (Text("metastasis"),)], torch.stack([ONE, 0 * ONE]))

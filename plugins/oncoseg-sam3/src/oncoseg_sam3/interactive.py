@@ -7,8 +7,8 @@ gradients pass.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,18 @@ MASK_LOGIT = 10.0
 """What a given mask counts inside; its negative outside (as in ``sam3_tracker_base.py``, ``_use_mask_as_output``)."""
 
 
+class ObjectMasks(NamedTuple):
+    """The m masks that SAM offers for each of n objects.
+
+    ``logits`` ``(n, m, h, w)``, ``ious`` ``(n, m)`` are the predicted overlaps with the object, ``presence`` ``(n,)``
+    the logits of its being there at all; all float32.
+    """
+
+    logits: torch.Tensor
+    ious: torch.Tensor
+    presence: torch.Tensor
+
+
 def segment_objects(tracker: Any, embedding: Mapping[str, torch.Tensor], clicks: Sequence[Clicks]) -> list[Decoded]:
     """Segment n objects on one image that all share, or on one image each.
 
@@ -32,27 +44,37 @@ def segment_objects(tracker: Any, embedding: Mapping[str, torch.Tensor], clicks:
     Returns:
         Each a :class:`Decoded` of a single prompt; its score is the predicted IoU.
     """
-    # Padding a prompt with points that are none would change its answer, so prompts of one form go together.
+    answers: dict[int, Decoded] = {}
+    for numbers, masks in masks_by_form(tracker, embedding, clicks):
+        for row, number in enumerate(numbers):
+            best = masks.ious[row].argmax()[None]
+            instance = Instances(masks.logits[row, best], masks.ious[row, best])
+            nan = torch.full_like(instance.scores, torch.nan)
+            answers[number] = Decoded(*instance, presence=nan, instances=(instance,))
+    return [answers[number] for number in range(len(clicks))]
+
+
+def masks_by_form(
+    tracker: Any, embedding: Mapping[str, torch.Tensor], clicks: Sequence[Clicks]
+) -> Iterator[tuple[list[int], ObjectMasks]]:
+    """The masks for n prompts on one image that all share, or on one image each, those of one form together.
+
+    Yields the numbers of the prompts with their masks. Padding a prompt with points that are none would change its
+    answer, so prompts of different forms cannot go together.
+    """
     forms: defaultdict[tuple[int, bool, bool], list[int]] = defaultdict(list)
     for number, one in enumerate(clicks):
         forms[len(one.points), one.box is not None, one.mask is not None].append(number)
-    answers: dict[int, Decoded] = {}
     shared = len(embedding["tracker_1x"]) == 1
     for numbers in forms.values():
         rows = [0] * len(numbers) if shared else numbers
-        logits, scores = _alike(tracker, embedding, [clicks[number] for number in numbers], rows)
-        for number, mask, score in zip(numbers, logits, scores, strict=True):
-            instance = Instances(mask[None], score[None])
-            answers[number] = Decoded(
-                *instance, presence=torch.full_like(score[None], torch.nan), instances=(instance,)
-            )
-    return [answers[number] for number in range(len(clicks))]
+        yield numbers, _alike(tracker, embedding, [clicks[number] for number in numbers], rows)
 
 
 def _alike(
     tracker: Any, embedding: Mapping[str, torch.Tensor], clicks: Sequence[Clicks], rows: list[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits ``(n, h, w)`` and predicted IoU ``(n,)`` for prompts of one form."""
+) -> ObjectMasks:
+    """The masks for prompts of one form."""
     device = embedding["tracker_1x"].device
     first = clicks[0]
     coordinates, labels = zip(*(_points(one) for one in clicks), strict=True)
@@ -65,7 +87,7 @@ def _alike(
     one_click = len(first.points) == 1 and first.box is None and first.mask is None
     # Stands for the memory of other frames, of which a single image has none.
     image = embedding["tracker_1x"][rows] + tracker.no_mem_embed.reshape(1, -1, 1, 1)
-    logits, predicted_iou, _, _ = tracker.sam_mask_decoder(
+    logits, predicted_iou, _, presence = tracker.sam_mask_decoder(
         image_embeddings=image,
         image_pe=tracker.sam_prompt_encoder.get_dense_pe(),
         sparse_prompt_embeddings=sparse,
@@ -74,9 +96,7 @@ def _alike(
         repeat_image=False,
         high_res_features=[embedding["tracker_4x"][rows], embedding["tracker_2x"][rows]],
     )
-    each = torch.arange(len(clicks), device=device)
-    best = predicted_iou.argmax(dim=1)
-    return logits[each, best].float(), predicted_iou[each, best].float()
+    return ObjectMasks(logits.float(), predicted_iou.float(), presence[:, 0].float())
 
 
 def _points(one: Clicks) -> tuple[list[tuple[float, float]], list[int]]:

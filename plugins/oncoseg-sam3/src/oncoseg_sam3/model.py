@@ -21,13 +21,15 @@ from oncoseg_core import (
     UsageError,
 )
 from oncoseg_sam3 import plugin
+from oncoseg_sam3.base_branch import adapter_off, is_adapted, is_trained_whole
 from oncoseg_sam3.decoding import Candidates, answer, ground
 from oncoseg_sam3.interactive import segment_objects
 from oncoseg_sam3.network import sizes
 from oncoseg_sam3.phrases import Phrases
 from oncoseg_sam3.prompting import Clicks, Question, understand
-from oncoseg_sam3.tracking import Sam3SliceTracker
+from oncoseg_sam3.tracking import Sam3SliceTracker, TrackerMemory
 from oncoseg_sam3.training import TeachingWeights, taught
+from oncoseg_sam3.training_clicks import clicks_taught, slices_taught, together
 from oncoseg_sam3.weights import RANDOM, network_with_weights
 
 SCALES = ("4x", "2x", "1x")
@@ -44,9 +46,9 @@ class Sam3Settings(Settings):
     faster; the first image then takes minutes.
 
     ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
-    object in a box is segmented by the detector (``grounding``, the path that is trained) or by the ``interactive``
-    predictor, which an adapted model refuses; a box with a text always by the detector. ``teaching``: weights of what
-    is taught besides the masks.
+    object in a box is segmented by the detector (``grounding``, the path that every policy trains) or by the
+    ``interactive`` predictor; a box with a text always by the detector. ``teaching``: weights of what is taught besides
+    the masks.
     """
 
     weights: str = "hub"
@@ -112,7 +114,8 @@ class Sam3(nn.Module, PromptableModel):
         ``detector_4x``, ``_2x`` and ``_1x`` are what the detector sees, ``tracker_*`` what the tracker sees, which are
         missing where it is; ``1x`` has one cell per patch, ``4x`` four per patch and side. The two finer ones of the
         tracker have passed through its ``conv_s0`` and ``conv_s1``, as in Meta's processor; its ``no_mem_embed``, which
-        stands for the memory of other frames, is not added.
+        stands for the memory of other frames, is not added. An adapter that does not teach the tracker has moved the
+        trunk under it: ``pixels`` are there in place of ``tracker_*``, which :meth:`add_tracker_features` adds.
 
         Raises:
             UsageError: the pixels have another shape.
@@ -122,23 +125,41 @@ class Sam3(nn.Module, PromptableModel):
             raise UsageError(f"{self.spec.name} takes pixels (batch, 3, {side}, {side}), found {tuple(pixels.shape)}")
         features = self.detector.backbone.forward_image(pixels)
         embedding = _by_scale("detector", features["backbone_fpn"])
-        if self.detector.inst_interactive_predictor is not None:
-            fine, middle, coarse = features["sam2_backbone_out"]["backbone_fpn"]
-            mask_decoder = self.tracker.sam_mask_decoder
-            embedding |= _by_scale("tracker", [mask_decoder.conv_s0(fine), mask_decoder.conv_s1(middle), coarse])
-        return embedding
+        if self.detector.inst_interactive_predictor is None:
+            return embedding
+        if self._tracker_sees_base:
+            return embedding | {"pixels": pixels}
+        return embedding | self._tracker_features(features)
+
+    def add_tracker_features(self, embedding: dict[str, torch.Tensor]) -> None:
+        """Put what the tracker sees into an embedding that lacks it, encoded by the model as it was before its adapter.
+
+        Done the first time that it is needed: it takes as long as the first encoding.
+        """
+        if "tracker_1x" not in embedding:
+            with adapter_off(self):
+                embedding |= self._tracker_features(self.detector.backbone.forward_image(embedding["pixels"]))
+
+    def _tracker_features(self, features: dict[str, Any]) -> dict[str, torch.Tensor]:
+        fine, middle, coarse = features["sam2_backbone_out"]["backbone_fpn"]
+        mask_decoder = self.tracker.sam_mask_decoder
+        return _by_scale("tracker", [mask_decoder.conv_s0(fine), mask_decoder.conv_s1(middle), coarse])
 
     def decode(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> Decoded:
         """Decode one mask per prompt, from one image that all share or one image each.
 
         A text or exemplars: all objects found (``instances``) and their union. A box, with or without a text: the
-        object in it, chosen by score and overlap. Points and a mask, with or without a box: the interactive predictor.
+        object in it, chosen by score and overlap. Points and a mask, with or without a box: the interactive predictor,
+        which answers as before the adaptation where the adapter's policy does not teach it.
 
         Raises:
-            PromptError: there is no prompt, hints have no meaning together, or the adapted model cannot serve them.
+            PromptError: there is no prompt, hints have no meaning together, or the weights have no tracker.
             UsageError: the embedding holds neither one image nor one per prompt.
         """
-        asked = self._understood(embedding, prompts)
+        if not prompts:
+            raise PromptError(f"no prompt was given: {self.spec.name} takes at least one")
+        self._require_images(embedding, prompts)
+        asked = [self._understood(prompt) for prompt in prompts]
         answers: dict[int, Decoded] = {}
         grounded = {number: one for number, one in enumerate(asked) if isinstance(one, Question)}
         clicked = {number: one for number, one in enumerate(asked) if isinstance(one, Clicks)}
@@ -147,50 +168,78 @@ class Sam3(nn.Module, PromptableModel):
             candidates = self._candidates(_rows(embedding, list(grounded)), questions)
             answers |= zip(grounded, answer(candidates, questions, self.settings.threshold), strict=True)
         if clicked:
-            if self._is_adapted:
-                raise PromptError(
-                    f"{self.spec.name} with an adapter: {plugin.UNTRAINED}; give a box (by grounding) or a text"
-                )
-            found = segment_objects(self.tracker, _rows(embedding, list(clicked)), list(clicked.values()))
+            tracker = self.tracker
+            self.add_tracker_features(embedding)
+            found = segment_objects(tracker, _rows(embedding, list(clicked)), list(clicked.values()))
             answers |= zip(clicked, found, strict=True)
         return _together([answers[number] for number in range(len(prompts))])
 
     def training_output(
         self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt], targets: torch.Tensor
     ) -> TrainingOutput:
-        """Logits of the candidates that are matched with the targets, and the terms of :mod:`oncoseg_sam3.training`.
+        """Logits and terms, as :mod:`oncoseg_sam3.training` and :mod:`oncoseg_sam3.training_clicks` say.
+
+        An empty prompt stands for the object of the prompt before it, on the next slice: the tracker follows it there.
 
         Raises:
-            PromptError: as for :meth:`decode`, or a prompt is for the interactive predictor.
+            PromptError: what answers a prompt is not trained, or as for :meth:`decode`.
         """
-        questions = []
-        for one in self._understood(embedding, prompts):
-            if isinstance(one, Clicks):
-                raise PromptError(
-                    f"{self.spec.name}: {plugin.UNTRAINED}; train with boxes (by grounding), texts or exemplars"
-                )
-            questions.append(one)
-        return taught(self._candidates(embedding, questions), questions, targets, self.settings.teaching)
+        if not prompts or not prompts[0]:
+            raise PromptError(f"{self.spec.name}: the first prompt is empty: there is no object to follow")
+        self._require_images(embedding, prompts)
+        asked = {number: self._understood(prompt) for number, prompt in enumerate(prompts) if prompt}
+        if len(asked) < len(prompts) or any(isinstance(one, Clicks) for one in asked.values()):
+            self._require_trained_tracker()
+        rows: dict[int, TrainingOutput] = {}
+        grounded = {number: one for number, one in asked.items() if isinstance(one, Question)}
+        clicked = {number: one for number, one in asked.items() if isinstance(one, Clicks)}
+        weights = self.settings.teaching
+        if grounded:
+            numbers, questions = list(grounded), list(grounded.values())
+            candidates = self._candidates(_rows(embedding, numbers), questions)
+            rows |= zip(numbers, _apart(taught(candidates, questions, targets[numbers], weights)), strict=True)
+        if clicked:
+            numbers, clicks = list(clicked), list(clicked.values())
+            output = clicks_taught(self.tracker, _rows(embedding, numbers), clicks, targets[numbers], weights)
+            rows |= zip(numbers, _apart(output), strict=True)
+        for start, end in zip(asked, [*list(asked)[1:], len(prompts)], strict=True):
+            if end - start > 1:
+                slices = [{name: level[[row]] for name, level in embedding.items()} for row in range(start, end)]
+                output = slices_taught(self._memory(), slices, targets[start:end], weights)
+                rows |= zip(range(start + 1, end), _apart(output), strict=True)
+        return together([rows[number] for number in range(len(prompts))])
 
     def slice_tracker(self) -> SliceTracker | None:
-        """SAM3's own tracker; None where the weights have none, and for an adapted model, which it was not made for."""
-        if self.detector.inst_interactive_predictor is None or self._is_adapted:
+        """SAM3's own tracker; None where the weights have none.
+
+        Of an adapted model whose policy does not teach it: as it was, on the image as it was seen before.
+        """
+        if self.detector.inst_interactive_predictor is None:
             return None
         return Sam3SliceTracker(self, self.tracker, self.detector.backbone.vision_backbone.position_encoding)
 
-    @property
-    def _is_adapted(self) -> bool:
-        # PEFT leaves its configuration on the model that it changes.
-        return bool(getattr(self, "peft_config", None))
+    def _memory(self) -> TrackerMemory:
+        return TrackerMemory(self.tracker, self.detector.backbone.vision_backbone.position_encoding)
 
-    def _understood(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> list[Question | Clicks]:
-        if not prompts:
-            raise PromptError(f"no prompt was given: {self.spec.name} takes at least one")
+    @property
+    def _tracker_sees_base(self) -> bool:
+        return is_adapted(self) and not is_trained_whole(self.tracker.sam_mask_decoder)
+
+    def _require_trained_tracker(self) -> None:
+        if not any(weight.requires_grad for weight in self.tracker.sam_mask_decoder.parameters()):
+            raise PromptError(
+                f"{self.spec.name}: points, masks and following slices go through the interactive predictor and the "
+                f"tracker, which are not trained; set lora.policy to {plugin.TEACHES_CLICKS}, or train with boxes (by "
+                "grounding), texts or exemplars"
+            )
+
+    def _require_images(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> None:
         images = len(embedding["detector_1x"])
         if images not in {1, len(prompts)}:
             raise UsageError(f"{images} embedded images for {len(prompts)} prompts: expected one, or one per prompt")
-        side = self.size.image_size
-        return [understand(prompt, side, self.settings.boxes_by, self.spec.name) for prompt in prompts]
+
+    def _understood(self, prompt: Prompt) -> Question | Clicks:
+        return understand(prompt, self.size.image_size, self.settings.boxes_by, self.spec.name)
 
     def _candidates(self, embedding: dict[str, torch.Tensor], questions: Sequence[Question]) -> Candidates:
         return ground(self.detector, self._phrases, embedding, questions)
@@ -207,6 +256,18 @@ def _rows(embedding: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torc
     if images in {1, len(rows)}:
         return embedding
     return {name: level[rows] for name, level in embedding.items()}
+
+
+def _apart(output: TrainingOutput) -> list[TrainingOutput]:
+    """Each row as an output of its own."""
+    return [
+        TrainingOutput(
+            output.logits[row : row + 1],
+            output.by_mask[row : row + 1],
+            {name: term[row : row + 1] for name, term in output.terms.items()},
+        )
+        for row in range(len(output.logits))
+    ]
 
 
 def _together(answers: Sequence[Decoded]) -> Decoded:

@@ -4,24 +4,35 @@ from collections.abc import Iterator
 
 from oncoseg_core import LoraSpec, ModelSpec, hookimpl
 
-UNTRAINED = (
-    "points, masks and the interactive predictor's boxes see the image through the trunk that adapters change, and no "
-    "policy trains the predictor with it"
+DETECTOR = (
+    *(f"detector.backbone.vision_backbone.convs.{level}" for level in range(4)),
+    "detector.geometry_encoder",
+    "detector.transformer",
+    "detector.segmentation_head",
+    "detector.dot_prod_scoring",
 )
+"""What the detector has after the trunk."""
+
+TRACKER = "detector.inst_interactive_predictor.model"
+INTERACTIVE = (
+    *(f"detector.backbone.vision_backbone.sam2_convs.{level}" for level in range(3)),
+    f"{TRACKER}.sam_prompt_encoder",
+    f"{TRACKER}.sam_mask_decoder",
+    f"{TRACKER}.transformer",
+    *(f"{TRACKER}.maskmem_backbone.{part}" for part in ("mask_downsampler", "pix_feat_proj", "fuser", "out_proj")),
+    f"{TRACKER}.mask_downsample",
+    f"{TRACKER}.obj_ptr_proj",
+    f"{TRACKER}.obj_ptr_tpos_proj",
+)
+"""What the interactive predictor and the tracker have after it: neck, prompts, mask decoder, memory. Not the memory
+encoder by its own name, since Meta's tracker looks at its class."""
+
+TEACHES_CLICKS = "lora+detector+interactive"
 
 LORA = LoraSpec(
     targets=("qkv", "proj"),
-    policies={
-        "lora+detector": (
-            *(f"detector.backbone.vision_backbone.convs.{level}" for level in range(4)),
-            "detector.geometry_encoder",
-            "detector.transformer",
-            "detector.segmentation_head",
-            "detector.dot_prod_scoring",
-        ),
-        "lora": (),
-    },
-    untrained={"point": UNTRAINED, "mask": UNTRAINED},
+    policies={"lora+detector": DETECTOR, "lora": (), TEACHES_CLICKS: (*DETECTOR, *INTERACTIVE)},
+    taught_by={"point": (TEACHES_CLICKS,), "mask": (TEACHES_CLICKS,)},
 )
 
 SAM3 = ModelSpec(

@@ -6,15 +6,118 @@ vector per slice that stands for the object (Ravi et al., "SAM 2", 2024, https:/
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
-from oncoseg_core import Decoded, Instances, Prompt, PromptableModel, SliceTracker, UsageError
+from oncoseg_core import Decoded, Instances, Prompt, SliceTracker, UsageError
 
 PROMPTED, FOLLOWED = "cond_frame_outputs", "non_cond_frame_outputs"
 """Meta's names of what it remembers of the prompted frame, and of the others."""
+
+
+class FollowedMasks(NamedTuple):
+    """What the tracker gives on a slice, all float32.
+
+    ``logits`` ``(n, h, w)`` of the mask that it takes itself to be right, ``ious`` ``(n, m)`` predicted for each of its
+    m masks ``(n, m, h, w)``, ``presence`` ``(n,)`` the logits of the object's being there; where it is not, every mask
+    is Meta's constant for nothing.
+    """
+
+    logits: torch.Tensor
+    ious: torch.Tensor
+    masks: torch.Tensor
+    presence: torch.Tensor
+
+
+class TrackerMemory:
+    """What the tracker remembers of one object, and what it makes of the next slice.
+
+    These are the steps of Meta's ``track_step``, which in training keeps the object's presence and all but one mask to
+    itself.
+
+    Args:
+        tracker: Meta's.
+        position_encoding: of the image's features.
+    """
+
+    def __init__(self, tracker: Any, position_encoding: Any) -> None:
+        self._tracker, self._position_encoding = tracker, position_encoding
+        self._memory: dict[str, dict[int, Any]] = {PROMPTED: {}, FOLLOWED: {}}
+        self._frame = -1
+
+    def start(self, embedding: Mapping[str, torch.Tensor], mask: torch.Tensor) -> None:
+        """Remember an object by its mask 0/1 ``(n, size, size)`` on a slice, and forget every other."""
+        self._memory = {PROMPTED: {}, FOLLOWED: {}}
+        self._frame = 0
+        _, fine, coarse = self._levels(embedding)
+        heads = self._tracker._use_mask_as_output(coarse, [*fine], mask[:, None].float())  # noqa: SLF001
+        self._remember(PROMPTED, embedding, heads)
+
+    def follow(self, embedding: Mapping[str, torch.Tensor]) -> FollowedMasks:
+        """Find the object on the next slice, and remember it there.
+
+        Raises:
+            UsageError: nothing is remembered.
+        """
+        if self._frame < 0:
+            raise UsageError("the tracker has not started: start it on the slice with the prompt")
+        self._frame += 1
+        flat, fine, coarse = self._levels(embedding)
+        position = self._position_encoding(coarse).to(coarse.dtype).flatten(2).permute(2, 0, 1)
+        remembered = self._tracker._prepare_memory_conditioned_features(  # noqa: SLF001
+            frame_idx=self._frame,
+            is_init_cond_frame=False,
+            current_vision_feats=flat[-1:],
+            current_vision_pos_embeds=[position],
+            feat_sizes=[coarse.shape[-2:]],
+            output_dict=self._memory,
+            # How many slices there will be is not known; more than its reach do not count.
+            num_frames=self._frame + self._tracker.max_obj_ptrs_in_encoder,
+        )
+        heads = self._tracker._forward_sam_heads(  # noqa: SLF001
+            backbone_features=remembered,
+            high_res_features=[*fine],
+            multimask_output=self._tracker._use_multimask(is_init_cond_frame=False, point_inputs=None),  # noqa: SLF001
+        )
+        self._remember(FOLLOWED, embedding, heads)
+        masks, _, ious, chosen, _, _, presence = heads
+        return FollowedMasks(chosen[:, 0].float(), ious.float(), masks.float(), presence[:, 0].float())
+
+    def _remember(self, kept_as: str, embedding: Mapping[str, torch.Tensor], heads: tuple[torch.Tensor, ...]) -> None:
+        flat, _, coarse = self._levels(embedding)
+        *_, large, pointer, presence = heads
+        features, positions = self._tracker._encode_new_memory(  # noqa: SLF001
+            image=None,
+            current_vision_feats=flat,
+            feat_sizes=[coarse.shape[-2:]],
+            pred_masks_high_res=large,
+            object_score_logits=presence,
+            is_mask_from_pts=False,
+        )
+        kept = {"maskmem_features": features, "maskmem_pos_enc": positions, "obj_ptr": pointer}
+        self._memory[kept_as][self._frame] = kept
+        self._memory[FOLLOWED].pop(self._frame - self._tracker.max_obj_ptrs_in_encoder, None)
+
+    def _levels(
+        self, embedding: Mapping[str, torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], torch.Tensor]:
+        """The features as Meta's video code hands them on: all of them flat, the two fine ones, the coarse one."""
+        fine = [embedding["tracker_4x"], embedding["tracker_2x"]]
+        coarse = embedding["tracker_1x"]
+        return [level.flatten(2).permute(2, 0, 1) for level in (*fine, coarse)], fine, coarse
+
+
+class TrackedModel(Protocol):
+    """What the tracker needs of its model."""
+
+    def decode(self, embedding: dict[str, torch.Tensor], prompts: list[Prompt]) -> Decoded:
+        """One mask per prompt."""
+
+    def add_tracker_features(self, embedding: dict[str, torch.Tensor]) -> None:
+        """Put what the tracker sees into an embedding that lacks it."""
 
 
 class Sam3SliceTracker(SliceTracker):
@@ -29,10 +132,9 @@ class Sam3SliceTracker(SliceTracker):
         position_encoding: of the image's features.
     """
 
-    def __init__(self, model: PromptableModel, tracker: Any, position_encoding: Any) -> None:
-        self._model, self._tracker, self._position_encoding = model, tracker, position_encoding
-        self._memory: dict[str, dict[int, Any]] = {PROMPTED: {}, FOLLOWED: {}}
-        self._frame = 0
+    def __init__(self, model: TrackedModel, tracker: Any, position_encoding: Any) -> None:
+        self._model, self._side = model, tracker.image_size
+        self._memory = TrackerMemory(tracker, position_encoding)
         self._score: torch.Tensor | None = None
 
     def start(self, embedding: dict[str, torch.Tensor], prompt: Prompt) -> Decoded:
@@ -42,11 +144,11 @@ class Sam3SliceTracker(SliceTracker):
             PromptError: as for the model's ``decode``.
         """
         decoded = self._model.decode(embedding, [prompt])
-        side = self._tracker.image_size
-        full = F.interpolate(decoded.logits[:, None], (side, side), mode="bilinear", align_corners=False)
-        self._memory = {PROMPTED: {}, FOLLOWED: {}}
-        self._frame, self._score = 0, decoded.scores
-        self._step(embedding, PROMPTED, (full > 0).float())
+        side = self._side
+        full = F.interpolate(decoded.logits[:, None], (side, side), mode="bilinear", align_corners=False)[:, 0]
+        self._model.add_tracker_features(embedding)
+        self._memory.start(embedding, full > 0)
+        self._score = decoded.scores
         return decoded
 
     def follow(self, embedding: dict[str, torch.Tensor]) -> Decoded:
@@ -55,32 +157,9 @@ class Sam3SliceTracker(SliceTracker):
         Raises:
             UsageError: the tracker was not started.
         """
-        if self._score is None:
-            raise UsageError("the tracker has not started: start it on the slice with the prompt")
-        self._frame += 1
-        output = self._step(embedding, FOLLOWED, None)
-        logits = output["pred_masks"][:, 0].float()
-        score = self._score * output["object_score_logits"][:, 0].float().sigmoid()
+        self._model.add_tracker_features(embedding)
+        followed = self._memory.follow(embedding)
+        assert self._score is not None  # noqa: S101 - the memory has refused
+        score = self._score * followed.presence.sigmoid()
         nan = torch.full_like(score, torch.nan)
-        return Decoded(logits, score, presence=nan, instances=(Instances(logits, score),))
-
-    def _step(self, embedding: dict[str, torch.Tensor], kept_as: str, mask: torch.Tensor | None) -> dict[str, Any]:
-        levels = [embedding[f"tracker_{scale}"] for scale in ("4x", "2x", "1x")]
-        coarse = levels[-1]
-        reach = self._tracker.max_obj_ptrs_in_encoder
-        output: dict[str, Any] = self._tracker.track_step(
-            frame_idx=self._frame,
-            is_init_cond_frame=mask is not None,
-            current_vision_feats=[level.flatten(2).permute(2, 0, 1) for level in levels],
-            current_vision_pos_embeds=[self._position_encoding(coarse).to(coarse.dtype).flatten(2).permute(2, 0, 1)],
-            feat_sizes=[level.shape[-2:] for level in levels],
-            image=None,
-            point_inputs=None,
-            mask_inputs=mask,
-            output_dict=self._memory,
-            num_frames=self._frame + reach,  # how many there will be is not known; more than its reach do not count
-        )
-        kept = ("maskmem_features", "maskmem_pos_enc", "obj_ptr")
-        self._memory[kept_as][self._frame] = {name: output[name] for name in kept}
-        self._memory[FOLLOWED].pop(self._frame - reach, None)
-        return output
+        return Decoded(followed.logits, score, presence=nan, instances=(Instances(followed.logits, score),))
