@@ -10,7 +10,7 @@ from oncoseg_benchmarks.config.settings import Statistics, load_settings
 from oncoseg_benchmarks.run.compare import compare
 from oncoseg_benchmarks.run.run_folder import slug
 from oncoseg_benchmarks.scoring.case_scoring import size_class
-from oncoseg_benchmarks.scoring.clicks import click, next_click
+from oncoseg_benchmarks.scoring.clicks import click
 from oncoseg_benchmarks.scoring.empty_masks import score_all
 from oncoseg_benchmarks.scoring.saved_masks import load_masks, pack, save_masks, unpack
 from oncoseg_benchmarks.statistics.groups import pooled, summarise
@@ -18,6 +18,7 @@ from oncoseg_benchmarks.table.results import read_table, write_table
 from oncoseg_benchmarks.table.rows import DESCRIPTION
 from oncoseg_core import ConfigError, DataError, Metric, MetricSpec, Point
 from oncoseg_core.plugins import built_in_names
+from oncoseg_prompts.api import next_click
 
 
 def disc(shape, row, column, radius):

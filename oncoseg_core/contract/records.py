@@ -201,6 +201,11 @@ class PromptGeneratorSpec(ComponentSpec):
         """Whether its prompts point at the object, so that it has to be there; a text does not."""
         return set(self.makes) != {"text"}
 
+    @property
+    def asks_for_all(self) -> bool:
+        """Whether one of its prompts asks for every object of a target at once."""
+        return set(self.makes) <= {"text", "exemplar"}
+
 
 class LossSpec(ComponentSpec):
     """A training loss that returns named terms."""

@@ -9,8 +9,6 @@ import pytest
 import torch
 
 from oncoseg_core import Box, MaskPrompt, Point, Text, UsageError
-from oncoseg_lora.inject import adapt
-from oncoseg_lora.settings import LoraSettings
 from oncoseg_sam3.model import Sam3Tiny
 from oncoseg_sam3.tracking import FOLLOWED
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core import Box, Exemplar, Point, Prompt, PromptError, Text
+from oncoseg_core import Box, Exemplar, Prompt, Text
 from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_lora.settings import LoraSettings
 from oncoseg_sam3.decoding import Candidates

@@ -13,9 +13,10 @@ from oncoseg_core import Box, Case, Geometry, PromptGenerator, SliceGrid, Target
 from oncoseg_core.path.preprocess import mask_to_model, prompt_to_model
 from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.config.data_settings import AugmentationSettings, WeakChoice
-from oncoseg_trainer.config.settings import HardNegatives
+from oncoseg_trainer.config.prompt_settings import HardNegatives
 from oncoseg_trainer.data.augmentation import SpatialAugmentation
 from oncoseg_trainer.data.case_source import LoadedCase
+from oncoseg_trainer.data.prompting import PromptMixture
 from oncoseg_trainer.data.samples import SampleMaker, filled_box, nearest_labelled, target_on_model
 from oncoseg_trainer.data.sampling import Draw
 
@@ -58,7 +59,7 @@ class OneCase:
 
 
 def maker(source, weak=None, augmentation=None):
-    return SampleMaker([source], [weak], {"ct": Path()}, Prompting(TightBox()), 0, augmentation)
+    return SampleMaker([source], [weak], {"ct": Path()}, PromptMixture.of(Prompting(TightBox())), 0, augmentation)
 
 
 @pytest.fixture
@@ -255,7 +256,9 @@ class SaysIts(PromptGenerator):
 
 
 def asking(source, **how):
-    return SampleMaker([source], [None], {"ct": Path()}, Prompting(SaysIts(), points_at_object=False), 0, **how)
+    return SampleMaker(
+        [source], [None], {"ct": Path()}, PromptMixture.of(Prompting(SaysIts(), points_at_object=False)), 0, **how
+    )
 
 
 def several(weak=None, per="lesion"):
@@ -264,7 +267,7 @@ def several(weak=None, per="lesion"):
     mask[2:4, 4:9, 4:12] = mask[2, 20:30, 30:45] = True
     mask[4, 20:23, 30:32] = True  # joined to none: a slice lies between
     source = OneCase({"t": mask})
-    return mask, SampleMaker([source], [weak], {"ct": Path()}, Prompting(TightBox(), per=per), 0).make
+    return mask, SampleMaker([source], [weak], {"ct": Path()}, PromptMixture.of(Prompting(TightBox(), per=per)), 0).make
 
 
 def test_a_sample_is_one_of_the_lesions_of_its_slice():
@@ -303,7 +306,9 @@ def test_a_weak_lesion_is_its_own_filled_box():
     mask[2, [10, 14], [10, 16]] = mask[2, 30, 30:40] = True
     mask[2, 10:15, 12] = mask[2, 10, 10:17] = mask[2, 14, 12:17] = True
     source = OneCase({"t": mask}, annotation="recist")
-    make = SampleMaker([source], [WeakChoice(weight=1)], {"ct": Path()}, Prompting(TightBox(), per="lesion"), 0).make
+    make = SampleMaker(
+        [source], [WeakChoice(weight=1)], {"ct": Path()}, PromptMixture.of(Prompting(TightBox(), per="lesion")), 0
+    ).make
     sums = {int(make(Draw(0, 0, 0, "t", 0, 0.0, None), epoch).target.sum()) for epoch in range(20)}
     boxes = [np.zeros((40, 50), bool), np.zeros((40, 50), bool)]
     boxes[0][10:15, 10:17] = boxes[1][30, 30:40] = True

@@ -17,6 +17,7 @@ from oncoseg_trainer.config.data_settings import DatasetChoice
 from oncoseg_trainer.data.case_selection import DatasetLookup
 from oncoseg_trainer.data.case_source import MemorySource
 from oncoseg_trainer.data.prepared_source import StoreDataset
+from oncoseg_trainer.data.prompting import PromptMixture
 from oncoseg_trainer.data.samples import SampleMaker
 from oncoseg_trainer.data.sampling import Draw, LabelledSampler, LabelledSlices
 
@@ -62,7 +63,9 @@ def test_a_store_and_memory_give_the_same(opened, stored, path):
     for target, expected in (("tumour", [0, 3, 2]), ("core", [0, 1, 0])):
         assert memory.slice_counts(target).tolist() == store.slice_counts(target).tolist() == expected
     generator = load_plugins().build(PromptGeneratorSpec, "box")
-    one, other = (SampleMaker([source], [None], path, Prompting(generator), 0) for source in (memory, store))
+    one, other = (
+        SampleMaker([source], [None], path, PromptMixture.of(Prompting(generator)), 0) for source in (memory, store)
+    )
     sampler = LabelledSampler([LabelledSlices.of(memory, targets)], 0)
     for position in range(len(sampler)):
         left, right = (made.make(sampler.draw(0, position), 0) for made in (one, other))
@@ -119,7 +122,7 @@ def test_memory_is_bounded_and_is_not_sent_to_workers(opened, path):
 def test_a_draw_reads_the_slice_that_it_names(opened, path):
     source = opened.source([1], ("tumour",), path, 0)
     generator = load_plugins().build(PromptGeneratorSpec, "box")
-    make = SampleMaker([source], [None], path, Prompting(generator), 0).make
+    make = SampleMaker([source], [None], path, PromptMixture.of(Prompting(generator)), 0).make
     assert [make(Draw(0, 0, 0, "tumour", nth), 0).name for nth in (0, 1)] == [
         "toy-a-1 slice 0 (tumour)",
         "toy-a-1 slice 6 (tumour)",

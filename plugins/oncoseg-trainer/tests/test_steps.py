@@ -43,7 +43,7 @@ def stream(*values):
     """Micro-batches of one sample each, whose only pixel has that value."""
     for number, value in enumerate(values):
         pixels = torch.full((1, 1), float(value))
-        yield Batch(number, pixels, [()], torch.zeros(1, 1, 1), [("ct", 1.0)], [f"case-{number}"])
+        yield Batch(number, pixels, [()], torch.zeros(1, 1, 1), [("ct", 1.0)], [0], [f"case-{number}"])
 
 
 def test_the_gradient_is_clipped_to_the_norm_and_its_own_is_told():

@@ -107,8 +107,10 @@ class ModelPlan(SubjectPlan):
                 )
 
     def refusal(self, policy: Policy) -> str | None:
-        """The model's own word."""
-        reasons = (self.spec.refusal(kind, adapted=self.adapter is not None) for kind in policy.kinds)
+        """The model's own word; and of an adapter, what it was not taught: that would be the untouched model's score."""
+        reasons = [self.spec.refusal(kind, adapted=self.adapter is not None) for kind in policy.kinds]
+        if self.manifest is not None:
+            reasons += [self.spec.lora.untaught(kind, self.manifest.lora.policy) for kind in policy.kinds]
         return next((reason for reason in reasons if reason is not None), None)
 
     def refuses_modality(self, modality: str) -> str | None:

@@ -54,9 +54,8 @@ class Policy:
             spec = registry.get(PromptGeneratorSpec, name)
             if isinstance(settings, Generated):
                 self.kinds, self.points_at_object = spec.makes, spec.needs_object
-            self._prompting = Prompting(
-                registry.build(PromptGeneratorSpec, name, values), self.points_at_object, settings.per
-            )
+            made = registry.build(PromptGeneratorSpec, name, values)
+            self._prompting = Prompting(made, self.points_at_object, settings.per, spec.asks_for_all)
         if settings.per == "lesion" and not self.points_at_object:
             raise ConfigError(
                 f"prompts: {self.provenance} has `per: lesion`, but points at no object: it asks for all of a target; "
@@ -70,8 +69,9 @@ class Policy:
 
     def each_lesion(self, target: Target) -> bool:
         """Whether each lesion of a target is asked for by itself."""
-        chosen = self.settings.per or ("lesion" if target.kind == "lesion" else "target")
-        return self.points_at_object and chosen == "lesion"
+        if self._prompting is not None:
+            return self._prompting.each_lesion(target)
+        return (self.settings.per or ("lesion" if target.kind == "lesion" else "target")) == "lesion"
 
     def provenance_of(self, target: Target) -> str:
         """Where the prompts for a target come from, and what each points at, as every row says it."""

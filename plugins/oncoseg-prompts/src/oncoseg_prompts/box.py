@@ -5,7 +5,7 @@ import numpy.typing as npt
 from pydantic import FiniteFloat, field_validator
 
 from oncoseg_core import Box, Prompt, PromptGenerator, Settings, Target
-from oncoseg_prompts.mask import extent
+from oncoseg_prompts.extent import extent
 
 
 class BoxSettings(Settings):

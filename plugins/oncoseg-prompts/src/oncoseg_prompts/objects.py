@@ -63,6 +63,17 @@ class Objects:
         """
         return [part for _, part in self._numbered(index, mask)]
 
+    def numbers_on(self, index: int) -> list[int]:
+        """The numbers of the objects on a slice, ascending; as :meth:`volume` takes them."""
+        if not self.each_lesion:
+            return [1]
+        return np.unique(self._parts.get(index, np.zeros(0, dtype=np.int32))).tolist()
+
+    def part(self, number: int, index: int, mask: BoolArray) -> BoolArray:
+        """One object on a slice, bool ``(y, x)``, given the target's mask there; empty where the object is not."""
+        parts: BoolArray = dict(self._numbered(index, mask)).get(number, np.zeros_like(mask))
+        return parts
+
     def volume(self, number: int, mask: BoolArray) -> BoolArray:
         """One object of the target's bool mask ``(z, y, x)`` by itself; they are numbered from 1 in the same order."""
         if not self.each_lesion:
@@ -88,18 +99,20 @@ class Prompting:
 
     Attributes:
         generator: makes the prompts.
-        points_at_object: whether they point at the object; one that does not (a text) asks for all of it at once.
+        points_at_object: whether they are made from the object, so that it has to be there; a text is not.
+        asks_for_all: whether one prompt asks for all of a target whatever it is, as texts and exemplars do.
         per: None takes each lesion where the target is a lesion, and the whole of any other.
     """
 
     generator: PromptGenerator
     points_at_object: bool = True
     per: Per | None = None
+    asks_for_all: bool = False
 
     def each_lesion(self, target: Target) -> bool:
         """Whether each lesion of this target gets a prompt of its own."""
         per = self.per or ("lesion" if target.kind == "lesion" else "target")
-        return self.points_at_object and per == "lesion"
+        return self.points_at_object and not self.asks_for_all and per == "lesion"
 
     def prompts(self, objects: Sequence[BoolArray], rng: np.random.Generator, target: Target) -> list[Prompt]:
         """One prompt for each object ``(y, x)`` of a slice, in their order from one stream of randomness.

@@ -21,6 +21,18 @@ def oncoseg_prompt_generators() -> Iterator[PromptGeneratorSpec]:
         summary="One click inside the mask, in its middle or anywhere",
     )
     yield PromptGeneratorSpec(
+        name="mask",
+        makes=("mask",),
+        factory="oncoseg_prompts.mask:MaskGenerator",
+        summary="A rough mask: the reference moved, and grown or shrunk",
+    )
+    yield PromptGeneratorSpec(
+        name="exemplar",
+        makes=("exemplar",),
+        factory="oncoseg_prompts.exemplar:ExemplarGenerator",
+        summary="The box of one part of the target, which asks for all of them",
+    )
+    yield PromptGeneratorSpec(
         name="text",
         makes=("text",),
         factory="oncoseg_prompts.text:TextGenerator",

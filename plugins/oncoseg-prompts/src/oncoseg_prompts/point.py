@@ -6,7 +6,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from oncoseg_core import Point, Prompt, PromptGenerator, Settings, Target
-from oncoseg_prompts.mask import extent
+from oncoseg_prompts.extent import extent
 
 
 class PointSettings(Settings):

@@ -216,8 +216,12 @@ class Tracker(Sam3TrackerPredictor):
     - ``sam3_tracking_predictor.py`` line 50: building it switches bfloat16 autocast on for the rest of the process,
       cached weights included, which a training would then never see change;
     - line 81: what is kept of a video is put on ``cuda``, and line 303: so are earlier masks;
-    - ``sam3_tracker_base.py`` lines 168, 657 and 664: ``pin_memory`` and ``cuda``, without asking.
+    - ``sam3_tracker_base.py`` lines 168, 657 and 664: ``pin_memory`` and ``cuda``, without asking;
+    - lines 334 and 685: in training, settings are read that its published constructor does not have.
     """
+
+    teacher_force_obj_scores_for_mem = False
+    prob_to_dropout_spatial_mem = 0.0
 
     def __init__(self, **kwargs: Any) -> None:
         with warnings.catch_warnings():

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core import BoolArray, PromptableModel, Volume
+from oncoseg_core import BoolArray, PromptableModel, PromptKind, Volume
 from oncoseg_core.path import ZoomSettings, smallest_resolvable_mm
 from oncoseg_lora import has_random_weights
 from oncoseg_segment.engine.checks import Finding
@@ -65,6 +65,27 @@ def examine_model(model: PromptableModel) -> list[Finding]:
         return []
     told = f"MODEL {model.spec.name!r} HAS RANDOM WEIGHTS ({model.weights_sha256}): THIS MASK MEANS NOTHING"
     return [Finding("warning", "model", told)]
+
+
+def examine_answerer(model: PromptableModel, kinds: Sequence[PromptKind], name: str, *, tracked: bool) -> list[Finding]:
+    """Whether a structure is what the adapter finds, or what the model finds without it.
+
+    Args:
+        model: adapted or not.
+        kinds: of the structure's prompts.
+        name: the structure's.
+        tracked: whether the model's own tracker follows it, which is prompted by masks.
+    """
+    lora = getattr(model, "lora_settings", None)
+    if lora is None:
+        return []
+    answered = [*kinds, "mask"] if tracked else list(kinds)
+    reasons = dict.fromkeys(model.spec.lora.untaught(kind, lora.policy) for kind in answered)
+    return [
+        Finding("warning", name, f"{reason}: of {name!r}, that part is the model's answer without its adapter")
+        for reason in reasons
+        if reason is not None
+    ]
 
 
 def examine_result(result: StructureResult) -> list[Finding]:

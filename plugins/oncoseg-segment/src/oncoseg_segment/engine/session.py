@@ -15,7 +15,7 @@ from oncoseg_lora import adapter_folder
 from oncoseg_segment.engine.checks import examine_image
 from oncoseg_segment.engine.measurements import Measurements
 from oncoseg_segment.engine.postprocess import KeptStructure, findings_of, keep_structures
-from oncoseg_segment.engine.report import examine_model
+from oncoseg_segment.engine.report import examine_answerer, examine_model
 from oncoseg_segment.engine.resolve import (
     build_model,
     modality_of,
@@ -170,6 +170,10 @@ class Session:
             specs = self.fitted.preprocessor.normalization.specs
             findings = examine_image(self.image, self.fitted.volume, self.modality[0], specs)
             findings += examine_model(self.model)
+            own_tracker = self.settings.propagation.tracker == "own"
+            for one in self.structures:
+                tracked = own_tracker and one.propagate
+                findings += examine_answerer(self.model, sorted(one.kinds), one.name, tracked=tracked)
             findings += [finding for one in kept for finding in findings_of(one)]
         return SegmentationResult(
             registry=self.registry,

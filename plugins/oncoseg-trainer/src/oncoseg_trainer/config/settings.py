@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,41 +12,11 @@ from oncoseg_core.path import ChannelChoice
 from oncoseg_core.plugins import apply_overrides, built_in_names, find_config, read_yaml, validate
 from oncoseg_lora import LoraSettings
 from oncoseg_trainer.config.data_settings import AugmentationSettings, DataSettings, LabelledSampling, SamplingSettings
+from oncoseg_trainer.config.prompt_settings import ComponentChoice, PromptSettings
 from oncoseg_trainer.config.training_settings import DECIDES, OptimisationSettings
 
 ALWAYS_TRACKED = ("jsonl", "html")
 """Trackers of every run, named or not: whether a run leaves its numbers must not hang on a forgotten line."""
-
-
-class ComponentChoice(Settings):
-    """A registered component by name, with its settings."""
-
-    name: Name
-    settings: dict[str, Any] = Field(default_factory=dict)
-
-
-class HardNegatives(Settings):
-    """Text prompts for what is not there, so that a model learns to tell words apart.
-
-    A share ``rate`` of the samples asks for another target of the case that is empty on the slice, or for one of
-    ``names``, which the user vouches are in none of the images; the answer is empty. Without either the sample stays.
-    """
-
-    rate: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    names: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
-
-
-class PromptSettings(Settings):
-    """How prompts are made from the reference masks, in training and for scoring.
-
-    ``per``: each ``lesion`` of a slice gets a prompt of its own, or the ``target`` one for all that it has there. By
-    default a prompt is for a lesion where the dataset says that the target is one, and for the target otherwise.
-    """
-
-    train: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [0, 4]})
-    score: ComponentChoice = ComponentChoice(name="box", settings={"margin_px": [2, 2]})
-    per: Literal["lesion", "target"] | None = None
-    hard_negatives: HardNegatives = HardNegatives()
 
 
 class TrainSettings(Settings):

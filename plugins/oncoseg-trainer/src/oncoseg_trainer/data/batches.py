@@ -26,7 +26,8 @@ class Batch:
     """A micro-batch, put together where it was made.
 
     ``number`` is that of its first sample within the epoch's sampler; ``pixels`` ``(n, 3, size, size)``, ``target``
-    ``(n, size, size)``, and of each sample the prompt, the modality and weight, and the name.
+    ``(n, size, size)``, and of each the prompt, the modality and weight, how many clicks correct the answer, and the
+    name. A slice that a sample goes on to is a row of its own behind it, with an empty prompt.
     """
 
     number: int
@@ -34,16 +35,19 @@ class Batch:
     prompts: list[Prompt]
     target: torch.Tensor
     kinds: list[tuple[str, float]]
+    corrections: list[int]
     names: list[str]
 
     def pin_memory(self) -> Batch:
         """The same in page-locked memory, from which a GPU fetches while the CPU goes on."""
         return replace(self, pixels=self.pixels.pin_memory(), target=self.target.pin_memory())
 
-    def on(self, device: torch.device) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[tuple[str, float]]]:
+    def on(
+        self, device: torch.device
+    ) -> tuple[torch.Tensor, list[Prompt], torch.Tensor, list[tuple[str, float]], list[int]]:
         """What the model and its loss take, on a device."""
         pixels, target = (tensor.to(device, non_blocking=True) for tensor in (self.pixels, self.target))
-        return pixels, self.prompts, target, self.kinds
+        return pixels, self.prompts, target, self.kinds, self.corrections
 
 
 class BatchStream:
@@ -123,7 +127,7 @@ class BatchStream:
     def _made_here(self) -> Iterator[Batch]:
         for request in self._requests:
             with waiting_for(self._name(request), may_be_left=True):
-                batch = _made(self._maker, *request)
+                batch = make_batch(self._maker, *request)
             yield batch
 
     def _name(self, request: Request) -> str:
@@ -139,9 +143,9 @@ def _requests(sampler: Sampler, plan: Plan, steps: range) -> Iterator[Request]:
             yield step.epoch, [sampler.draw(step.epoch, position) for position in batch]
 
 
-def batch_bytes(batch_size: int, size: int) -> int:
+def batch_bytes(slices: int, size: int) -> int:
     """The tensors of a micro-batch: pixels and target, ``(n, 3, size, size)`` and ``(n, size, size)`` in float32."""
-    return batch_size * 4 * size * size * 4
+    return slices * 4 * size * size * 4
 
 
 def most_batches(workers: int) -> int:
@@ -157,23 +161,36 @@ class _Work:
 
     def __call__(self, request: Request) -> Batch:
         try:
-            return _made(self.maker, *request)
+            return make_batch(self.maker, *request)
         except OncoSegError as error:
             if error.__cause__ is not None:
                 error.add_note("In the worker:\n" + "".join(traceback.format_exception(error.__cause__)))
             raise
 
 
-def _made(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
+def make_batch(maker: SampleMaker, epoch: int, draws: list[Draw]) -> Batch:
+    """Make some samples ready, and put them together."""
     samples = [_sample(maker, draw, epoch) for draw in draws]
+    rows = [row for sample in samples for row in _rows(sample)]
     return Batch(
         number=draws[0].number,
-        pixels=torch.stack([sample.pixels for sample in samples]),
-        prompts=[sample.prompt for sample in samples],
-        target=torch.stack([sample.target for sample in samples]),
-        kinds=[(sample.modality, sample.weight) for sample in samples],
-        names=[sample.name for sample in samples],
+        pixels=torch.stack([row.pixels for row in rows]),
+        prompts=[row.prompt for row in rows],
+        target=torch.stack([row.target for row in rows]),
+        kinds=[(row.modality, row.weight) for row in rows],
+        corrections=[row.corrections for row in rows],
+        names=[row.name for row in rows],
     )
+
+
+def _rows(sample: Sample) -> list[Sample]:
+    """A sample, and each slice that it goes on to, which together weigh as much as one."""
+    weight = sample.weight / (1 + len(sample.following))
+    followed = [
+        replace(sample, pixels=each.pixels, target=each.target, prompt=(), weight=weight, corrections=0, following=())
+        for each in sample.following
+    ]
+    return [replace(sample, weight=weight), *followed]
 
 
 def _sample(maker: SampleMaker, draw: Draw, epoch: int) -> Sample:

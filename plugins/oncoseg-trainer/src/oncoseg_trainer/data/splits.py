@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from oncoseg_core.data import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans, seen_scans
 from oncoseg_core.path import Preprocessor
-from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.checkpoints.warm_start import NOTHING, Ancestry
 from oncoseg_trainer.config.data_settings import AugmentationSettings
 from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.data.case_selection import ChosenCases
 from oncoseg_trainer.data.case_source import MEMORY_BYTES
 from oncoseg_trainer.data.held_out import HeldOut
+from oncoseg_trainer.data.prompting import PromptMixture
 from oncoseg_trainer.data.samples import Augmentation, SampleMaker
 from oncoseg_trainer.data.sampling import LabelledSlices, Sampler, build_sampler
 
@@ -43,7 +43,7 @@ def read_data(
     chosen: ChosenCases,
     settings: TrainSettings,
     preprocessors: Mapping[str, Preprocessor],
-    prompting: Prompting,
+    prompting: PromptMixture,
     low: float,
     *,
     ancestry: Ancestry = NOTHING,
@@ -98,6 +98,7 @@ def read_data(
         seed=settings.seed,
         augmentation=_augmentation(settings.augmentation, low),
         hard_negatives=settings.prompts.hard_negatives,
+        sequences=settings.prompts.sequences,
     )
     names = [each.name for each in trained]
     points = prompting.points_at_object

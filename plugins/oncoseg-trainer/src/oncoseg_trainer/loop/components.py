@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,7 +15,7 @@ from oncoseg_core import (
     Metric,
     MetricSpec,
     ModelSpec,
-    PromptGeneratorSpec,
+    PromptableModel,
     Registry,
 )
 from oncoseg_core.data import Scan, require_known_modalities
@@ -35,13 +35,14 @@ from oncoseg_trainer.config.epochs import choose_epochs
 from oncoseg_trainer.config.settings import TrainSettings
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases
 from oncoseg_trainer.data.plan import Plan
-from oncoseg_trainer.data.prompting import build_prompting
+from oncoseg_trainer.data.prompting import build_mixture, build_prompting
 from oncoseg_trainer.data.splits import read_data
 from oncoseg_trainer.distributed.processes import Processes
 from oncoseg_trainer.loop.averaging import MovingAverage
 from oncoseg_trainer.loop.early_stopping import Selection
 from oncoseg_trainer.loop.health import Watch
 from oncoseg_trainer.loop.optimizer import LearningRate, build_optimizer
+from oncoseg_trainer.loop.prompt_checks import left_untaught, require_taught
 from oncoseg_trainer.loop.steps import ForwardLoss, Stepper
 from oncoseg_trainer.reporting.summary import weights_caution
 from oncoseg_trainer.reporting.terminal import Terminal
@@ -86,19 +87,13 @@ class RunParts:
         # Components are named and checked before anything is fetched or loaded.
         datasets = DatasetLookup(registry, settings.data.chosen)
         prompts = settings.prompts
-        self.train_prompting = build_prompting(registry, prompts.train, prompts.per)
+        self.train_prompting = build_mixture(registry, prompts.train, prompts.per)
         self.score_prompting = build_prompting(registry, prompts.score, prompts.per)
         self.metrics: dict[str, Metric] = {name: registry.build(MetricSpec, name) for name in settings.metrics}
         self.model_spec = registry.get(ModelSpec, settings.model.name)
         self.trackers = Trackers(registry, settings.trackers, self.warn)
         self.ancestry = read_ancestry(settings, registry)
-        for generator in (settings.prompts.train.name, settings.prompts.score.name):
-            _require_kinds(registry.get(PromptGeneratorSpec, generator), self.model_spec)
-        if self.train_prompting.points_at_object and settings.prompts.hard_negatives.rate:
-            raise ConfigError(
-                f"prompts.hard_negatives asks for absent targets by their names; prompt generator "
-                f"{settings.prompts.train.name!r} points at the object: use one that makes texts, or set the rate to 0"
-            )
+        require_taught(settings, registry, self.model_spec)
         with self.timed("data"), terminal.progress() as progress:
             opened = datasets.open(lambda adapter: processes.on_first(lambda: adapter.fetch(progress)))
             self.chosen = choose_cases(opened, settings.data)
@@ -133,6 +128,13 @@ class RunParts:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = self.ancestry.model(base, settings.lora)
+        if settings.prompts.sequences.share and cast("PromptableModel", self.model).slice_tracker() is None:
+            raise ConfigError(
+                f"`prompts.sequences`: model {settings.model.name!r} has no tracker of its own to follow objects with; "
+                "set its share to 0"
+            )
+        for line in left_untaught(settings, registry, self.model_spec):
+            self.warn(line)
         caution = weights_caution(self.model_spec.name, base.weights_sha256, trained_parts(self.model))
         if caution is not None:
             terminal.say(caution)
@@ -201,22 +203,3 @@ class RunParts:
         finally:
             spent = time.perf_counter() - started
             self.state.seconds[phase] = self.state.seconds.get(phase, 0.0) + spent
-
-
-def _require_kinds(generator: PromptGeneratorSpec, model: ModelSpec) -> None:
-    """Refuse a generator whose prompts the model does not take, or no adapter of it can serve.
-
-    Raises:
-        ConfigError: with the kinds it takes, or the reason.
-    """
-    for kind in generator.makes:
-        if kind not in model.prompt_kinds:
-            raise ConfigError(
-                f"prompt generator {generator.name!r} makes prompts of kind {kind!r}; "
-                f"model {model.name!r} takes {', '.join(model.prompt_kinds)}"
-            )
-        if kind in model.lora.untrained:
-            raise ConfigError(
-                f"prompt generator {generator.name!r} makes prompts of kind {kind!r}, for which model {model.name!r} "
-                f"cannot be adapted: {model.lora.untrained[kind]}"
-            )

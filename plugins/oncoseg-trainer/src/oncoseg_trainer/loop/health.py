@@ -118,9 +118,11 @@ class Watch:
             causes.append("no gradient reaches the trained weights (lora.policy, or the model's training_output)")
         if self._random_weights:
             causes.append("the model's weights are random (model.settings), and adapting teaches it little")
-        if prompts.train.name != prompts.score.name:
+        trained = [choice.name for choice in prompts.train]
+        if prompts.score.name not in trained:
             causes.append(
-                f"prompts differ: trained with {prompts.train.name!r}, scored with {prompts.score.name!r} (prompts)"
+                f"prompts differ: trained with {' and '.join(map(repr, trained))}, scored with "
+                f"{prompts.score.name!r} (prompts)"
             )
         return [
             *causes,

@@ -317,7 +317,9 @@ class TrainingRun(ScoringRun):
     def _require_shared_memory(self) -> None:
         """Refuse workers whose samples have no room before anything is scored, which may take hours."""
         training = self.settings.training
-        size = batch_bytes(training.batch_size, self.model_spec.input_size)
+        sequences = self.settings.prompts.sequences
+        slices = training.batch_size * (sequences.length if sequences.share else 1)
+        size = batch_bytes(slices, self.model_spec.input_size)
         require_shared_memory(size, most_batches(training.workers), training.workers, processes_here())
 
 

@@ -20,6 +20,7 @@ from oncoseg_trainer.config.training_settings import DdpSettings, OptimisationSe
 from oncoseg_trainer.data.batches import Batch, BatchStream
 from oncoseg_trainer.data.plan import Plan
 from oncoseg_trainer.distributed.processes import Processes
+from oncoseg_trainer.loop.corrective_clicks import with_corrections
 from oncoseg_trainer.loop.health import not_finite
 from oncoseg_trainer.loop.optimizer import LearningRate
 
@@ -44,10 +45,20 @@ class ForwardLoss(nn.Module):
         self.at = at
 
     def forward(
-        self, pixels: torch.Tensor, prompts: Sequence[Prompt], target: torch.Tensor, kinds: Sequence[tuple[str, float]]
+        self,
+        pixels: torch.Tensor,
+        prompts: Sequence[Prompt],
+        target: torch.Tensor,
+        kinds: Sequence[tuple[str, float]],
+        corrections: Sequence[int] = (),
     ) -> dict[str, torch.Tensor]:
-        """Terms of the loss, each the weighted sum over the batch; ``kinds`` are each sample's modality and weight."""
-        output = self.model.training_output(self.model.encode_image(pixels), prompts, target)
+        """Terms of the loss, each the weighted sum over the batch.
+
+        ``kinds`` are each sample's modality and weight, ``corrections`` how many clicks correct the model's answer.
+        """
+        embedding = self.model.encode_image(pixels)
+        prompts = with_corrections(self.model, embedding, prompts, target, corrections)
+        output = self.model.training_output(embedding, prompts, target)
         logits = output.logits.float()  # a loss in half precision would be one of rounding
         if logits.shape[-2:] != target.shape[-2:]:
             if self.at == "logits":

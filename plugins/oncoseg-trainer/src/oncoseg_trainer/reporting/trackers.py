@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import OncoSegError, Registry, Tracker, TrackerSpec
-from oncoseg_trainer.config.settings import ComponentChoice
+from oncoseg_trainer.config.prompt_settings import ComponentChoice
 
 
 class Trackers:
