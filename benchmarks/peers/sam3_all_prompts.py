@@ -283,7 +283,7 @@ def left_to_base(bench: Bench, folder: Path) -> dict[str, Any]:
 def through_the_adapter(model: Any) -> Any:
     """The same model, its tracker made to see the image through the trunk that the adapter moved."""
     kind = type(model.get_base_model())
-    model.get_base_model().__class__ = type("Moved", (kind,), {"_tracker_sees_base": False})
+    model.get_base_model().__class__ = type("Moved", (kind,), {"tracker_sees_base": False})
     return model
 
 

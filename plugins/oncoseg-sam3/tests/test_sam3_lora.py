@@ -23,7 +23,7 @@ from oncoseg_sam3.plugin import LORA
 
 pytestmark = pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
 LOGITS = ("pred_masks", "pred_logits", "pred_boxes", "presence_logit_dec", "semantic_seg")
-POLICIES = ("lora+detector", "lora")
+POLICIES = ("lora+detector", "lora", "lora+detector+interactive")
 
 
 @pytest.fixture
@@ -49,7 +49,12 @@ def without_dropout(model: torch.nn.Module) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "trained", "share"), [("lora", 3_145_728, 0.0037), ("lora+detector", 43_693_110, 0.052)]
+    ("policy", "trained", "share"),
+    [
+        ("lora", 3_145_728, 0.0037),
+        ("lora+detector", 43_693_110, 0.052),
+        ("lora+detector+interactive", 62_384_824, 0.0742),
+    ],
 )
 def test_full_size_counts(policy: str, trained: int, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("oncoseg_sam3.model.network_with_weights", lambda *_: (build_network(sizes.SAM3, "meta"), "x"))
@@ -62,9 +67,9 @@ def test_full_size_counts(policy: str, trained: int, share: float, monkeypatch: 
     adapters = [name for name in parameters if ".lora_A." in name]
     assert len(adapters) == 64
     assert all(".vision_backbone.trunk.blocks." in name for name in adapters)
-    assert not any(
-        "language_backbone" in name or "sam2_convs" in name or "inst_interactive" in name for name in parameters
-    )
+    assert not any("language_backbone" in name for name in parameters)
+    second_branch = any("sam2_convs" in name or "inst_interactive" in name for name in parameters)
+    assert second_branch == (policy == "lora+detector+interactive")
 
 
 def test_the_first_policy_is_the_papers() -> None:
@@ -114,6 +119,7 @@ def test_a_training_step_reaches_what_the_policy_says(
     # What Meta's detector has and does not use: clicks, the neck's coarsest level (scalp), the pixel decoder's third
     # step, which would need that level.
     unused = ("points_", "convs.3.", "pixel_decoder.conv_layers.2.", "pixel_decoder.norms.2.")
+    unused += ("sam2_convs.", "inst_interactive_predictor.")  # test_sam3_every_prompt.py teaches these
     without = {name for name, parameter in trained.items() if parameter.grad is None or not parameter.grad.any()}
     assert without == {name for name in trained if any(part in name for part in unused)}
 
@@ -202,7 +208,8 @@ def test_an_unadapted_model_is_written_as_it_was_read(model: Any, tmp_path: Path
 
 def test_merged_state_has_the_names_of_an_unadapted_model(model: Any) -> None:
     names = merged_state(model).keys()
-    assert merged_state(adapt(copy.deepcopy(model))).keys() == names
+    every_head = LoraSettings(policy="lora+detector+interactive")
+    assert merged_state(adapt(copy.deepcopy(model), every_head)).keys() == names
 
 
 def test_a_checkpoint_is_written_whole_or_not_at_all(

@@ -15,7 +15,7 @@ from torch import nn
 
 from oncoseg_core import UsageError
 from oncoseg_core.system import atomic_path
-from oncoseg_sam3.weights import SUFFIXES, meta_key
+from oncoseg_sam3.weights import SUFFIXES, TRACKER, meta_key
 
 
 def write_checkpoint(model: nn.Module, path: Path) -> None:
@@ -45,13 +45,15 @@ def write_checkpoint(model: nn.Module, path: Path) -> None:
 def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
     """Every tensor of the model under Meta's name, on the CPU; only the ones that an adapter changes are new.
 
-    LoRA layers give ``W + B A * alpha / rank``, modules that were trained whole their trained copies.
+    LoRA layers give ``W + B A * alpha / rank``, modules that were trained whole their trained copies. An adapter that
+    moved the trunk and did not teach the tracker along leaves ``tracker.*`` out: it would see another image.
     """
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     with torch.no_grad():
-        return {
-            meta_key(name): tensor.detach().cpu().contiguous() for name, tensor in _tensors(cast("Any", base).detector)
-        }
+        merged = {meta_key(name): tensor.detach().cpu().contiguous() for name, tensor in _tensors(base.detector)}
+    if not base.tracker_sees_base:
+        return merged
+    return {name: tensor for name, tensor in merged.items() if not name.startswith(TRACKER)}
 
 
 def _tensors(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, torch.Tensor]]:

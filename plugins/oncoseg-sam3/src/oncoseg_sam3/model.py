@@ -127,7 +127,7 @@ class Sam3(nn.Module, PromptableModel):
         embedding = _by_scale("detector", features["backbone_fpn"])
         if self.detector.inst_interactive_predictor is None:
             return embedding
-        if self._tracker_sees_base:
+        if self.tracker_sees_base:
             return embedding | {"pixels": pixels}
         return embedding | self._tracker_features(features)
 
@@ -222,8 +222,10 @@ class Sam3(nn.Module, PromptableModel):
         return TrackerMemory(self.tracker, self.detector.backbone.vision_backbone.position_encoding)
 
     @property
-    def _tracker_sees_base(self) -> bool:
-        return is_adapted(self) and not is_trained_whole(self.tracker.sam_mask_decoder)
+    def tracker_sees_base(self) -> bool:
+        """Whether clicks, masks and the tracker are left to the model as it was before its adapter."""
+        predictor = self.detector.inst_interactive_predictor
+        return is_adapted(self) and predictor is not None and not is_trained_whole(predictor.model.sam_mask_decoder)
 
     def _require_trained_tracker(self) -> None:
         if not any(weight.requires_grad for weight in self.tracker.sam_mask_decoder.parameters()):
