@@ -13,6 +13,7 @@ from oncoseg_trainer.loop.run import train
 
 READ_ELSEWHERE = {
     ("HardNegatives", "names"): "needs a model that takes texts: test_samples.py",
+    ("Sequences", "length"): "needs a model that tracks: test_prompt_mixture.py",
     ("OptimisationSettings", "ddp"): "several processes: test_processes.py",
     ("DdpSettings", "find_unused_parameters"): "as above",
     ("DdpSettings", "static_graph"): "as above",

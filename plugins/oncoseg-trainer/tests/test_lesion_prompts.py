@@ -96,5 +96,7 @@ def test_a_run_says_what_its_prompts_pointed_at(toy, toy_config):
 
 def test_texts_are_not_given_lesion_by_lesion(tiny_config):
     path = tiny_config(model={"name": "sam3-tiny"}, prompts={"train": {"name": "text"}, "per": "lesion"})
-    with pytest.raises(ConfigError, match="`prompts.per` is lesion, but prompt generator 'text' points at no object"):
+    with pytest.raises(
+        ConfigError, match="`prompts.per` is lesion, but prompt generator 'text' points at no single object"
+    ):
         train(load_settings(str(path), []), load_plugins())
