@@ -279,7 +279,8 @@ class PromptableModel(Component[S]):
 
         Args:
             embedding: of one image per prompt.
-            prompts: n of them, in pixels of the square input.
+            prompts: n of them, in pixels of the square input. An empty one stands for the object of the one before, on
+                the next slice; only for a model that has a :meth:`slice_tracker`.
             targets: 0/1 ``(n, size, size)`` on the model's input; empty where the object is absent.
         """
         import torch

@@ -10,6 +10,8 @@ from oncoseg_core import ConfigError, PromptError, Target, Text
 from oncoseg_core.contract.prompts import check_on_slice
 from oncoseg_core.plugins.configuration import validate
 from oncoseg_prompts.box import BoxGenerator, BoxSettings
+from oncoseg_prompts.exemplar import ExemplarGenerator
+from oncoseg_prompts.mask import MaskGenerator, MaskSettings
 from oncoseg_prompts.point import PointGenerator, PointSettings
 from oncoseg_prompts.text import TextGenerator, TextSettings
 
@@ -20,6 +22,8 @@ GENERATORS = [
     BoxGenerator(BoxSettings(margin_px=(-3, 5), margin_percent=(-10, 30))),
     PointGenerator(),
     PointGenerator(PointSettings(where="random")),
+    MaskGenerator(),
+    ExemplarGenerator(BoxSettings(margin_px=(0, 3))),
 ]
 
 
@@ -126,10 +130,13 @@ def test_point_is_the_centre_of_a_pixel_of_the_mask(mask, seed, where):
 @settings(deadline=None, max_examples=50)
 @given(mask=MASKS, seed=SEEDS)
 def test_same_seed_same_prompt_whatever_the_memory_layout(generator, mask, seed):
-    expected = generator.generate(mask, rng(seed), TARGET)
-    assert generator.generate(mask.copy(), rng(seed), TARGET) == expected
-    assert generator.generate(np.asfortranarray(mask), rng(seed), TARGET) == expected
-    assert generator.generate(mask[::-1].copy()[::-1], rng(seed), TARGET) == expected
+    def made(layout):
+        return [hint.as_record() for hint in generator.generate(layout, rng(seed), TARGET)]
+
+    expected = made(mask)
+    assert made(mask.copy()) == expected
+    assert made(np.asfortranarray(mask)) == expected
+    assert made(mask[::-1].copy()[::-1]) == expected
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
@@ -210,3 +217,49 @@ def test_a_text_is_the_name_or_at_the_set_rate_a_synonym():
 def test_a_target_without_synonyms_keeps_its_name():
     bare = Target(name="polyp", labels={1})
     assert TextGenerator(TextSettings(synonyms=1)).generate(np.zeros((4, 5), bool), rng(), bare) == (Text("polyp"),)
+
+
+@settings(deadline=None, max_examples=150)
+@given(MASKS, SEEDS)
+def test_a_mask_without_change_is_the_reference(mask, seed):
+    (hint,) = MaskGenerator(MaskSettings(grow_px=(0, 0), shift_px=0)).generate(mask, rng(seed), TARGET)
+    assert (hint.mask == mask).all()
+
+
+@settings(deadline=None, max_examples=150)
+@given(MASKS, SEEDS, margins(-6, 8), st.integers(0, 5))
+def test_a_rough_mask_always_covers_some_of_the_object(mask, seed, grow, shift):
+    (hint,) = MaskGenerator(MaskSettings(grow_px=grow, shift_px=shift)).generate(mask, rng(seed), TARGET)
+    assert hint.mask.shape == mask.shape
+    assert (hint.mask & mask).any()
+
+
+def test_a_mask_grows_and_shrinks_by_the_pixels_that_are_said():
+    drawn = rectangle(6, 14, 8, 22)
+    for grow, expected in ((2, rectangle(4, 16, 6, 24)), (-2, rectangle(8, 12, 10, 20))):
+        (hint,) = MaskGenerator(MaskSettings(grow_px=(grow, grow), shift_px=0)).generate(drawn, rng(), TARGET)
+        assert (hint.mask[10] == expected[10]).all()
+        assert (hint.mask[:, 15] == expected[:, 15]).all()
+
+
+def test_a_mask_moves_in_every_direction_and_no_further():
+    drawn, seen = rectangle(8, 12, 12, 18), set()
+    for seed in range(200):
+        (hint,) = MaskGenerator(MaskSettings(grow_px=(0, 0), shift_px=2)).generate(drawn, rng(seed), TARGET)
+        assert hint.mask.sum() == drawn.sum()
+        rows, columns = np.nonzero(hint.mask)
+        seen.add((rows.min() - 8, columns.min() - 12))
+    assert seen == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
+
+
+def test_an_exemplar_is_the_box_of_one_part_each_alike():
+    both = rectangle(2, 6, 3, 8) | rectangle(10, 15, 20, 28)
+    boxes = [ExemplarGenerator().generate(both, rng(seed), TARGET)[0] for seed in range(200)]
+    assert {(b.x0, b.y0, b.x1, b.y1) for b in boxes} == {(3, 2, 8, 6), (20, 10, 28, 15)}
+    assert 70 < sum(b.x0 == 3 for b in boxes) < 130
+    assert all(b.positive for b in boxes)
+
+
+def test_mask_settings_are_refused_the_wrong_way_round():
+    with pytest.raises(ConfigError, match="lowest is above the highest"):
+        validate(MaskSettings, {"grow_px": [2, 1]}, "settings")

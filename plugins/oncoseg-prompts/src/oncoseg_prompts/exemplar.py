@@ -5,6 +5,7 @@ from scipy import ndimage
 
 from oncoseg_core import Exemplar, Prompt, PromptGenerator, Target
 from oncoseg_prompts.box import BoxGenerator, BoxSettings
+from oncoseg_prompts.extent import extent
 
 _EIGHT = np.ones((3, 3), dtype=bool)
 
@@ -20,7 +21,7 @@ class ExemplarGenerator(PromptGenerator):
         Raises:
             PromptError: the mask is empty, or not bool ``(y, x)``.
         """
-        parts, number = ndimage.label(mask, structure=_EIGHT) if mask.ndim == 2 else (mask, 0)
-        which = 1 + int(rng.random() * max(number, 1))
-        (box,) = BoxGenerator(self.settings).generate(parts == which if number else mask, rng, target)
+        extent(mask)
+        parts, number = ndimage.label(mask, structure=_EIGHT)
+        (box,) = BoxGenerator(self.settings).generate(parts == 1 + int(rng.random() * number), rng, target)
         return (Exemplar(*box.as_tuple()),)
