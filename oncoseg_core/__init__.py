@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         WeightsError,
         close_matches,
     )
-    from oncoseg_core.contract.geometry import Geometry, PlaneView, SliceGrid
+    from oncoseg_core.contract.geometry import Fit, Geometry, PlaneView, SliceGrid
     from oncoseg_core.contract.grid_checks import grid_findings
     from oncoseg_core.contract.hookspecs import hookimpl
     from oncoseg_core.contract.interfaces import (
@@ -122,6 +122,7 @@ __all__ = [
     "Fault",
     "FileDataset",
     "Finding",
+    "Fit",
     "Geometry",
     "GeometryError",
     "Header",

@@ -105,10 +105,10 @@ def test_the_view_shows_the_slice_upright(geometry):
 
 
 @settings(deadline=None)
-@given(geometries(), st.integers(32, 300), st.data())
-def test_prompts_land_on_the_voxel_they_came_from(geometry, size, data):
+@given(geometries(), st.integers(32, 300), st.sampled_from(("letterbox", "stretch")), st.data())
+def test_prompts_land_on_the_voxel_they_came_from(geometry, size, fit, data):
     """Mark one voxel, take its box and centre to the model, and find the voxel there in the turned, scaled slice."""
-    grid = SliceGrid.of(geometry, size)
+    grid = SliceGrid.of(geometry, size, fit)
     row = data.draw(st.integers(0, grid.height - 1))
     column = data.draw(st.integers(0, grid.width - 1))
     marked = np.zeros((grid.height, grid.width), dtype=bool)
@@ -348,6 +348,14 @@ def test_a_view_that_is_not_said_is_none():
     array = np.arange(6).reshape(2, 3)
     assert np.array_equal(PlaneView().apply(array), array)
     assert (PlaneView().transpose, PlaneView().flip_rows, PlaneView().flip_columns) == (False, False, False)
+
+
+def test_a_stretched_slice_has_a_scale_of_its_own_along_each_axis():
+    grid = SliceGrid(PlaneView(transpose=True, flip_rows=True), 40, 20, 80, "stretch")
+    assert grid.letterbox.scaled == (80, 80)
+    assert grid.letterbox.scale == (2, 4)
+    assert grid.point(3, 10) == (10 * 2, (20 - 3) * 4)
+    assert SliceGrid.of(Geometry.from_parts((1, 40, 20)), 80).fit == "letterbox"
 
 
 def test_a_thin_slice_keeps_a_pixel():

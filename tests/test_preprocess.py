@@ -28,10 +28,12 @@ from oncoseg_core import (
     Text,
     Volume,
 )
+from oncoseg_core.path import PathSettings
 from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 
 views = st.builds(PlaneView, st.booleans(), st.booleans(), st.booleans())
+fits = st.sampled_from(("letterbox", "stretch"))
 
 
 class Unit(Normalizer):
@@ -44,7 +46,7 @@ class Unit(Normalizer):
         return voxels.astype(np.float32)
 
 
-def path(size=64, input_range=(0.0, 1.0), factory=Unit, accepts_nan=False):
+def path(size=64, input_range=(0.0, 1.0), factory=Unit, accepts_nan=False, fit="letterbox"):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test", accepts_nan=accepts_nan)
     registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
@@ -59,7 +61,7 @@ def path(size=64, input_range=(0.0, 1.0), factory=Unit, accepts_nan=False):
         lora=LoraSpec(targets=("qkv",)),
         weights="none",
     )
-    return Preprocessor(registry, "unit", model)
+    return Preprocessor(registry, "unit", model, PathSettings(fit=fit))
 
 
 def volume(voxels, **geometry):
@@ -78,9 +80,9 @@ def placed_objects(draw):
     """
     size = draw(st.sampled_from((256, 1008)))
     height, width = draw(st.integers(40, 700)), draw(st.integers(40, 700))
-    grid = SliceGrid(draw(views), height, width, size)
+    grid = SliceGrid(draw(views), height, width, size, draw(fits))
     scale = min(grid.letterbox.scale)
-    smallest = 20.0 / scale / 2 + 1
+    smallest = 20.0 / scale / 2 + 1  # of the coarser axis, where the two scales differ
     if np.ceil(smallest * 2) + 2 / scale + 2 > min(height, width):
         return draw(placed_objects())
     gap = int(np.ceil(1 / scale))
@@ -133,12 +135,12 @@ def test_without_a_resize_it_is_the_identity(view, other_side, seed):
 
 
 @settings(deadline=None)
-@given(views, st.integers(20, 200), st.integers(20, 200), st.integers(0, 2**32 - 1))
-def test_image_and_mask_go_the_same_way(view, height, width, seed):
+@given(views, st.integers(20, 200), st.integers(20, 200), st.integers(0, 2**32 - 1), fits)
+def test_image_and_mask_go_the_same_way(view, height, width, seed, fit):
     """An image that IS the mask arrives where the mask arrives, pixel for pixel."""
     mask = np.random.default_rng(seed).random((height, width)) < 0.5
     direction = np.eye(3)  # the view is set by hand below
-    preprocessor = path(size=128)
+    preprocessor = path(size=128, fit=fit)
     image = volume(mask[None, None].astype(np.float32), direction=direction)
     object.__setattr__(image.geometry, "view", view)
     pixels = preprocessor.pixels(image, 0, preprocessor.fit(image))
@@ -153,6 +155,49 @@ def test_padding_is_the_lowest_value_of_the_models_range():
     pixels = preprocessor.pixels(image, 0, preprocessor.fit(image))
     assert torch.allclose(pixels[:, :32], torch.tensor(0.5))
     assert torch.equal(pixels[:, 32:], torch.full((3, 32, 64), -1.0))
+
+
+@pytest.mark.parametrize(
+    "view", [PlaneView(), PlaneView(transpose=True), PlaneView(True, True, False), PlaneView(False, True, True)]
+)
+def test_a_stretched_slice_fills_the_square(view):
+    """Whatever its shape and its spacing: each half of the slice is half of the square."""
+    halves = np.zeros((1, 1, 32, 48), dtype=np.float32)
+    halves[..., :16, :] = 1.0
+    image = volume(halves, spacing=(3.0, 0.5, 2.0))
+    object.__setattr__(image.geometry, "view", view)
+    preprocessor = path(size=96, input_range=(-1.0, 1.0), fit="stretch")
+    pixels = view.undo(preprocessor.pixels(image, 0, preprocessor.fit(image))[0].numpy())
+    # Bilinear: the border between the halves is soft, over one pixel of the slice.
+    assert np.array_equal(pixels[:46], np.ones((46, 96)))
+    assert np.array_equal(pixels[50:], -np.ones((46, 96)))
+
+
+@settings(deadline=None)
+@given(views, fits, st.integers(1, 700), st.integers(1, 700), st.sampled_from((64, 1008)), st.data())
+def test_points_and_boxes_lie_in_the_model_where_the_mask_does(view, fit, height, width, size, data):
+    """By the edges of rows and columns: what lies at a share of a turned slice, lies at that share of what it fills."""
+    grid = SliceGrid(view, height, width, size, fit)
+    x, y = data.draw(st.floats(0, width, exclude_max=True)), data.draw(st.floats(0, height, exclude_max=True))
+    (point,) = prompt_to_model((Point(x, y),), grid)
+    rows, columns = grid.letterbox.scaled
+    across, down = (y / height, x / width) if view.transpose else (x / width, y / height)
+    across, down = (1 - across if view.flip_columns else across), (1 - down if view.flip_rows else down)
+    assert (point.x, point.y) == pytest.approx((across * columns, down * rows))
+    (whole,) = prompt_to_model((Box(-1, -1, width + 1, height + 1),), grid)
+    assert whole.as_tuple() == pytest.approx((0, 0, columns, rows))
+    assert (rows, columns) == (size, size) or fit == "letterbox"
+
+
+def test_a_box_and_its_mask_are_stretched_alike():
+    grid = SliceGrid(PlaneView(flip_rows=True), 32, 64, 128, "stretch")
+    mask = np.zeros((32, 64), dtype=bool)
+    mask[4:8, 10:20] = True
+    box, moved = prompt_to_model((Box(10, 4, 20, 8), MaskPrompt(mask)), grid)
+    assert box == Box(20, 96, 40, 112)
+    rows, columns = np.nonzero(moved.mask)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (20, 96, 40, 112)
+    assert np.array_equal(logits_to_slice(torch.from_numpy(moved.mask).float() - 0.5, grid) > 0, mask)
 
 
 def test_logits_of_a_coarser_model_are_scaled_to_the_whole_input_first():
@@ -228,6 +273,7 @@ def test_the_slice_key_depends_on_what_the_pixels_depend_on():
         preprocessor.slice_key(image, 0, {"seen": (3.0,)}),
         preprocessor.slice_key(flipped, 0, stats),
         path(size=128).slice_key(image, 0, stats),
+        path(fit="stretch").slice_key(image, 0, stats),
         path(input_range=(-1.0, 1.0)).slice_key(image, 0, stats),
     ]
     assert len({key, *others}) == len(others) + 1

@@ -233,6 +233,15 @@ def test_the_window_follows_from_the_prompt(prompt, zoom, window):
     assert window_for(prompt, GEOMETRY, MODEL, chosen) == window
 
 
+def test_the_window_follows_from_the_pixels_that_the_fit_gives_the_object():
+    """20 of 256 rows are 20 pixels of a square of 256; 20 of 128 rows stretched to it are 40."""
+    geometry, prompt = Geometry.from_parts((1, 128, 256)), (Box(100, 50, 110, 70),)
+    spec = SPEC.model_copy(update={"input_size": 256, "mask_size": None})
+    chosen = ZoomSettings(context=1, magnification=1000, minimum_logits=30)
+    assert window_for(prompt, geometry, spec, chosen) is not None
+    assert window_for(prompt, geometry, spec, chosen, "stretch") is None
+
+
 @given(
     st.integers(8, 90), st.integers(8, 90), st.floats(1, 6), st.sampled_from([1.0, 2.0, 8.0]),
     st.lists(st.tuples(*[st.floats(0, 1, exclude_max=True)] * 2), max_size=3),
@@ -324,3 +333,10 @@ def test_the_smallest_resolvable_lesion(shape, spacing, sizes, window, millimetr
     assert smallest_resolvable_mm(geometry, spec, window) == pytest.approx(millimetres)
     turned = Geometry.from_parts((4, *shape), (5.0, *spacing), ((0, 0, 1), (1, 0, 0), (0, 1, 0)))
     assert smallest_resolvable_mm(turned, spec, window) == pytest.approx(millimetres)
+
+
+def test_stretching_resolves_more_along_the_shorter_side():
+    geometry = Geometry.from_parts((4, 256, 1024), (5.0, 1.0, 0.25))
+    spec = SPEC.model_copy(update={"input_size": 512, "mask_size": None})
+    assert smallest_resolvable_mm(geometry, spec) == pytest.approx(2 * 1.0 * 2)
+    assert smallest_resolvable_mm(geometry, spec, None, "stretch") == pytest.approx(2 * 1.0)

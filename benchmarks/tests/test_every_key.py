@@ -111,6 +111,7 @@ PROBES = {
         model(label="bright", adapter="adapter"), {"leakage": "mark", "normalizers": {}}
     ),
     "ModelChoice.zoom": Probe(model(label="bright", zoom={})),
+    "ModelChoice.fit": Probe(model(label="bright", fit="stretch"), {"references": {"ceilings": True}}),
     "ModelChoice.label": Probe(model(label="other")),
     "BenchDataset.name": Probe({"datasets": [{"name": "bench-b", "root": "bench-a"}]}),
     "BenchDataset.root": Probe({"datasets": [{"name": "bench-a", "root": "elsewhere/bench-a"}]}),
@@ -184,6 +185,10 @@ PROBES = {
     ),
     "Grid.logits": Probe(
         {"references": {"grids": [{"input": 64, "logits": 32}]}}, {"references": {"grids": [{"input": 64, "logits": 16}]}}
+    ),
+    "Grid.fit": Probe(
+        {"references": {"grids": [{"input": 64, "logits": 16, "fit": "stretch"}]}},
+        {"references": {"grids": [{"input": 64, "logits": 16}]}},
     ),
     "Statistics.draws": Probe({"statistics": {"draws": 300}}, {**cases("bench-b"), "statistics": {"draws": 100}}, "figures"),
     "Statistics.level": Probe({"statistics": {"level": 0.9}}, {**cases("bench-b"), "statistics": {"level": 0.95}}, "figures"),

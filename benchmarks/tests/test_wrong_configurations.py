@@ -6,7 +6,11 @@ import sys
 import pytest
 import yaml
 
-from oncoseg_core import OncoSegError
+from oncoseg_benchmarks.config.settings import load_settings
+from oncoseg_benchmarks.scoring.plans import ModelPlan, plan_subjects
+from oncoseg_core import ModelSpec, OncoSegError, load_plugins
+from oncoseg_core.path import PathSettings
+from oncoseg_lora import LoraSettings, adapt, save_adapter
 
 
 @pytest.mark.parametrize(
@@ -68,3 +72,23 @@ def test_the_configuration_that_a_run_wrote_down_is_one(config, write_cases, ben
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump({**summary["config"], "output": str(tmp_path / "again")}))
     assert bench(again)[0]["groups"] == summary["groups"]
+
+
+def test_an_adapter_is_scored_with_the_fit_that_it_was_trained_with(config, bright, bench, tmp_path):
+    registry = load_plugins()
+    folder = tmp_path / "adapter"
+    adapted = adapt(registry.build(ModelSpec, "bright", {}), LoraSettings())
+    save_adapter(adapted, folder, versions={}, paths={"ct": PathSettings(fit="stretch")})
+
+    def choice(**values):
+        models = [{"name": "bright", "label": "own", "adapter": str(folder), **values}, {"name": "bright"}]
+        return load_settings(str(config("unused", models=models, normalizers={}, leakage="mark")), [])
+
+    for given in ({}, {"fit": "stretch"}):
+        plans = plan_subjects(choice(**given), registry)
+        assert [plan.fit for plan in plans if isinstance(plan, ModelPlan)] == ["stretch", "letterbox"]
+        labels = [plan.label for plan in plans if plan.label.startswith("ceiling:logits")]
+        assert len(labels) == 2  # one for each of the two ways
+        assert labels[0] == f"{labels[1]}+stretch"
+    with pytest.raises(OncoSegError, match="own was trained with fit stretch, not letterbox: leave its fit out"):
+        plan_subjects(choice(fit="letterbox"), registry)

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ import numpy.typing as npt
 from oncoseg_core.contract.errors import GeometryError
 from oncoseg_core.contract.prompts import Box, Rectangle
 from oncoseg_core.contract.rounding import Float64, half_digit, is_rounding, rounding_in_voxels
+
+Fit = Literal["letterbox", "stretch"]
+"""How a slice fills a model's square input: scaled as it is and padded, or each side scaled to all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -331,16 +334,20 @@ class PlaneView:
 class Letterbox:
     """A slice scaled until its longer side is ``size`` pixels, at the top left of a square; the rest is padding.
 
-    ``height`` and ``width`` are those of the (turned) slice. The two scales differ by rounding to whole pixels.
+    ``height`` and ``width`` are those of the (turned) slice. The two scales differ by rounding to whole pixels. With
+    the ``fit`` ``stretch`` the slice takes all of the square.
     """
 
     height: int
     width: int
     size: int
+    fit: Fit = "letterbox"
 
     @property
     def scaled(self) -> tuple[int, int]:
         """Rows and columns the slice takes of the square."""
+        if self.fit == "stretch":
+            return self.size, self.size
         longest = max(self.height, self.width)
         return (max(1, round(self.height * self.size / longest)), max(1, round(self.width * self.size / longest)))
 
@@ -352,23 +359,24 @@ class Letterbox:
 
 @dataclass(frozen=True)
 class SliceGrid:
-    """From a stored slice to the model's square input: the turn, then the letterbox. Coordinates only."""
+    """From a stored slice to the model's square input: the turn, then the fit. Coordinates only."""
 
     view: PlaneView
     height: int
     width: int
     size: int
+    fit: Fit = "letterbox"
 
     @classmethod
-    def of(cls, geometry: Geometry, size: int) -> SliceGrid:
+    def of(cls, geometry: Geometry, size: int, fit: Fit = "letterbox") -> SliceGrid:
         """The grid of every slice along z of a volume, for a model whose input has sides of ``size`` pixels."""
-        return cls(geometry.view, geometry.shape[1], geometry.shape[2], size)
+        return cls(geometry.view, geometry.shape[1], geometry.shape[2], size, fit)
 
     @property
     def letterbox(self) -> Letterbox:
         """The letterbox of the turned slice."""
         height, width = self.view.shape(self.height, self.width)
-        return Letterbox(height, width, self.size)
+        return Letterbox(height, width, self.size, self.fit)
 
     def point(self, x: float, y: float) -> tuple[float, float]:
         """A place on the stored slice, in model pixels."""

@@ -198,7 +198,7 @@ class Predictor:
         """
         geometry = fitted.volume.geometry
         check_on_slice(prompt, *geometry.shape[1:])
-        return None if self.zoom is None else window_for(prompt, geometry, self.model.spec, self.zoom)
+        return None if self.zoom is None else window_for(prompt, geometry, self.model.spec, self.zoom, fitted.grid.fit)
 
     def require_served(self, prompts: list[Prompt]) -> None:
         """Refuse prompts that the model, as it is adapted, does not take.

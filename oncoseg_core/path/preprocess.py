@@ -2,8 +2,8 @@
 
 Training, prediction, benchmark and server all use this module. For a slice along the stored z axis: check, normalise to
 [0, 1] with statistics of the whole volume, choose three channels, turn upright, scale the longer side to the model's
-input (bilinear, antialiased), pad at the bottom and right, and map to the model's own range. Logits go the same way
-back.
+input (bilinear, antialiased), pad at the bottom and right, and map to the model's own range. With the fit ``stretch``
+both sides are scaled to it, and nothing is padded. Logits go the same way back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Preprocessor:
         settings = settings or PathSettings()
         self.normalization = Normalization(registry, modality, settings.normalizers)
         self.normalizer = self.normalization.normalizer
-        self.settings = PathSettings(normalizers=self.normalization.settings, channels=settings.channels)
+        self.settings = settings.model_copy(update={"normalizers": self.normalization.settings})
         self._identity = json.dumps(
             [modality, self.settings.model_dump(mode="json"), model.input_size, model.input_range]
         )
@@ -85,7 +85,7 @@ class Preprocessor:
 
     def grid(self, volume: Volume, window: Window | None = None) -> SliceGrid:
         """Where the pixels of each slice of this volume, or of a window of it, go in the model's input."""
-        whole = SliceGrid.of(volume.geometry, self.model.input_size)
+        whole = SliceGrid.of(volume.geometry, self.model.input_size, self.settings.fit)
         return whole if window is None else window.grid(whole)
 
     def pixels(self, volume: Volume, index: int, stats: Stats, window: Window | None = None) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from oncoseg_core.contract.geometry import Fit
 from oncoseg_core.contract.interfaces import Settings
 from oncoseg_core.path.channels import ChannelChoice
 
@@ -14,10 +15,11 @@ MIXED = "+"
 
 
 class PathSettings(Settings):
-    """``normalizers``: settings by modality. ``channels``: which three are taken."""
+    """``normalizers``: settings by modality. ``channels``: which three are taken. ``fit``: into the model's square."""
 
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     channels: ChannelChoice | None = None
+    fit: Fit = "letterbox"
 
 
 def parts_of(modality: str) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from oncoseg_core.contract.geometry import Geometry, SliceGrid
+from oncoseg_core.contract.geometry import Fit, Geometry, SliceGrid
 from oncoseg_core.contract.interfaces import Settings
 from oncoseg_core.contract.prompts import Box, Prompt
 from oncoseg_core.contract.records import ModelSpec
@@ -79,7 +79,9 @@ class Window:
         return replace(whole, height=self.height, width=self.width)
 
 
-def window_for(prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: ZoomSettings) -> Window | None:
+def window_for(
+    prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: ZoomSettings, fit: Fit = "letterbox"
+) -> Window | None:
     """The window to zoom to for a prompt on a slice of that geometry, or None where the whole slice is to be seen.
 
     A text or exemplars look for objects everywhere: with an exemplar, or with a text alone, there is no window. All
@@ -90,11 +92,12 @@ def window_for(prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: Zo
         geometry: the volume's.
         spec: of the model, for the sizes of its input and of its logits.
         settings: when, and how far.
+        fit: of the slice into the model's input.
     """
     extent = _extent(prompt, geometry, settings.expected_mm)
     if extent is None:
         return None
-    grid = SliceGrid.of(geometry, spec.input_size)
+    grid = SliceGrid.of(geometry, spec.input_size, fit)
     on_input = grid.box_to_model(extent)
     longer = max(on_input.x1 - on_input.x0, on_input.y1 - on_input.y0)
     if settings.when == "auto" and longer * spec.logits_size / spec.input_size >= settings.minimum_logits:
@@ -113,7 +116,9 @@ def window_for(prompt: Prompt, geometry: Geometry, spec: ModelSpec, settings: Zo
     return Window(y0, x0, rows, columns)
 
 
-def smallest_resolvable_mm(geometry: Geometry, spec: ModelSpec, window: Window | None = None) -> float:
+def smallest_resolvable_mm(
+    geometry: Geometry, spec: ModelSpec, window: Window | None = None, fit: Fit = "letterbox"
+) -> float:
     """The smallest lesion that the model can tell from its surroundings on a slice, in mm.
 
     Definition: it spans two logits along both axes of the slice (the coarser axis counts), and two stored pixels, for
@@ -123,8 +128,9 @@ def smallest_resolvable_mm(geometry: Geometry, spec: ModelSpec, window: Window |
         geometry: the volume's, which gives the pixels' size.
         spec: of the model, for the sizes of its input and of its logits.
         window: what of the slice the model gets; the whole slice when omitted.
+        fit: of it into the model's input.
     """
-    grid = SliceGrid.of(geometry, spec.input_size)
+    grid = SliceGrid.of(geometry, spec.input_size, fit)
     grid = grid if window is None else window.grid(grid)
     spacing = grid.view.spacing(*geometry.spacing[1:])
     per_pixel = (scale * spec.logits_size / spec.input_size for scale in reversed(grid.letterbox.scale))

@@ -473,6 +473,7 @@ def test_the_manifest(registry, image, tmp_path):
     assert manifest["model"]["name"] == "brighter"
     assert (manifest["model"]["weights"], manifest["model"]["adapter"]) == ("abc", None)
     assert manifest["model"]["settings"] == ["weights=abc"]
+    assert manifest["model"]["path"]["fit"] == "letterbox"
     assert set(manifest["seconds"]) == {"read", "model", "segment", "judge", "export", "preview"}
     assert manifest["peak memory MB"] > 10
     assert manifest["software"]["libraries"]["numpy"] == np.__version__

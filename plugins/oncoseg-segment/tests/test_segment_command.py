@@ -71,6 +71,7 @@ def test_every_option_is_passed_on(run, tmp_path):
         "--slice", "7", "--propagate", "--target", "GTV", "--overlaps", "highest-score", "--minimum-score", "0.5",
         "--propagate-set", "margin=2", "--zoom", "always", "--zoom-set", "context=3", "--model-set", "weights=w",
         "--device", "cpu", "--precision", "bf16", "--image-set", "series=3", "--modality", "ct", "--channels", "0,1,2",
+        "--fit", "stretch",
         "--adapter", "a", "-o", "rtstruct=rs.dcm", "--output", "seg=seg.dcm", "--export-set", "seg.empty=omit",
         "--strict", "--identify", "--overwrite",
     )  # fmt: skip
@@ -100,6 +101,7 @@ def test_every_option_is_passed_on(run, tmp_path):
         assert getattr(request, key) == value
     assert request.settings == SegmentSettings(
         model="sam3", model_settings={"weights": "w"}, adapter="a", modality="ct", channels=(0, 1, 2), device="cpu",
+        fit="stretch",
         precision="bf16", zoom=ZoomSettings(when="always", context=3), propagation=PropagationSettings(margin=2),
         overlaps="highest-score", minimum_score=0.5,
     )  # fmt: skip

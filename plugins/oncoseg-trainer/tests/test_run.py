@@ -243,11 +243,13 @@ def test_prompts_that_the_model_does_not_take_are_refused_first(tiny_config, tmp
     assert not (tmp_path / "run").exists()
 
 
-def test_the_adapter_remembers_how_its_images_were_normalised(tiny_config):
-    outcome = run(tiny_config(), "normalizers.ct.window=[-200, 300]", "channels.ct=[0]")
+def test_the_adapter_remembers_how_its_images_were_normalised_and_fitted(tiny_config):
+    outcome = run(tiny_config(), "normalizers.ct.window=[-200, 300]", "channels.ct=[0]", "fit=stretch")
     record = json.loads((outcome.folder / "adapter" / "oncoseg.json").read_text())
     assert record["paths"]["ct"]["normalizers"]["ct"]["window"] == [-200, 300]
     assert record["paths"]["ct"]["channels"] == [0]
+    assert {path["fit"] for path in record["paths"].values()} == {"stretch"}
+    assert "| stretch |" in (outcome.folder / "adapter" / "README.md").read_text()
     assert set(record["paths"]) == {"ct", "mri"}
     assert {"torch", "peft", "oncoseg-core", "oncoseg-tiny"} <= record["versions"].keys()
 

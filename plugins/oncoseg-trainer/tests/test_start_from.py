@@ -113,6 +113,7 @@ def test_a_case_that_will_be_scored_elsewhere_is_not_trained_on(tasks):
         ("lora.rank=2", ConfigError, r"other LoRA settings than this run \(rank 4, not 2\)"),
         ("lora.policy=lora", ConfigError, r"policy 'lora\+head', not 'lora'"),
         ("lora.dropout=0", ConfigError, r"dropout 0\.1, not 0"),
+        ("fit=stretch", ConfigError, "trained with fit letterbox, this run has stretch; give the run fit: letterbox"),
         ("model.name=litemedsam", WeightsError, "trained for model 'tiny', this run is of 'litemedsam'"),
         ("start_from=nowhere", WeightsError, "nowhere: no such folder; expected an adapter"),
     ],

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from oncoseg_benchmarks.config.prompt_settings import PromptPolicy, Text
 from oncoseg_benchmarks.table.rows import DESCRIPTION
-from oncoseg_core import Name, Settings
+from oncoseg_core import Fit, Name, Settings
 from oncoseg_core.data import OfficialSplit, SplitSettings
 from oncoseg_core.path import ChannelChoice
 from oncoseg_core.plugins import apply_overrides, find_config, read_yaml, validate
@@ -22,14 +22,16 @@ class ModelChoice(Settings):
     """A registered model, with an adapter or without.
 
     ``adapter`` is an adapter's folder or the name of a pulled one. ``zoom`` shows the model a window around small
-    objects, by the settings of :mod:`oncoseg_core.path.zoom`; none when omitted. ``label`` is what the rows call it: by
-    default its name, and the adapter's folder where it has one.
+    objects, by the settings of :mod:`oncoseg_core.path.zoom`; none when omitted. ``fit`` is how a slice fills the
+    model's square: as the adapter was trained, or ``letterbox`` without one, when omitted. ``label`` is what
+    the rows call it: by default its name, and the adapter's folder where it has one.
     """
 
     name: Name
     settings: dict[str, Any] = Field(default_factory=dict)
     adapter: Path | None = None
     zoom: dict[str, Any] | None = None
+    fit: Fit | None = None
     label: Label | None = None
 
     @property
@@ -41,6 +43,7 @@ class ModelChoice(Settings):
             self.name,
             *([self.adapter.name] if self.adapter else []),
             *(["zoom"] if self.zoom is not None else []),
+            *(["stretch"] if self.fit == "stretch" else []),
         ]
         return "+".join(parts)
 
@@ -93,10 +96,11 @@ class BenchDataset(Settings):
 
 
 class Grid(Settings):
-    """The sides, in pixels, of a model's square input and of the logits that it answers with."""
+    """The sides, in pixels, of a model's square input and of the logits that it answers with; how slices fill it."""
 
     input: Annotated[int, Field(ge=8, le=4096)]
     logits: Annotated[int, Field(ge=8, le=4096)]
+    fit: Fit = "letterbox"
 
 
 class References(Settings):

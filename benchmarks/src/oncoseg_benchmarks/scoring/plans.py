@@ -23,7 +23,7 @@ from oncoseg_benchmarks.scoring.subjects import (
     Subject,
     ZoomCeiling,
 )
-from oncoseg_core import ConfigError, ModelSpec, Registry, WeightsError
+from oncoseg_core import ConfigError, Fit, ModelSpec, Registry, WeightsError
 from oncoseg_core.inference import EmbeddingCache, Predictor, PropagationSettings, choose_device
 from oncoseg_core.path import PathSettings, Preprocessor, ZoomSettings
 from oncoseg_core.plugins import validate
@@ -93,6 +93,7 @@ class ModelPlan(SubjectPlan):
         self._propagation = validate(PropagationSettings, settings.propagation, "propagation")
         self._device = _process_device(settings.device)
         self.manifest: AdapterManifest | None = None
+        self.fit: Fit = choice.fit or "letterbox"
         if choice.adapter is not None:
             self.adapter = adapter_folder(choice.adapter)
             self.manifest = read_manifest(self.adapter)
@@ -100,6 +101,7 @@ class ModelPlan(SubjectPlan):
                 raise WeightsError(
                     f"{self.adapter}: the adapter was trained for model {self.manifest.model!r}, not {choice.name!r}"
                 )
+            self.fit = _trained_fit(self.label, self.manifest, choice.fit)
             if settings.normalizers or settings.channels:
                 raise ConfigError(
                     f"normalizers and channels are those that {self.label} was trained with: leave them out, or score "
@@ -151,7 +153,23 @@ class ModelPlan(SubjectPlan):
     def _path(self, modality: str) -> PathSettings:
         if self.manifest is not None:
             return self.manifest.paths[modality]
-        return PathSettings(normalizers=self._settings.normalizers, channels=self._settings.channels.get(modality))
+        return PathSettings(
+            normalizers=self._settings.normalizers, channels=self._settings.channels.get(modality), fit=self.fit
+        )
+
+
+def _trained_fit(label: str, manifest: AdapterManifest, given: Fit | None) -> Fit:
+    """The one fit that an adapter was trained with.
+
+    Raises:
+        ConfigError: the configuration gives another.
+    """
+    trained: Fit = next((path.fit for path in manifest.paths.values()), "letterbox")
+    if given is not None and given != trained:
+        raise ConfigError(
+            f"{label} was trained with fit {trained}, not {given}: leave its fit out, or score another adapter"
+        )
+    return trained
 
 
 def _process_device(device_name: str) -> torch.device:
@@ -172,9 +190,11 @@ def plan_subjects(settings: BenchSettings, registry: Registry) -> list[SubjectPl
         plans += [ReferencePlan(NothingFloor), ReferencePlan(BoxFloor)]
     grids = list(settings.references.grids)
     if settings.references.ceilings:
-        grids += [Grid(input=model.spec.input_size, logits=model.spec.logits_size) for model in models]
+        grids += [Grid(input=model.spec.input_size, logits=model.spec.logits_size, fit=model.fit) for model in models]
     plans += [ReferencePlan(partial(LogitsCeiling, grid)) for grid in dict.fromkeys(grids)]
     if settings.references.ceilings:
         zooming = [(model, model.zoom) for model in models if model.zoom is not None]
-        plans += [ReferencePlan(partial(ZoomCeiling, model.label, model.spec, zoom)) for model, zoom in zooming]
+        plans += [
+            ReferencePlan(partial(ZoomCeiling, model.label, model.spec, zoom, model.fit)) for model, zoom in zooming
+        ]
     return plans

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_benchmarks.config.settings import Grid
 from oncoseg_benchmarks.scoring.policies import Policy
-from oncoseg_core import BoolArray, ModelSpec, PluginError, Prompt, SliceGrid, Volume, box_around
+from oncoseg_core import BoolArray, Fit, ModelSpec, PluginError, Prompt, SliceGrid, Volume, box_around
 from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, PropagationSettings, propagate
 from oncoseg_core.path import Window, ZoomSettings, logits_to_slice, mask_to_model, window_for
 from oncoseg_prompts.api import box_mask
@@ -193,7 +193,8 @@ class LogitsCeiling:
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
-        self.label = f"ceiling:logits-{grid.logits}@{grid.input}"
+        stretched = "+stretch" if grid.fit == "stretch" else ""
+        self.label = f"ceiling:logits-{grid.logits}@{grid.input}{stretched}"
 
     def refusal(self, policy: Policy) -> str | None:
         """It takes anything."""
@@ -202,15 +203,15 @@ class LogitsCeiling:
 
     def open(self, volume: Volume) -> Session:
         """For the volume's own slices."""
-        return _CeilingSession(SliceGrid.of(volume.geometry, self.grid.input), self.grid.logits)
+        return _CeilingSession(SliceGrid.of(volume.geometry, self.grid.input, self.grid.fit), self.grid.logits)
 
 
 class ZoomCeiling:
     """The same for a model that zooms: in the window that it is shown for the same prompt; by the model's label."""
 
-    def __init__(self, label: str, spec: ModelSpec, zoom: ZoomSettings) -> None:
+    def __init__(self, label: str, spec: ModelSpec, zoom: ZoomSettings, fit: Fit = "letterbox") -> None:
         self.label = f"ceiling:{label}"
-        self._spec, self._zoom = spec, zoom
+        self._spec, self._zoom, self._fit = spec, zoom, fit
 
     def refusal(self, policy: Policy) -> str | None:
         """It takes anything."""
@@ -220,9 +221,9 @@ class ZoomCeiling:
     def open(self, volume: Volume) -> Session:
         """For the volume's own slices."""
         return _CeilingSession(
-            SliceGrid.of(volume.geometry, self._spec.input_size),
+            SliceGrid.of(volume.geometry, self._spec.input_size, self._fit),
             self._spec.logits_size,
-            lambda prompt: window_for(prompt, volume.geometry, self._spec, self._zoom),
+            lambda prompt: window_for(prompt, volume.geometry, self._spec, self._zoom, self._fit),
         )
 
 

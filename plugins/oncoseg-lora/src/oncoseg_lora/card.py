@@ -119,10 +119,11 @@ def _paths(manifest: AdapterManifest) -> str:
             modality,
             "; ".join(f"{part}: {settings}" for part, settings in sorted(path.normalizers.items())) or "as by default",
             "as by default" if path.channels is None else str(path.channels),
+            path.fit,
         )
         for modality, path in sorted(manifest.paths.items())
     ]
-    return f"## Images it takes\n\n{_table(('modality', 'normalizer', 'channels'), rows)}"
+    return f"## Images it takes\n\n{_table(('modality', 'normalizer', 'channels', 'fit'), rows)}"
 
 
 def _data(manifest: AdapterManifest, evidence: Evidence) -> str:

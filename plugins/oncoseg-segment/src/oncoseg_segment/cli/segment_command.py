@@ -25,6 +25,7 @@ OPTIONS = {
     "scribble": "--scribble",
     "lasso": "--lasso",
     "modality": "--modality",
+    "fit": "--fit",
     "zoom": "--zoom",
     "zoom.context": "--zoom-set context=…",
     "minimum_score": "--minimum-score",
@@ -35,6 +36,13 @@ OPTIONS = {
     "export_settings": "--export-set",
 }
 """How the command spells the fields that messages of the library name."""
+
+
+class SquareFit(StrEnum):
+    """How a slice fills the model's square input."""
+
+    letterbox = "letterbox"
+    stretch = "stretch"
 
 
 class Zoom(StrEnum):
@@ -168,6 +176,10 @@ def segment(
             metavar="I,J,K", help="Which channels to take, by index or mode, of an image with more than three."
         ),
     ] = None,
+    fit: Annotated[
+        SquareFit | None,
+        typer.Option(help="Pad a slice to the model's square, or stretch it; by default as the adapter was trained."),
+    ] = None,
     adapter: Annotated[
         str | None,
         typer.Option(help="A LoRA adapter: its folder, as oncoseg-train writes it, or the name of a pulled one."),
@@ -244,6 +256,7 @@ def segment(
         adapter=adapter,
         modality=modality,
         channels=None if channels is None else parse_channels(channels),
+        fit=None if fit is None else fit.value,
         device=device.value,
         precision=precision.value,
         zoom=_zoom(zoom, zoom_set or ()),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core import BoolArray, PromptableModel, PromptKind, Volume
+from oncoseg_core.inference import FittedVolume
 from oncoseg_core.path import ZoomSettings, smallest_resolvable_mm
 from oncoseg_lora import has_random_weights
 from oncoseg_segment.engine.checks import Finding
@@ -15,7 +16,7 @@ from oncoseg_segment.engine.structures import OnSlice, StructureResult
 
 
 def report_of(
-    result: StructureResult, mask: BoolArray, volume: Volume, model: PromptableModel, zoom: ZoomSettings | None
+    result: StructureResult, mask: BoolArray, fitted: FittedVolume, model: PromptableModel, zoom: ZoomSettings | None
 ) -> dict[str, Any]:
     """Plain values, in the order in which a person reads them.
 
@@ -24,7 +25,7 @@ def report_of(
     Args:
         result: what the model found.
         mask: what remains of it, after overlaps were resolved.
-        volume: the image.
+        fitted: the image, and its way into the model.
         model: for its record.
         zoom: the settings it ran under.
     """
@@ -32,7 +33,7 @@ def report_of(
     presences = [one.presence for one in found if one.presence is not None]
     instances = [one.instances for one in found if one.instances is not None]
     report: dict[str, Any] = {
-        "size": _size(mask, volume),
+        "size": _size(mask, fitted.volume),
         "slices": ranges([one.index for one in found]),
         "model's own score": round(result.score, 3),
     }
@@ -40,7 +41,7 @@ def report_of(
         report["presence"] = round(max(presences), 3)
     if instances:
         report["instances"] = max(instances)
-    report["smallest resolvable lesion"] = _resolvable(found, volume, model)
+    report["smallest resolvable lesion"] = _resolvable(found, fitted, model)
     report["zoom"] = _zoomed(found, zoom)
     if result.ended is not None:
         report["propagation"] = f"towards the first slice: {result.ended[0]}; towards the last: {result.ended[1]}"
@@ -116,9 +117,9 @@ def _size(mask: BoolArray, volume: Volume) -> str:
     return f"{size} on {where}"
 
 
-def _resolvable(found: Sequence[OnSlice], volume: Volume, model: PromptableModel) -> str:
-    windows = {one.window for one in found}
-    smallest = max(smallest_resolvable_mm(volume.geometry, model.spec, window) for window in windows)
+def _resolvable(found: Sequence[OnSlice], fitted: FittedVolume, model: PromptableModel) -> str:
+    volume, windows = fitted.volume, {one.window for one in found}
+    smallest = max(smallest_resolvable_mm(volume.geometry, model.spec, window, fitted.grid.fit) for window in windows)
     if not volume.physical:
         return f"{smallest:.3g} pixels"
     told = f"{smallest:.3g} mm in the slice"

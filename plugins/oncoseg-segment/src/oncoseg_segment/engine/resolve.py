@@ -84,9 +84,9 @@ def path_settings(settings: SegmentSettings, adapter: Path | None, modality: str
     """The path that the adapter was trained with, if there is one, and the channels of the settings.
 
     Raises:
-        UsageError: the adapter was not trained on that modality.
+        UsageError: the adapter was not trained on that modality, or with another fit than that of the settings.
     """
-    path = PathSettings()
+    path = PathSettings(fit=settings.fit or "letterbox")
     if adapter is not None:
         trained_on = read_manifest(adapter).paths
         if modality not in trained_on:
@@ -94,6 +94,11 @@ def path_settings(settings: SegmentSettings, adapter: Path | None, modality: str
                 f"{adapter}: the adapter was trained on {', '.join(sorted(trained_on))}, not on {modality!r}"
             )
         path = trained_on[modality]
+        if settings.fit not in {None, path.fit}:
+            raise UsageError(
+                f"{adapter}: the adapter was trained with `fit` {path.fit}, not {settings.fit}: leave `fit` out, or "
+                "choose another adapter"
+            )
     if settings.channels is not None:
         path = path.model_copy(update={"channels": settings.channels})
     return path

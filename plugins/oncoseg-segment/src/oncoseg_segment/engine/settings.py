@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from oncoseg_core import Settings
+from oncoseg_core import Fit, Settings
 from oncoseg_core.inference import Precision, PropagationSettings
 from oncoseg_core.path import ChannelChoice, ZoomSettings
 from oncoseg_segment.engine.overlaps import Overlaps
@@ -17,7 +17,8 @@ class SegmentSettings(Settings):
 
     ``adapter``: a LoRA adapter's folder, or the name of a pulled one. ``modality``: what the intensities are, such as
     ``ct``; else what the image's file says, or what its values can only be. ``channels``: which three the model sees of
-    an image with more. ``zoom``: show the model a window around a small object; the whole slice when None.
+    an image with more. ``fit``: how a slice fills the model's square; when None as the adapter was trained, or without
+    one ``letterbox``. ``zoom``: show the model a window around a small object; the whole slice when None.
     ``propagation``: how structures are followed that ask for it. ``overlaps``: what becomes of voxels that several
     structures claim. ``minimum_score``: structures with a lower score of the model are left out; no limit when None.
     """
@@ -27,6 +28,7 @@ class SegmentSettings(Settings):
     adapter: str | None = None
     modality: str | None = None
     channels: ChannelChoice | None = None
+    fit: Fit | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "fp32"
     zoom: ZoomSettings | None = Field(default_factory=ZoomSettings)

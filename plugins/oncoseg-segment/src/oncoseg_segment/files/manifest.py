@@ -165,7 +165,7 @@ def _structure(
         "name": one.name,
         "number": one.number,
         "left out": one.left_out,
-        **report_of(one.result, one.mask, result.fitted.volume, result.model, result.settings.zoom),
+        **report_of(one.result, one.mask, result.fitted, result.model, result.settings.zoom),
         "voxels given to others": one.lost,
         "measurements": asdict(one.measurements),
         "prompt": {

@@ -123,7 +123,9 @@ class ValidationCases:
                 registry,
                 modality,
                 model,
-                PathSettings(normalizers=settings.normalizers, channels=settings.channels.get(modality)),
+                PathSettings(
+                    normalizers=settings.normalizers, channels=settings.channels.get(modality), fit=settings.fit
+                ),
             )
             for modality in sorted(modalities)
         }

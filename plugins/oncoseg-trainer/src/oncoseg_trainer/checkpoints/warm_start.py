@@ -91,7 +91,7 @@ def read_ancestry(settings: TrainSettings, registry: Registry) -> Ancestry:
 
     Raises:
         WeightsError: the folder or a file is missing or altered, or the adapter is another model's.
-        ConfigError: its LoRA settings are not the run's.
+        ConfigError: its LoRA settings or its fit are not the run's.
         DataError: it does not tell what it was trained on, and that is not allowed.
     """
     folder = settings.start_from
@@ -104,6 +104,12 @@ def read_ancestry(settings: TrainSettings, registry: Registry) -> Ancestry:
             f"{settings.model.name!r}; choose that model or another adapter"
         )
     _require_same_lora(folder, manifest.lora, settings.lora, registry.get(ModelSpec, settings.model.name))
+    fits = sorted({path.fit for path in manifest.paths.values()} - {settings.fit})
+    if fits:
+        raise ConfigError(
+            f"start_from {folder}: the adapter was trained with fit {fits[0]}, this run has {settings.fit}; give the "
+            f"run fit: {fits[0]}, or another adapter"
+        )
     trained_on = read_trained_on(folder)
     if trained_on is None and not settings.data.allow_leakage:
         raise DataError(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from oncoseg_core import ConfigError, Name, Settings
+from oncoseg_core import ConfigError, Fit, Name, Settings
 from oncoseg_core.path import ChannelChoice
 from oncoseg_core.plugins import apply_overrides, built_in_names, find_config, read_yaml, validate
 from oncoseg_lora import LoraSettings
@@ -23,9 +23,9 @@ class TrainSettings(Settings):
     """A whole run.
 
     ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
-    image are taken, by modality (a mode, names or indices). ``trackers`` are names, or names with settings.
-    ``start_from`` is the folder of an adapter whose weights training starts from, all else being fresh. ``phase`` is
-    told to the trackers: the part of a chain that the run is.
+    image are taken, by modality (a mode, names or indices), ``fit`` how a slice fills the model's square. ``trackers``
+    are names, or names with settings. ``start_from`` is the folder of an adapter whose weights training starts from,
+    all else being fresh. ``phase`` is told to the trackers: the part of a chain that the run is.
     """
 
     name: Name
@@ -36,6 +36,7 @@ class TrainSettings(Settings):
     augmentation: AugmentationSettings = AugmentationSettings()
     normalizers: dict[str, dict[str, Any]] = Field(default_factory=dict)
     channels: dict[str, ChannelChoice] = Field(default_factory=dict)
+    fit: Fit = "letterbox"
     model: ComponentChoice
     start_from: Path | None = None
     phase: str | None = None

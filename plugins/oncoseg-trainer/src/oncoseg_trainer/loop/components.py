@@ -105,7 +105,9 @@ class RunParts:
                 registry,
                 modality,
                 self.model_spec,
-                PathSettings(normalizers=settings.normalizers, channels=settings.channels.get(modality)),
+                PathSettings(
+                    normalizers=settings.normalizers, channels=settings.channels.get(modality), fit=settings.fit
+                ),
             )
             for modality in modalities
         }

@@ -1,0 +1,409 @@
+"""Our SAM3 against the independent one in Hugging Face's ``transformers``: one file of weights, one answer.
+
+The file is written from the other implementation and read by ours, as a user's ``model.safetensors`` would be.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from oncoseg_core import Box, Decoded, Exemplar, Instances, MaskPrompt, Point, Text
+from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_sam3.decoding import ground
+from oncoseg_sam3.interactive import MASK_LOGIT
+from oncoseg_sam3.model import SCALES, Sam3Tiny, Sam3TinySettings
+from oncoseg_sam3.network import patches
+from oncoseg_sam3.network.sizes import TINY
+from oncoseg_sam3.phrases import Phrases
+from oncoseg_sam3.prompting import Question, understand
+
+ensure_torchvision_imports()  # transformers imports it
+pytest.importorskip("transformers", minversion="5.24")
+
+SIZE = TINY._replace(width=128, memory_width=64)
+"""``transformers`` knows one width of the tracker's memories, 64, which are a part of the other features here, too."""
+SAM_FEEDFORWARD, SAM_IOU_WIDTH = 2048, 256
+"""Of Meta's mask decoder in every size."""
+
+
+ATOL = 1e-4
+"""The largest difference of any number of any answer, float32."""
+SIDE = SIZE.image_size
+FRAMES = 20
+PAD = -10
+"""The label by which ``transformers`` leaves out a box."""
+PHRASE = "liver tumour"
+BOX = Box(40, 60, 130, 150)
+OTHER = Box(150, 20, 200, 66)
+
+
+def write_video_model(folder: Path) -> None:
+    """Write ``config.json`` and ``model.safetensors`` of a ``Sam3VideoModel``, as the hub's repository has them."""
+    from transformers.models.sam3_video import Sam3VideoConfig, Sam3VideoModel
+
+    config: Any = Sam3VideoConfig(
+        detector_config=detector_config(), tracker_config=tracker_config(), low_res_mask_size=SIZE.mask_size
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = Sam3VideoModel(config)
+        with torch.no_grad():
+            for name, tensor in model.state_dict().items():
+                if "norm" in name and name.endswith("weight"):
+                    tensor.normal_(1.0, 0.1)
+                elif tensor.ndim < 2 or not tensor.any():  # biases and tokens that begin as zeros
+                    tensor.normal_(0.0, 0.1)
+        tied = model.tracker_model.prompt_encoder.shared_embedding.positional_embedding
+        model.tracker_model.shared_image_embedding.positional_embedding.data.copy_(tied)
+        # Random weights see nothing anywhere.
+        model.tracker_model.mask_decoder.pred_obj_score_head.proj_out.bias.data.add_(3.0)
+    config.save_pretrained(folder)
+    # With the names of the hub's file; its own save_pretrained doubles the tracker's prefix (transformers 5.24).
+    tensors = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}
+    safetensors.torch.save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def vision_config() -> dict[str, Any]:
+    """Of the trunk and its neck."""
+    return {
+        "model_type": "sam3_vision_model",
+        "fpn_hidden_size": SIZE.width,
+        "backbone_feature_sizes": [[scale * SIZE.grid] * 2 for scale in (4, 2, 1)],
+        "backbone_config": {
+            "model_type": "sam3_vit_model",
+            "hidden_size": SIZE.trunk_width,
+            "intermediate_size": int(SIZE.trunk_width * SIZE.trunk_mlp_ratio),
+            "num_hidden_layers": SIZE.trunk_depth,
+            "num_attention_heads": SIZE.trunk_heads,
+            "image_size": SIZE.image_size,
+            "patch_size": SIZE.patch_size,
+            "window_size": SIZE.window,
+            "global_attn_indexes": list(SIZE.global_layers),
+            "pretrain_image_size": SIZE.pretrained_image_size,
+        },
+    }
+
+
+def detector_config() -> dict[str, Any]:
+    """Of text encoder and detector."""
+    part = {
+        "hidden_size": SIZE.width,
+        "num_attention_heads": SIZE.heads,
+        "intermediate_size": SIZE.feedforward,
+        "layer_norm_eps": 1e-5,
+    }
+    return {
+        "model_type": "sam3",
+        "vision_config": vision_config(),
+        "text_config": {
+            "model_type": "clip_text_model",
+            "vocab_size": 49408,
+            "hidden_size": SIZE.text_width,
+            "intermediate_size": 4 * SIZE.text_width,
+            "projection_dim": 512,
+            "num_hidden_layers": SIZE.text_depth,
+            "num_attention_heads": SIZE.text_heads,
+            "max_position_embeddings": 32,
+            "hidden_act": "gelu",
+        },
+        "geometry_encoder_config": part | {"num_layers": SIZE.geometry_layers},
+        "detr_encoder_config": part | {"num_layers": SIZE.encoder_layers},
+        "detr_decoder_config": part | {"num_layers": SIZE.decoder_layers, "num_queries": SIZE.queries},
+        "mask_decoder_config": {"hidden_size": SIZE.width, "num_attention_heads": SIZE.heads},
+    }
+
+
+def tracker_config() -> dict[str, Any]:
+    """Of the interactive predictor and the tracker."""
+    return {
+        "model_type": "sam3_tracker_video",
+        "vision_config": vision_config(),
+        "image_size": SIZE.image_size,
+        "prompt_encoder_config": {
+            "hidden_size": SIZE.width,
+            "image_size": SIZE.image_size,
+            "patch_size": SIZE.patch_size,
+        },
+        "mask_decoder_config": {
+            "hidden_size": SIZE.width,
+            "mlp_dim": SAM_FEEDFORWARD,
+            "iou_head_hidden_dim": SAM_IOU_WIDTH,
+        },
+        "memory_attention_hidden_size": SIZE.width,
+        "memory_attention_num_layers": SIZE.tracker_layers,
+        "memory_attention_feed_forward_hidden_size": SIZE.feedforward,
+        "memory_encoder_hidden_size": SIZE.width,
+        "memory_encoder_output_channels": SIZE.memory_width,
+        "mask_downsampler_embed_dim": SIZE.width,
+        "memory_fuser_embed_dim": SIZE.width,
+        "memory_fuser_intermediate_dim": 4 * SIZE.width,
+    }
+
+
+class Ours(Sam3Tiny):
+    size = SIZE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hub")
+    write_video_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> Any:
+    return Ours(Sam3TinySettings(weights=str(folder / "model.safetensors")))
+
+
+def theirs(folder: Path, family: str, name: str) -> Any:
+    """A model of theirs, with every tensor from the file."""
+    kind = getattr(importlib.import_module(f"transformers.models.{family}"), name)
+    model, info = kind.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def detector(folder: Path) -> Any:
+    return theirs(folder, "sam3", "Sam3Model")
+
+
+@pytest.fixture(scope="module")
+def video(folder: Path) -> Any:
+    return theirs(folder, "sam3_tracker_video", "Sam3TrackerVideoModel")
+
+
+@pytest.fixture
+def clicker(folder: Path, video: Any) -> Any:
+    """Their interactive predictor, on the features of their tracker (see the test of those that it makes itself)."""
+    model = theirs(folder, "sam3_tracker", "Sam3TrackerModel")
+
+    def run(pixels: torch.Tensor, **prompt: Any) -> Any:
+        return model(image_embeddings=video.get_image_embeddings(pixels), **prompt)
+
+    run.model = model
+    return run
+
+
+@pytest.fixture(autouse=True)
+def _python_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a CPU torch, torchvision has its pooling compiled at the first box; ours is held against it elsewhere."""
+
+    def pool(features: torch.Tensor, boxes: Sequence[torch.Tensor], cells: int) -> torch.Tensor:
+        return patches.pool_boxes(features, torch.stack(list(boxes)), cells).flatten(0, 1)
+
+    monkeypatch.setattr(sys.modules["torchvision"].ops, "roi_align", pool)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def pixels() -> torch.Tensor:
+    """Frames in which a bright disc moves, on noise: ``(FRAMES, 3, side, side)`` in [-1, 1]."""
+    noise = torch.rand(FRAMES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(3)) - 1
+    across = torch.arange(SIDE)
+    for number, frame in enumerate(noise):
+        inside = (across[:, None] - 110) ** 2 + (across - 80 - 3 * number) ** 2 < 40**2
+        frame[:, inside] += 1
+    return noise
+
+
+def tokens(ours: Any, phrase: str) -> dict[str, torch.Tensor]:
+    """What the text encoder of theirs takes; the tokenizer is Meta's for both, CLIP's vocabulary."""
+    ids = ours.detector.backbone.language_backbone.tokenizer([phrase], context_length=32)
+    return {"input_ids": ids, "attention_mask": (ids != 0).long()}
+
+
+def boxes(question: Question, *, padding: int = 0) -> dict[str, torch.Tensor]:
+    """The boxes of a question as theirs takes them: centres and sizes, ``padding`` more of them to be left out."""
+    corners = torch.tensor(question.boxes).reshape(-1, 4)
+    centred = torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1)
+    labels = [*map(int, question.positive), *[PAD] * padding]
+    return {
+        "input_boxes": torch.cat([centred, torch.zeros(padding, 4)])[None],
+        "input_boxes_labels": torch.tensor([labels]),
+    }
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    assert expected.abs().max() > 100 * ATOL  # else everything would be close
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected, atol=ATOL, rtol=0)
+
+
+def agree(found: Any, expected: Any) -> None:
+    """Our candidates against their output: logits, presence, boxes, masks."""
+    close(found.fits, expected.pred_logits)
+    close(found.presence, expected.presence_logits[:, 0])
+    close(found.boxes, expected.pred_boxes)
+    close(found.masks, expected.pred_masks)
+
+
+def asked(ours: Any, *hints: Any) -> Question:
+    question = understand(hints, SIDE, "grounding", "sam3")
+    assert isinstance(question, Question)
+    return question
+
+
+def answers(ours: Any, pixels: torch.Tensor, question: Question) -> Any:
+    return ground(ours.detector, Phrases(ours.detector.backbone), ours.encode_image(pixels), [question])
+
+
+def test_features_of_the_detector(ours: Any, detector: Any, pixels: torch.Tensor) -> None:
+    embedding = ours.encode_image(pixels[:2])
+    for scale, expected in zip(SCALES, detector.vision_encoder(pixels[:2]).fpn_hidden_states, strict=False):
+        close(embedding[f"detector_{scale}"], expected)
+
+
+def test_features_of_the_tracker(ours: Any, video: Any, pixels: torch.Tensor) -> None:
+    embedding = ours.encode_image(pixels[:2])
+    expected = video.get_image_features(pixels[:2]).fpn_hidden_states
+    assert len(expected) == len(SCALES)
+    for scale, flat in zip(SCALES, expected, strict=True):
+        close(embedding[f"tracker_{scale}"].flatten(2).permute(2, 0, 1), flat)
+
+
+@pytest.mark.parametrize("phrase", [PHRASE, "visual", "the enlarged left adrenal gland"])
+def test_features_of_a_text(ours: Any, detector: Any, phrase: str) -> None:
+    given = tokens(ours, phrase)
+    valid = given["attention_mask"][0].bool()
+    found = Phrases(ours.detector.backbone).encode([phrase])
+    assert torch.equal(found.padding[0], ~valid)
+    close(found.tokens[valid, 0], detector.get_text_features(**given).pooler_output[0, valid])
+
+
+@pytest.mark.parametrize(
+    "hints",
+    [
+        (BOX,),
+        (BOX, Text(PHRASE)),
+        (Exemplar(*BOX.as_tuple()),),
+        (Exemplar(*BOX.as_tuple()), Exemplar(*OTHER.as_tuple(), positive=False)),
+        (Text(PHRASE), Exemplar(*OTHER.as_tuple(), positive=False)),
+    ],
+    ids=["box", "box and text", "exemplar", "exemplars of both signs", "text and a negative exemplar"],
+)
+def test_the_detector_with_boxes(ours: Any, detector: Any, pixels: torch.Tensor, hints: Any) -> None:
+    question = asked(ours, *hints)
+    expected = detector(pixels[:1], **tokens(ours, question.phrase), **boxes(question))
+    agree(answers(ours, pixels[:1], question), expected)
+
+
+def test_a_text_alone_needs_a_padded_box_there(ours: Any, detector: Any, pixels: torch.Tensor) -> None:
+    """Meta's geometry encoder adds its class token to no boxes, too; theirs is left out where no box is given."""
+    question = asked(ours, Text(PHRASE))
+    found = answers(ours, pixels[:1], question)
+    agree(found, detector(pixels[:1], **tokens(ours, PHRASE), **boxes(question, padding=1)))
+    without = detector(pixels[:1], **tokens(ours, PHRASE))
+    for one, other in ((found.fits, without.pred_logits), (found.masks, without.pred_masks)):
+        assert (one - other).abs().max() > 10 * ATOL
+    # Several padded boxes are no more than one.
+    agree(found, detector(pixels[:1], **tokens(ours, PHRASE), **boxes(question, padding=3)))
+
+
+def clicked(ours: Any, pixels: torch.Tensor, *hints: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    decoded = ours.decode(ours.encode_image(pixels), [hints])
+    return decoded.logits, decoded.scores
+
+
+def points(*hints: Point) -> dict[str, torch.Tensor]:
+    """As theirs takes them, which adds half a pixel, as Meta's does."""
+    return {
+        "input_points": torch.tensor([[[[one.x - 0.5, one.y - 0.5] for one in hints]]]),
+        "input_labels": torch.tensor([[[int(one.positive) for one in hints]]], dtype=torch.int),
+    }
+
+
+def test_one_click(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
+    click = Point(80, 110)
+    expected = clicker(pixels[:1], **points(click), multimask_output=True)
+    logits, score = clicked(ours, pixels[:1], click)
+    best = int(expected.iou_scores[0, 0].argmax())
+    close(logits, expected.pred_masks[:, 0, best])
+    close(score, expected.iou_scores[:, 0, best])
+
+
+def test_several_clicks(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
+    hints = (Point(80, 110), Point(30.5, 40.5, positive=False), Point(100, 90))
+    expected = clicker(pixels[:1], **points(*hints), multimask_output=False)
+    logits, score = clicked(ours, pixels[:1], *hints)
+    close(logits, expected.pred_masks[:, 0, 0])
+    close(score, expected.iou_scores[:, 0, 0])
+
+
+def test_their_predictor_alone_leaves_out_an_embedding(
+    ours: Any, clicker: Any, video: Any, pixels: torch.Tensor
+) -> None:
+    """It adds what stands for no memory to its coarsest level, the fourth, which it does not use."""
+    click = Point(80, 110)
+    alone = clicker.model(pixels[:1], **points(click), multimask_output=True).image_embeddings[-1]
+    close(
+        video.get_image_embeddings(pixels[:1])[-1] - alone,
+        video.no_memory_embedding.reshape(1, -1, 1, 1).expand_as(alone),
+    )
+    logits, _ = clicked(ours, pixels[:1], click)
+    expected = clicker.model(pixels[:1], **points(click), multimask_output=True)
+    assert (logits - expected.pred_masks[:, 0, int(expected.iou_scores.argmax())]).abs().max() > 10 * ATOL
+
+
+def test_a_box_of_one_object(folder: Path, clicker: Any, pixels: torch.Tensor) -> None:
+    interactive = Ours(Sam3TinySettings(weights=str(folder / "model.safetensors"), boxes_by="interactive"))
+    corners = torch.tensor([[[value - 0.5 for value in BOX.as_tuple()]]])
+    expected = clicker(pixels[:1], input_boxes=corners, multimask_output=False)
+    logits, score = clicked(interactive, pixels[:1], BOX)
+    close(logits, expected.pred_masks[:, 0, 0])
+    close(score, expected.iou_scores[:, 0, 0])
+
+
+def test_a_mask(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
+    given = np.zeros((SIDE, SIDE), dtype=bool)
+    given[70:151, 43:119] = True
+    covered = torch.nn.functional.interpolate(
+        torch.from_numpy(given).float()[None, None], (SIZE.mask_size,) * 2, mode="bilinear", antialias=True
+    )
+    expected = clicker(pixels[:1], input_masks=(2 * covered - 1) * MASK_LOGIT, multimask_output=False)
+    logits, score = clicked(ours, pixels[:1], MaskPrompt(given))
+    close(logits, expected.pred_masks[:, 0, 0])
+    close(score, expected.iou_scores[:, 0, 0])
+
+
+def test_the_tracker_over_twenty_slices(
+    ours: Any, video: Any, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One mask is what both remember of the first slice; they follow it through the others."""
+    from transformers.models.sam3_tracker_video import Sam3TrackerVideoInferenceSession
+
+    logits = torch.full((1, SIZE.mask_size, SIZE.mask_size), -4.0)
+    logits[:, 20:43, 12:35] = 4.0
+    nan = torch.full((1,), torch.nan)
+    start = Decoded(logits, torch.ones(1), presence=nan, instances=(Instances(logits, torch.ones(1)),))
+    monkeypatch.setattr(ours, "decode", lambda *_: start)
+    tracker = ours.slice_tracker()
+    tracker.start(ours.encode_image(pixels[:1]), (BOX,))
+
+    full = torch.nn.functional.interpolate(logits[None], (SIDE, SIDE), mode="bilinear", align_corners=False)
+    session = Sam3TrackerVideoInferenceSession(pixels, SIDE, SIDE, dtype=torch.float32)
+    session.add_mask_inputs(session.obj_id_to_idx(1), 0, (full > 0).float())
+    session.obj_with_new_inputs = [1]
+    outputs = list(video.propagate_in_video_iterator(session, start_frame_idx=0))
+    assert len(outputs) == FRAMES
+    for number, expected in enumerate(outputs[1:], start=1):
+        found = tracker.follow(ours.encode_image(pixels[number : number + 1]))
+        close(found.logits, expected.pred_masks[:, 0])
+        close(found.scores, expected.object_score_logits[:, 0].sigmoid())
+    different = (outputs[1].pred_masks - outputs[-1].pred_masks).abs().max()
+    assert different > 10 * ATOL  # or nothing would have been followed
