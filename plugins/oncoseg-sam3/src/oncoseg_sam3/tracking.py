@@ -18,7 +18,7 @@ PROMPTED, FOLLOWED = "cond_frame_outputs", "non_cond_frame_outputs"
 
 
 class Sam3SliceTracker(SliceTracker):
-    """Follows one object in one direction.
+    """Follows one object in one direction, then in the other.
 
     What the prompt gives on its slice, by whichever part of the model, is what the tracker remembers first. So every
     kind of prompt will do, and what is followed is what was shown.
@@ -44,10 +44,16 @@ class Sam3SliceTracker(SliceTracker):
         decoded = self._model.decode(embedding, [prompt])
         side = self._tracker.image_size
         full = F.interpolate(decoded.logits[:, None], (side, side), mode="bilinear", align_corners=False)
-        self._memory = {PROMPTED: {}, FOLLOWED: {}}
-        self._frame, self._score = 0, decoded.scores
+        self._memory[PROMPTED] = {}
+        self.rewind()
+        self._score = decoded.scores
         self._step(embedding, PROMPTED, (full > 0).float())
         return decoded
+
+    def rewind(self) -> None:
+        """Forget every slice but the prompted one; what is remembered of that does not depend on the direction."""
+        self._memory[FOLLOWED] = {}
+        self._frame = 0
 
     def follow(self, embedding: dict[str, torch.Tensor]) -> Decoded:
         """Segment it on the next slice; the score is the first slice's times the probability that it is still there.
