@@ -4,6 +4,7 @@ The model is a stand-in whose right answers are known; the images are generated.
 """
 
 import weakref
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -341,13 +342,16 @@ def test_a_mask_that_the_window_cuts_off_ends_it():
 class RemembersTheBox(SliceTracker):
     """Follows by looking where the object was, 4 pixels around."""
 
-    made = 0
-
-    def __init__(self):
-        type(self).made += 1
+    calls: ClassVar = []
 
     def start(self, embedding, prompt):
-        return self.look(embedding, prompt)
+        self.calls.append("start")
+        self.first = decoded = self.look(embedding, prompt)
+        return decoded
+
+    def rewind(self):
+        self.calls.append("rewind")
+        self.found = self.first.logits[0] > 0
 
     def follow(self, embedding):
         rows, columns = torch.nonzero(self.found, as_tuple=True)
@@ -363,13 +367,13 @@ class RemembersTheBox(SliceTracker):
 @pytest.mark.parametrize("zoom", [None, ZoomSettings(when="always", context=4)])
 def test_the_models_own_tracker_is_used(zoom):
     volume, truth = leaning(side=SIZE if zoom is None else 400)
-    RemembersTheBox.made = 0
+    RemembersTheBox.calls.clear()
     model = Brighter(RemembersTheBox)
     found = followed(volume, model, tracker="own", zoom=zoom)
     assert np.array_equal(found.mask, truth)
     assert len(set(found.windows.values())) == 1  # it remembers places on its input, so the window stays
     assert model.prompts == []
-    assert RemembersTheBox.made == 3
+    assert RemembersTheBox.calls == ["start", "rewind", "rewind"]
 
 
 def test_a_tracker_that_is_not_there_is_refused():

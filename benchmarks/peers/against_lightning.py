@@ -56,7 +56,7 @@ from monai.transforms import (  # noqa: E402
 from oncoseg_trainer.config.settings import load_settings  # noqa: E402
 from oncoseg_trainer.data.batches import BatchStream  # noqa: E402
 from oncoseg_trainer.distributed.processes import join_processes  # noqa: E402
-from oncoseg_trainer.loop.run import Run  # noqa: E402
+from oncoseg_trainer.loop.components import RunParts  # noqa: E402
 from oncoseg_trainer.reporting.terminal import Terminal  # noqa: E402
 
 BLOCK = 7
@@ -78,7 +78,7 @@ class RandomBox(RandomizableTransform):
         return {**item, "box": torch.tensor(box, dtype=torch.float32)}
 
 
-def monai_dataset(run: Run, folder: Path) -> CacheDataset:
+def monai_dataset(run: RunParts, folder: Path) -> CacheDataset:
     """The run's training slices through MONAI's transforms, cached; the files are written anew as NIfTI."""
     size, (low, high) = run.model_spec.input_size, run.model_spec.input_range
     items: dict[str, list[dict[str, Any]]] = {}
@@ -129,7 +129,7 @@ def _slice(item: dict[str, Any]) -> dict[str, Any]:
 class Adapting(LightningModule):
     """The run's model, loss and optimizer."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunParts) -> None:
         super().__init__()
         self.network = run.model
         self._run = [run]  # in a list, so that Lightning does not look into it
@@ -195,14 +195,14 @@ def main() -> None:
             "quickstart", [f"model.name={arguments.model}", "training.epochs=1000", f"data.prepared={store}"]
         )
         with join_processes("cpu") as processes:
-            run = Run(settings, registry, processes, Terminal())
+            run = RunParts(settings, registry, processes, Terminal())
         found = compare(run, arguments.blocks, Path(folder))
     found |= {"model": arguments.model, "threads": torch.get_num_threads(), "lightning": version("lightning")}
     command = f"python benchmarks/peers/{Path(__file__).name} --model {arguments.model} --blocks {arguments.blocks}"
     print(record(f"against_lightning_{arguments.model}", command, found).read_text())
 
 
-def compare(run: Run, blocks: int, folder: Path) -> dict[str, Any]:
+def compare(run: RunParts, blocks: int, folder: Path) -> dict[str, Any]:
     """Both in turn, a block each."""
     loader = DataLoader(monai_dataset(run, folder), batch_size=run.plan.batch_size, shuffle=True)
     module = Adapting(run)

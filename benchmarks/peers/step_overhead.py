@@ -21,7 +21,7 @@ from oncoseg_lora import set_training_mode
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.data.batches import Batch, BatchStream
 from oncoseg_trainer.distributed.processes import join_processes
-from oncoseg_trainer.loop.run import Run
+from oncoseg_trainer.loop.components import RunParts
 from oncoseg_trainer.reporting.terminal import Terminal
 
 WARM_UP = 2
@@ -35,7 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings("quickstart", ["training.epochs=100", *arguments.overrides])
     with join_processes("cpu") as processes:
-        run = Run(settings, load_plugins(), processes, Terminal())
+        run = RunParts(settings, load_plugins(), processes, Terminal())
     steps = range(arguments.steps + WARM_UP)
     with BatchStream(run.maker, run.sampler, run.plan, steps, 0) as stream:
         ready = [next(stream) for _ in range(min(len(steps), run.plan.steps_per_epoch))]
@@ -70,7 +70,7 @@ def main() -> None:
     print(path.read_text())
 
 
-def bare_step(run: Run, batch: Batch) -> None:
+def bare_step(run: RunParts, batch: Batch) -> None:
     """The least a step can be."""
     pixels, prompts, target, kinds = batch.on(torch.device("cpu"))
     run.optimizer.zero_grad(set_to_none=True)

@@ -233,7 +233,7 @@ class TrainingOutput(NamedTuple):
 
 
 class SliceTracker(ABC):
-    """Follows one object from slice to slice, in pixels of the model's input. Made anew for each direction."""
+    """Follows one object from slice to slice, in pixels of the model's input: one direction, then the other."""
 
     @abstractmethod
     def start(self, embedding: Any, prompt: Prompt) -> Decoded:
@@ -242,6 +242,10 @@ class SliceTracker(ABC):
     @abstractmethod
     def follow(self, embedding: Any) -> Decoded:
         """Segment it on the next slice, from what was found before."""
+
+    @abstractmethod
+    def rewind(self) -> None:
+        """Forget every slice but the prompted one, whose neighbour on the other side is the next to be followed."""
 
 
 class PromptableModel(Component[S]):

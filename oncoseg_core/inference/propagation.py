@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from pydantic import Field
 
 from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import Decoded, Progress, Settings, SliceTracker
+from oncoseg_core.contract.interfaces import Decoded, Progress, Settings
 from oncoseg_core.contract.prompts import MaskPrompt, Prompt, box_around
 from oncoseg_core.contract.volume import BoolArray
 from oncoseg_core.inference.predictor import FittedVolume, Predictor, SliceResult, slice_results
@@ -158,21 +158,19 @@ class _OwnTracker:
     """The model's own tracker, in the window of the prompted slice all the way: it remembers places on its input."""
 
     def __init__(self, predictor: Predictor, fitted: FittedVolume, index: int, prompt: Prompt) -> None:
-        self._predictor, self._fitted, self._index = predictor, fitted, index
+        self._predictor, self._fitted = predictor, fitted
         fitted.require_slice(index)
         predictor.require_served([prompt])
-        self._window = predictor.window(fitted, prompt)
-        self._prompt = fitted.to_model(prompt, self._window)
-        self.start = self._start()[1]
-
-    def _start(self) -> tuple[SliceTracker, SliceResult]:
-        tracker = self._predictor.model.slice_tracker()
+        tracker = predictor.model.slice_tracker()
         if tracker is None:
             raise PromptError(
-                f"model {self._predictor.model.spec.name!r} has no tracker of its own; "
+                f"model {predictor.model.spec.name!r} has no tracker of its own; "
                 "follow the object with the tracker 'neighbour', which works for any model"
             )
-        return tracker, self._result(self._index, lambda embedding: tracker.start(embedding, self._prompt))
+        self._tracker = tracker
+        self._window = predictor.window(fitted, prompt)
+        moved = fitted.to_model(prompt, self._window)
+        self.start = self._result(index, lambda embedding: tracker.start(embedding, moved))
 
     def _result(self, at: int, decode: Callable[[Any], Decoded]) -> SliceResult:
         with self._predictor.inference():
@@ -181,6 +179,6 @@ class _OwnTracker:
         return result
 
     def follower(self) -> Follower:
-        """For one direction: a tracker that starts anew on the prompted slice."""
-        tracker, _ = self._start()
-        return lambda at, _previous: self._result(at, tracker.follow)
+        """For one direction, from the prompted slice, which is not decoded again."""
+        self._tracker.rewind()
+        return lambda at, _previous: self._result(at, self._tracker.follow)

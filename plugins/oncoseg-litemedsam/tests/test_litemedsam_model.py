@@ -195,6 +195,25 @@ def test_pixels_of_another_shape(shape, model):
         model.encode_image(torch.zeros(shape))
 
 
+def test_channels_last_answers_the_same_but_for_rounding():
+    pixels = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    expected, found = LiteMedSAM(), LiteMedSAM(LiteMedSAMSettings(channels_last=True))
+    layouts = [one.is_contiguous(memory_format=torch.channels_last) for one in found.parameters() if one.ndim == 4]
+    assert all(layouts)
+    with torch.inference_mode():
+        masks = [model.decode(model.encode_image(pixels), [(Box(60, 70, 120, 150),)]) for model in (expected, found)]
+    torch.testing.assert_close(masks[1].logits, masks[0].logits, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(masks[1].scores, masks[0].scores, atol=1e-4, rtol=1e-4)
+
+
+def test_the_encoder_is_compiled_when_that_is_set(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module, **options: compiled.append((module, options)))
+    LiteMedSAM()
+    model = LiteMedSAM(LiteMedSAMSettings(compile=True))
+    assert compiled == [(model.image_encoder, {"dynamic": False})]
+
+
 def test_settings_are_strict():
     with pytest.raises(ValueError, match="weight"):
         LiteMedSAMSettings(weight="x.pth")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from oncoseg_core import Box, MaskPrompt, Point, Text, UsageError
+from oncoseg_core import Box, Geometry, MaskPrompt, Point, Text, UsageError, Volume, load_plugins
+from oncoseg_core.inference import Predictor, PropagationSettings, propagate
+from oncoseg_core.path import Preprocessor
 from oncoseg_sam3.model import Sam3Tiny
 from oncoseg_sam3.tracking import FOLLOWED
 
@@ -99,6 +101,35 @@ def test_it_starts_anew_when_it_is_started_again(model: Any, embeddings: list[An
         tracker.start(embeddings[0], (MaskPrompt(SQUARE),))
         again = tracker.follow(embeddings[1])
     assert torch.equal(again.logits, followed(model, embeddings[:2], MaskPrompt(SQUARE))[1].logits)
+
+
+def test_rewound_it_follows_as_from_the_start(model: Any, embeddings: list[Any]) -> None:
+    tracker = model.slice_tracker()
+    with torch.no_grad():
+        tracker.start(embeddings[0], (MaskPrompt(SQUARE),))
+        for one in (1, 2):
+            tracker.follow(embeddings[one])
+        tracker.rewind()
+        assert not tracker._memory[FOLLOWED]
+        other = [tracker.follow(embeddings[one]) for one in (3, 1)]
+    expected = followed(model, [embeddings[one] for one in (0, 3, 1)], MaskPrompt(SQUARE))[1:]
+    for mine, theirs in zip(other, expected, strict=True):
+        assert torch.equal(mine.logits, theirs.logits)
+        assert torch.equal(mine.scores, theirs.scores)
+
+
+@pytest.mark.parametrize("prompt", [(Box(20, 20, 60, 60),), (Point(40, 40),)])
+def test_the_prompted_slice_is_decoded_once(model: Any, prompt: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[Any] = []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda *what: decoded.append(what) or decode(*what))
+    voxels = np.random.default_rng(0).normal(0, 100, (1, 3, 80, 80)).astype(np.float32)
+    volume = Volume(voxels, Geometry.from_parts((3, 80, 80), (3.0, 1.0, 1.0)), "ct")
+    running = Predictor(model, {"ct": Preprocessor(load_plugins(), "ct", model.spec)})
+    found = propagate(running, running.fit(volume), 1, prompt, PropagationSettings(tracker="own", minimum_score=0))
+    assert len(decoded) == 1
+    assert found.mask[1].any()
+    assert len(found.ended) == 2
 
 
 def test_it_forgets_what_is_out_of_its_reach(model: Any, embeddings: list[Any]) -> None:

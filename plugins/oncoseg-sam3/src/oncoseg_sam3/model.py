@@ -23,6 +23,14 @@ from oncoseg_core import (
 from oncoseg_sam3 import plugin
 from oncoseg_sam3.base_branch import adapter_off, is_adapted, is_trained_whole
 from oncoseg_sam3.decoding import Candidates, answer, ground
+from oncoseg_sam3.execution import (
+    AttentionKernel,
+    WeightPrecision,
+    choose_attention,
+    halve_weights,
+    keep_activations,
+    require_precision,
+)
 from oncoseg_sam3.interactive import segment_objects
 from oncoseg_sam3.network import sizes
 from oncoseg_sam3.phrases import Phrases
@@ -43,7 +51,10 @@ class Sam3Settings(Settings):
     ``.safetensors`` in Meta's layout. ``activation_checkpointing``: in training, compute the activations of the vision
     trunk, the geometry encoder and the pixel decoder again instead of keeping them; those of the transformer's layers
     are always computed again, Meta's code insists on it. ``compile``: have ``torch.compile`` make the vision trunk
-    faster; the first image then takes minutes.
+    faster; the first image then takes minutes. ``attention``: the kernel that the trunk's attention takes where it can.
+    ``channels_last``: convolutions with channels last in memory. ``weight_precision``: keep most weights in the half
+    format that the model runs in, ``bf16`` or ``fp16``: half the memory, the same result. ``prompts_at_once``: so many
+    prompts on one image are decoded at once, more in turn; each takes half a gigabyte at full size.
 
     ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
     object in a box is segmented by the detector (``grounding``, the path that every policy trains) or by the
@@ -54,6 +65,10 @@ class Sam3Settings(Settings):
     weights: str = "hub"
     activation_checkpointing: bool = True
     compile: bool = False
+    attention: AttentionKernel = "auto"
+    channels_last: bool = False
+    weight_precision: WeightPrecision = "fp32"
+    prompts_at_once: Annotated[int, Field(ge=1)] = 4
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     boxes_by: Literal["grounding", "interactive"] = "grounding"
     teaching: TeachingWeights = TeachingWeights()
@@ -83,7 +98,11 @@ class Sam3(nn.Module, PromptableModel):
         # Called as in Meta's checkpoints, so that their names are this model's names.
         self.detector, self.weights_sha256 = network_with_weights(self.size, self.settings.weights)
         if not self.settings.activation_checkpointing:
-            self._keep_activations()
+            keep_activations(self.detector)
+        choose_attention(self.detector, self.settings.attention)
+        halve_weights(self.detector, self.settings.weight_precision)
+        if self.settings.channels_last:
+            self.detector.to(memory_format=torch.channels_last)
         if self.settings.compile:
             self.detector.backbone.vision_backbone.trunk.compile(dynamic=False)
         # Nothing is trained until a policy says what. Besides, torch takes another, equally right path through layers
@@ -123,6 +142,9 @@ class Sam3(nn.Module, PromptableModel):
         side = self.size.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
             raise UsageError(f"{self.spec.name} takes pixels (batch, 3, {side}, {side}), found {tuple(pixels.shape)}")
+        self._require_precision(pixels.device)
+        if self.settings.channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
         features = self.detector.backbone.forward_image(pixels)
         embedding = _by_scale("detector", features["backbone_fpn"])
         if self.detector.inst_interactive_predictor is None:
@@ -160,6 +182,18 @@ class Sam3(nn.Module, PromptableModel):
             raise PromptError(f"no prompt was given: {self.spec.name} takes at least one")
         self._require_images(embedding, prompts)
         asked = [self._understood(prompt) for prompt in prompts]
+        if any(isinstance(one, Clicks) for one in asked):
+            _ = self.tracker  # refuses weights without one
+            self.add_tracker_features(embedding)
+        size = self.settings.prompts_at_once
+        answers: list[Decoded] = []
+        for start in range(0, len(asked), size):
+            part = asked[start : start + size]
+            answers += self._answers(_rows(embedding, list(range(start, start + len(part)))), part)
+        return _together(answers)
+
+    def _answers(self, embedding: dict[str, torch.Tensor], asked: Sequence[Question | Clicks]) -> list[Decoded]:
+        """Each prompt's answer, all of them computed at once."""
         answers: dict[int, Decoded] = {}
         grounded = {number: one for number, one in enumerate(asked) if isinstance(one, Question)}
         clicked = {number: one for number, one in enumerate(asked) if isinstance(one, Clicks)}
@@ -168,11 +202,9 @@ class Sam3(nn.Module, PromptableModel):
             candidates = self._candidates(_rows(embedding, list(grounded)), questions)
             answers |= zip(grounded, answer(candidates, questions, self.settings.threshold), strict=True)
         if clicked:
-            tracker = self.tracker
-            self.add_tracker_features(embedding)
-            found = segment_objects(tracker, _rows(embedding, list(clicked)), list(clicked.values()))
+            found = segment_objects(self.tracker, _rows(embedding, list(clicked)), list(clicked.values()))
             answers |= zip(clicked, found, strict=True)
-        return _together([answers[number] for number in range(len(prompts))])
+        return [answers[number] for number in range(len(asked))]
 
     def training_output(
         self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt], targets: torch.Tensor
@@ -236,6 +268,7 @@ class Sam3(nn.Module, PromptableModel):
             )
 
     def _require_images(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> None:
+        self._require_precision(embedding["detector_1x"].device)
         images = len(embedding["detector_1x"])
         if images not in {1, len(prompts)}:
             raise UsageError(f"{images} embedded images for {len(prompts)} prompts: expected one, or one per prompt")
@@ -246,10 +279,8 @@ class Sam3(nn.Module, PromptableModel):
     def _candidates(self, embedding: dict[str, torch.Tensor], questions: Sequence[Question]) -> Candidates:
         return ground(self.detector, self._phrases, embedding, questions)
 
-    def _keep_activations(self) -> None:
-        self.detector.backbone.vision_backbone.trunk.use_act_checkpoint = False
-        self.detector.geometry_encoder.use_act_ckpt = False
-        self.detector.segmentation_head.act_ckpt = False
+    def _require_precision(self, device: torch.device) -> None:
+        require_precision(self.spec.name, self.settings.weight_precision, device)
 
 
 def _rows(embedding: dict[str, torch.Tensor], rows: list[int]) -> dict[str, torch.Tensor]:

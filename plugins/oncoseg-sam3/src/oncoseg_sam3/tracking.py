@@ -46,15 +46,20 @@ class TrackerMemory:
     def __init__(self, tracker: Any, position_encoding: Any) -> None:
         self._tracker, self._position_encoding = tracker, position_encoding
         self._memory: dict[str, dict[int, Any]] = {PROMPTED: {}, FOLLOWED: {}}
-        self._frame = -1
+        self._frame = 0
 
     def start(self, embedding: Mapping[str, torch.Tensor], mask: torch.Tensor) -> None:
         """Remember an object by its mask 0/1 ``(n, size, size)`` on a slice, and forget every other."""
-        self._memory = {PROMPTED: {}, FOLLOWED: {}}
-        self._frame = 0
+        self._memory[PROMPTED] = {}
+        self.rewind()
         _, fine, coarse = self._levels(embedding)
         heads = self._tracker._use_mask_as_output(coarse, [*fine], mask[:, None].float())  # noqa: SLF001
         self._remember(PROMPTED, embedding, heads)
+
+    def rewind(self) -> None:
+        """Forget every slice but the first; what is remembered of that does not depend on the direction."""
+        self._memory[FOLLOWED] = {}
+        self._frame = 0
 
     def follow(self, embedding: Mapping[str, torch.Tensor]) -> FollowedMasks:
         """Find the object on the next slice, and remember it there.
@@ -62,7 +67,7 @@ class TrackerMemory:
         Raises:
             UsageError: nothing is remembered.
         """
-        if self._frame < 0:
+        if not self._memory[PROMPTED]:
             raise UsageError("the tracker has not started: start it on the slice with the prompt")
         self._frame += 1
         flat, fine, coarse = self._levels(embedding)
@@ -121,7 +126,7 @@ class TrackedModel(Protocol):
 
 
 class Sam3SliceTracker(SliceTracker):
-    """Follows one object in one direction.
+    """Follows one object in one direction, then in the other.
 
     What the prompt gives on its slice, by whichever part of the model, is what the tracker remembers first. So every
     kind of prompt will do, and what is followed is what was shown.
@@ -150,6 +155,10 @@ class Sam3SliceTracker(SliceTracker):
         self._memory.start(embedding, full > 0)
         self._score = decoded.scores
         return decoded
+
+    def rewind(self) -> None:
+        """Go back to the prompted slice."""
+        self._memory.rewind()
 
     def follow(self, embedding: dict[str, torch.Tensor]) -> Decoded:
         """Segment it on the next slice; the score is the first slice's times the probability that it is still there.

@@ -28,6 +28,7 @@ from sam3.model.sam3_image import Sam3Image
 from sam3.model.sam3_tracking_predictor import Sam3TrackerPredictor
 from sam3.model.text_encoder_ve import VETextEncoder
 from sam3.model.tokenizer_ve import SimpleTokenizer
+from sam3.model.vitdet import Attention as TrunkAttention
 from sam3.model.vitdet import ViT
 from sam3.model.vl_combiner import SAM3VLBackbone
 from sam3.sam.transformer import RoPEAttention
@@ -59,6 +60,7 @@ __all__ = [
     "TransformerEncoderFusion",
     "TransformerEncoderLayer",
     "TransformerWrapper",
+    "TrunkAttention",
     "UniversalSegmentationHead",
     "VETextEncoder",
     "ViT",
