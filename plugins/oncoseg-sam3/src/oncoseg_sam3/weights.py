@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from oncoseg_core import WeightsError
 from oncoseg_core.system import not_fetched, open_regular
+from oncoseg_sam3.layouts import PREDICTOR, Weights, meta_key
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size
@@ -26,16 +27,12 @@ from oncoseg_sam3.network.sizes import Size
 HUB_REPOSITORY = "facebook/sam3"
 HUB_FILE = "sam3.pt"
 SUFFIXES = (".pt", ".safetensors")
+FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) was not")
+"""What ``torch.load(weights_only=True)`` says of an object that it does not unpickle."""
 RANDOM = re.compile(r"random:(\d{1,18})")
 
-DETECTOR, TRACKER = "detector.", "tracker."
-"""The prefixes of Meta's checkpoint."""
-PREDICTOR = "inst_interactive_predictor.model."
-"""What ``tracker.`` is in the network."""
-TRACKER_NECK = "backbone.vision_backbone.sam2_convs."
-"""The part of the detector that only the tracker uses; a file without a tracker need not have it."""
-COMPUTED = re.compile(r"backbone\.vision_backbone\.trunk\.blocks\.\d+\.attn\.freqs_cis")
-"""The only tensors that a file may lack: the rotations of the trunk's attention, which follow from its size."""
+WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "net", "network", "ema", "ema_state_dict", "model_ema")
+"""Under which keys programs keep a model's tensors: Meta's trainer and its files, Lightning, training scripts."""
 
 
 def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
@@ -88,13 +85,13 @@ def load_weights(network: Image, path: Path) -> str:
         WeightsError: as for :func:`network_with_weights`.
     """
     digest, before = _sha256(path)
-    state = _network_keys(_tensors(path), path)
-    if not any(name.startswith(PREDICTOR) for name in state):
+    found = Weights(_tensors(path), path)
+    whole = network.state_dict()
+    if not found.has_any(whole, PREDICTOR):
         network.inst_interactive_predictor = None
         network.backbone.vision_backbone.sam2_convs = None
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(TRACKER_NECK)}
     expected = network.state_dict()
-    _check(state, expected, path)
+    state = found.state(expected, {name: whole[name] for name in whole.keys() - expected.keys()})
     _compute(network)
     network.load_state_dict(
         {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}, strict=False, assign=True
@@ -162,61 +159,35 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
                 return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - it is no mapping
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file makes the readers raise almost anything
+        needs = FORBIDDEN.search(str(error))
+        if needs is not None:
+            raise WeightsError(
+                f"{path}: holds an object of Python ({needs[1]}) beside the tensors, and no object is ever unpickled; "
+                "where it was made, save the tensors alone: torch.save(checkpoint['state_dict'], ...)"
+            ) from error
         raise WeightsError(
             f"{path}: not a readable file of tensors, perhaps cut short ({type(error).__name__}); "
             "expected what torch.save(model.state_dict(), ...) or safetensors writes"
         ) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
-        loaded = loaded["model"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise WeightsError(f"{path}: holds other things than tensors by name; expected Meta's {HUB_FILE} or its like")
-    return dict(loaded)
+    return _unwrapped(loaded, path)
 
 
-def _network_keys(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """The same tensors under the network's names."""
-    state = {}
-    for name, tensor in tensors.items():
-        if name.startswith(DETECTOR):
-            state[name.removeprefix(DETECTOR)] = tensor
-        elif name.startswith(TRACKER):
-            state[PREDICTOR + name.removeprefix(TRACKER)] = tensor
-        else:
-            raise WeightsError(
-                f"{path}: has {name!r}; expected Meta's layout, whose names begin with {DETECTOR} or {TRACKER} "
-                "(the hub's model.safetensors is of another layout: use its sam3.pt)"
-            )
-    return state
-
-
-def _check(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:
-    problems = {
-        "lacks": {name for name in expected.keys() - state.keys() if not COMPUTED.fullmatch(name)},
-        "has unknown": state.keys() - expected.keys(),
-    }
-    told = [f"{what} {len(names)} (such as {meta_key(min(names))})" for what, names in problems.items() if names]
-    if told:
+def _unwrapped(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors by name, from below the key under which a program keeps them."""
+    kept = [key for key in WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)]
+    if len(kept) > 1:
         raise WeightsError(
-            f"{path}: the tensors are not SAM3's: {', '.join(told)}; expected the {len(expected)} names of Meta's "
-            f"{HUB_FILE}, or those of its detector alone"
+            f"{path}: holds several sets of tensors ({', '.join(kept)}); save the one that is meant alone: "
+            f"torch.save(checkpoint[{kept[0]!r}], ...)"
         )
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            raise WeightsError(
-                f"{path}: {meta_key(name)} has shape {tuple(tensor.shape)}, this size of SAM3 expects "
-                f"{tuple(expected[name].shape)}"
-            )
-        if tensor.is_complex() != expected[name].is_complex():
-            raise WeightsError(f"{path}: {meta_key(name)} is {tensor.dtype}, expected {expected[name].dtype}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{path}: {meta_key(name)} holds NaN or infinite numbers; the file is damaged")
-
-
-def meta_key(name: str) -> str:
-    """What Meta's checkpoint calls a tensor of the network."""
-    if name.startswith(PREDICTOR):
-        return TRACKER + name.removeprefix(PREDICTOR)
-    return DETECTOR + name
+    if kept:
+        loaded = loaded[kept[0]]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WeightsError(
+            f"{path}: holds other things than tensors by name; expected Meta's {HUB_FILE} or its like, also below one "
+            f"of the keys {', '.join(WRAPPERS)}"
+        )
+    return dict(loaded)
 
 
 def _compute(network: Image) -> None:
