@@ -193,8 +193,16 @@ def test_a_click_gives_their_mask(theirs: Any, path: Path, pixels: torch.Tensor)
             multimask_output=True,
         )
     best = expected.iou_scores[0, 0].argmax()
-    torch.testing.assert_close(ours.logits[0], expected.pred_masks[0, 0, best], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.logits[0], expected.pred_masks[0, 0], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(ours.scores[0], expected.iou_scores[0, 0, best], atol=1e-4, rtol=1e-4)
+
+
+def test_a_model_that_their_library_saved_is_loaded(theirs: Any, path: Path, tmp_path: Path) -> None:
+    theirs.save_pretrained(tmp_path)  # its tracker's names are other than those of the hub's file
+    expected, _ = network_with_weights(SIZE, str(path))
+    found, _ = network_with_weights(SIZE, str(tmp_path / "model.safetensors"))
+    state = found.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.state_dict().items())
 
 
 def test_what_it_leaves_out_changes_no_answer(
@@ -215,7 +223,9 @@ def test_what_it_leaves_out_changes_no_answer(
         assert torch.equal(before[name], after[name]), name
 
 
-def test_a_detector_alone_refuses_clicks(tensors: dict[str, torch.Tensor], tmp_path: Path, pixels: torch.Tensor) -> None:
+def test_a_detector_alone_refuses_clicks(
+    tensors: dict[str, torch.Tensor], tmp_path: Path, pixels: torch.Tensor
+) -> None:
     alone = {name.removeprefix(DETECTOR): t for name, t in tensors.items() if name.startswith(DETECTOR)}
     path = tmp_path / "fine-tuned.safetensors"
     safetensors.torch.save_file(alone, path)

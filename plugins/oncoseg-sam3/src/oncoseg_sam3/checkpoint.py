@@ -14,12 +14,13 @@ from oncoseg_core import UsageError
 from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_core.system import atomic_path
 from oncoseg_sam3.layouts import meta_key
-from oncoseg_sam3.weights import SUFFIXES
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
 from peft import PeftModel  # noqa: E402
 from peft.tuners.lora import LoraLayer  # noqa: E402
 from peft.utils import ModulesToSaveWrapper  # noqa: E402
+
+SUFFIXES = (".pt", ".safetensors")
 
 
 def write_checkpoint(model: nn.Module, path: Path) -> None:

@@ -29,6 +29,8 @@ NOTHING = re.compile(r"(?!)")
 SAM31 = re.compile(r"(interactive|propagation)_convs\.|\binteractive_sam_|\binteractivity_no_mem_embed")
 """Names that only SAM 3.1 has."""
 LORA = re.compile(r"\.lora_[A-Z]|\.lora_(embedding|magnitude)_|\.base_layer\.")
+_TWICE = re.compile(r"^tracker_model\.(?=tracker_model\.)")
+"""``save_pretrained`` of transformers 5.24 writes the tracker's prefix twice."""
 WRAPPER_DEPTH = 3
 """So many names may stand before the model's own: Lightning's ``model.``, distributed training's ``module.``, ..."""
 
@@ -105,18 +107,17 @@ class Weights:
         _refuse_others(tensors, path)
         self.path = path
         self.layout, self.prefix = _recognise(tensors, path)
-        self.tensors = {name.removeprefix(self.prefix): tensor for name, tensor in tensors.items()}
+        self.tensors = {_TWICE.sub("", name.removeprefix(self.prefix)): tensor for name, tensor in tensors.items()}
 
     def has_any(self, names: Mapping[str, torch.Tensor], prefix: str) -> bool:
         """Whether the file has a tensor of those of the network's whose names begin so."""
         return any(
-            one in self.tensors
-            for name in names
-            if name.startswith(prefix)
-            for one in self.layout.source(name).names
+            one in self.tensors for name in names if name.startswith(prefix) for one in self.layout.source(name).names
         )
 
-    def state(self, expected: Mapping[str, torch.Tensor], unused: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def state(
+        self, expected: Mapping[str, torch.Tensor], unused: Mapping[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
         """The network's tensors, from the file.
 
         Args:

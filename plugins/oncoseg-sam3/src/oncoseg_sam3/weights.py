@@ -1,16 +1,17 @@
-"""SAM3's weights: Meta's checkpoint from the Hugging Face hub, a local file in its layout, or random numbers.
+"""SAM3's weights: Meta's checkpoint from the Hugging Face hub, a local file in a known layout, or random numbers.
 
 Meta's ``sam3.pt`` has 1465 tensors: 1156 under ``detector.`` and 309 under ``tracker.``, the latter for what its image
-model calls ``inst_interactive_predictor.model.``. Here they are told apart by their prefixes; Meta's own loader takes
-whatever has one of the two words anywhere in its name.
+model calls ``inst_interactive_predictor.model.``. Which other layouts are read is in :mod:`oncoseg_sam3.layouts`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from oncoseg_sam3.network.sizes import Size
 
 HUB_REPOSITORY = "facebook/sam3"
 HUB_FILE = "sam3.pt"
-SUFFIXES = (".pt", ".safetensors")
+PATIENCE_S = 4
+"""So long is waited for the hub's first answer."""
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+"""Of files that are read."""
 FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) was not")
 """What ``torch.load(weights_only=True)`` says of an object that it does not unpickle."""
 RANDOM = re.compile(r"random:(\d{1,18})")
@@ -40,11 +44,11 @@ def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
 
     Args:
         size: of the network.
-        source: ``hub``, ``random:<seed>``, or the path of a local ``.pt`` or ``.safetensors`` in Meta's layout, for
-            which nothing is asked of the network.
+        source: ``hub``, ``random:<seed>``, or the path of a local ``.pt``, ``.ckpt`` or ``.safetensors`` in one of
+            the layouts, for which nothing is asked of the network.
 
     Returns:
-        The network in eval mode, without its interactive predictor if the file has no ``tracker.``, and the file's
+        The network in eval mode, without its interactive predictor if the file has no tracker, and the file's
         SHA-256, or ``random:<seed>``.
 
     Raises:
@@ -66,17 +70,17 @@ def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
 
 
 def load_weights(network: Image, path: Path) -> str:
-    """Fill a network from a file in Meta's layout.
+    """Fill a network from a file in one of the layouts.
 
     The file is mapped, not copied: its tensors become the network's parameters, and are copied page by page where
-    training changes them. It must stay as it is while the network is in use; replacing it by renaming is harmless.
+    training changes them; only what a layout has in parts is copied. It must stay as it is while the network is in use;
+    replacing it by renaming is harmless.
 
     Args:
         network: from :func:`~oncoseg_sam3.network.builder.build_network`, on any device, ``meta`` included; its
-        parameters are
-            replaced by ones on the CPU.
-        path: a ``.pt`` (read by ``torch.load(weights_only=True)``; also with the tensors under the key ``model``) or a
-            ``.safetensors``.
+            parameters are replaced by ones on the CPU.
+        path: a ``.safetensors``, or a ``.pt`` or ``.ckpt``, read by ``torch.load(weights_only=True)``, its tensors at
+            the top or under one of the keys ``WRAPPERS``.
 
     Returns:
         The file's SHA-256.
@@ -107,13 +111,21 @@ def from_hub() -> Path:
     Raises:
         WeightsError: it cannot be had; the message says what to do.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     what = f"{HUB_FILE} of {HUB_REPOSITORY} on the Hugging Face hub"
     instead = f"or download {HUB_FILE} by other means and give its path as the model's setting weights"
+    if not _answers(constants.ENDPOINT):
+        cached = try_to_load_from_cache(HUB_REPOSITORY, HUB_FILE)
+        if isinstance(cached, str):
+            return Path(cached)
+        raise WeightsError(
+            f"{what} is not in the local cache and {constants.ENDPOINT} cannot be reached (or HF_HUB_OFFLINE is set): "
+            f"connect once, {instead}"
+        )
     try:
-        return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+        return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE, etag_timeout=PATIENCE_S))
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise WeightsError(
             f"{what} is behind a form: accept Meta's SAM License at https://huggingface.co/{HUB_REPOSITORY} with your "
@@ -129,10 +141,26 @@ def from_hub() -> Path:
         raise WeightsError(f"{what} could not be downloaded: {reason}; try again, {instead}") from error
 
 
+def _answers(endpoint: str) -> bool:
+    """Whether the hub answers at all in ``PATIENCE_S``; its library alone would wait longer, and for names endlessly."""
+    from huggingface_hub.utils import get_session
+
+    answered: list[object] = []
+
+    def ask() -> None:
+        with suppress(Exception):  # that it does not answer is all there is to know
+            answered.append(get_session().head(endpoint, timeout=PATIENCE_S))
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return bool(answered)
+
+
 def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:
     if path.suffix.lower() not in SUFFIXES:
         raise WeightsError(
-            f"{path}: unknown kind of weights; expected hub, random:<seed>, or a file ending in {' or '.join(SUFFIXES)}"
+            f"{path}: unknown kind of weights; expected hub, random:<seed>, or a file ending in {', '.join(SUFFIXES)}"
         )
     missing = not_fetched(path)
     if missing is not None:

@@ -174,9 +174,6 @@ def source(name: str) -> Source:
     return Source(names, change="without_class" if name == "backbone.vision_backbone.trunk.pos_embed" else None)
 
 
-
-
-
 def _renamed(name: str, renames: Renames) -> str:
     for pattern, replacement in renames:
         name = re.sub(pattern, replacement, name)
