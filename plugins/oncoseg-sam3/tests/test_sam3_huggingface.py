@@ -22,7 +22,6 @@ from oncoseg_sam3.weights import network_with_weights
 ensure_torchvision_imports()
 from transformers import Sam3VideoConfig, Sam3VideoModel  # noqa: E402
 
-
 SIZE = TINY._replace(width=128, memory_width=64)
 """transformers knows no other width of memories, which Meta projects only to another width than the rest has."""
 DETECTOR = "detector_model."

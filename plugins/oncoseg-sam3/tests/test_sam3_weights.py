@@ -227,7 +227,7 @@ def test_the_hub_is_asked_for_metas_file(checkpoint: Any, tmp_path: Path, monkey
         asked.append(what)
         return str(path)
 
-    monkeypatch.setattr(weights, "_answers", lambda endpoint: True)
+    monkeypatch.setattr(weights, "_answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     _, digest = network_with_weights(TINY, "hub")
     assert asked == [("facebook/sam3", "sam3.pt")]
@@ -260,7 +260,7 @@ def test_the_hubs_refusals_say_what_to_do(error: str, message: str, monkeypatch:
     def download(*what: str, etag_timeout: float) -> str:
         raise hub_error(error)
 
-    monkeypatch.setattr(weights, "_answers", lambda endpoint: True)
+    monkeypatch.setattr(weights, "_answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(WeightsError, match=message) as raised:
         network_with_weights(TINY, "hub")
@@ -292,7 +292,10 @@ def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
             monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: (time.sleep(5), lookup(*a, **k))[1])
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://localhost:{port}")
+        endpoint = f"http://localhost:{port}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(weights, "PATIENCE_S", 0.2)
         yield
 

@@ -208,8 +208,8 @@ def _recognise(tensors: Mapping[str, torch.Tensor], path: Path) -> tuple[Layout,
     if not alike:
         expected = "; ".join(f"{one.title} ({', '.join(root + '*' for root in one.roots)})" for one in LAYOUTS)
         raise WeightsError(
-            f"{path}: has {min(tensors)!r}, the name of no tensor of SAM3; expected one of the layouts {expected}, also "
-            "below a prefix that all names share, such as model. or module."
+            f"{path}: has {min(tensors)!r}, the name of no tensor of SAM3; expected one of the layouts {expected}, "
+            "also below a prefix that all names share, such as model. or module."
         )
     other = min(name for name in tensors if not name.startswith(tuple(prefix + root for root in layout.roots)))
     raise WeightsError(

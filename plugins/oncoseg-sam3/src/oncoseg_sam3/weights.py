@@ -11,7 +11,6 @@ import re
 import threading
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from safetensors import safe_open
 
 from oncoseg_core import WeightsError
 from oncoseg_core.system import not_fetched, open_regular
-from oncoseg_sam3.layouts import PREDICTOR, Weights, meta_key
+from oncoseg_sam3.layouts import PREDICTOR, Weights
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size
@@ -116,7 +115,7 @@ def from_hub() -> Path:
 
     what = f"{HUB_FILE} of {HUB_REPOSITORY} on the Hugging Face hub"
     instead = f"or download {HUB_FILE} by other means and give its path as the model's setting weights"
-    if not _answers(constants.ENDPOINT):
+    if not _answers():
         cached = try_to_load_from_cache(HUB_REPOSITORY, HUB_FILE)
         if isinstance(cached, str):
             return Path(cached)
@@ -141,20 +140,28 @@ def from_hub() -> Path:
         raise WeightsError(f"{what} could not be downloaded: {reason}; try again, {instead}") from error
 
 
-def _answers(endpoint: str) -> bool:
-    """Whether the hub answers at all in ``PATIENCE_S``; its library alone would wait longer, and for names endlessly."""
-    from huggingface_hub.utils import get_session
+def _answers() -> bool:
+    """Whether the hub says anything of the file in ``PATIENCE_S``, be it no; its library would try for minutes."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
 
-    answered: list[object] = []
+    answers: list[bool] = []
 
     def ask() -> None:
-        with suppress(Exception):  # that it does not answer is all there is to know
-            answered.append(get_session().head(endpoint, timeout=PATIENCE_S))
+        try:
+            get_hf_file_metadata(hf_hub_url(HUB_REPOSITORY, HUB_FILE), timeout=PATIENCE_S)
+        except HfHubHTTPError as error:  # a proxy in between has answers of its own from 500 on
+            answers.append(error.response is not None and error.response.status_code < 500)
+        except Exception:  # noqa: BLE001 - that it does not answer is all there is to know
+            answers.append(False)
+        else:
+            answers.append(True)
 
+    # In a thread, because looking up the hub's name has no time limit.
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(PATIENCE_S)
-    return bool(answered)
+    return answers == [True]
 
 
 def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:

@@ -136,7 +136,7 @@ _IN_PROJECTION = re.compile(r"\.in_proj_(weight|bias)$")
 class Source(NamedTuple):
     """What a tensor of the network is made of: the ``names`` of tensors one under the other, or one ``row`` of one.
 
-    ``change``: it is ``transposed`` there, or there is it ``without_class`` token, whose position is the first row here.
+    ``change``: it is ``transposed`` there, or ``without_class`` token, whose position is the first row here.
     """
 
     names: tuple[str, ...]
