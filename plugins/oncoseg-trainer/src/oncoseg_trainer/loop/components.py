@@ -133,6 +133,9 @@ class RunParts:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = self.ancestry.model(base, settings.lora)
+        licence = self.model_spec.licence
+        if licence is not None and licence.notice:
+            terminal.say(f"Model {self.model_spec.name}: {licence.notice}.")
         caution = weights_caution(self.model_spec.name, base.weights_sha256, trained_parts(self.model))
         if caution is not None:
             terminal.say(caution)
