@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from oncoseg_core import Point, PromptError, WeightsError
 from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_lora import import_adapter, load_adapter
 from oncoseg_sam3.layouts import COMPUTED, TRACKER_NECK, Weights
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network import huggingface
@@ -20,11 +22,13 @@ from oncoseg_sam3.network.sizes import SAM3, TINY
 from oncoseg_sam3.weights import network_with_weights
 
 ensure_torchvision_imports()
+from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import Sam3VideoConfig, Sam3VideoModel  # noqa: E402
 
 SIZE = TINY._replace(width=128, memory_width=64)
 """transformers knows no other width of memories, which Meta projects only to another width than the rest has."""
 DETECTOR = "detector_model."
+ATTENTION = r".*vision_encoder.*\.(q_proj|k_proj|v_proj|o_proj)"
 
 
 class Sam3Small(Sam3Tiny):
@@ -267,3 +271,33 @@ def test_what_does_not_fit_is_refused_by_its_own_names(
     with pytest.raises(WeightsError, match=message) as raised:
         network_with_weights(SIZE, str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_an_adapter_that_peft_trained_on_it_is_imported(
+    theirs: Any, path: Path, pixels: torch.Tensor, ground: Callable[..., dict[str, torch.Tensor]], tmp_path: Path
+) -> None:
+    detector = copy.deepcopy(theirs.detector_model)
+    adapted: Any = get_peft_model(detector, LoraConfig(r=3, lora_alpha=5, target_modules=ATTENTION))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if ".lora_" in name:
+                parameter.add_(torch.randn(parameter.shape) * 0.05)
+    adapted.save_pretrained(tmp_path / "peft")
+    settings = Sam3TinySettings(weights=str(path))
+    import_adapter(Sam3Small(settings), tmp_path / "peft", tmp_path / "ours", modalities=("ct",), versions={})
+    model: Any = load_adapter(Sam3Small(settings), tmp_path / "ours")
+    assert (model.lora_settings.rank, model.lora_settings.alpha) == (9, 15)
+    network, _ = network_with_weights(SIZE, str(path))
+    tokens = network.backbone.language_backbone.tokenizer(["liver tumour"] * 2, context_length=32)
+    with torch.inference_mode():
+        found, untouched = (ground(one, pixels) for one in (model.get_base_model().detector, network))
+        expected = adapted(
+            pixel_values=pixels,
+            input_ids=tokens,
+            attention_mask=(tokens != 0).long(),
+            input_boxes=torch.tensor([[0.5, 0.5, 0.3, 0.2], [0.2, 0.3, 0.1, 0.1]]).expand(2, 2, 4),
+            input_boxes_labels=torch.tensor([[1, 0]]).expand(2, 2),
+        )
+    torch.testing.assert_close(found["pred_masks"], expected.pred_masks, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found["pred_logits"][..., 0], expected.pred_logits, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(found["pred_masks"], untouched["pred_masks"], atol=1e-2), "the adapter does nothing"

@@ -133,12 +133,11 @@ class _Found:
         if not self.pairs:
             raise WeightsError(f"{self.path}: holds no LoRA layers (lora_A, lora_B)")
         origins: Callable[[str], Iterable[Origin]] = getattr(model, "origins", lambda name: [_Same((name,))])
-        self.shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+        self.shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
         known: dict[str, tuple[str, int, int]] = {}
-        linear = {name for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         self._origins = {name: list(origins(name)) for name in self.shapes}
         for name, several in self._origins.items():
-            for origin in several if name.removesuffix(".weight") in linear else ():
+            for origin in several if name.endswith(".weight") else ():
                 for number, one in enumerate(origin.names):
                     place = (name.removesuffix(".weight"), number, len(origin.names))
                     known.setdefault(one.removesuffix(".weight"), place)
@@ -237,9 +236,9 @@ def _notes(found: _Found, config: Mapping[str, Any], modalities: Sequence[str], 
     """What the new adapter's card says of where it comes from."""
     named = config.get("base_model_name_or_path")
     images = f"images of {', '.join(modalities)} get the default, which may be another"
+    weights = "which does not record its base weights: named here are those with which it was imported"
     notes = [
-        f"Imported from an adapter of PEFT{f' for {named}' if named else ''}. On which base weights it was trained is not "
-        "recorded there: those are named here with which it was imported.",
+        f"Imported from an adapter of PEFT{f' for {named}' if named else ''}, {weights}.",
         "Its data, splits and scores are not known, so nobody can tell whether a case was trained on.",
         f"The normalisation and window that it was trained with are not known: {images}.",
     ]

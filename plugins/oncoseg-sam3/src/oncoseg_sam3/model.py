@@ -40,10 +40,10 @@ class Sam3Settings(Settings):
     """How SAM3 is built, and how it answers and learns.
 
     ``weights``: ``hub`` (Meta's, from the Hugging Face hub), ``random:<seed>``, or the path of a local ``.pt``,
-    ``.ckpt`` or ``.safetensors`` in Meta's layout or that of ``transformers``. ``activation_checkpointing``: in training, compute the activations of the vision
-    trunk, the geometry encoder and the pixel decoder again instead of keeping them; those of the transformer's layers
-    are always computed again, Meta's code insists on it. ``compile``: have ``torch.compile`` make the vision trunk
-    faster; the first image then takes minutes.
+    ``.ckpt`` or ``.safetensors`` in Meta's layout or that of ``transformers``. ``activation_checkpointing``: in
+    training, compute the activations of the vision trunk, the geometry encoder and the pixel decoder again instead of
+    keeping them; those of the transformer's layers are always computed again, Meta's code insists on it. ``compile``:
+    have ``torch.compile`` make the vision trunk faster; the first image then takes minutes.
 
     ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
     object in a box is segmented by the detector (``grounding``, the path that is trained) or by the ``interactive``
@@ -175,7 +175,7 @@ class Sam3(nn.Module, PromptableModel):
         return taught(self._candidates(embedding, questions), questions, targets, self.settings.teaching)
 
     def origins(self, name: str) -> list[Source]:
-        """Where one of the model's tensors is in each known layout: for importing adapters that other programs trained."""
+        """Where one of the model's tensors is in each known layout, for adapters that other programs trained."""
         return [layout.source(name.removeprefix("detector.")) for layout in LAYOUTS]
 
     def slice_tracker(self) -> SliceTracker | None:
