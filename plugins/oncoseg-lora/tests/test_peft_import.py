@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from peft import LoraConfig, get_peft_model
 from toy_model import Toy
 
 from oncoseg_core import UsageError, WeightsError
+from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_lora.manifest import CONFIG_FILE, WEIGHTS_FILE, read_manifest
 from oncoseg_lora.peft_import import import_adapter
 from oncoseg_lora.store import load_adapter
+
+ensure_torchvision_imports()  # before peft, which imports transformers, which imports torchvision
+from peft import LoraConfig, get_peft_model  # noqa: E402
 
 
 def write(folder: Path, whole=None, targets=("qkv", "attention.proj"), **settings):
@@ -67,7 +70,11 @@ def test_what_is_not_known_is_in_the_card_and_not_in_the_manifest(tmp_path):
     assert (manifest.splits, manifest.metrics, manifest.datasets) == (None, (), None)
     assert set(manifest.paths) == {"ct", "mr"}
     card = (tmp_path / "ours" / "README.md").read_text()
-    for part in ("does not record its base weights", "data, splits and scores are not known", "normalisation and window"):
+    for part in (
+        "does not record its base weights",
+        "data, splits and scores are not known",
+        "normalisation and window",
+    ):
         assert any(part in note for note in done.notes), part
         assert part in card
 

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from oncoseg_core import WeightsError
+from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_lora import import_adapter, load_adapter
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import TINY
 
-from peft import LoraConfig, get_peft_model  # isort: skip - after transformers can be imported
+ensure_torchvision_imports()  # before peft, which imports transformers, which imports torchvision
+from peft import LoraConfig, get_peft_model  # noqa: E402
 
 Ground = Callable[..., dict[str, torch.Tensor]]
 ANSWERS = ("pred_masks", "pred_logits", "pred_boxes", "presence_logit_dec")
