@@ -238,13 +238,27 @@ class LoraSpec(Record):
         return None if name in policies else reason
 
 
+class Licence(Record):
+    """Of a model's ``code`` and ``weights``, by name; ``bars`` says what they forbid that an open-source one allows."""
+
+    code: Annotated[str, Field(min_length=1)]
+    weights: Annotated[str, Field(min_length=1)]
+    bars: str = ""
+    non_commercial: bool = False
+
+    @property
+    def notice(self) -> str:
+        """What a run says of it, once; empty where commercial use is allowed."""
+        return f"NO COMMERCIAL USE: code {self.code}, weights {self.weights}" if self.non_commercial else ""
+
+
 class ModelSpec(ComponentSpec):
     """A promptable segmentation model.
 
     ``reads_as`` tells what the model makes of kinds that it takes but does not follow to the letter, such as a lasso by
     its bounding box. ``input_size`` is the side of the square input in pixels, ``mask_size`` that of its logits where
     it is smaller; ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``weights``
-    says where the weights come from and under which licence; ``hub_id`` is their repository on the Hugging Face hub,
+    says where the weights come from; ``hub_id`` is their repository on the Hugging Face hub,
     where they have one, for the cards of adapters.
     """
 
@@ -258,6 +272,7 @@ class ModelSpec(ComponentSpec):
     input_range: tuple[float, float] = (0.0, 1.0)
     lora: LoraSpec
     weights: str
+    licence: Licence | None = None
     hub_id: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = None
 
     @property

@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from pydantic import ValidationError
 from toy_model import SPEC, trained
 
+from oncoseg_core import Licence
 from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_lora.card import DatasetFacts, Evidence, render_card
@@ -113,6 +114,14 @@ def test_the_card_holds_what_a_reader_needs(tmp_path):
         "- peft 0.21",
     ):
         assert part in card, part
+
+
+def test_the_licence_of_the_model_and_what_it_bars_are_in_the_card(tmp_path):
+    licence = Licence(code="Free", weights="For study", bars="military use", non_commercial=True)
+    card = saved(tmp_path, spec=SPEC.model_copy(update={"licence": licence}))
+    said = "Licence of the model: code Free; weights For study. It bars military use. Commercial use is not allowed."
+    assert said in card
+    assert "not stated in its record" in saved(tmp_path)
 
 
 def test_what_is_not_known_is_said(tmp_path):

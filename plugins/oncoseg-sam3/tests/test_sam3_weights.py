@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,11 @@ import torch
 
 from oncoseg_core import ConfigError, ModelSpec, PromptError, WeightsError, load_plugins
 from oncoseg_sam3 import weights
+from oncoseg_sam3.layouts import meta_key
 from oncoseg_sam3.model import Sam3Settings, Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.sizes import SAM3, TINY
-from oncoseg_sam3.weights import load_weights, meta_key, network_with_weights
+from oncoseg_sam3.weights import load_weights, network_with_weights
 
 
 def metas_layout(network: Any) -> dict[str, torch.Tensor]:
@@ -173,7 +176,7 @@ def test_a_file_changed_while_it_is_read_is_refused(
             b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 39\n",
             "is a Git-LFS pointer, not the file itself: run git lfs pull",
         ),
-        ("weights.bin", b"", r"expected hub, random:<seed>, or a file ending in .pt or .safetensors"),
+        ("weights.bin", b"", r"expected hub, random:<seed>, or a file ending in .pt, .pth, .ckpt, .safetensors"),
     ],
 )
 def test_no_file_of_tensors(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
@@ -186,7 +189,7 @@ def test_no_file_of_tensors(name: str, content: bytes | None, message: str, tmp_
 
 def test_nothing_but_tensors_is_unpickled(tmp_path: Path) -> None:
     path = write({"detector.a": Path("x")}, tmp_path / "sam3.pt")
-    with pytest.raises(WeightsError, match="not a readable file of tensors"):
+    with pytest.raises(WeightsError, match=r"holds an object of Python \(pathlib"):
         network_with_weights(TINY, str(path))
 
 
@@ -220,10 +223,11 @@ def test_the_hub_is_asked_for_metas_file(checkpoint: Any, tmp_path: Path, monkey
     path = write(checkpoint, tmp_path / "sam3.pt")
     asked: list[tuple[str, ...]] = []
 
-    def download(*what: str) -> str:
+    def download(*what: str, etag_timeout: float) -> str:
         asked.append(what)
         return str(path)
 
+    monkeypatch.setattr(weights, "_answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     _, digest = network_with_weights(TINY, "hub")
     assert asked == [("facebook/sam3", "sam3.pt")]
@@ -253,9 +257,10 @@ def hub_error(name: str) -> Exception:
     ],
 )
 def test_the_hubs_refusals_say_what_to_do(error: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(*what: str) -> str:
+    def download(*what: str, etag_timeout: float) -> str:
         raise hub_error(error)
 
+    monkeypatch.setattr(weights, "_answers", lambda: True)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     with pytest.raises(WeightsError, match=message) as raised:
         network_with_weights(TINY, "hub")
@@ -270,3 +275,50 @@ def test_without_a_connection_the_library_itself_is_understood(tmp_path: Path, m
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match="not in the local cache"):
         weights.from_hub()
+
+
+@pytest.fixture
+def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub that refuses the connection, that takes it and says nothing, or whose name nobody looks up in time."""
+    import huggingface_hub.constants
+
+    lookup = socket.getaddrinfo
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        if request.param != "refuses":
+            silent.listen()
+        if request.param == "unnamed":
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: (time.sleep(5), lookup(*a, **k))[1])
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        endpoint = f"http://localhost:{port}"
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", endpoint)
+        template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(weights, "PATIENCE_S", 0.2)
+        yield
+
+
+@pytest.mark.parametrize("hub", ["refuses", "silent", "unnamed"], indirect=True)
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: pytest.fail("its library would wait"))
+    with pytest.raises(
+        WeightsError, match=r"not in the local cache and http://localhost:\d+ cannot be reached"
+    ) as raised:
+        network_with_weights(TINY, "hub")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("hub", ["refuses"], indirect=True)
+@pytest.mark.usefixtures("hub")
+def test_without_an_answer_the_cached_file_is_taken(tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "models--facebook--sam3"
+    commit = "0" * 40
+    cached = folder / "snapshots" / commit / "sam3.pt"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"x")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    assert weights.from_hub() == cached

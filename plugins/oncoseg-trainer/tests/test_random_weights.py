@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from oncoseg_core import load_plugins
+from oncoseg_core import Licence, ModelSpec, load_plugins
 from oncoseg_core.system import printable
 from oncoseg_lora import TrainedParts, has_random_weights
 from oncoseg_trainer.config.settings import load_settings
@@ -25,6 +25,23 @@ def test_random_weights_are_told_at_the_start_at_the_end_and_in_the_report(tiny_
     folder = tmp_path / "run"
     assert json.loads((folder / "summary.json").read_text())["model"]["random_weights"] is True
     assert LOUD in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("barred", [True, False])
+def test_a_licence_without_commercial_use_is_printed_once_and_recorded(
+    barred, tiny_config, tmp_path, capsys, monkeypatch
+):
+    registry = load_plugins()
+    licence = Licence(code="Free", weights="For study", non_commercial=barred)
+    spec = registry.get(ModelSpec, "tiny").model_copy(update={"licence": licence})
+    get = registry.get
+    monkeypatch.setattr(registry, "get", lambda kind, name: spec if kind is ModelSpec else get(kind, name))
+    outcome = train(load_settings(str(tiny_config(training={"epochs": 1, "score_every_epoch": False})), []), registry)
+    Terminal().scores(outcome.summary)
+    printed = capsys.readouterr().out
+    assert printed.count("Model tiny: NO COMMERCIAL USE: code Free, weights For study.") == int(barred)
+    recorded = json.loads((tmp_path / "run" / "summary.json").read_text())["model"]["licence"]
+    assert recorded == licence.model_dump()
 
 
 @pytest.mark.parametrize("told", [True, False])

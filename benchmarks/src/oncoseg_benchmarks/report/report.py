@@ -80,8 +80,8 @@ def _parts(
     yield f"<h2>Failures</h2>{failure_table(summary)}" if summary["failures"] else ""
     yield f"<h2>Not scored</h2>{skip_table(summary)}" if summary["skipped"] else ""
     yield f"<h2>Time and memory</h2>{timing_table(units)}"
-    kept = ("cases_sha256", "splits", "models", "weights", "datasets", "commit", "versions")
-    yield folded("What it was made with", as_json({key: summary[key] for key in kept}))
+    kept = ("cases_sha256", "splits", "models", "weights", "licences", "datasets", "commit", "versions")
+    yield folded("What it was made with", as_json({key: summary[key] for key in kept if key in summary}))
     yield folded("Configuration", as_json(summary["config"]))
 
 

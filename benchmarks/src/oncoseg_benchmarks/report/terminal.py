@@ -47,10 +47,19 @@ def print_summary(summary: Mapping[str, Any], folder: Path) -> None:
     for failure in summary["failures"]:
         where = " ".join(str(failure[key]) for key in ("model", "dataset", "case", "target", "prompt") if failure[key])
         say(f"failed: {where}: {failure['reason']}")
+    for line in _on_models(summary):
+        say(line)
+    say(f"Results: {folder}, to be read: {folder / REPORT_FILE}")
+
+
+def _on_models(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Models whose scores mean nothing, and those that may not be used commercially."""
     for model, weights in summary["weights"].items():
         if knows_nothing(weights):
-            say(f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING")
-    say(f"Results: {folder}, to be read: {folder / REPORT_FILE}")
+            yield f"MODEL {model} HAS RANDOM WEIGHTS: ITS SCORES MEAN NOTHING"
+    for model, licence in summary.get("licences", {}).items():
+        if licence and licence["notice"]:
+            yield f"Model {model}: {licence['notice']}"
 
 
 def _below_the_tables(summary: Mapping[str, Any]) -> Iterator[str]:

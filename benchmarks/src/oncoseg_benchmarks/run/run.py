@@ -115,6 +115,7 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
         "cases_sha256": chosen.sha256,
         "splits": {name: split.sha256 for name, split in chosen.splits.items()},
         "models": {model.label: model.identity() for model in models},
+        "licences": {model.label: model.licence() for model in models},
         "metrics": sorted(metrics),
         **environment,
     }

@@ -128,6 +128,14 @@ class ModelPlan(SubjectPlan):
             adapter = hashlib.sha256((self.adapter / MANIFEST_FILE).read_bytes()).hexdigest()
         return {"name": self.spec.name, "adapter_sha256": adapter}
 
+    def licence(self) -> dict[str, Any] | None:
+        """Of the model's code and weights; None where its record states none."""
+        return (
+            None
+            if self.spec.licence is None
+            else {**self.spec.licence.model_dump(), "notice": self.spec.licence.notice}
+        )
+
     def build(self, modalities: list[str]) -> ModelSubject:
         """Load the weights and the adapter, and the path of each modality."""
         model: Any = self._prepared()

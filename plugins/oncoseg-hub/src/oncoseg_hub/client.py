@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import get_session
 from huggingface_hub.utils import logging as hub_logging
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -29,6 +31,8 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES})
 """Errors of the system that are the disk's, not the network's."""
 
+PATIENCE_S = 4
+"""So long is waited for the hub's first answer."""
 LONGEST = 300
 """Of what the hub or its library says, so many characters are shown."""
 
@@ -41,14 +45,35 @@ def connect() -> HfApi:
     """The hub of ``HF_ENDPOINT``, with the token that the user has stored, if there is one.
 
     Raises:
-        HubError: the library was told to stay offline.
+        HubError: the library was told to stay offline, or the hub gives no answer in ``PATIENCE_S``.
     """
     if constants.HF_HUB_OFFLINE:
         raise HubError("HF_HUB_OFFLINE is set, so nothing is fetched from or sent to the hub; unset it to do so")
     hub_logging.set_verbosity(logging.ERROR)  # what goes wrong is told once, by the error
     if not sys.stderr.isatty():
         disable_progress_bars()
-    return HfApi()
+    api = HfApi()
+    if not _answers(api.endpoint):
+        raise HubError(f"{api.endpoint} cannot be reached; check the network, the proxy or HF_ENDPOINT, and try again")
+    return api
+
+
+def _answers(endpoint: str) -> bool:
+    """Whether the hub says anything in ``PATIENCE_S``, be it no; its library would wait and try for minutes."""
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            # A proxy in between has answers of its own from 500 on.
+            answers.append(get_session().head(endpoint, timeout=PATIENCE_S).status_code < 500)
+        except Exception:  # noqa: BLE001 - that it does not answer is all there is to know
+            answers.append(False)
+
+    # In a thread, because looking up the hub's name has no time limit.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return answers == [True]
 
 
 @contextmanager

@@ -84,6 +84,42 @@ def pull(
     say(f"use it: oncoseg segment IMAGE --model {done.manifest.model} --adapter {called} --box X0,Y0,X1,Y1")
 
 
+@app.command("import")
+def import_peft(
+    source: Annotated[Path, typer.Argument(help="A folder of PEFT: adapter_config.json, adapter_model.safetensors.")],
+    destination: Annotated[Path, typer.Argument(help="A new folder for the adapter.")],
+    model: Annotated[str, typer.Option(help="The model that it was trained for, such as sam3.")],
+    modality: Annotated[list[str], typer.Option(help="A modality that it was trained on; may be repeated.")],
+    model_set: Annotated[
+        list[str] | None, typer.Option("--model-set", metavar="KEY=VALUE", help="A setting of the model: its weights.")
+    ] = None,
+    as_json: _AsJson = False,
+) -> None:
+    """Turn a plain LoRA adapter of PEFT into one of OncoSeg, and say what is not known of it. Nothing is dropped.
+
+    Example: oncoseg adapters import peft-run lungs --model sam3 --modality ct --model-set weights=sam3.pt
+    """
+    from oncoseg_core import ModelSpec, NormalizerSpec, load_plugins
+    from oncoseg_core.path import parts_of
+    from oncoseg_core.plugins import apply_overrides, library_versions
+    from oncoseg_lora import import_adapter
+
+    registry = load_plugins()
+    for part in (part for one in modality for part in parts_of(one)):
+        registry.get(NormalizerSpec, part)
+    built = registry.build(ModelSpec, model, apply_overrides({}, model_set or (), "--model-set", "weights=FILE"))
+    versions = {**library_versions(), **registry.versions()}
+    done = import_adapter(built, source, destination, modalities=modality, versions=versions)
+    if as_json:
+        say_json({"folder": str(destination), "model": model, "lora": done.settings.model_dump(), "notes": done.notes})
+        return
+    said = f"rank {done.settings.rank}, alpha {done.settings.alpha}, policy {done.settings.policy}"
+    say(f"folder: {destination}")
+    say(f"model: {model}, base weights {built.weights_sha256}, {done.n_layers} layers, {said}")
+    for note in done.notes:
+        say(f"- {note}")
+
+
 @app.command()
 def push(
     folder: Annotated[Path, typer.Argument(help="The adapter's folder, as oncoseg-train writes it.")],

@@ -48,6 +48,8 @@ UNWANTED = frozenset(
 )
 """Suffixes of what has no place beside an adapter: it is data, and needs no code and no pickle."""
 
+ANSWER_S = 10
+"""So long is waited for the list of a repository's files."""
 PARTIAL = ".pull-"
 STALE_SECONDS = 24 * 3600
 
@@ -82,7 +84,7 @@ def pull(
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise UsageError(f"--into {into}: exists and is not empty; give a new folder")
     with explained(api, name.repository, "reading"):
-        info = api.model_info(name.repository, revision=revision, files_metadata=True)
+        info = api.model_info(name.repository, revision=revision, files_metadata=True, timeout=ANSWER_S)
     try:
         origin = Origin(repository=name.repository, subfolder=name.subfolder, revision=info.sha or "", alias=alias)
     except ValidationError:

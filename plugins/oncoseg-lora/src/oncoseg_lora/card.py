@@ -104,13 +104,24 @@ def _base(manifest: AdapterManifest, base: ModelSpec) -> str:
         "## What was adapted",
         (
             f"Model: {_code(base.name)}. {_text(base.summary)}",
-            f"Base weights: {_text(base.weights)}. They have a licence of their own.",
+            f"Base weights: {_text(base.weights)}.",
+            *_licence(base),
             f"They are known by {known}. The adapter loads on no others.",
             f"LoRA: rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on the linear layers {layers}.",
             *([f"{manifest.trained}.".capitalize()] if manifest.trained is not None else []),
             f"Policy: {_code(lora.policy)}; trained whole besides: {_listed(whole) or 'nothing'}.",
         ),
     )
+
+
+def _licence(base: ModelSpec) -> list[str]:
+    licence = base.licence
+    if licence is None:
+        return ["Licence of the model: not stated in its record; ask its authors."]
+    barred = [f"It bars {_text(licence.bars)}."] if licence.bars else []
+    commercial = ["Commercial use is not allowed."] if licence.non_commercial else []
+    terms = f"Licence of the model: code {_text(licence.code)}; weights {_text(licence.weights)}."
+    return [" ".join([terms, *barred, *commercial])]
 
 
 def _paths(manifest: AdapterManifest) -> str:

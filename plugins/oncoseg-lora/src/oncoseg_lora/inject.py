@@ -90,6 +90,11 @@ def trained_parts(model: nn.Module) -> TrainedParts:
     )
 
 
+def adaptable_layers(model: nn.Module, policy: str) -> list[str]:
+    """Full names of the linear layers that get LoRA layers under a policy."""
+    return _lora_layers(model, _modules_trained_whole(model, policy))
+
+
 def set_training_mode(model: nn.Module) -> None:
     """Put a model in training mode, but leave its frozen normalisation layers in eval mode.
 

@@ -35,6 +35,7 @@ from oncoseg_lora.manifest import (
     read_checked,
     read_manifest,
 )
+from oncoseg_lora.peft_config import check_agreement, parse_config
 from oncoseg_lora.settings import LoraSettings
 
 ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
@@ -75,7 +76,7 @@ def save_adapter(
         raise UsageError("the model has no adapter to save: adapt it first")
     base = cast("PromptableModel", model)  # PEFT forwards the attributes of the model that it wraps
     evidence = evidence if evidence is not None else Evidence()
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(_adapter_state(model).items())}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(adapter_state(model).items())}
     config = {
         key: sorted(value) if isinstance(value, set) else value
         for key, value in model.peft_config["default"].to_dict().items()
@@ -121,7 +122,8 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
 
     Raises:
         WeightsError: the folder or a file is missing or altered, the adapter belongs to another model or other base
-            weights, or its tensors are not those of the model's LoRA layers.
+            weights, PEFT's record in it contradicts the manifest, or its tensors are not those of the model's LoRA
+            layers.
     """
     base = cast("PromptableModel", model)
     manifest = read_manifest(directory)
@@ -136,20 +138,27 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
             f"{base.weights_sha256}; use the weights it was trained on"
         )
     weights = read_checked(directory, WEIGHTS_FILE, manifest)
-    read_checked(directory, CONFIG_FILE, manifest)
+    config = parse_config(read_checked(directory, CONFIG_FILE, manifest), directory / CONFIG_FILE)
     try:
         tensors = safetensors.torch.load(weights)
     except SafetensorError as error:
         raise WeightsError(f"{directory / WEIGHTS_FILE}: not a readable safetensors file: {error}") from error
     adapted = adapt(model, manifest.lora)
-    _check_tensors(tensors, _adapter_state(adapted), directory / WEIGHTS_FILE)
-    set_peft_model_state_dict(adapted, tensors)
+    check_agreement(adapted, config, directory / CONFIG_FILE, base.spec.hub_id)
+    _check_tensors(tensors, adapter_state(adapted), directory / WEIGHTS_FILE)
+    set_adapter_state(adapted, tensors)
     adapted.trained_parts = manifest.trained  # type: ignore[assignment]
     return adapted
 
 
-def _adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+def adapter_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What of an adapted model is stored, by PEFT's names."""
     return cast("dict[str, torch.Tensor]", get_peft_model_state_dict(model, save_embedding_layers=False))
+
+
+def set_adapter_state(model: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give an adapted model the tensors of an adapter, by PEFT's names."""
+    set_peft_model_state_dict(model, dict(tensors))
 
 
 def _check_tensors(found: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:

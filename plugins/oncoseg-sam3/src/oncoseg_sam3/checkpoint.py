@@ -8,14 +8,19 @@ from typing import Any, cast
 
 import safetensors.torch
 import torch
-from peft import PeftModel
-from peft.tuners.lora import LoraLayer
-from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from oncoseg_core import UsageError
+from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_core.system import atomic_path
-from oncoseg_sam3.weights import SUFFIXES, TRACKER, meta_key
+from oncoseg_sam3.layouts import TRACKER, meta_key
+
+ensure_torchvision_imports()  # peft imports transformers, which imports torchvision
+from peft import PeftModel  # noqa: E402
+from peft.tuners.lora import LoraLayer  # noqa: E402
+from peft.utils import ModulesToSaveWrapper  # noqa: E402
+
+SUFFIXES = (".pt", ".safetensors")
 
 
 def write_checkpoint(model: nn.Module, path: Path) -> None:

@@ -32,7 +32,9 @@ from oncoseg_sam3.execution import (
     require_precision,
 )
 from oncoseg_sam3.interactive import segment_objects
+from oncoseg_sam3.layouts import LAYOUTS
 from oncoseg_sam3.network import sizes
+from oncoseg_sam3.network.huggingface import Source
 from oncoseg_sam3.phrases import Phrases
 from oncoseg_sam3.prompting import Clicks, Question, understand
 from oncoseg_sam3.tracking import Sam3SliceTracker, TrackerMemory
@@ -47,8 +49,8 @@ SCALES = ("4x", "2x", "1x")
 class Sam3Settings(Settings):
     """How SAM3 is built, and how it answers and learns.
 
-    ``weights``: ``hub`` (Meta's, from the Hugging Face hub), ``random:<seed>``, or the path of a local ``.pt`` or
-    ``.safetensors`` in Meta's layout. ``activation_checkpointing``: in training, compute the activations of the vision
+    ``weights``: ``hub`` (Meta's, from the Hugging Face hub), ``random:<seed>``, or the path of a local ``.pt``,
+    ``.ckpt`` or ``.safetensors`` in Meta's layout or that of ``transformers``. ``activation_checkpointing``: in training, compute the activations of the vision
     trunk, the geometry encoder and the pixel decoder again instead of keeping them; those of the transformer's layers
     are always computed again, Meta's code insists on it. ``compile``: have ``torch.compile`` make the vision trunk
     faster; the first image then takes minutes. ``attention``: the kernel that the trunk's attention takes where it can.
@@ -240,6 +242,10 @@ class Sam3(nn.Module, PromptableModel):
                 output = slices_taught(self._memory(), slices, targets[start:end], weights)
                 rows |= zip(range(start + 1, end), _apart(output), strict=True)
         return together([rows[number] for number in range(len(prompts))])
+
+    def origins(self, name: str) -> list[Source]:
+        """Where one of the model's tensors is in each known layout, for adapters that other programs trained."""
+        return [layout.source(name.removeprefix("detector.")) for layout in LAYOUTS]
 
     def slice_tracker(self) -> SliceTracker | None:
         """SAM3's own tracker; None where the weights have none.

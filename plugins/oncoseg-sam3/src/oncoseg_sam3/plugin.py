@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oncoseg_core import LoraSpec, ModelSpec, hookimpl
+from oncoseg_core import Licence, LoraSpec, ModelSpec, hookimpl
 
 DETECTOR = (
     *(f"detector.backbone.vision_backbone.convs.{level}" for level in range(4)),
@@ -35,6 +35,14 @@ LORA = LoraSpec(
     taught_by={"point": (TEACHES_CLICKS,), "mask": (TEACHES_CLICKS,)},
 )
 
+SAM_LICENCE = "SAM License (Meta, 19 November 2025)"
+BARS = (
+    "military or warfare purposes, nuclear industries or applications, espionage, guns and illegal weapons, what is "
+    "subject to ITAR or barred by trade controls, and reverse engineering; code, weights and adapters are passed on "
+    "under the same licence, with its text, and publications name the SAM Materials"
+)
+LICENCE = Licence(code=f"{SAM_LICENCE}; this plugin Apache-2.0", weights=SAM_LICENCE, bars=BARS)
+
 SAM3 = ModelSpec(
     name="sam3",
     factory="oncoseg_sam3.model:Sam3",
@@ -45,7 +53,8 @@ SAM3 = ModelSpec(
     input_range=(-1.0, 1.0),
     lora=LORA,
     hub_id="facebook/sam3",
-    weights="sam3.pt of facebook/sam3 on the Hugging Face hub, SAM License, behind Meta's form; or a local file",
+    weights="sam3.pt of facebook/sam3 on the Hugging Face hub, behind Meta's form; or a local file",
+    licence=LICENCE,
 )
 
 SAM3_TINY = ModelSpec(
@@ -58,6 +67,7 @@ SAM3_TINY = ModelSpec(
     input_range=SAM3.input_range,
     lora=LORA,
     weights="random: it knows nothing; no file is read unless one is given",
+    licence=LICENCE.model_copy(update={"weights": "none: they are random"}),
 )
 
 

@@ -1,14 +1,14 @@
-"""SAM3's weights: Meta's checkpoint from the Hugging Face hub, a local file in its layout, or random numbers.
+"""SAM3's weights: Meta's checkpoint from the Hugging Face hub, a local file in a known layout, or random numbers.
 
 Meta's ``sam3.pt`` has 1465 tensors: 1156 under ``detector.`` and 309 under ``tracker.``, the latter for what its image
-model calls ``inst_interactive_predictor.model.``. Here they are told apart by their prefixes; Meta's own loader takes
-whatever has one of the two words anywhere in its name.
+model calls ``inst_interactive_predictor.model.``. Which other layouts are read is in :mod:`oncoseg_sam3.layouts`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,23 +19,23 @@ from safetensors import safe_open
 
 from oncoseg_core import WeightsError
 from oncoseg_core.system import not_fetched, open_regular
+from oncoseg_sam3.layouts import PREDICTOR, Weights
 from oncoseg_sam3.network.builder import build_network
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size
 
 HUB_REPOSITORY = "facebook/sam3"
 HUB_FILE = "sam3.pt"
-SUFFIXES = (".pt", ".safetensors")
+PATIENCE_S = 4
+"""So long is waited for the hub's first answer."""
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
+"""Of files that are read."""
+FORBIDDEN = re.compile(r"GLOBAL ([\w.]+) was not")
+"""What ``torch.load(weights_only=True)`` says of an object that it does not unpickle."""
 RANDOM = re.compile(r"random:(\d{1,18})")
 
-DETECTOR, TRACKER = "detector.", "tracker."
-"""The prefixes of Meta's checkpoint."""
-PREDICTOR = "inst_interactive_predictor.model."
-"""What ``tracker.`` is in the network."""
-TRACKER_NECK = "backbone.vision_backbone.sam2_convs."
-"""The part of the detector that only the tracker uses; a file without a tracker need not have it."""
-COMPUTED = re.compile(r"backbone\.vision_backbone\.trunk\.blocks\.\d+\.attn\.freqs_cis")
-"""The only tensors that a file may lack: the rotations of the trunk's attention, which follow from its size."""
+WRAPPERS = ("model", "state_dict", "model_state_dict", "module", "net", "network", "ema", "ema_state_dict", "model_ema")
+"""Under which keys programs keep a model's tensors: Meta's trainer and its files, Lightning, training scripts."""
 
 
 def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
@@ -43,11 +43,11 @@ def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
 
     Args:
         size: of the network.
-        source: ``hub``, ``random:<seed>``, or the path of a local ``.pt`` or ``.safetensors`` in Meta's layout, for
-            which nothing is asked of the network.
+        source: ``hub``, ``random:<seed>``, or the path of a local ``.pt``, ``.ckpt`` or ``.safetensors`` in one of
+            the layouts, for which nothing is asked of the network.
 
     Returns:
-        The network in eval mode, without its interactive predictor if the file has no ``tracker.``, and the file's
+        The network in eval mode, without its interactive predictor if the file has no tracker, and the file's
         SHA-256, or ``random:<seed>``.
 
     Raises:
@@ -69,17 +69,17 @@ def network_with_weights(size: Size, source: str) -> tuple[Image, str]:
 
 
 def load_weights(network: Image, path: Path) -> str:
-    """Fill a network from a file in Meta's layout.
+    """Fill a network from a file in one of the layouts.
 
     The file is mapped, not copied: its tensors become the network's parameters, and are copied page by page where
-    training changes them. It must stay as it is while the network is in use; replacing it by renaming is harmless.
+    training changes them; only what a layout has in parts is copied. It must stay as it is while the network is in use;
+    replacing it by renaming is harmless.
 
     Args:
         network: from :func:`~oncoseg_sam3.network.builder.build_network`, on any device, ``meta`` included; its
-        parameters are
-            replaced by ones on the CPU.
-        path: a ``.pt`` (read by ``torch.load(weights_only=True)``; also with the tensors under the key ``model``) or a
-            ``.safetensors``.
+            parameters are replaced by ones on the CPU.
+        path: a ``.safetensors``, or a ``.pt`` or ``.ckpt``, read by ``torch.load(weights_only=True)``, its tensors at
+            the top or under one of the keys ``WRAPPERS``.
 
     Returns:
         The file's SHA-256.
@@ -88,13 +88,13 @@ def load_weights(network: Image, path: Path) -> str:
         WeightsError: as for :func:`network_with_weights`.
     """
     digest, before = _sha256(path)
-    state = _network_keys(_tensors(path), path)
-    if not any(name.startswith(PREDICTOR) for name in state):
+    found = Weights(_tensors(path), path)
+    whole = network.state_dict()
+    if not found.has_any(whole, PREDICTOR):
         network.inst_interactive_predictor = None
         network.backbone.vision_backbone.sam2_convs = None
-        state = {name: tensor for name, tensor in state.items() if not name.startswith(TRACKER_NECK)}
     expected = network.state_dict()
-    _check(state, expected, path)
+    state = found.state(expected, {name: whole[name] for name in whole.keys() - expected.keys()})
     _compute(network)
     network.load_state_dict(
         {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}, strict=False, assign=True
@@ -110,13 +110,21 @@ def from_hub() -> Path:
     Raises:
         WeightsError: it cannot be had; the message says what to do.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     what = f"{HUB_FILE} of {HUB_REPOSITORY} on the Hugging Face hub"
     instead = f"or download {HUB_FILE} by other means and give its path as the model's setting weights"
+    if not _answers():
+        cached = try_to_load_from_cache(HUB_REPOSITORY, HUB_FILE)
+        if isinstance(cached, str):
+            return Path(cached)
+        raise WeightsError(
+            f"{what} is not in the local cache and {constants.ENDPOINT} cannot be reached (or HF_HUB_OFFLINE is set): "
+            f"connect once, {instead}"
+        )
     try:
-        return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE))
+        return Path(hf_hub_download(HUB_REPOSITORY, HUB_FILE, etag_timeout=PATIENCE_S))
     except (GatedRepoError, RepositoryNotFoundError) as error:
         raise WeightsError(
             f"{what} is behind a form: accept Meta's SAM License at https://huggingface.co/{HUB_REPOSITORY} with your "
@@ -132,10 +140,34 @@ def from_hub() -> Path:
         raise WeightsError(f"{what} could not be downloaded: {reason}; try again, {instead}") from error
 
 
+def _answers() -> bool:
+    """Whether the hub says anything of the file in ``PATIENCE_S``, be it no; its library would try for minutes."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    answers: list[bool] = []
+
+    def ask() -> None:
+        try:
+            get_hf_file_metadata(hf_hub_url(HUB_REPOSITORY, HUB_FILE), timeout=PATIENCE_S)
+        except HfHubHTTPError as error:  # a proxy in between has answers of its own from 500 on
+            answers.append(error.response is not None and error.response.status_code < 500)
+        except Exception:  # noqa: BLE001 - that it does not answer is all there is to know
+            answers.append(False)
+        else:
+            answers.append(True)
+
+    # In a thread, because looking up the hub's name has no time limit.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(PATIENCE_S)
+    return answers == [True]
+
+
 def _sha256(path: Path) -> tuple[str, tuple[int, ...]]:
     if path.suffix.lower() not in SUFFIXES:
         raise WeightsError(
-            f"{path}: unknown kind of weights; expected hub, random:<seed>, or a file ending in {' or '.join(SUFFIXES)}"
+            f"{path}: unknown kind of weights; expected hub, random:<seed>, or a file ending in {', '.join(SUFFIXES)}"
         )
     missing = not_fetched(path)
     if missing is not None:
@@ -162,61 +194,35 @@ def _tensors(path: Path) -> dict[str, torch.Tensor]:
                 return {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - it is no mapping
         loaded: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a damaged file makes the readers raise almost anything
+        needs = FORBIDDEN.search(str(error))
+        if needs is not None:
+            raise WeightsError(
+                f"{path}: holds an object of Python ({needs[1]}) beside the tensors, and no object is ever unpickled; "
+                "where it was made, save the tensors alone: torch.save(checkpoint['state_dict'], ...)"
+            ) from error
         raise WeightsError(
             f"{path}: not a readable file of tensors, perhaps cut short ({type(error).__name__}); "
             "expected what torch.save(model.state_dict(), ...) or safetensors writes"
         ) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
-        loaded = loaded["model"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise WeightsError(f"{path}: holds other things than tensors by name; expected Meta's {HUB_FILE} or its like")
-    return dict(loaded)
+    return _unwrapped(loaded, path)
 
 
-def _network_keys(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
-    """The same tensors under the network's names."""
-    state = {}
-    for name, tensor in tensors.items():
-        if name.startswith(DETECTOR):
-            state[name.removeprefix(DETECTOR)] = tensor
-        elif name.startswith(TRACKER):
-            state[PREDICTOR + name.removeprefix(TRACKER)] = tensor
-        else:
-            raise WeightsError(
-                f"{path}: has {name!r}; expected Meta's layout, whose names begin with {DETECTOR} or {TRACKER} "
-                "(the hub's model.safetensors is of another layout: use its sam3.pt)"
-            )
-    return state
-
-
-def _check(state: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor], path: Path) -> None:
-    problems = {
-        "lacks": {name for name in expected.keys() - state.keys() if not COMPUTED.fullmatch(name)},
-        "has unknown": state.keys() - expected.keys(),
-    }
-    told = [f"{what} {len(names)} (such as {meta_key(min(names))})" for what, names in problems.items() if names]
-    if told:
+def _unwrapped(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors by name, from below the key under which a program keeps them."""
+    kept = [key for key in WRAPPERS if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping)]
+    if len(kept) > 1:
         raise WeightsError(
-            f"{path}: the tensors are not SAM3's: {', '.join(told)}; expected the {len(expected)} names of Meta's "
-            f"{HUB_FILE}, or those of its detector alone"
+            f"{path}: holds several sets of tensors ({', '.join(kept)}); save the one that is meant alone: "
+            f"torch.save(checkpoint[{kept[0]!r}], ...)"
         )
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            raise WeightsError(
-                f"{path}: {meta_key(name)} has shape {tuple(tensor.shape)}, this size of SAM3 expects "
-                f"{tuple(expected[name].shape)}"
-            )
-        if tensor.is_complex() != expected[name].is_complex():
-            raise WeightsError(f"{path}: {meta_key(name)} is {tensor.dtype}, expected {expected[name].dtype}")
-        if not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(f"{path}: {meta_key(name)} holds NaN or infinite numbers; the file is damaged")
-
-
-def meta_key(name: str) -> str:
-    """What Meta's checkpoint calls a tensor of the network."""
-    if name.startswith(PREDICTOR):
-        return TRACKER + name.removeprefix(PREDICTOR)
-    return DETECTOR + name
+    if kept:
+        loaded = loaded[kept[0]]
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise WeightsError(
+            f"{path}: holds other things than tensors by name; expected Meta's {HUB_FILE} or its like, also below one "
+            f"of the keys {', '.join(WRAPPERS)}"
+        )
+    return dict(loaded)
 
 
 def _compute(network: Image) -> None:

@@ -61,11 +61,14 @@ def report_of(
 
 def examine_model(model: PromptableModel) -> list[Finding]:
     """What is to be said of the model, whatever it finds."""
-    trained = getattr(model, "trained_parts", None)
+    licence, trained = model.spec.licence, getattr(model, "trained_parts", None)
+    found = []
+    if licence is not None and licence.notice:
+        found.append(Finding("warning", "model", f"model {model.spec.name!r}: {licence.notice}"))
     if not has_random_weights(model.weights_sha256, trained):
-        return []
+        return found
     told = f"MODEL {model.spec.name!r} HAS RANDOM WEIGHTS ({model.weights_sha256}): THIS MASK MEANS NOTHING"
-    return [Finding("warning", "model", told)]
+    return [*found, Finding("warning", "model", told)]
 
 
 def examine_answerer(model: PromptableModel, kinds: Sequence[PromptKind], name: str, *, tracked: bool) -> list[Finding]:

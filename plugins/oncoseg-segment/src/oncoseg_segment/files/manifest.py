@@ -146,10 +146,11 @@ def _model(run: SegmentRun) -> dict[str, Any]:
             "trained": None if trained is None else str(trained),
         }
     settings = [f"{key}={value}" for key, value in result.settings.model_settings.items()]
-    zoom = result.settings.zoom
+    zoom, licence = result.settings.zoom, result.model.spec.licence
     return {
         "name": result.model.spec.name,
         "weights": result.model.weights_sha256,
+        "licence": None if licence is None else licence.model_dump(),
         "settings": settings if run.identify else [display_path(setting) for setting in settings],
         "adapter": adapter,
         "zoom": None if zoom is None else zoom.model_dump(mode="json"),

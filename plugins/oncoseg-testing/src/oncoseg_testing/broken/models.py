@@ -9,7 +9,18 @@ import torch
 from pydantic import BaseModel
 from torch import nn
 
-from oncoseg_core import Box, Decoded, Instances, LoraSpec, ModelSpec, Point, Prompt, PromptableModel, PromptError
+from oncoseg_core import (
+    Box,
+    Decoded,
+    Instances,
+    Licence,
+    LoraSpec,
+    ModelSpec,
+    Point,
+    Prompt,
+    PromptableModel,
+    PromptError,
+)
 from oncoseg_testing.broken.examples import BrokenExamples
 from oncoseg_testing.checks.models import check_model
 
@@ -30,6 +41,7 @@ class Tiny(nn.Module, PromptableModel):
         prompt_kinds=("box", "point"),
         input_size=32,
         weights="random",
+        licence=Licence(code="Apache-2.0", weights="none"),
         lora=LoraSpec(targets=("qkv",), policies={"lora": (), "lora+head": ("head",)}),
     )
     weights_sha256 = "random:0"
@@ -65,6 +77,11 @@ class Tiny(nn.Module, PromptableModel):
         seen = torch.cat([features.expand(len(prompts), -1, -1, -1), torch.stack([self.where(p) for p in prompts])], 1)
         logits = self.head(seen)[:, 0]
         return Decoded(logits, logits.amax((1, 2)).sigmoid())
+
+
+@EXAMPLES.breaks("a model states the licence")
+class Unlicensed(Tiny):
+    spec = Tiny.spec.model_copy(update={"licence": None})
 
 
 @EXAMPLES.breaks("in eval mode gives the very same result")

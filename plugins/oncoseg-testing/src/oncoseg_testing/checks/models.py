@@ -44,6 +44,8 @@ def check_model(model: PromptableModel) -> None:
         require(isinstance(getattr(model, "spec", None), ModelSpec), f"spec = {getattr(model, 'spec', None)!r}")
         digest = getattr(model, "weights_sha256", None)
         require(isinstance(digest, str) and bool(digest), f"weights_sha256 = {digest!r}")
+    with rule("a model states the licence of its code and of its weights", "its record"):
+        require(model.spec.licence is not None, "licence = None")
     network = cast("nn.Module", model)
     was_training = network.training
     network.eval()

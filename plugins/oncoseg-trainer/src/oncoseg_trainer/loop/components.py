@@ -137,6 +137,9 @@ class RunParts:
             )
         for line in left_untaught(settings, registry, self.model_spec):
             self.warn(line)
+        licence = self.model_spec.licence
+        if licence is not None and licence.notice:
+            terminal.say(f"Model {self.model_spec.name}: {licence.notice}.")
         caution = weights_caution(self.model_spec.name, base.weights_sha256, trained_parts(self.model))
         if caution is not None:
             terminal.say(caution)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from oncoseg_core import ModelSpec
 from oncoseg_core.data import leak_rows
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
 from oncoseg_lora import TrainedParts, has_random_weights
@@ -22,6 +23,7 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
     seconds = state.seconds
     train_rows = list(chosen.train_rows())
     several = len(chosen.datasets) > 1
+    licence = facts.registry.get(ModelSpec, settings.model.name).licence
     return {
         "name": settings.name,
         "seed": settings.seed,
@@ -30,6 +32,7 @@ def summarise_run(facts: RunFacts) -> dict[str, Any]:
         "model": {
             "name": settings.model.name,
             "weights_sha256": facts.weights_sha256,
+            "licence": None if licence is None else licence.model_dump(),
             "random_weights": has_random_weights(facts.weights_sha256, facts.trained),
             "trained": facts.trained.model_dump(mode="json"),
             "policy": facts.policy,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oncoseg_core import LoraSpec, ModelSpec, hookimpl
+from oncoseg_core import Licence, LoraSpec, ModelSpec, hookimpl
 
 SPEC = ModelSpec(
     name="newname",
@@ -12,6 +12,7 @@ SPEC = ModelSpec(
     input_size=64,
     lora=LoraSpec(targets=("mix",), policies={"lora+decoder": ("decoder",), "lora": ()}),
     weights="random",
+    licence=Licence(code="Apache-2.0", weights="none: they are random"),
 )
 
 
