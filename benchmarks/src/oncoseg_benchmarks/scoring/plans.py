@@ -109,7 +109,7 @@ class ModelPlan(SubjectPlan):
                 )
 
     def refusal(self, policy: Policy) -> str | None:
-        """The model's own word; of an adapter also what it was not taught, which would be the untouched model's score."""
+        """The model's own word; of an adapter also what it was not taught: that is the untouched model's score."""
         reasons = [self.spec.refusal(kind, adapted=self.adapter is not None) for kind in policy.kinds]
         if self.manifest is not None:
             reasons += [self.spec.lora.untaught(kind, self.manifest.lora.policy) for kind in policy.kinds]

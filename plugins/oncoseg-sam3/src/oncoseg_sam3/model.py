@@ -50,13 +50,14 @@ class Sam3Settings(Settings):
     """How SAM3 is built, and how it answers and learns.
 
     ``weights``: ``hub`` (Meta's, from the Hugging Face hub), ``random:<seed>``, or the path of a local ``.pt``,
-    ``.ckpt`` or ``.safetensors`` in Meta's layout or that of ``transformers``. ``activation_checkpointing``: in training, compute the activations of the vision
-    trunk, the geometry encoder and the pixel decoder again instead of keeping them; those of the transformer's layers
-    are always computed again, Meta's code insists on it. ``compile``: have ``torch.compile`` make the vision trunk
-    faster; the first image then takes minutes. ``attention``: the kernel that the trunk's attention takes where it can.
-    ``channels_last``: convolutions with channels last in memory. ``weight_precision``: keep most weights in the half
-    format that the model runs in, ``bf16`` or ``fp16``: half the memory, the same result. ``prompts_at_once``: so many
-    prompts on one image are decoded at once, more in turn; each takes half a gigabyte at full size.
+    ``.ckpt`` or ``.safetensors`` in Meta's layout or that of ``transformers``. ``activation_checkpointing``: in
+    training, compute the activations of the vision trunk, the geometry encoder and the pixel decoder again instead of
+    keeping them; those of the transformer's layers are always computed again, Meta's code insists on it. ``compile``:
+    have ``torch.compile`` make the vision trunk faster; the first image then takes minutes. ``attention``: the kernel
+    that the trunk's attention takes where it can. ``channels_last``: convolutions with channels last in memory.
+    ``weight_precision``: keep most weights in the half format that the model runs in, ``bf16`` or ``fp16``: half the
+    memory, the same result. ``prompts_at_once``: so many prompts on one image are decoded at once, more in turn; each
+    takes half a gigabyte at full size.
 
     ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
     object in a box is segmented by the detector (``grounding``, the path that every policy trains) or by the

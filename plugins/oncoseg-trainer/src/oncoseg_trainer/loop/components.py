@@ -130,19 +130,7 @@ class RunParts:
             torch.manual_seed(derived_seed(settings.seed, "adapter"))
             base = registry.build(ModelSpec, settings.model.name, settings.model.settings).to(processes.device)
             self.model: Any = self.ancestry.model(base, settings.lora)
-        if settings.prompts.sequences.share and cast("PromptableModel", self.model).slice_tracker() is None:
-            raise ConfigError(
-                f"`prompts.sequences`: model {settings.model.name!r} has no tracker of its own to follow objects with; "
-                "set its share to 0"
-            )
-        for line in left_untaught(settings, registry, self.model_spec):
-            self.warn(line)
-        licence = self.model_spec.licence
-        if licence is not None and licence.notice:
-            terminal.say(f"Model {self.model_spec.name}: {licence.notice}.")
-        caution = weights_caution(self.model_spec.name, base.weights_sha256, trained_parts(self.model))
-        if caution is not None:
-            terminal.say(caution)
+        self._introduce_model(base.weights_sha256)
         self.trainable = trainable_parameters(self.model)
         self._prepare_training(accumulation)
         self.versions = environment_summary(registry)
@@ -150,6 +138,26 @@ class RunParts:
             require_same_data(resumed, self.state)
             resumed.checkpoint.restore(self.trainable, self.parts, str(resumed.path))
             self.state = resumed.state
+
+    def _introduce_model(self, weights_sha256: str) -> None:
+        """Say what has to be known of the model before it is trained.
+
+        Raises:
+            ConfigError: it cannot be trained on sequences.
+        """
+        settings, spec = self.settings, self.model_spec
+        if settings.prompts.sequences.share and cast("PromptableModel", self.model).slice_tracker() is None:
+            raise ConfigError(
+                f"`prompts.sequences`: model {spec.name!r} has no tracker of its own to follow objects with; set its "
+                "share to 0"
+            )
+        for line in left_untaught(settings, self.registry, spec):
+            self.warn(line)
+        if spec.licence is not None and spec.licence.notice:
+            self.terminal.say(f"Model {spec.name}: {spec.licence.notice}.")
+        caution = weights_caution(spec.name, weights_sha256, trained_parts(self.model))
+        if caution is not None:
+            self.terminal.say(caution)
 
     def _prepare_training(self, accumulation: int) -> None:
         """What trains the model; what of it has a state is in ``parts``, and goes into the checkpoints."""
