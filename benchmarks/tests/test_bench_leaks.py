@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from oncoseg_benchmarks.config.settings import load_settings
+from oncoseg_benchmarks.scoring.plans import ModelPlan
+from oncoseg_benchmarks.scoring.policies import build_policies
 from oncoseg_benchmarks.table.results import read_table
 from oncoseg_core import DataError, DatasetSpec, ModelSpec, load_plugins
 from oncoseg_core.data.leakage import TrainedOn
@@ -167,3 +170,23 @@ def test_what_chose_among_the_epochs_is_marked(side, expected, write_cases, adap
     rows, _ = read_table(tmp_path / "run" / "results.csv")
     assert {row["leak"] for row in rows if row["model"] == "bright+adapter"} == {expected}
     assert {row["leak"] for row in rows if row["model"].startswith("floor")} == {None}
+
+
+@pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
+def test_what_an_adapter_was_not_taught_is_not_counted_as_its_score(config, write_cases, tmp_path):
+    """The untouched model would answer; its own row has that score."""
+    model = adapt(load_plugins().build(ModelSpec, "sam3-tiny", {}), LoraSettings(rank=2, policy="lora"))
+    save_adapter(model, tmp_path / "adapter", versions={}, paths={"ct": PathSettings()})
+    models = [{"name": "sam3-tiny"}, {"name": "sam3-tiny", "adapter": str(tmp_path / "adapter"), "label": "adapted"}]
+    prompts = [{"kind": "gt-box"}, {"kind": "point"}, {"kind": "clicks", "n": 2}]
+    settings = load_settings(
+        str(config(write_cases("bench-a", [{}]), models=models, prompts=prompts, normalizers={})), []
+    )
+    registry = load_plugins()
+    policies = build_policies(settings.prompts, registry)
+    untouched, adapted = (
+        [ModelPlan(choice, settings, registry).refusal(policy) for policy in policies] for choice in settings.models
+    )
+    assert untouched == [None, None, None]
+    assert adapted[0] is None
+    assert all("LoRA policy 'lora' does not teach prompts of kind 'point'" in reason for reason in adapted[1:])

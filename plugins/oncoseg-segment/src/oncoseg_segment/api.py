@@ -2,10 +2,10 @@
 
 from oncoseg_segment import api
 
-with api.Session(volume, api.SegmentSettings(model="litemedsam")) as session:
-box = api.Hint("box", (120, 200, 180, 260))
-result = session.prompt(api.StructureRequest("tumour", (box,), slice_index=31))
-session.undo()
+    with api.Session(volume, api.SegmentSettings(model="litemedsam")) as session:
+        box = api.Hint("box", (120, 200, 180, 260))
+        result = session.prompt(api.StructureRequest("tumour", (box,), slice_index=31))
+        session.undo()
 """
 
 from __future__ import annotations
