@@ -31,8 +31,9 @@ from oncoseg_core import (
 )
 from oncoseg_core.inference.predictor import OUTSIDE, EmbeddingCache, Predictor, slice_results
 from oncoseg_core.path.preprocess import Preprocessor
-from oncoseg_core.path.zoom import Window, ZoomSettings, smallest_resolvable_mm, window_for
+from oncoseg_core.path.zoom import Window, ZoomSettings, window_for
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
+from oncoseg_segment.api import smallest_resolvable_mm
 
 SPEC = ModelSpec(
     name="threshold", factory="tests:None", summary="test", prompt_kinds=("box",), input_size=128,

@@ -43,13 +43,14 @@ from oncoseg_core import (
     Target,
     load_plugins,
 )
-from oncoseg_core.inference import FittedVolume, Predictor, PropagationSettings, propagate
+from oncoseg_core.inference import FittedVolume, Predictor
 from oncoseg_core.path import Preprocessor
 from oncoseg_lora import LoraSettings
 from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
 from oncoseg_lora.store import load_adapter, save_adapter
 from oncoseg_prompts.api import next_click
 from oncoseg_sam3.checkpoint import write_checkpoint
+from oncoseg_segment.api import PropagationSettings, propagate
 from oncoseg_trainer.config.data_settings import LabelledSampling
 from oncoseg_trainer.config.prompt_settings import Sequences, TrainPrompts
 from oncoseg_trainer.data.batches import make_batch
@@ -59,7 +60,7 @@ from oncoseg_trainer.data.samples import SampleMaker
 from oncoseg_trainer.data.sampling import LabelledSlices, build_sampler
 from oncoseg_trainer.loop.steps import ForwardLoss
 
-LEARNED, OTHERS = ("lung2", "brain2"), ("lung1", "breast1")
+LEARNED, OTHERS = ("lung2", "brain1"), ("brain2", "breast1")
 """Sample cases: those that every head learns, and those of the second adapter."""
 
 EVERY_KIND = (
@@ -129,7 +130,9 @@ class Bench:
             scans.append(Scan(name, predictor.fit(volume), masks[case.targets[0].name], case.targets[0]))
         return scans
 
-    def train(self, model: Any, names: Sequence[str], prompts: Sequence[TrainPrompts], sequences: Sequences) -> Any:
+    def train(
+        self, model: Any, names: Sequence[str], prompts: Sequence[TrainPrompts], sequences: Sequences, steps: int
+    ) -> Any:
         """Train what the model's policy trains, by the trainer's own samples, prompts, corrections and losses."""
         torch.manual_seed(0)
         paths = self.paths(model)
@@ -141,7 +144,7 @@ class Bench:
         maker = SampleMaker([source], [None], paths, mixture, 0, sequences=sequences)
         forward = ForwardLoss(model, self.losses)
         weights = list(trainable_parameters(model).values())
-        steps, batch = self.arguments.steps, self.arguments.batch
+        batch = self.arguments.batch
         optimizer = torch.optim.AdamW(weights, lr=self.arguments.learning_rate, weight_decay=0.0)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=self.arguments.learning_rate, total_steps=steps, pct_start=0.1
@@ -226,7 +229,8 @@ class Bench:
 def main() -> None:
     """Train, score, and record."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--adapt-steps", type=int, default=200)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--watch", action="store_true", help="score while it learns")
@@ -235,7 +239,8 @@ def main() -> None:
         found = {"every head taught": every_head(bench, Path(folder))}
         found["heads left to the base"] = left_to_base(bench, Path(folder))
     arguments = bench.arguments
-    options = f"--steps {arguments.steps} --learning-rate {arguments.learning_rate} --batch {arguments.batch}"
+    keys = ("steps", "adapt_steps", "learning_rate", "batch")
+    options = " ".join(f"--{key.replace('_', '-')} {getattr(arguments, key)}" for key in keys)
     written = record("sam3_all_prompts", f"python benchmarks/peers/{Path(__file__).name} {options}", found)
     bench.console.print(written.read_text(), markup=False)
 
@@ -245,7 +250,9 @@ def every_head(bench: Bench, folder: Path) -> dict[str, Any]:
     random = bench.build("random:0")
     before = bench.answers(random, LEARNED)
     settings = LoraSettings(policy="lora+detector+interactive", rank=16, alpha=32)
-    model = bench.train(adapt(random, settings), LEARNED, EVERY_KIND, Sequences(share=0.4, length=4))
+    model = bench.train(
+        adapt(random, settings), LEARNED, EVERY_KIND, Sequences(share=0.25, length=3), bench.arguments.steps
+    )
     after = bench.answers(model, LEARNED)
     bench.console.print(after)
     save_adapter(model, folder / "adapter", versions={}, paths={})
@@ -268,7 +275,7 @@ def left_to_base(bench: Bench, folder: Path) -> dict[str, Any]:
     before = bench.answers(bench.build(weights), LEARNED)
     settings = LoraSettings(policy="lora+detector", rank=16, alpha=32)
     boxes = [TrainPrompts(name="box", settings={"margin_px": [0, 4]})]
-    model = bench.train(adapt(bench.build(weights), settings), OTHERS, boxes, Sequences())
+    model = bench.train(adapt(bench.build(weights), settings), OTHERS, boxes, Sequences(), bench.arguments.adapt_steps)
     after = bench.answers(model, LEARNED)
     return {
         "policy": settings.policy,

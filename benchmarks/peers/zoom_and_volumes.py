@@ -23,8 +23,9 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from oncoseg_benchmarks.record import record
 from oncoseg_core import BoolArray, DatasetSpec, ModelSpec, box_around, load_plugins
 from oncoseg_core.data import labelled_slices
-from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, PropagationSettings, propagate
-from oncoseg_core.path import Preprocessor, ZoomSettings, smallest_resolvable_mm
+from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor
+from oncoseg_core.path import Preprocessor, ZoomSettings
+from oncoseg_segment.api import PropagationSettings, propagate, smallest_resolvable_mm
 
 MARGIN = 2.0
 SHRUNK = {"lung2": (0.5, 0.25, 0.125), "brain1": (0.5, 0.25)}

@@ -20,12 +20,12 @@ from oncoseg_benchmarks.statistics.statistics import LEAST_PATIENTS
 from oncoseg_benchmarks.table.results import read_table
 from oncoseg_core import ModelSpec, OncoSegError, load_plugins
 from oncoseg_core.data.splits import FrozenSplit
-from oncoseg_core.inference.propagation import PropagationSettings
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_core.path.zoom import ZoomSettings
 from oncoseg_lora.inject import adapt
 from oncoseg_lora.settings import LoraSettings
 from oncoseg_lora.store import save_adapter
+from oncoseg_segment.api import PropagationSettings
 
 PAGES = Path(__file__).parents[2] / "docs"
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from oncoseg_core.path.normalization import Normalization
     from oncoseg_core.path.preprocess import Preprocessor, logits_to_slice, mask_to_model, prompt_to_model
     from oncoseg_core.path.settings import PathSettings, parts_of
-    from oncoseg_core.path.zoom import Window, ZoomSettings, smallest_resolvable_mm, window_for
+    from oncoseg_core.path.zoom import Window, ZoomSettings, window_for
 
 __all__ = [
     "ChannelChoice",
@@ -29,7 +29,6 @@ __all__ = [
     "parse_channels",
     "parts_of",
     "prompt_to_model",
-    "smallest_resolvable_mm",
     "window_for",
 ]
 

@@ -20,9 +20,6 @@ from oncoseg_core.contract.interfaces import Settings
 from oncoseg_core.contract.prompts import Box, Prompt
 from oncoseg_core.contract.records import ModelSpec
 
-LOGITS_PER_OBJECT = 2
-"""An object narrower than two logits along an axis is not resolved: between two samples there is no third (Nyquist)."""
-
 
 class ZoomSettings(Settings):
     """When to zoom, and how far.
@@ -114,27 +111,6 @@ def window_for(
     if (rows, columns) == (height, width):
         return None
     return Window(y0, x0, rows, columns)
-
-
-def smallest_resolvable_mm(
-    geometry: Geometry, spec: ModelSpec, window: Window | None = None, fit: Fit = "letterbox"
-) -> float:
-    """The smallest lesion that the model can tell from its surroundings on a slice, in mm.
-
-    Definition: it spans two logits along both axes of the slice (the coarser axis counts), and two stored pixels, for
-    magnifying adds nothing to the image. How far the slices are apart is another limit, and not part of it.
-
-    Args:
-        geometry: the volume's, which gives the pixels' size.
-        spec: of the model, for the sizes of its input and of its logits.
-        window: what of the slice the model gets; the whole slice when omitted.
-        fit: of it into the model's input.
-    """
-    grid = SliceGrid.of(geometry, spec.input_size, fit)
-    grid = grid if window is None else window.grid(grid)
-    spacing = grid.view.spacing(*geometry.spacing[1:])
-    per_pixel = (scale * spec.logits_size / spec.input_size for scale in reversed(grid.letterbox.scale))
-    return max(LOGITS_PER_OBJECT * mm / min(1.0, logits) for mm, logits in zip(spacing, per_pixel, strict=True))
 
 
 def _extent(prompt: Prompt, geometry: Geometry, expected_mm: float | None) -> Box | None:

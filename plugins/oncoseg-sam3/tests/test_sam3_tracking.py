@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from oncoseg_core import Box, Geometry, MaskPrompt, Point, Text, UsageError, Volume, load_plugins
-from oncoseg_core.inference import Predictor, PropagationSettings, propagate
+from oncoseg_core.inference import Predictor
 from oncoseg_core.path import Preprocessor
 from oncoseg_sam3.model import Sam3Tiny
 from oncoseg_sam3.tracking import FOLLOWED
+from oncoseg_segment.api import PropagationSettings, propagate
 
 SIDE = Sam3Tiny.spec.input_size
 SQUARE = np.zeros((SIDE, SIDE), dtype=bool)

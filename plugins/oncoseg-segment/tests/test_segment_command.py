@@ -14,9 +14,9 @@ import pytest
 import oncoseg_segment.files.run
 from oncoseg_core import OncoSegError, UsageError
 from oncoseg_core.cli.app import app
-from oncoseg_core.inference import PropagationSettings
 from oncoseg_core.path import ZoomSettings
 from oncoseg_dicom.series.write_series import write_series
+from oncoseg_segment.api import PropagationSettings
 from oncoseg_segment.cli.options import new_names
 from oncoseg_segment.cli.segment_command import OPTIONS, _lines
 from oncoseg_segment.engine.settings import SegmentSettings

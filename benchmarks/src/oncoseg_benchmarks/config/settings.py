@@ -129,7 +129,7 @@ class BenchSettings(Settings):
 
     ``output`` is the run's folder; ``data_root`` holds a folder for each dataset without a ``root``, by its name.
     ``metrics`` are names with their settings. ``propagation`` are the settings by which an object is followed through
-    a volume (:mod:`oncoseg_core.inference.propagation`). ``leakage``: refuse to score what an adapter has certainly
+    a volume (:mod:`oncoseg_segment.engine.propagation`). ``leakage``: refuse to score what an adapter has certainly
     seen, or mark
     such scores. ``normalizers`` and ``channels`` are by modality, for models without an adapter: those have their own.
     ``pictures`` is how many of the best and worst cases the report shows.

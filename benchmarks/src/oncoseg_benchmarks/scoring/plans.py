@@ -24,10 +24,11 @@ from oncoseg_benchmarks.scoring.subjects import (
     ZoomCeiling,
 )
 from oncoseg_core import ConfigError, Fit, ModelSpec, Registry, WeightsError
-from oncoseg_core.inference import EmbeddingCache, Predictor, PropagationSettings, choose_device
+from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
 from oncoseg_core.path import PathSettings, Preprocessor, ZoomSettings
 from oncoseg_core.plugins import validate
 from oncoseg_lora import MANIFEST_FILE, AdapterManifest, adapter_folder, read_manifest
+from oncoseg_segment.api import PropagationSettings
 
 CACHE_BYTES = 512 * 1024 * 1024
 """Embeddings kept of a case, so that a slice is encoded once for all its targets and prompts: 128 of LiteMedSAM's."""

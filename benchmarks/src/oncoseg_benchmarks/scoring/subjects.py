@@ -20,9 +20,10 @@ import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from oncoseg_benchmarks.config.settings import Grid
 from oncoseg_benchmarks.scoring.policies import Policy
 from oncoseg_core import BoolArray, Fit, ModelSpec, PluginError, Prompt, SliceGrid, Volume, box_around
-from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, PropagationSettings, propagate
+from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor
 from oncoseg_core.path import Window, ZoomSettings, logits_to_slice, mask_to_model, window_for
 from oncoseg_prompts.api import box_mask
+from oncoseg_segment.api import PropagationSettings, propagate
 
 
 class Session(Protocol):

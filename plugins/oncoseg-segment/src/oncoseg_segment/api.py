@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from oncoseg_core import Progress, Registry, Volume
-from oncoseg_core.inference import PropagationSettings
 from oncoseg_core.path import ZoomSettings
 from oncoseg_core.plugins import validate
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.measurements import Diameters, Measurements, longest_diameter, measure
 from oncoseg_segment.engine.postprocess import KeptStructure
+from oncoseg_segment.engine.propagation import Propagation, PropagationSettings, propagate
+from oncoseg_segment.engine.resolvable import smallest_resolvable_mm
 from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.engine.session import SegmentationCancelledError, Session, ShouldStop, encodes_slices_again
 from oncoseg_segment.engine.settings import SegmentSettings
@@ -34,6 +35,7 @@ __all__ = [
     "KeptStructure",
     "Measurements",
     "Output",
+    "Propagation",
     "PropagationSettings",
     "SegmentSettings",
     "SegmentationCancelledError",
@@ -45,7 +47,9 @@ __all__ = [
     "export",
     "longest_diameter",
     "measure",
+    "propagate",
     "segment",
+    "smallest_resolvable_mm",
 ]
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from oncoseg_core import BoolArray, PromptableModel, PromptKind, Volume
 from oncoseg_core.inference import FittedVolume
-from oncoseg_core.path import ZoomSettings, smallest_resolvable_mm
+from oncoseg_core.path import ZoomSettings
 from oncoseg_lora import has_random_weights
 from oncoseg_segment.engine.checks import Finding
+from oncoseg_segment.engine.resolvable import smallest_resolvable_mm
 from oncoseg_segment.engine.structures import OnSlice, StructureResult
 
 

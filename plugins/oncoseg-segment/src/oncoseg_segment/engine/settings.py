@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from oncoseg_core import Fit, Settings
-from oncoseg_core.inference import Precision, PropagationSettings
+from oncoseg_core.inference import Precision
 from oncoseg_core.path import ChannelChoice, ZoomSettings
 from oncoseg_segment.engine.overlaps import Overlaps
+from oncoseg_segment.engine.propagation import PropagationSettings
 
 
 class SegmentSettings(Settings):

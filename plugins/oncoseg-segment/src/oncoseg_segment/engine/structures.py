@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from oncoseg_core import BoolArray, Progress, PromptError
-from oncoseg_core.inference import FittedVolume, Predictor, PropagationSettings, SliceResult, propagate
+from oncoseg_core.inference import FittedVolume, Predictor, SliceResult
 from oncoseg_core.path import Window
+from oncoseg_segment.engine.propagation import PropagationSettings, propagate
 from oncoseg_segment.prompts.placement import PlacedStructure
 
 

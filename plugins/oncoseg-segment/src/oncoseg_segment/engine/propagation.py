@@ -14,12 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 from pydantic import Field
 
-from oncoseg_core.contract.errors import PromptError
-from oncoseg_core.contract.interfaces import Decoded, Progress, Settings
-from oncoseg_core.contract.prompts import MaskPrompt, Prompt, box_around
-from oncoseg_core.contract.volume import BoolArray
-from oncoseg_core.inference.predictor import FittedVolume, Predictor, SliceResult, slice_results
-from oncoseg_core.path.zoom import Window
+from oncoseg_core import BoolArray, Decoded, MaskPrompt, Progress, Prompt, PromptError, Settings, box_around
+from oncoseg_core.inference import FittedVolume, Predictor, SliceResult, slice_results
+from oncoseg_core.path import Window
 
 Follower: TypeAlias = Callable[[int, BoolArray], SliceResult]
 """Segments a slice, given its index and the mask of the slice before it."""

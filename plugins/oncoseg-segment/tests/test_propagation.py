@@ -30,12 +30,12 @@ from oncoseg_core import (
     Volume,
 )
 from oncoseg_core.inference.predictor import Predictor
-from oncoseg_core.inference.propagation import PropagationSettings, parts_touching, propagate
 from oncoseg_core.path.preprocess import Preprocessor
 from oncoseg_core.path.zoom import ZoomSettings
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_lora.inject import adapt
 from oncoseg_lora.settings import LoraSettings
+from oncoseg_segment.engine.propagation import PropagationSettings, parts_touching, propagate
 
 SIZE = 128
 SPEC = ModelSpec(
