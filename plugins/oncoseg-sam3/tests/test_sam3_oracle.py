@@ -9,15 +9,30 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
 
-from oncoseg_core import Box, Decoded, Exemplar, Instances, MaskPrompt, Point, Text
+from oncoseg_core import (
+    Box,
+    Decoded,
+    Exemplar,
+    Geometry,
+    Instances,
+    MaskPrompt,
+    Normalizer,
+    NormalizerSpec,
+    Point,
+    Registry,
+    Text,
+    Volume,
+)
 from oncoseg_core.inference import ensure_torchvision_imports
+from oncoseg_core.path import PathSettings, Preprocessor
+from oncoseg_core.plugins import Plugin, RegisteredComponent
 from oncoseg_sam3.decoding import ground
 from oncoseg_sam3.interactive import MASK_LOGIT
 from oncoseg_sam3.model import SCALES, Sam3Tiny, Sam3TinySettings
@@ -184,16 +199,19 @@ def video(folder: Path) -> Any:
     return theirs(folder, "sam3_tracker_video", "Sam3TrackerVideoModel")
 
 
-@pytest.fixture
-def clicker(folder: Path, video: Any) -> Any:
+class Clicker(NamedTuple):
     """Their interactive predictor, on the features of their tracker (see the test of those that it makes itself)."""
-    model = theirs(folder, "sam3_tracker", "Sam3TrackerModel")
 
-    def run(pixels: torch.Tensor, **prompt: Any) -> Any:
-        return model(image_embeddings=video.get_image_embeddings(pixels), **prompt)
+    model: Any
+    video: Any
 
-    run.model = model
-    return run
+    def __call__(self, pixels: torch.Tensor, **prompt: Any) -> Any:
+        return self.model(image_embeddings=self.video.get_image_embeddings(pixels), **prompt)
+
+
+@pytest.fixture(scope="module")
+def clicker(folder: Path, video: Any) -> Clicker:
+    return Clicker(theirs(folder, "sam3_tracker", "Sam3TrackerModel"), video)
 
 
 @pytest.fixture(autouse=True)
@@ -333,7 +351,7 @@ def points(*hints: Point) -> dict[str, torch.Tensor]:
     }
 
 
-def test_one_click(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
+def test_one_click(ours: Any, clicker: Clicker, pixels: torch.Tensor) -> None:
     click = Point(80, 110)
     expected = clicker(pixels[:1], **points(click), multimask_output=True)
     logits, score = clicked(ours, pixels[:1], click)
@@ -342,7 +360,7 @@ def test_one_click(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
     close(score, expected.iou_scores[:, 0, best])
 
 
-def test_several_clicks(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
+def test_several_clicks(ours: Any, clicker: Clicker, pixels: torch.Tensor) -> None:
     hints = (Point(80, 110), Point(30.5, 40.5, positive=False), Point(100, 90))
     expected = clicker(pixels[:1], **points(*hints), multimask_output=False)
     logits, score = clicked(ours, pixels[:1], *hints)
@@ -351,7 +369,7 @@ def test_several_clicks(ours: Any, clicker: Any, pixels: torch.Tensor) -> None:
 
 
 def test_their_predictor_alone_leaves_out_an_embedding(
-    ours: Any, clicker: Any, video: Any, pixels: torch.Tensor
+    ours: Any, clicker: Clicker, video: Any, pixels: torch.Tensor
 ) -> None:
     """It adds what stands for no memory to its coarsest level, the fourth, which it does not use."""
     click = Point(80, 110)
@@ -365,7 +383,7 @@ def test_their_predictor_alone_leaves_out_an_embedding(
     apart(logits, expected.pred_masks[:, 0, int(expected.iou_scores.argmax())])
 
 
-def test_a_box_of_one_object(folder: Path, clicker: Any, pixels: torch.Tensor) -> None:
+def test_a_box_of_one_object(folder: Path, clicker: Clicker, pixels: torch.Tensor) -> None:
     interactive = Ours(Sam3TinySettings(weights=str(folder / "model.safetensors"), boxes_by="interactive"))
     corners = torch.tensor([[[value - 0.5 for value in BOX.as_tuple()]]])
     expected = clicker(pixels[:1], input_boxes=corners, multimask_output=False)
@@ -385,7 +403,7 @@ def mask() -> Any:
     return MaskPrompt(given), (2 * covered - 1) * MASK_LOGIT
 
 
-def test_a_mask_with_a_click(ours: Any, clicker: Any, pixels: torch.Tensor, mask: Any) -> None:
+def test_a_mask_with_a_click(ours: Any, clicker: Clicker, pixels: torch.Tensor, mask: Any) -> None:
     hint, logits = mask
     click = Point(80, 110)
     expected = clicker(pixels[:1], **points(click), input_masks=logits, multimask_output=False)
@@ -394,7 +412,7 @@ def test_a_mask_with_a_click(ours: Any, clicker: Any, pixels: torch.Tensor, mask
     close(score, expected.iou_scores[:, 0, 0])
 
 
-def test_a_mask_alone_has_no_points(ours: Any, clicker: Any, video: Any, pixels: torch.Tensor, mask: Any) -> None:
+def test_a_mask_alone_has_no_points(ours: Any, clicker: Clicker, video: Any, pixels: torch.Tensor, mask: Any) -> None:
     """Meta's predictor of images gives its decoder none; theirs gives it two that are none, as Meta's tracker does."""
     hint, logits = mask
     found, score = clicked(ours, pixels[:1], hint)
@@ -450,3 +468,31 @@ def test_the_tracker_over_twenty_slices(
         close(found.logits, expected.pred_masks[:, 0])
         close(found.scores, expected.object_score_logits[:, 0].sigmoid())
     apart(outputs[1].pred_masks, outputs[-1].pred_masks)
+
+
+class Share(Normalizer):
+    """Of the brightest that a byte can be."""
+
+    def fit(self, voxels: Any) -> dict[str, tuple[float, ...]]:
+        return {}
+
+    def apply(self, voxels: Any, stats: Any) -> Any:
+        return (voxels / 255).astype(np.float32)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(90, 700), (700, 90), (300, 300)])
+def test_a_stretched_picture_is_theirs(rows: int, columns: int) -> None:
+    """But for their rounding to whole grey levels, of which there are 255 from -1 to 1."""
+    from transformers.models.sam3 import Sam3ImageProcessor
+
+    registry = Registry()
+    spec = NormalizerSpec(modality="bytes", factory="tests:Share", summary="test")
+    registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
+    registry.build = lambda *_args, **_kwargs: Share()  # type: ignore[method-assign]
+    path = Preprocessor(registry, "bytes", Ours.spec, PathSettings(fit="stretch"))
+    picture = np.random.default_rng(0).integers(0, 256, (3, 1, rows, columns), dtype=np.uint8)
+    volume = Volume(picture, Geometry.from_parts((1, rows, columns)), "bytes")
+    side = Ours.spec.input_size
+    theirs = Sam3ImageProcessor(size={"height": side, "width": side})
+    expected = theirs(picture[:, 0].transpose(1, 2, 0), return_tensors="pt").pixel_values[0]
+    torch.testing.assert_close(path.pixels(volume, 0, path.fit(volume)), expected, atol=2 / 255, rtol=0)
