@@ -31,6 +31,7 @@ from oncoseg_core import (
 )
 from oncoseg_core.inference.predictor import OUTSIDE, EmbeddingCache, Predictor, slice_results
 from oncoseg_core.path.preprocess import Preprocessor
+from oncoseg_core.path.settings import PathSettings
 from oncoseg_core.path.zoom import Window, ZoomSettings, window_for
 from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_segment.api import smallest_resolvable_mm
@@ -76,12 +77,13 @@ class InsideTheBox(nn.Module, PromptableModel):
         return Decoded(torch.stack(logits), torch.ones(len(prompts)))
 
 
-def predictor(zoom=None, model=None, cache=None):
+def predictor(zoom=None, model=None, cache=None, fit="letterbox"):
     registry = Registry()
     spec = NormalizerSpec(modality="unit", factory="tests:Unit", summary="test")
     registry.components.append(RegisteredComponent("oncoseg_normalizers", spec, Plugin("test", "1")))
     registry.build = lambda *_args, **_kwargs: ShareOfTheBrightest()
-    return Predictor(model or InsideTheBox(), {"unit": Preprocessor(registry, "unit", SPEC)}, cache, zoom=zoom)
+    path = Preprocessor(registry, "unit", SPEC, PathSettings(fit=fit))
+    return Predictor(model or InsideTheBox(), {"unit": path}, cache, zoom=zoom)
 
 
 def dice(one, other):
@@ -241,6 +243,28 @@ def test_the_window_follows_from_the_pixels_that_the_fit_gives_the_object():
     chosen = ZoomSettings(context=1, magnification=1000, minimum_logits=30)
     assert window_for(prompt, geometry, spec, chosen) is not None
     assert window_for(prompt, geometry, spec, chosen, "stretch") is None
+
+
+def test_a_predictor_zooms_by_the_fit_of_its_path():
+    """16 of 64 rows: 16 pixels of the letterboxed 128, 32 of the stretched ones."""
+    chosen, prompt = ZoomSettings(context=1, magnification=8, minimum_logits=20), (Box(40, 20, 44, 36),)
+    for fit, zoomed in (("letterbox", True), ("stretch", False)):
+        running = predictor(chosen, fit=fit)
+        fitted = running.fit(random_volume((1, 64, 128)))
+        assert (running.window(fitted, prompt) is not None) is zoomed
+
+
+@pytest.mark.parametrize("fit", ["letterbox", "stretch"])
+def test_a_zoomed_answer_lies_where_the_box_is_with_either_fit(fit):
+    """The window is cut by the slice's border, so that it is not square either."""
+    volume = random_volume((1, 48, 128))
+    running = predictor(ZoomSettings(when="always", context=4, magnification=8), fit=fit)
+    fitted = running.fit(volume)
+    (result,) = running.predict_slice(fitted, 0, [(Box(30, 4, 50, 20),)])
+    assert result.window is not None
+    assert result.window.height != result.window.width
+    rows, columns = np.nonzero(result.mask)
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (4, 20, 30, 50)
 
 
 @given(

@@ -109,6 +109,7 @@ _.use_act_ckpt
 _.always
 _.bf16
 _.fp16
+_.stretch
 _.highest_score
 
 # Fields written to JSON or read by name.

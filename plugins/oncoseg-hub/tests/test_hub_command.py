@@ -8,9 +8,13 @@ import sys
 import pytest
 from hub_adapters import adapter_files, in_folder, write
 from hub_server import WRITER
+from typer.testing import CliRunner
 
+import oncoseg_lora
 from oncoseg_core import UsageError
+from oncoseg_hub.command import app
 from oncoseg_hub.reference import parse_reference, parse_target
+from oncoseg_lora import Imported, LoraSettings
 from oncoseg_lora.pulled import HubName
 
 
@@ -139,3 +143,19 @@ def test_a_misspelt_alias_names_the_nearest():
 def test_targets_that_are_none(repository, name):
     with pytest.raises(UsageError, match="expected OWNER/REPOSITORY, and a plain name"):
         parse_target(repository, name)
+
+
+@pytest.mark.parametrize(("options", "fit"), [([], "letterbox"), (["--fit", "stretch"], "stretch")])
+@pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
+def test_the_import_passes_on_how_images_filled_the_square(options, fit, monkeypatch, tmp_path):
+    given = {}
+
+    def imported(model, source, destination, **more):
+        given.update(more)
+        return Imported(LoraSettings(), 1, ())
+
+    monkeypatch.setattr(oncoseg_lora, "import_adapter", imported, raising=False)
+    arguments = ["import", str(tmp_path), str(tmp_path / "new"), "--model", "sam3-tiny", "--modality", "ct", *options]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert given["fit"] == fit

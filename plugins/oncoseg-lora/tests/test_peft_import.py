@@ -43,8 +43,8 @@ def retensor(folder, change):
     safetensors.torch.save_file(tensors, folder / WEIGHTS_FILE)
 
 
-def run(folder, destination, modalities=("ct",)):
-    return import_adapter(Toy().eval(), folder, destination, modalities=modalities, versions={"peft": "x"})
+def run(folder, destination, modalities=("ct",), **more):
+    return import_adapter(Toy().eval(), folder, destination, modalities=modalities, versions={"peft": "x"}, **more)
 
 
 @pytest.mark.parametrize(("whole", "policy"), [(None, "lora"), (["mask_decoder"], "lora+decoder")])
@@ -61,6 +61,14 @@ def test_the_imported_adapter_computes_what_pefts_does(whole, policy, tmp_path):
     for name in state:
         if ".lora_" in name or ".modules_to_save." in name:
             assert torch.equal(state[name], copied[name]), name
+
+
+@pytest.mark.parametrize(("more", "fit"), [({}, "letterbox"), ({"fit": "stretch"}, "stretch")])
+def test_how_images_filled_the_square_is_as_it_was_said(more, fit, tmp_path):
+    write(tmp_path / "peft")
+    done = run(tmp_path / "peft", tmp_path / "ours", **more)
+    assert read_manifest(tmp_path / "ours").paths["ct"].fit == fit
+    assert any(f"the model's square: {fit} is what was said" in note for note in done.notes)
 
 
 def test_what_is_not_known_is_in_the_card_and_not_in_the_manifest(tmp_path):

@@ -210,6 +210,21 @@ def test_cut_off_at_any_write_it_ends_the_same(chain_file, tmp_path, whole, monk
     assert not list((tmp_path / "chain").rglob("step-*.pt"))
 
 
+def test_every_task_and_every_validation_case_has_the_fit_of_the_chain(tmp_path, tiny_plugin, data, monkeypatch):
+    seen = []
+    real = validation_sets.Preprocessor
+    monkeypatch.setattr(validation_sets, "Preprocessor", lambda *given: seen.append(given[-1].fit) or real(*given))
+    path = chain_in(tmp_path, data, stages=STAGES[:1])
+    config = yaml.safe_load(path.read_text())
+    config["common"]["fit"] = "stretch"
+    path.write_text(yaml.safe_dump(config))
+    outcome = run(path)
+    for task in TASKS[:2]:
+        paths = read_manifest(outcome.folder / "tasks" / task / "adapter").paths
+        assert {one.fit for one in paths.values()} == {"stretch"}
+    assert set(seen) == {"stretch"}
+
+
 def test_stopped_it_goes_on_with_the_same_command(chain_file, done, whole):
     folder = done(1)
     asked = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,13 @@ app = typer.Typer(
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TABLE_WIDTH = 160
+
+
+class SquareFit(StrEnum):
+    """How a slice fills a model's square input."""
+
+    letterbox = "letterbox"
+    stretch = "stretch"
 
 
 @app.command("list")
@@ -90,6 +98,10 @@ def import_peft(
     destination: Annotated[Path, typer.Argument(help="A new folder for the adapter.")],
     model: Annotated[str, typer.Option(help="The model that it was trained for, such as sam3.")],
     modality: Annotated[list[str], typer.Option(help="A modality that it was trained on; may be repeated.")],
+    fit: Annotated[
+        SquareFit,
+        typer.Option(help="How its images filled the model's square: Meta's and Hugging Face's stretch them."),
+    ] = SquareFit.letterbox,
     model_set: Annotated[
         list[str] | None, typer.Option("--model-set", metavar="KEY=VALUE", help="A setting of the model: its weights.")
     ] = None,
@@ -109,7 +121,7 @@ def import_peft(
         registry.get(NormalizerSpec, part)
     built = registry.build(ModelSpec, model, apply_overrides({}, model_set or (), "--model-set", "weights=FILE"))
     versions = {**library_versions(), **registry.versions()}
-    done = import_adapter(built, source, destination, modalities=modality, versions=versions)
+    done = import_adapter(built, source, destination, modalities=modality, versions=versions, fit=fit.value)
     if as_json:
         say_json({"folder": str(destination), "model": model, "lora": done.settings.model_dump(), "notes": done.notes})
         return

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from oncoseg_core import PromptableModel, UsageError, WeightsError
+from oncoseg_core import Fit, PromptableModel, UsageError, WeightsError
 from oncoseg_core.path import PathSettings
 from oncoseg_core.system import not_fetched, read_regular
 from oncoseg_lora.card import Evidence
@@ -62,7 +62,13 @@ class Imported(NamedTuple):
 
 
 def import_adapter(
-    model: nn.Module, source: Path, destination: Path, *, modalities: Sequence[str], versions: Mapping[str, str]
+    model: nn.Module,
+    source: Path,
+    destination: Path,
+    *,
+    modalities: Sequence[str],
+    versions: Mapping[str, str],
+    fit: Fit = "letterbox",
 ) -> Imported:
     """Write a plain PEFT adapter as one that :func:`~oncoseg_lora.store.load_adapter` loads.
 
@@ -73,6 +79,7 @@ def import_adapter(
         destination: a new or empty folder.
         modalities: on which it was trained; each gets the default path.
         versions: of the software that imports it.
+        fit: how the images that it was trained on filled the model's square; its files do not tell.
 
     Raises:
         UsageError: the destination is not empty, or no modality is given.
@@ -99,12 +106,12 @@ def import_adapter(
         dropout=float(config.get("lora_dropout") or 0.0),
         policy=_policy(model, found, source),
     )
-    notes = _notes(found, config, modalities, blocks)
+    notes = _notes(found, config, modalities, blocks, fit)
     adapted = adapt(model, settings)
     state = dict(adapter_state(adapted))
     _fill(state, found, rank)
     set_adapter_state(adapted, state)
-    paths = {modality: PathSettings() for modality in modalities}
+    paths = {modality: PathSettings(fit=fit) for modality in modalities}
     save_adapter(adapted, destination, versions=versions, paths=paths, evidence=Evidence(notes=notes))
     return Imported(settings, len({layer for layer, *_ in found.layers.values()}), notes)
 
@@ -232,7 +239,9 @@ def _fill(state: dict[str, torch.Tensor], found: _Found, rank: int) -> None:
         up[number * rows : (number + 1) * rows, columns] = found.pairs[name]["B"].to(up.dtype)
 
 
-def _notes(found: _Found, config: Mapping[str, Any], modalities: Sequence[str], blocks: int) -> tuple[str, ...]:
+def _notes(
+    found: _Found, config: Mapping[str, Any], modalities: Sequence[str], blocks: int, fit: Fit
+) -> tuple[str, ...]:
     """What the new adapter's card says of where it comes from."""
     named = config.get("base_model_name_or_path")
     images = f"images of {', '.join(modalities)} get the default, which may be another"
@@ -241,6 +250,7 @@ def _notes(found: _Found, config: Mapping[str, Any], modalities: Sequence[str], 
         f"Imported from an adapter of PEFT{f' for {named}' if named else ''}, {weights}.",
         "Its data, splits and scores are not known, so nobody can tell whether a case was trained on.",
         f"The normalisation and window that it was trained with are not known: {images}.",
+        f"Nor do its files tell how images filled the model's square: {fit} is what was said at its import.",
     ]
     if blocks > 1:
         notes.append(
