@@ -151,7 +151,7 @@ def test_import_makes_an_adapter_of_pefts(oncoseg, tmp_path):
         (("--model", "sam3-tiny", "--modality", "ct"), "layers is one of the model"),
     ):
         refused = oncoseg("import", "peft", "other", *arguments)
-        assert refused.returncode == 1
+        assert refused.returncode in {1, 2}
         assert message in refused.stderr.splitlines()[-1]
         assert not (tmp_path / "other").exists()
 
