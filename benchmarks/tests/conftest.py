@@ -15,11 +15,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 PLUGIN = """
-from oncoseg_core import DatasetSpec, LoraSpec, ModelSpec, Overlap, Target, hookimpl
+from oncoseg_core import DatasetSpec, Licence, LoraSpec, ModelSpec, Overlap, Target, hookimpl
 
 SPEC = ModelSpec(
     name="bright", factory="oncoseg_bright_model:Bright", summary="test model", prompt_kinds=("box", "point", "text"),
     input_size=32, mask_size=16, lora=LoraSpec(targets=("qkv",)), weights="none, for tests",
+    licence=Licence(code="Free", weights="Free too"),
 )
 BOXES = SPEC.model_copy(update={
     "name": "bright-boxes", "factory": "oncoseg_bright_model:BrightBoxes", "prompt_kinds": ("box",),

@@ -185,6 +185,7 @@ def test_a_failing_case_is_told_and_the_others_are_scored(config, write_cases, b
     assert "Traceback" not in done.stderr
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert {failure["case"] for failure in summary["failures"]} == {"bench-a-1"}
+    assert {licence["weights"] for licence in summary["licences"].values()} == {"Free too"}
     assert "bench-a-1.nrrd" in summary["failures"][0]["reason"]
     assert {row["case"] for row in read_table(tmp_path / "run" / "results.csv")[0]} == {"bench-a-0", "bench-a-2"}
     whole = write_cases("mended", [{"case_id": f"bench-a-{number}"} for number in range(3)])

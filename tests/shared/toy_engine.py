@@ -9,6 +9,7 @@ from torch import nn
 from oncoseg_core import (
     Decoded,
     Instances,
+    Licence,
     LoraSpec,
     ModelSpec,
     Normalizer,
@@ -22,6 +23,7 @@ from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 SPEC = ModelSpec(
     name="brighter", factory="tests:None", summary="test", prompt_kinds=("box", "text"), input_size=128,
     lora=LoraSpec(targets=("qkv",), untrained={"box": "boxes go through a part that stays as it was"}), weights="none",
+    licence=Licence(code="Free", weights="Free too"),
 )  # fmt: skip
 
 

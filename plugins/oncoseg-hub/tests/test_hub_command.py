@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -102,6 +103,61 @@ def test_an_empty_and_a_damaged_store(oncoseg, tmp_path):
     assert "pulled.json is damaged; pull it again" in listed.stdout
     assert "lab/b: " in listed.stdout
     assert "oncoseg.json: No such file" in listed.stdout
+
+
+def test_a_hub_that_is_not_there_is_one_line(oncoseg, tmp_path):
+    write(tmp_path / "adapter", adapter_files())
+    with socket.socket() as closed, socket.socket() as silent:
+        for each in (closed, silent):
+            each.bind(("127.0.0.1", 0))
+        silent.listen()
+        for each in (closed, silent):
+            endpoint = f"http://127.0.0.1:{each.getsockname()[1]}"
+            for command in (("pull", "lab/paper"), ("push", "adapter", "lab/paper")):
+                done = oncoseg(*command, HF_ENDPOINT=endpoint, HF_TOKEN=WRITER, NO_PROXY="127.0.0.1")
+                assert done.returncode == 1
+                assert f"{endpoint} cannot be reached; check the network" in done.stderr
+                assert done.stderr.count("\n") == 1
+
+
+def test_import_makes_an_adapter_of_pefts(oncoseg, tmp_path):
+    import torch
+
+    from oncoseg_core import ModelSpec, load_plugins
+    from oncoseg_core.inference import ensure_torchvision_imports
+    from oncoseg_lora import load_adapter, read_manifest
+
+    ensure_torchvision_imports()
+    from peft import LoraConfig, get_peft_model
+
+    registry = load_plugins()
+    model = get_peft_model(
+        registry.build(ModelSpec, "litemedsam"), LoraConfig(r=2, lora_alpha=4, target_modules=["attn.qkv", "attn.proj"])
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.1)
+    model.save_pretrained(tmp_path / "peft")
+    done = oncoseg("import", "peft", "ours", "--model", "litemedsam", "--modality", "ct")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rank 2, alpha 4, policy lora" in done.stdout
+    assert "data, splits and scores are not known" in done.stdout
+    ours = load_adapter(registry.build(ModelSpec, "litemedsam"), tmp_path / "ours")
+    pixels = torch.rand(1, 3, 256, 256)
+    with torch.inference_mode():
+        expected = model.base_model.model.eval().encode_image(pixels)
+        torch.testing.assert_close(ours.eval().encode_image(pixels), expected)
+    assert set(read_manifest(tmp_path / "ours").paths) == {"ct"}
+
+    for arguments, message in (
+        (("--model", "litemedsam", "--modality", "ctt"), "ctt"),
+        (("--model", "sam3-tiny", "--modality", "ct"), "layers is one of the model"),
+    ):
+        refused = oncoseg("import", "peft", "other", *arguments)
+        assert refused.returncode in {1, 2}
+        assert message in refused.stderr.splitlines()[-1]
+        assert not (tmp_path / "other").exists()
 
 
 def test_help_loads_no_hub(tmp_path):

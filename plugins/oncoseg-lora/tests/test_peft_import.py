@@ -195,3 +195,13 @@ def test_a_record_that_contradicts_the_manifest_is_refused(changes, message, tmp
     model.spec = model.spec.model_copy(update={"hub_id": "facebook/sam3"})
     with pytest.raises(WeightsError, match=message):
         load_adapter(model, tmp_path / "ours")
+
+
+def test_layers_that_the_adapter_has_not_stay_as_they_were(tmp_path):
+    write(tmp_path / "peft", targets=("qkv",))
+    done = run(tmp_path / "peft", tmp_path / "ours")
+    assert done.n_layers == 1
+    tensors = safetensors.torch.load_file(tmp_path / "ours" / WEIGHTS_FILE)
+    others = [tensor for name, tensor in tensors.items() if ".qkv." not in name]
+    assert others
+    assert not any(tensor.any() for tensor in others)

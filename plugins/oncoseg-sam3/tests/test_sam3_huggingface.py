@@ -14,7 +14,7 @@ import torch
 from oncoseg_core import Point, PromptError, WeightsError
 from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_lora import import_adapter, load_adapter
-from oncoseg_sam3.layouts import COMPUTED, TRACKER_NECK, Weights
+from oncoseg_sam3.layouts import COMPUTED, Weights
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.network import huggingface
 from oncoseg_sam3.network.builder import build_network
@@ -28,6 +28,7 @@ from transformers import Sam3VideoConfig, Sam3VideoModel  # noqa: E402
 SIZE = TINY._replace(width=128, memory_width=64)
 """transformers knows no other width of memories, which Meta projects only to another width than the rest has."""
 DETECTOR = "detector_model."
+TRACKER_NECK = "backbone.vision_backbone.sam2_convs."
 ATTENTION = r".*vision_encoder.*\.(q_proj|k_proj|v_proj|o_proj)"
 
 

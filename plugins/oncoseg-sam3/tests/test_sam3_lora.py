@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -229,3 +232,26 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
         write_checkpoint(model, path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["merged.pt"]
     assert path.read_bytes() == b"as it was"
+
+
+@pytest.mark.parametrize("module", ["checkpoint", "weights", "layouts", "model"])
+def test_a_module_is_imported_in_a_fresh_process(module: str) -> None:
+    # Here torchvision is guarded already, by whatever was imported before.
+    done = subprocess.run(
+        [sys.executable, "-c", f"import oncoseg_sam3.{module}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_readmes_program_runs_on_the_test_size(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    adapted = adapt(model, LoraSettings(rank=2))
+    perturb(adapted)
+    monkeypatch.chdir(tmp_path)
+    save_adapter(adapted, Path("runs/my-lungs/adapter"), versions={}, paths={})
+    exec(compile(code.replace('"sam3"', '"sam3-tiny"'), "README.md", "exec"), {})
+    written = safetensors.torch.load_file("merged.safetensors")
+    expected = merged_state(adapted)
+    assert written.keys() == expected.keys()
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())

@@ -472,6 +472,8 @@ def test_the_manifest(registry, image, tmp_path):
     }
     assert manifest["model"]["name"] == "brighter"
     assert (manifest["model"]["weights"], manifest["model"]["adapter"]) == ("abc", None)
+    licence = {"code": "Free", "weights": "Free too", "bars": "", "non_commercial": False}
+    assert manifest["model"]["licence"] == licence
     assert manifest["model"]["settings"] == ["weights=abc"]
     assert manifest["model"]["path"]["fit"] == "letterbox"
     assert set(manifest["seconds"]) == {"read", "model", "segment", "judge", "export", "preview"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -91,14 +91,14 @@ def check_agreement(adapted: nn.Module, config: Mapping[str, Any], path: object,
     Raises:
         WeightsError: they differ in the rank, alpha, dropout, the adapted layers, the modules trained whole, or base.
     """
-    ours = adapted.peft_config["default"]  # type: ignore[index, union-attr]
+    ours: Any = cast("Any", adapted).peft_config["default"]
     pairs: list[tuple[str, object, object]] = [
-        ("r", config["r"], ours.r),  # type: ignore[union-attr]
-        ("lora_alpha", config["lora_alpha"], ours.lora_alpha),  # type: ignore[union-attr]
-        ("lora_dropout", config.get("lora_dropout", 0.0), ours.lora_dropout),  # type: ignore[union-attr]
-        ("modules_to_save", *(sorted(one or ()) for one in (config.get("modules_to_save"), ours.modules_to_save))),  # type: ignore[union-attr]
+        ("r", config["r"], ours.r),
+        ("lora_alpha", config["lora_alpha"], ours.lora_alpha),
+        ("lora_dropout", config.get("lora_dropout", 0.0), ours.lora_dropout),
+        ("modules_to_save", sorted(config.get("modules_to_save") or ()), sorted(ours.modules_to_save or ())),
     ]
-    theirs, mine = (targeted(adapted, one) for one in (config.get("target_modules"), ours.target_modules))  # type: ignore[union-attr]
+    theirs, mine = (targeted(adapted, one) for one in (config.get("target_modules"), ours.target_modules))
     odd = sorted(theirs ^ mine)
     if odd:
         pairs.append(("target_modules", f"{len(theirs)} layers", f"{len(mine)} layers (they differ in {odd[0]})"))

@@ -20,8 +20,6 @@ from oncoseg_sam3.network.huggingface import PREDICTOR, Source
 
 DETECTOR, TRACKER = "detector.", "tracker."
 """The prefixes of Meta's checkpoint."""
-TRACKER_NECK = "backbone.vision_backbone.sam2_convs."
-"""The part of the detector that only the tracker uses; a file without a tracker need not have it."""
 COMPUTED = re.compile(r"backbone\.vision_backbone\.trunk\.blocks\.\d+\.attn\.freqs_cis")
 """The rotations of the trunk's attention, which follow from its size: any file may lack them."""
 NOTHING = re.compile(r"(?!)")

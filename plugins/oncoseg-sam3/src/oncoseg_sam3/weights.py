@@ -19,8 +19,9 @@ from safetensors import safe_open
 
 from oncoseg_core import WeightsError
 from oncoseg_core.system import not_fetched, open_regular
-from oncoseg_sam3.layouts import PREDICTOR, Weights
+from oncoseg_sam3.layouts import Weights
 from oncoseg_sam3.network.builder import build_network
+from oncoseg_sam3.network.huggingface import PREDICTOR
 from oncoseg_sam3.network.patches import Image
 from oncoseg_sam3.network.sizes import Size
 
