@@ -50,8 +50,8 @@ def compare(bench: Bench) -> dict[str, Any]:
         for workers in (0, 4) if full else (0,):
             training = {"epochs": 1000, "batch_size": batch, "precision": precision, "workers": workers}
             training["device"] = bench.device.type
-            data = {"dataset": "generic", "settings": GENERIC, "root": str(root), "split": {"how": "made"}}
-            overrides = [f"training={training}", f"data={data}", f"data.prepared={store}", f"output={folder}/run"]
+            data = {"dataset": "generic", "prepared": str(store), "split": {"how": "made"}}
+            overrides = [f"training={training}", f"data={data}", f"output={folder}/run"]
             settings = load_settings("quickstart", overrides)
             found[f"{workers} workers"] = one_setting(bench, settings)
     return found
@@ -63,11 +63,11 @@ def one_setting(bench: Bench, settings: TrainSettings) -> dict[str, Any]:
         run = RunParts(settings, bench.registry, processes, Terminal(speaks=False))
     set_training_mode(run.model)
     steps = WARM_UP + bench.options.repeats
-    with BatchStream(run.maker, run.sampler, run.plan, range(steps), 0) as stream:
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, range(steps), 0) as stream:
         ready = [next(stream) for _ in range(min(4, steps))]
     workers = settings.training.workers
     pinned = bench.device.type == "cuda"
-    with BatchStream(run.maker, run.sampler, run.plan, range(steps), workers, pinned=pinned) as stream:
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, range(steps), workers, pinned=pinned) as stream:
         for step in range(WARM_UP):
             run.stepper.step(step, stream)
         bench.wait()
