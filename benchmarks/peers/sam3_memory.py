@@ -7,14 +7,15 @@ and the first candidate is the answer. Kernels are those of the CPU, where atten
 
 What a card needs besides is not counted: CUDA's context, workspaces and gaps between tensors. ``gpu.py`` measures it.
 
-    python benchmarks/peers/sam3_memory.py                      # 10 minutes on one core
-    python benchmarks/peers/sam3_memory.py --only inference
+    python benchmarks/peers/sam3_memory.py                      # 20 minutes on one core
+    python benchmarks/peers/sam3_memory.py --models sam3 --policies lora    # these rows anew; others of the record stay
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
 import warnings
 import weakref
@@ -106,6 +107,8 @@ def main() -> None:
     arguments = parser.parse_args()
     registry = load_plugins()
     found: dict[str, Any] = {"parameters": {}, "training_step": [], "inference": []}
+    if len(sys.argv) > 1 and (path := arguments.output / "sam3_memory.json").is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))["found"]
     command = f"python benchmarks/peers/{Path(__file__).name} {' '.join(sys.argv[1:])}".rstrip()
     for name in arguments.models:
         found["parameters"][name] = parameters(registry, name)
@@ -113,7 +116,8 @@ def main() -> None:
         rows = {"inference": inference_rows(registry, name), "training_step": training_rows(registry, name, policies)}
         for what, counted in rows.items():
             for row in counted if what.startswith(arguments.only or what) else ():
-                found[what].append(row)
+                same = [key for key in row if not key.endswith("gib")]
+                found[what] = [one for one in found[what] if any(one[key] != row[key] for key in same)] + [row]
                 record("sam3_memory", command, found, arguments.output)
                 sys.stdout.write(f"{what}: {row}\n")
                 sys.stdout.flush()
