@@ -66,14 +66,14 @@ class Worker:
             self._process.start()
             theirs.close()
             seconds += START_SECONDS
-        self._pipe.send(name)
         found: dict[str, Any]
         try:
+            self._pipe.send(name)
             if self._pipe.poll(seconds):
                 found = self._pipe.recv()
             else:
                 found = {"status": "skipped", "reason": f"took longer than its {seconds:.0f} s"}
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             self._process.join()
             found = {"status": "failed", "reason": f"the process ended with {self._process.exitcode}"}
         if found["status"] in {"skipped", "failed"}:

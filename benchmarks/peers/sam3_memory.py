@@ -189,6 +189,7 @@ def faked(model: nn.Module) -> Iterator[Alive]:
         stack.enter_context(patch.object(fake_tensor, "CONSTANT_NUMEL_LIMIT", CONSTANTS))
         for name, stand_in in STAND_INS.items():
             stack.enter_context(patch(name, stand_in))
+        stack.enter_context(patch.object(fake_tensor.FakeTensor, "tolist", _all_true))
         stack.enter_context(fake_tensor.FakeTensorMode())
         alive = Alive()
         for module in model.modules():
@@ -259,6 +260,12 @@ def _objects(target: torch.Tensor, *, one: bool, cell: float) -> Any:  # noqa: A
 
 def _matched(candidates: Any, row: int, objects: Any) -> Sequence[torch.Tensor]:  # noqa: ARG001
     return torch.tensor([0]), torch.tensor([0])
+
+
+def _all_true(flags: torch.Tensor) -> list[bool]:
+    if flags.dtype != torch.bool:
+        raise NotImplementedError(f"numbers are read from a fake tensor of {flags.dtype}")
+    return [True] * flags.numel()
 
 
 def _click(masks: torch.Tensor, ious: torch.Tensor, presence: torch.Tensor, *_: Any, **__: Any) -> Any:
