@@ -82,7 +82,7 @@ def monai_dataset(run: RunParts, folder: Path) -> CacheDataset:
     """The run's training slices through MONAI's transforms, cached; the files are written anew as NIfTI."""
     size, (low, high) = run.model_spec.input_size, run.model_spec.input_range
     items: dict[str, list[dict[str, Any]]] = {}
-    for source in run.maker.sources:
+    for source in run.data.maker.sources:
         for number in range(len(source)):
             read = source.case(number)
             case = source.record(number)
@@ -209,7 +209,7 @@ def compare(run: RunParts, blocks: int, folder: Path) -> dict[str, Any]:
     samples = (BLOCK - 1) * run.plan.batch_size
     spans: dict[bool, list[Times]] = {True: [], False: []}
     waited = 0.0
-    with BatchStream(run.maker, run.sampler, run.plan, range(blocks * BLOCK), 0) as stream:
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, range(blocks * BLOCK), 0) as stream:
         for block in range(blocks):
             for ours in (True, False) if block % 2 else (False, True):
                 if ours:

@@ -36,6 +36,8 @@ LEAST_SECONDS = 5.0
 """With less time left no part is begun."""
 START_SECONDS = 60.0
 """What a new worker may take to import what it needs, beside its first part."""
+PATIENCE = {"cuda": 1, "cpu": 3}
+"""How many times its seconds, which are for a GPU, a part gets."""
 SETTLED = ("done", "out of memory")
 """Results that a later run keeps; what was skipped or failed is tried again."""
 
@@ -64,14 +66,14 @@ class Worker:
             self._process.start()
             theirs.close()
             seconds += START_SECONDS
-        self._pipe.send(name)
         found: dict[str, Any]
         try:
+            self._pipe.send(name)
             if self._pipe.poll(seconds):
                 found = self._pipe.recv()
             else:
                 found = {"status": "skipped", "reason": f"took longer than its {seconds:.0f} s"}
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             self._process.join()
             found = {"status": "failed", "reason": f"the process ended with {self._process.exitcode}"}
         if found["status"] in {"skipped", "failed"}:
@@ -152,7 +154,7 @@ def main() -> None:
     command = f"python benchmarks/peers/{Path(__file__).name} {' '.join(sys.argv[1:])}".rstrip()
     measured = Measured(options, command, arguments.output)
     before = 0 if arguments.anew else measured.resume()
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     if before:
         console.print(f"{before} parts were measured before and stay; --anew measures them again.")
     with Worker(options, policies) as worker:
@@ -162,7 +164,7 @@ def main() -> None:
                 part = {"status": "skipped", "reason": f"the {arguments.minutes:g} minutes are over"}
             else:
                 console.print(f"{name} ...")
-                part = worker.measure(name, min(parts[name].seconds, left))
+                part = worker.measure(name, min(PATIENCE[options.device] * parts[name].seconds, left))
             measured.keep(name, part)
     path = measured.finish()
     console.print(table(measured.parts))
@@ -171,7 +173,7 @@ def main() -> None:
 
 def table(parts: dict[str, Any]) -> Table:
     """One line per measurement: p50 and p95, memory, or why there is none."""
-    lines = Table("part", "what", "p50 ms", "p95 ms", "GiB", "more")
+    lines = Table("part", "what", "p50 ms", "p95 ms", "GiB", "more", box=None)
     for name, part in parts.items():
         if part["status"] != "done":
             lines.add_row(name, part["status"], "", "", "", part.get("reason", ""))
@@ -183,7 +185,7 @@ def table(parts: dict[str, Any]) -> Table:
             lines.add_row(name, what, f"{one['p50_ms']:.1f}", f"{one['p95_ms']:.1f}", memory, more)
         if not timed and "p50_ms" not in part:
             rest = {key: value for key, value in part.items() if key not in {"status", "seconds"}}
-            lines.add_row(name, "", "", "", "", json.dumps(rest))
+            lines.add_row(name, "", "", "", "", json.dumps(rest)[:200])
     return lines
 
 

@@ -146,7 +146,7 @@ def all_parts(policies: list[str]) -> dict[str, Part]:
         ),
         "tracker bf16": Part(partial(tracker, precision="bf16"), 45),
         "litemedsam training": Part(litemedsam_training, 120),
-        "two ranks": Part(two_ranks, 120),
+        "two ranks": Part(two_ranks, 240),
         "attention and layout bf16": Part(attention, 90),
         **others,
         "compiled inference bf16": Part(partial(inference, precision="bf16", compile=True), 180),

@@ -40,7 +40,7 @@ GENERIC = {
 def compare(bench: Bench) -> dict[str, Any]:
     """Without workers, and with as many as four."""
     full, cuda = bench.options.size == "full", bench.device.type == "cuda"
-    shape, cases, batch = ((48, 512, 512), 8, 16) if full else ((6, 64, 64), 4, 2)
+    shape, cases, batch = ((48, 512, 512), 8, 16) if full else ((6, 64, 64), 4, 1)
     precision = "bf16" if cuda else "fp32"
     found: dict[str, Any] = {"batch": batch, "precision": precision, "scans": f"generated, {shape}"}
     with tempfile.TemporaryDirectory() as folder:
@@ -50,8 +50,8 @@ def compare(bench: Bench) -> dict[str, Any]:
         for workers in (0, 4) if full else (0,):
             training = {"epochs": 1000, "batch_size": batch, "precision": precision, "workers": workers}
             training["device"] = bench.device.type
-            data = {"dataset": "generic", "settings": GENERIC, "root": str(root), "split": {"how": "made"}}
-            overrides = [f"training={training}", f"data={data}", f"data.prepared={store}", f"output={folder}/run"]
+            data = {"dataset": "generic", "prepared": str(store), "split": {"how": "made"}}
+            overrides = [f"training={training}", f"data={data}", f"output={folder}/run"]
             settings = load_settings("quickstart", overrides)
             found[f"{workers} workers"] = one_setting(bench, settings)
     return found
@@ -62,21 +62,22 @@ def one_setting(bench: Bench, settings: TrainSettings) -> dict[str, Any]:
     with join_processes(settings.training.device) as processes:
         run = RunParts(settings, bench.registry, processes, Terminal(speaks=False))
     set_training_mode(run.model)
-    steps = WARM_UP + bench.options.repeats
-    with BatchStream(run.maker, run.sampler, run.plan, range(steps), 0) as stream:
+    warm_up = WARM_UP if bench.options.size == "full" else 1
+    steps = warm_up + bench.options.repeats
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, range(steps), 0) as stream:
         ready = [next(stream) for _ in range(min(4, steps))]
     workers = settings.training.workers
     pinned = bench.device.type == "cuda"
-    with BatchStream(run.maker, run.sampler, run.plan, range(steps), workers, pinned=pinned) as stream:
-        for step in range(WARM_UP):
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, range(steps), workers, pinned=pinned) as stream:
+        for step in range(warm_up):
             run.stepper.step(step, stream)
         bench.wait()
         before, started = stream.waited, time.perf_counter()
-        for step in range(WARM_UP, steps):
+        for step in range(warm_up, steps):
             run.stepper.step(step, stream)
         bench.wait()
         ours, waited = time.perf_counter() - started, stream.waited - before
-    for step in range(WARM_UP):
+    for step in range(warm_up):
         bare_step(run, ready[step % len(ready)])
     bench.wait()
     started = time.perf_counter()

@@ -37,11 +37,11 @@ def main() -> None:
     with join_processes("cpu") as processes:
         run = RunParts(settings, load_plugins(), processes, Terminal())
     steps = range(arguments.steps + WARM_UP)
-    with BatchStream(run.maker, run.sampler, run.plan, steps, 0) as stream:
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, steps, 0) as stream:
         ready = [next(stream) for _ in range(min(len(steps), run.plan.steps_per_epoch))]
     set_training_mode(run.model)
     trainer, bare = [], []
-    with BatchStream(run.maker, run.sampler, run.plan, steps, 0) as stream:
+    with BatchStream(run.data.maker, run.data.sampler, run.plan, steps, 0) as stream:
         for step in steps:
             for ours in (True, False) if step % 2 else (False, True):
                 started = time.perf_counter()

@@ -57,7 +57,7 @@ class Sam3Settings(Settings):
     that the trunk's attention takes where it can. ``channels_last``: convolutions with channels last in memory.
     ``weight_precision``: keep most weights in the half format that the model runs in, ``bf16`` or ``fp16``: half the
     memory, the same result. ``prompts_at_once``: so many prompts on one image are decoded at once, more in turn; each
-    takes half a gigabyte at full size.
+    takes about 0.3 GiB at full size.
 
     ``threshold``: which of the objects that were found for a text or exemplars count, by their score. ``boxes_by``: the
     object in a box is segmented by the detector (``grounding``, the path that every policy trains) or by the

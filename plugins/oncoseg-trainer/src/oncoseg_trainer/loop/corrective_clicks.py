@@ -30,6 +30,8 @@ def with_corrections(
         corrections: how many clicks are added to each.
     """
     corrected = list(prompts)
+    if not any(corrections):
+        return corrected  # without waiting for a GPU to say what is there
     there = target.flatten(1).any(dim=1).tolist()
     rows = [row for row, many in enumerate(corrections) if many and there[row]]
     for done in range(max(corrections, default=0)):
