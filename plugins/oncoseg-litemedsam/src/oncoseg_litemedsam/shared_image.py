@@ -50,6 +50,14 @@ def decode_shared(
     return torch.stack(logits), torch.stack(scores)
 
 
+def current(module: Any) -> Any:
+    """The module that answers: PEFT hides one that an adapter trains whole in a wrapper, beside its trained copy."""
+    copies = getattr(module, "modules_to_save", None)
+    if copies is None:
+        return module
+    return module.original_module if module.disable_adapters else copies[module.active_adapters[0]]
+
+
 def _heads(x: torch.Tensor, number: int) -> torch.Tensor:
     """``(..., tokens, channels)`` as ``(..., heads, tokens, channels of a head)``."""
     return x.unflatten(-1, (number, -1)).transpose(-3, -2)
@@ -98,7 +106,7 @@ def _tokens_on_image(attention: Any, query: torch.Tensor, own: torch.Tensor, pla
 
 
 def _shared_weights(layer: Any, shared: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
-    """How the image's tokens look at a prompt's tokens, from projections that all prompts share: ``(heads, t, h w)``."""
+    """How the image's tokens look at a prompt's, from projections that all prompts share: ``(heads, t, h w)``."""
     attention = layer.cross_attn_image_to_token
     seen = _heads(attention.k_proj(at), attention.num_heads)
     return torch.softmax((seen / math.sqrt(seen.shape[-1])) @ shared.transpose(-1, -2), dim=1)

@@ -1,0 +1,118 @@
+"""From clicks to candidate boxes, in pixels of a model's input: sizes, shapes, grown and cut by clicks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple, TypeAlias
+
+from oncoseg_core import Box
+
+Place: TypeAlias = tuple[float, float]
+
+SIDES = (9, 13, 18, 26, 36, 50, 70, 98)
+"""Sides of the squares around a click, in 256ths of the model's input: steps of about the square root of two."""
+
+STRETCHED = (18, 36)
+"""Of these sides there is also a wide and a high rectangle of the same area."""
+
+STRETCH = 1.6
+"""Their longer side by their shorter one."""
+
+RESIZED = (0.7, 0.85, 1.0, 1.2, 1.45)
+"""Factors on the sides of a box that came with the clicks."""
+
+MARGIN = 2
+"""Between a corrective click and the side of the box that was grown to it, in 256ths of the input."""
+
+
+class Clicks(NamedTuple):
+    """Places ``(x, y)`` on the object and off it, the first click first, and the box that came with them, if any."""
+
+    positive: tuple[Place, ...]
+    negative: tuple[Place, ...] = ()
+    box: Box | None = None
+
+
+def candidate_boxes(clicks: Clicks, size: int) -> list[Box]:
+    """The boxes to ask a model about.
+
+    Around the first positive click, or the box that came with the clicks, in several sizes. Each is grown to hold all
+    further positive clicks. Where negative clicks lie in it, it is there once more, cut on the side that costs least,
+    so that they lie outside. None reaches beyond the input.
+
+    Args:
+        clicks: at least one positive, or a box.
+        size: the side of the model's square input.
+    """
+    unit = size / 256
+    found: dict[tuple[float, ...], Box] = {}
+    for start in _starts(clicks, unit):
+        grown = _inside(_grown(start, clicks, unit), size)
+        for box in (grown, _cut(grown, clicks)):
+            found.setdefault(tuple(round(side / unit) for side in box.as_tuple()), box)
+    return list(found.values())
+
+
+def _starts(clicks: Clicks, unit: float) -> Iterator[Box]:
+    if clicks.box is not None:
+        box = clicks.box
+        centre = ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)
+        for factor in RESIZED:
+            yield _around(centre, factor * (box.x1 - box.x0), factor * (box.y1 - box.y0))
+        return
+    for side in SIDES:
+        yield _around(clicks.positive[0], side * unit, side * unit)
+    # Corrective clicks say more of the shape than a guess.
+    for side in STRETCHED if len(clicks.positive) == 1 else ():
+        long, short = side * unit * math.sqrt(STRETCH), side * unit / math.sqrt(STRETCH)
+        yield _around(clicks.positive[0], long, short)
+        yield _around(clicks.positive[0], short, long)
+
+
+def _around(centre: Place, width: float, height: float) -> Box:
+    x, y = centre
+    return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+
+
+def _grown(box: Box, clicks: Clicks, unit: float) -> Box:
+    """The box and all positive clicks with a margin; a click that is in the box already moves no side."""
+    further = [(x, y) for x, y in clicks.positive if not _holds(box, (x, y))]
+    margin = MARGIN * unit
+    return Box(
+        min([box.x0, *(x - margin for x, _ in further)]),
+        min([box.y0, *(y - margin for _, y in further)]),
+        max([box.x1, *(x + margin for x, _ in further)]),
+        max([box.y1, *(y + margin for _, y in further)]),
+    )
+
+
+def _inside(box: Box, size: int) -> Box:
+    """The part on the input; all of it where a box that came with the clicks lies beside."""
+    x0, y0, x1, y1 = max(0.0, box.x0), max(0.0, box.y0), min(float(size), box.x1), min(float(size), box.y1)
+    return Box(x0, y0, x1, y1) if x0 < x1 and y0 < y1 else box
+
+
+def _cut(box: Box, clicks: Clicks) -> Box:
+    """The box without the negative clicks, as far as it can then hold every positive one."""
+    for x, y in clicks.negative:
+        if _holds(box, (x, y)):
+            sides = (
+                (x, box.y0, box.x1, box.y1),
+                (box.x0, y, box.x1, box.y1),
+                (box.x0, box.y0, x, box.y1),
+                (box.x0, box.y0, box.x1, y),
+            )
+            parts = [Box(*side) for side in sides if side[0] < side[2] and side[1] < side[3]]
+            parts = [part for part in parts if all(_holds(part, place) for place in clicks.positive)]
+            box = max(parts, key=_area, default=box)
+    return box
+
+
+def _holds(box: Box, place: Place) -> bool:
+    x, y = place
+    return box.x0 < x < box.x1 and box.y0 < y < box.y1
+
+
+def _area(box: Box) -> float:
+    return (box.x1 - box.x0) * (box.y1 - box.y0)

@@ -1,0 +1,90 @@
+"""Which of several candidates' masks is the one that was clicked on.
+
+The clicks come first: a mask that holds more of the positive ones and leaves more of the negative ones out is better
+than any that does not. Among equals three things add up: the model's own score, how clearly the mask's rim differs in
+brightness from what lies around it, and how much it is like the other candidates' masks. The model's score alone likes
+whole organs and heads; the weights were chosen on the sample scans (docs/clicks.md has the scores with and without).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's name for it
+
+from oncoseg_clicks.candidates import Clicks
+
+CONTRAST, MOST_CONTRAST = 0.5, 2.0
+"""The weight of the rim's contrast, and the contrast beyond which more is not better."""
+
+AGREEMENT = 1.0
+"""The weight of the mean Dice with all candidates' masks."""
+
+RIM = 2
+"""Width of the rim within, and of that without, in pixels of the logits."""
+
+NOISE = 0.03
+"""Added to the spread of brightness, of which 1 is the whole range of the input."""
+
+
+def choose(logits: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor, clicks: Clicks) -> int:
+    """The number of the best candidate; of equals the first.
+
+    Args:
+        logits: ``(n, h, w)`` over the whole input.
+        scores: the model's own, ``(n,)``.
+        grey: the input's brightness ``(size, size)`` in [0, 1].
+        clicks: in pixels of the input.
+    """
+    masks = logits > 0
+    kept = _kept_clicks(masks, clicks, len(grey))
+    worth = quality(masks, scores.float(), grey)
+    return max(range(len(masks)), key=lambda number: (int(kept[number]), float(worth[number])))
+
+
+def quality(masks: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
+    """What speaks for each of n masks ``(n, h, w)``, clicks aside: ``(n,)``."""
+    brightness = F.interpolate(grey[None, None], size=masks.shape[1:], mode="area")[0, 0]
+    solid = masks.float()
+    contrast = rim_contrast(solid, brightness).clamp(max=MOST_CONTRAST)
+    return scores + CONTRAST * contrast + AGREEMENT * agreement(solid)
+
+
+def rim_contrast(masks: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
+    """How far the means within and without the rim of masks 0/1 ``(n, h, w)`` are apart, by the spread of both.
+
+    0 where a mask is empty or fills the image.
+    """
+    within = masks - (1 - _wider(1 - masks))
+    without = _wider(masks) - masks
+    (n_in, mean_in, spread_in), (n_out, mean_out, spread_out) = (_statistics(rim, grey) for rim in (within, without))
+    contrast = (mean_in - mean_out).abs() / (spread_in + spread_out + NOISE)
+    return contrast * ((n_in > 0) & (n_out > 0))
+
+
+def agreement(masks: torch.Tensor) -> torch.Tensor:
+    """The mean Dice of each of n masks 0/1 ``(n, h, w)`` with all of them, itself included."""
+    flat = masks.flatten(1)
+    sizes = flat.sum(1)
+    return (2 * flat @ flat.T / (sizes[:, None] + sizes[None]).clamp(min=1)).mean(1)
+
+
+def _wider(masks: torch.Tensor) -> torch.Tensor:
+    return F.max_pool2d(masks[:, None], 2 * RIM + 1, stride=1, padding=RIM)[:, 0]
+
+
+def _statistics(rim: torch.Tensor, grey: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pixels, mean and standard deviation of the brightness under each rim."""
+    number = rim.sum((1, 2))
+    weights = rim / number.clamp(min=1)[:, None, None]
+    mean = (weights * grey).sum((1, 2))
+    return number, mean, (weights * (grey - mean[:, None, None]) ** 2).sum((1, 2)).sqrt()
+
+
+def _kept_clicks(masks: torch.Tensor, clicks: Clicks, size: int) -> torch.Tensor:
+    """How many clicks each mask keeps: positive ones within, negative ones without."""
+    kept = torch.zeros(len(masks), dtype=torch.int64)
+    for places, inside in ((clicks.positive, True), (clicks.negative, False)):
+        for x, y in places:
+            row, column = int(y * masks.shape[1] / size), int(x * masks.shape[2] / size)
+            kept += (masks[:, row, column] == inside).cpu()
+    return kept
