@@ -1,9 +1,10 @@
-"""One click on LiteMedSAM, which takes boxes only: the search of ``oncoseg_clicks`` on all labelled slices of the samples.
+"""One click on LiteMedSAM, which takes boxes only: the search of ``oncoseg_clicks`` on all labelled sample slices.
 
-One click is the pixel deepest in the object's part of a slice, as the generator ``point`` makes it; corrective clicks go
-to the middle of the largest error. Beside the search stand floors (a disc of one size, a region grown from the click; the
-size and the tolerance are those that are best on these very slices), the model's score as the only rule of choice, and
-bounds (the best of the candidates, the box from the reference). The rule's weights are chosen anew without each scan.
+One click is the pixel deepest in the object's part of a slice, as the generator ``point`` makes it; corrective clicks
+go to the middle of the largest error. Beside the search stand floors (a disc of one size, a region grown from the click;
+the size and the tolerance are those that are best on these very slices), the model's score as the only rule of choice,
+and bounds (the best of the candidates, the box from the reference). The rule's weights are chosen anew without each
+scan.
 
     OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py
     OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py --spines    # the vertebrae too, one click each
@@ -148,7 +149,7 @@ def measured(
 def candidates(
     predictor: Predictor, fitted: FittedVolume, embedded: Any, point: Any, mask: BoolArray
 ) -> dict[str, Any]:
-    """The best of the candidates, the choice by the model's score alone, and what the rule's weights are chosen from."""
+    """The best candidate, the choice by the model's score alone, and what the rule's weights are chosen from."""
     clicks = Clicks(((point.x, point.y),))
     size = predictor.model.spec.input_size
     boxes = candidate_boxes(clicks, size)
@@ -233,7 +234,7 @@ def without_the_scan(rows: list[dict[str, Any]]) -> dict[str, Any]:
     held_out, picked = np.zeros(len(rows)), {}
     for case in sorted(set(cases)):
         best = int(table[:, cases != case].mean(axis=1).argmax()) if (cases != case).any() else 0
-        held_out[cases == case], picked[case] = table[best, cases == case], list(WEIGHTS[best])
+        held_out[cases == case], picked[str(case)] = table[best, cases == case], list(WEIGHTS[best])
     return {"dice": float(held_out.mean()), "contrast, agreement": picked}
 
 

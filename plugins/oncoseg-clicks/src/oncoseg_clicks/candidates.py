@@ -37,9 +37,9 @@ class Clicks(NamedTuple):
 def candidate_boxes(clicks: Clicks, size: int) -> list[Box]:
     """The boxes to ask a model about.
 
-    Around the first positive click, or the box that came with the clicks, in several sizes. Each is grown to hold all
-    further positive clicks. Where negative clicks lie in it, it is there once more, cut on the side that costs least,
-    so that they lie outside. None reaches beyond the input.
+    Around the first positive click, or the box that came with the clicks, in several sizes. Where further positive
+    clicks lie outside a box, it is there once more, grown to hold them; where negative clicks lie in that, once more,
+    cut on the side that costs least, so that they lie outside. None reaches beyond the input.
 
     Args:
         clicks: at least one positive, or a box.
@@ -48,8 +48,8 @@ def candidate_boxes(clicks: Clicks, size: int) -> list[Box]:
     unit = size / 256
     found: dict[tuple[float, ...], Box] = {}
     for start in _starts(clicks, unit):
-        grown = _inside(_grown(start, clicks, unit), size)
-        for box in (grown, _cut(grown, clicks)):
+        whole, grown = (_inside(box, size) for box in (start, _grown(start, clicks, unit)))
+        for box in (whole, grown, _cut(grown, clicks)):
             found.setdefault(tuple(round(side / unit) for side in box.as_tuple()), box)
     return list(found.values())
 
