@@ -1,7 +1,7 @@
 """One click on LiteMedSAM, which takes boxes only: the search of ``oncoseg_clicks`` on all labelled sample slices.
 
 One click is the pixel deepest in the object's part of a slice, as the generator ``point`` makes it; corrective clicks
-go to the middle of the largest error. Beside the search stand floors (a disc of one size, a region grown from the click;
+go to the middle of the largest error. Beside the search stand floors (a disc of one size, a region grown by brightness;
 the size and the tolerance are those that are best on these very slices), the model's score as the only rule of choice,
 and bounds (the best of the candidates, the box from the reference). The rule's weights are chosen anew without each
 scan.

@@ -22,8 +22,9 @@ STRETCH = 1.6
 RESIZED = (0.7, 0.85, 1.0, 1.2, 1.45)
 """Factors on the sides of a box that came with the clicks."""
 
-MARGIN = 2
-"""Between a corrective click and the side of the box that was grown to it, in 256ths of the input."""
+MARGIN, MARGIN_SHARE = 2, 0.25
+"""Between a corrective click and the side of the box that was grown to it: a share of the box's shorter side, and no
+less than so many 256ths of the input."""
 
 
 class Clicks(NamedTuple):
@@ -78,7 +79,7 @@ def _around(centre: Place, width: float, height: float) -> Box:
 def _grown(box: Box, clicks: Clicks, unit: float) -> Box:
     """The box and all positive clicks with a margin; a click that is in the box already moves no side."""
     further = [(x, y) for x, y in clicks.positive if not _holds(box, (x, y))]
-    margin = MARGIN * unit
+    margin = max(MARGIN * unit, MARGIN_SHARE * min(box.x1 - box.x0, box.y1 - box.y0))
     return Box(
         min([box.x0, *(x - margin for x, _ in further)]),
         min([box.y0, *(y - margin for _, y in further)]),

@@ -1,7 +1,6 @@
 """Which of several candidates' masks is the one that was clicked on.
 
-The first click must be in the mask. Then these add up: the further clicks that the mask keeps (positive ones within,
-negative ones without), the model's own score, how clearly the mask's rim differs in brightness from what lies around
+The first click must be in the mask. Then these add up: what the further clicks say is wrong, the model's own score, how clearly the mask's rim differs in brightness from what lies around
 it, and how much it is like the other candidates' masks. The model's score alone likes
 whole organs and heads; the weights were chosen on the sample scans (docs/clicks.md has the scores with and without).
 """
@@ -12,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 
 from oncoseg_clicks.candidates import Clicks
+from oncoseg_clicks.corrections import kept
 
 CONTRAST, MOST_CONTRAST = 0.5, 2.0
 """The weight of the rim's contrast, and the contrast beyond which more is not better."""
@@ -25,8 +25,8 @@ RIM = 2
 FIRST_CLICK = 10.0
 """The weight of the first positive click, more than all else."""
 
-FURTHER_CLICK = 0.25
-"""The weight of each further click. It is often a few pixels off, at the rim of a mask that is right elsewhere."""
+WRONG = 1.0
+"""The weight of the share of a mask that further clicks say is wrong: little for one beside its rim."""
 
 NOISE = 0.03
 """Added to the spread of brightness, of which 1 is the whole range of the input."""
@@ -42,8 +42,8 @@ def choose(logits: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor, click
         clicks: in pixels of the input.
     """
     masks = logits > 0
-    kept = _kept_clicks(masks, clicks, len(grey)).to(scores.device)
-    return int((quality(masks, scores.float(), grey) + kept).argmax())
+    first, wrong = kept(masks, clicks, len(grey))
+    return int((quality(masks, scores.float(), grey) + FIRST_CLICK * first - WRONG * wrong).argmax())
 
 
 def quality(masks: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
@@ -83,14 +83,3 @@ def _statistics(rim: torch.Tensor, grey: torch.Tensor) -> tuple[torch.Tensor, to
     weights = rim / number.clamp(min=1)[:, None, None]
     mean = (weights * grey).sum((1, 2))
     return number, mean, (weights * (grey - mean[:, None, None]) ** 2).sum((1, 2)).sqrt()
-
-
-def _kept_clicks(masks: torch.Tensor, clicks: Clicks, size: int) -> torch.Tensor:
-    """The weights of the clicks that each mask keeps: positive ones within, negative ones without."""
-    kept = torch.zeros(len(masks))
-    placed = [*((place, True) for place in clicks.positive), *((place, False) for place in clicks.negative)]
-    for number, ((x, y), inside) in enumerate(placed):
-        row, column = int(y * masks.shape[1] / size), int(x * masks.shape[2] / size)
-        weight = FIRST_CLICK if number == 0 and inside else FURTHER_CLICK
-        kept += weight * (masks[:, row, column] == inside).float().cpu()
-    return kept

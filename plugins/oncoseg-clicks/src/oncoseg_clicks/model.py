@@ -10,6 +10,7 @@ from torch import nn
 
 from oncoseg_clicks.candidates import Clicks, candidate_boxes
 from oncoseg_clicks.choice import choose
+from oncoseg_clicks.corrections import mended
 from oncoseg_clicks.record import needs_search, record_with_clicks
 from oncoseg_core import Box, Decoded, Point, Prompt, PromptableModel, PromptError, SliceTracker, TrainingOutput
 
@@ -35,7 +36,8 @@ class ClickSearch(nn.Module, PromptableModel):
     """A model around one that takes boxes only. All other prompts than clicks go to it as they are.
 
     A prompt of clicks, perhaps with one box or lasso to begin with, gets the mask of the one candidate box that is
-    chosen (:mod:`oncoseg_clicks.choice`), with the model's own score for it.
+    chosen (:mod:`oncoseg_clicks.choice`), with the model's own score for it. Where that mask does not keep a click, it is
+    mended there (:mod:`oncoseg_clicks.corrections`).
     """
 
     def __init__(self, model: PromptableModel) -> None:
@@ -71,7 +73,7 @@ class ClickSearch(nn.Module, PromptableModel):
             asked += candidates
             owners += [number] * len(candidates)
         decoded = self.model.decode(_paired(embedding.embedding, len(embedding.grey), owners), asked)
-        chosen = []
+        chosen, logits = [], []
         for number, each in enumerate(clicks):
             rows = [row for row, owner in enumerate(owners) if owner == number]
             best = 0
@@ -79,7 +81,9 @@ class ClickSearch(nn.Module, PromptableModel):
                 grey = embedding.grey[number if len(embedding.grey) > 1 else 0]
                 best = choose(decoded.logits[rows], decoded.scores[rows], grey, each)
             chosen.append(rows[best])
-        return _rows(decoded, chosen)
+            answer = decoded.logits[rows[best]]
+            logits.append(answer if each is None else mended(answer, each, self.spec.input_size))
+        return _rows(decoded, chosen)._replace(logits=torch.stack(logits))
 
     def training_output(self, embedding: Embedded, prompts: Sequence[Prompt], targets: torch.Tensor) -> TrainingOutput:
         """The model's own; clicks teach it nothing."""
