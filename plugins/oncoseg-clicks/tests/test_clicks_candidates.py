@@ -34,7 +34,7 @@ def test_every_box_lies_on_the_input_and_some_holds_all_positive_clicks(positive
     boxes = candidate_boxes(Clicks(tuple(positive), tuple(negative)), 256)
     assert boxes
     assert all(0 <= box.x0 < box.x1 <= 256 and 0 <= box.y0 < box.y1 <= 256 for box in boxes)
-    inner = [place for place in positive if 0 < place[0] and 0 < place[1]]
+    inner = [place for place in positive if place[0] > 0 and place[1] > 0]
     assert any(all(holds(box, place) for place in inner) for box in boxes)
 
 

