@@ -7,7 +7,7 @@ and bounds (the best of the candidates, the box from the reference). The rule's 
 scan.
 
     OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py
-    OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py --spines    # the vertebrae too, one click each
+    OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py spines --every 6    # vertebrae, every sixth slice, one click
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ from oncoseg_prompts.api import Objects
 
 TUMOURS = (("samples", {"sources": ["pyradiomics"]}),)
 SPINES = (("samples", {"sources": ["tptbox"]}), ("samples-neighbours", {}))
+GROUPS: dict[str, tuple[Any, bool]] = {"tumours": (TUMOURS, True), "spines": (SPINES, False)}
+"""The scans, and whether their answers are corrected by further clicks."""
+
 MODALITIES = ("ct", "mri")
 CORRECTIONS = (0, 1, 3, 5)
 DISCS = (6, 9, 13, 18, 26, 36, 50, 70)
@@ -57,7 +60,8 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
-    parser.add_argument("--spines", action="store_true", help="also the 2 spines, without corrective clicks")
+    parser.add_argument("group", nargs="?", choices=sorted(GROUPS), default="tumours")
+    parser.add_argument("--every", type=int, default=1, help="of the labelled slices, every which")
     parser.add_argument("--only", help="one case, to try the script; nothing is recorded")
     options = parser.parse_args()
     registry = load_plugins()
@@ -66,30 +70,29 @@ def main() -> None:
     preprocessors = {name: Preprocessor(registry, name, spec) for name in MODALITIES}
     predictor = Predictor(model, preprocessors, EmbeddingCache())
     rows = []
-    for sources, corrected in ((TUMOURS, True), *(((SPINES, False),) if options.spines else ())):
-        for fitted, name, index, mask, point in objects(registry, predictor, sources, options.only):
-            rows.append(
-                {**name, "slice": index, **measured(predictor, fitted, index, mask, point, corrected=corrected)}
-            )
-            sys.stderr.write(f"{rows[-1]['case']} {index}: {rows[-1]['search']:.3f}\n")
-    tumours = [row for row in rows if row["corrected"]]
+    sources, corrected = GROUPS[options.group]
+    for fitted, name, index, mask, point in objects(registry, predictor, sources, options.every, options.only):
+        row = measured(predictor, fitted, index, mask, point, corrected=corrected)
+        rows.append({**name, "slice": index, **row})
+        sys.stderr.write(f"{rows[-1]['case']} {index}: {rows[-1]['search']:.3f} {row.get('corrections', '')}\n")
     found: dict[str, Any] = {
         "load": options.load,
         "load average": [round(each, 1) for each in os.getloadavg()],
         "threads": torch.get_num_threads(),
         "weights": {"contrast": CONTRAST, "most contrast": MOST_CONTRAST, "agreement": AGREEMENT},
-        "tumours": summary(tumours),
-        "spines": summary([row for row in rows if not row["corrected"]]) if options.spines else None,
+        "every": options.every,
+        **summary(rows),
         "rows": [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows],
     }
-    sys.stdout.write(f"{found['tumours']}\n{found['spines']}\n")
+    sys.stdout.write(f"{ {key: value for key, value in found.items() if key != 'rows'} }\n")
     if options.only is None:
-        command = "OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py" + " --spines" * options.spines
-        sys.stdout.write(f"{record('one_click', command, found)}\n")
+        arguments = "" if options.group == "tumours" else f" {options.group} --every {options.every}"
+        command = f"OMP_NUM_THREADS={torch.get_num_threads()} python benchmarks/peers/one_click.py{arguments}"
+        sys.stdout.write(f"{record(f'one_click_{options.group}', command, found)}\n")
 
 
 def objects(
-    registry: Registry, predictor: Predictor, sources: Any, only: str | None
+    registry: Registry, predictor: Predictor, sources: Any, every: int, only: str | None
 ) -> Iterator[tuple[FittedVolume, dict[str, str], int, BoolArray, Point]]:
     """Each object of each labelled slice, with the click on it."""
     generator = registry.build(PromptGeneratorSpec, "point", {})
@@ -103,7 +106,7 @@ def objects(
             for target in case.targets:
                 mask = masks[target.name]
                 parts = Objects.of(mask, each_lesion=target.kind == "lesion")
-                for index in np.flatnonzero(mask.any(axis=(1, 2))).tolist():
+                for index in np.flatnonzero(mask.any(axis=(1, 2)))[::every].tolist():
                     for each in parts.on_slice(index, mask[index]):
                         (point,) = generator.generate(each, np.random.default_rng(0), target)
                         yield fitted, {"case": case.case_id, "target": target.name}, index, each, point
@@ -152,7 +155,7 @@ def candidates(
     """The best candidate, the choice by the model's score alone, and what the rule's weights are chosen from."""
     clicks = Clicks(((point.x, point.y),))
     size = predictor.model.spec.input_size
-    boxes = candidate_boxes(clicks, size)
+    boxes, _ = candidate_boxes(clicks, size)
     with predictor.inference():
         decoded = predictor.model.decode(embedded, [(box,) for box in boxes])
         masks = decoded.logits > 0

@@ -34,6 +34,8 @@ def test_an_empty_mask_and_one_that_fills_the_image_have_no_contrast():
 def test_alike_masks_agree():
     worth = agreement(torch.stack([disc(10), disc(10.5), disc(3, 50, 50)]))
     assert float(worth[0]) > 0.6 > float(worth[2])
+    alone = agreement(torch.stack([disc(10), disc(3, 50, 50)]), 1)
+    assert alone.tolist() == [1.0, 0.0]
     assert agreement(torch.zeros(2, 8, 8)).tolist() == [0.0, 0.0]
 
 

@@ -35,12 +35,19 @@ class Clicks(NamedTuple):
     box: Box | None = None
 
 
-def candidate_boxes(clicks: Clicks, size: int) -> list[Box]:
+class Candidates(NamedTuple):
+    """Boxes to ask a model about; the first ``plain`` of them do not depend on corrective clicks."""
+
+    boxes: list[Box]
+    plain: int
+
+
+def candidate_boxes(clicks: Clicks, size: int) -> Candidates:
     """The boxes to ask a model about.
 
     Around the first positive click, or the box that came with the clicks, in several sizes. Where further positive
-    clicks lie outside a box, it is there once more, grown to hold them; where negative clicks lie in that, once more,
-    cut on the side that costs least, so that they lie outside. None reaches beyond the input.
+    clicks lie outside a square, it is there once more, grown to hold them; where negative clicks lie in that, once
+    more, cut on the side that costs least, so that they lie outside. None reaches beyond the input.
 
     Args:
         clicks: at least one positive, or a box.
@@ -48,11 +55,19 @@ def candidate_boxes(clicks: Clicks, size: int) -> list[Box]:
     """
     unit = size / 256
     found: dict[tuple[float, ...], Box] = {}
-    for start in _starts(clicks, unit):
-        whole, grown = (_inside(box, size) for box in (start, _grown(start, clicks, unit)))
-        for box in (whole, grown, _cut(grown, clicks)):
-            found.setdefault(tuple(round(side / unit) for side in box.as_tuple()), box)
-    return list(found.values())
+
+    def add(box: Box) -> Box:
+        box = _inside(box, size)
+        found.setdefault(tuple(round(side / unit) for side in box.as_tuple()), box)
+        return box
+
+    starts = list(_starts(clicks, unit))
+    for start in starts + ([] if clicks.box is not None else list(_stretched(clicks.positive[0], unit))):
+        add(start)
+    plain = len(found)
+    for start in starts:
+        add(_cut(add(_grown(start, clicks, unit)), clicks))
+    return Candidates(list(found.values()), plain)
 
 
 def _starts(clicks: Clicks, unit: float) -> Iterator[Box]:
@@ -64,11 +79,13 @@ def _starts(clicks: Clicks, unit: float) -> Iterator[Box]:
         return
     for side in SIDES:
         yield _around(clicks.positive[0], side * unit, side * unit)
-    # Corrective clicks say more of the shape than a guess.
-    for side in STRETCHED if len(clicks.positive) == 1 else ():
+
+
+def _stretched(place: Place, unit: float) -> Iterator[Box]:
+    for side in STRETCHED:
         long, short = side * unit * math.sqrt(STRETCH), side * unit / math.sqrt(STRETCH)
-        yield _around(clicks.positive[0], long, short)
-        yield _around(clicks.positive[0], short, long)
+        yield _around(place, long, short)
+        yield _around(place, short, long)
 
 
 def _around(centre: Place, width: float, height: float) -> Box:

@@ -33,7 +33,9 @@ NOISE = 0.03
 """Added to the spread of brightness, of which 1 is the whole range of the input."""
 
 
-def choose(logits: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor, clicks: Clicks) -> int:
+def choose(
+    logits: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor, clicks: Clicks, plain: int | None = None
+) -> int:
     """The number of the best candidate; of equals the first.
 
     Args:
@@ -41,18 +43,20 @@ def choose(logits: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor, click
         scores: the model's own, ``(n,)``.
         grey: the input's brightness ``(size, size)`` in [0, 1].
         clicks: in pixels of the input.
+        plain: with how many of the candidates, from the first, all are compared; all when omitted. Candidates that
+            corrective clicks bring then change nothing about the others.
     """
     masks = logits > 0
     first, wrong = kept(masks, clicks, len(grey))
-    return int((quality(masks, scores.float(), grey) + FIRST_CLICK * first - WRONG * wrong).argmax())
+    return int((quality(masks, scores.float(), grey, plain) + FIRST_CLICK * first - WRONG * wrong).argmax())
 
 
-def quality(masks: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
+def quality(masks: torch.Tensor, scores: torch.Tensor, grey: torch.Tensor, plain: int | None = None) -> torch.Tensor:
     """What speaks for each of n masks ``(n, h, w)``, clicks aside: ``(n,)``."""
     brightness = F.interpolate(grey[None, None], size=masks.shape[1:], mode="area")[0, 0]
     solid = masks.float()
     contrast = rim_contrast(solid, brightness).clamp(max=MOST_CONTRAST)
-    return scores + CONTRAST * contrast + AGREEMENT * agreement(solid)
+    return scores + CONTRAST * contrast + AGREEMENT * agreement(solid, plain)
 
 
 def rim_contrast(masks: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
@@ -67,11 +71,12 @@ def rim_contrast(masks: torch.Tensor, grey: torch.Tensor) -> torch.Tensor:
     return contrast * ((n_in > 0) & (n_out > 0))
 
 
-def agreement(masks: torch.Tensor) -> torch.Tensor:
-    """The mean Dice of each of n masks 0/1 ``(n, h, w)`` with all of them, itself included."""
+def agreement(masks: torch.Tensor, plain: int | None = None) -> torch.Tensor:
+    """The mean Dice of each of n masks 0/1 ``(n, h, w)`` with the first ``plain`` of them, or with all."""
     flat = masks.flatten(1)
     sizes = flat.sum(1)
-    return (2 * flat @ flat.T / (sizes[:, None] + sizes[None]).clamp(min=1)).mean(1)
+    dice = 2 * flat @ flat[:plain].T / (sizes[:, None] + sizes[None, :plain]).clamp(min=1)
+    return dice.mean(1)
 
 
 def _wider(masks: torch.Tensor) -> torch.Tensor:

@@ -67,11 +67,13 @@ class ClickSearch(nn.Module, PromptableModel):
             return cast("Decoded", self.model.decode(embedding.embedding, prompts))
         asked: list[Prompt] = []
         owners: list[int] = []
+        compared: list[int] = []
         for number, (prompt, each) in enumerate(zip(prompts, clicks, strict=True)):
-            boxes = [] if each is None else candidate_boxes(each, self.spec.input_size)
+            boxes, plain = ([], 0) if each is None else candidate_boxes(each, self.spec.input_size)
             candidates: list[Prompt] = [(box,) for box in boxes] or [prompt]
             asked += candidates
             owners += [number] * len(candidates)
+            compared.append(plain)
         decoded = self.model.decode(_paired(embedding.embedding, len(embedding.grey), owners), asked)
         chosen, logits = [], []
         for number, each in enumerate(clicks):
@@ -79,7 +81,7 @@ class ClickSearch(nn.Module, PromptableModel):
             best = 0
             if each is not None:
                 grey = embedding.grey[number if len(embedding.grey) > 1 else 0]
-                best = choose(decoded.logits[rows], decoded.scores[rows], grey, each)
+                best = choose(decoded.logits[rows], decoded.scores[rows], grey, each, compared[number])
             chosen.append(rows[best])
             answer = decoded.logits[rows[best]]
             logits.append(answer if each is None else mended(answer, each, self.spec.input_size))
@@ -103,9 +105,9 @@ class ClickSearch(nn.Module, PromptableModel):
         clicks = _clicks(prompt, self.spec.input_size)
         if clicks is None:
             raise PromptError("a box is searched for from clicks, and none was given")
-        boxes = candidate_boxes(clicks, self.spec.input_size)
+        boxes, plain = candidate_boxes(clicks, self.spec.input_size)
         decoded = self.model.decode(embedding.embedding, [(box,) for box in boxes])
-        return boxes[choose(decoded.logits, decoded.scores, embedding.grey[0], clicks)]
+        return boxes[choose(decoded.logits, decoded.scores, embedding.grey[0], clicks, plain)]
 
 
 class _SearchingTracker(SliceTracker):
