@@ -14,8 +14,15 @@ def needs_search(spec: ModelSpec) -> bool:
 
 
 def record_with_clicks(spec: ModelSpec) -> ModelSpec:
-    """The record with clicks among its prompts, read as a box; of a model that takes clicks itself, the same record."""
+    """The record with clicks among its prompts, read as a box; of a model that takes clicks itself, the same record.
+
+    An adapter that cannot serve boxes cannot serve clicks.
+    """
     if not needs_search(spec):
         return spec
     kinds, read = (*spec.prompt_kinds, "point"), {**spec.reads_as, "point": CLICKS_READ_AS}
-    return spec.model_copy(update={"prompt_kinds": kinds, "reads_as": read})
+    untrained = dict(spec.lora.untrained)
+    if "box" in untrained:
+        untrained["point"] = untrained["box"]
+    lora = spec.lora.model_copy(update={"untrained": untrained})
+    return spec.model_copy(update={"prompt_kinds": kinds, "reads_as": read, "lora": lora})
