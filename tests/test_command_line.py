@@ -183,7 +183,7 @@ BOX = ("--model", "litemedsam", "--box", "10,10,20,20")
         (["IMAGE", *BOX, "--slice", "1", "-o", "BRAIN"], 2, ["BRAIN", "exists; give another name, or --overwrite"]),
         (["IMAGE", "--model", "litemedsam"], 2, ["no prompt was given: expected --box, --point, --text or --exemplar"]),
         (["IMAGE", *BOX, "--exemplar", "5,5,9,9"], 2, ["'litemedsam' takes prompts of kind box, lasso, point, not 'exemplar'"]),
-        (["IMAGE", "--model", "litemedsam", "--slice", "1", "--negative-point", "5,5"], 2, ["all clicks are negative"]),
+        (["IMAGE", "--model", "litemedsam", "--slice", "1", "--negative-point", "5,5"], 2, ["all hints say what is not meant"]),
         (["IMAGE", "--model", "litemedsam", "--slice", "1", "--point", "600,5"], 2, ["point (600, 5)", "512 pixels wide"]),
         (["IMAGE", *BOX, "--scribble", "5,5,9,9"], 2, ["'litemedsam' takes prompts of kind box, lasso, point, not 'scribble'"]),
         (["IMAGE", *BOX, "--slices", "40:50"], 2, ["slice 50 does not exist", "slices 0 to 47"]),

@@ -7,6 +7,7 @@ and bounds (the best of the candidates, the box from the reference). The rule's 
 scan.
 
     OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py
+    OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py corrected --every 3    # with corrective clicks
     OMP_NUM_THREADS=2 python benchmarks/peers/one_click.py spines --every 6    # vertebrae, every sixth slice, one click
 """
 
@@ -46,7 +47,11 @@ from oncoseg_prompts.api import Objects
 
 TUMOURS = (("samples", {"sources": ["pyradiomics"]}),)
 SPINES = (("samples", {"sources": ["tptbox"]}), ("samples-neighbours", {}))
-GROUPS: dict[str, tuple[Any, bool]] = {"tumours": (TUMOURS, True), "spines": (SPINES, False)}
+GROUPS: dict[str, tuple[Any, bool]] = {
+    "tumours": (TUMOURS, False),
+    "corrected": (TUMOURS, True),
+    "spines": (SPINES, False),
+}
 """The scans, and whether their answers are corrected by further clicks."""
 
 MODALITIES = ("ct", "mri")
@@ -86,7 +91,7 @@ def main() -> None:
     }
     sys.stdout.write(f"{ {key: value for key, value in found.items() if key != 'rows'} }\n")
     if options.only is None:
-        arguments = "" if options.group == "tumours" else f" {options.group} --every {options.every}"
+        arguments = f" {options.group} --every {options.every}"
         command = f"OMP_NUM_THREADS={torch.get_num_threads()} python benchmarks/peers/one_click.py{arguments}"
         sys.stdout.write(f"{record(f'one_click_{options.group}', command, found)}\n")
 
