@@ -37,6 +37,9 @@ class Tracker(SliceTracker):
     def follow(self, embedding):
         return Decoded(embedding["image"], torch.ones(1))
 
+    def rewind(self):
+        self.prompt = None
+
 
 class Filler(nn.Module, PromptableModel):
     """Finds what is bright in the box; surest where the box is 1.5 times as wide as it. Its embedding is nested."""
@@ -186,6 +189,8 @@ def test_a_tracker_of_the_model_s_own_begins_with_the_box():
     tracker.start(embedded, (Box(1, 1, 5, 5),))
     assert inner.prompt == (Box(1, 1, 5, 5),)
     assert tracker.follow(embedded).logits.shape == (1, 64, 64)
+    tracker.rewind()
+    assert inner.prompt is None
     with pytest.raises(PromptError, match="none was given"):
         model.box_for(embedded, (Box(1, 1, 5, 5),))
     assert with_clicks(Filler()).slice_tracker() is None

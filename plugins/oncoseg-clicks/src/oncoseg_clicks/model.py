@@ -126,6 +126,10 @@ class _SearchingTracker(SliceTracker):
         """As the model does."""
         return self._tracker.follow(embedding.embedding)
 
+    def rewind(self) -> None:
+        """As the model does."""
+        self._tracker.rewind()
+
 
 def _clicks(prompt: Prompt, size: int) -> Clicks | None:
     """The clicks of a prompt and the box that came with them; None where it has no clicks."""
