@@ -15,7 +15,7 @@ import yaml
 import oncoseg_core
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = {"oncoseg-lora", "oncoseg-store"}
+LIBRARIES = {"oncoseg-clicks", "oncoseg-lora", "oncoseg-store"}
 """They offer no component."""
 DISTRIBUTIONS = [ROOT, ROOT / "benchmarks", *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())]
 

@@ -219,11 +219,23 @@ def test_other_weights_do_not_go_on_with_a_run(config, write_cases, bench, tmp_p
 def test_prompts_that_a_model_does_not_take_are_skipped_with_the_reason(config, write_cases, bench):
     root = write_cases("bench-a", [{}])
     models = [{"name": "bright-boxes"}, {"name": "bright"}]
-    summary, _ = bench(config(root, models=models, prompts=["gt-box", {"kind": "clicks", "n": 2}]))
-    assert [(skip["model"], skip["what"]) for skip in summary["skipped"]] == [("bright-boxes", "clicks(2) (slice)")]
-    assert "not 'point'" in summary["skipped"][0]["reason"]
+    summary, _ = bench(config(root, models=models, prompts=["gt-box", "text"]))
+    assert [(skip["model"], skip["what"]) for skip in summary["skipped"]] == [("bright-boxes", "text (slice)")]
+    assert "not 'text'" in summary["skipped"][0]["reason"]
     with pytest.raises(ConfigError, match="no model takes any"):
         bench(config(root, models=models[:1], prompts=["none"], output="elsewhere"))
+
+
+def test_clicks_on_a_model_that_takes_boxes_only_are_scored_and_told(config, write_cases, bench, tmp_path):
+    root = write_cases("bench-a", [{}])
+    models = [{"name": "bright-boxes"}, {"name": "bright"}]
+    summary, _ = bench(config(root, models=models, prompts=["point", {"kind": "clicks", "n": 2}]))
+    rows, _ = read_table(tmp_path / "run" / "results.csv")
+    scored = {row["prompt"]: row["dice"] for row in rows if (row["model"], row["target"]) == ("bright-boxes", "tumour")}
+    assert set(scored) == {"point(center)", "clicks(2)"}
+    assert min(scored.values()) > 0.5
+    assert "a search finds" in summary["weights"]["bright-boxes"]["prompts_read_as"]["point"]
+    assert "prompts_read_as" not in summary["weights"]["bright"]
 
 
 def test_words_are_asked_for_everywhere_and_errors_on_empty_slices_counted(config, write_cases, bench, tmp_path):

@@ -54,13 +54,13 @@ def test_what_was_left_out_is_told_when_nothing_is_left(config, bench):
 
 def test_what_is_not_scored_is_told_on_the_terminal(config, write_cases, tmp_path):
     root = write_cases("bench-a", [{"core": ()}, {"core": ()}, {}])
-    path = config(root, models=[{"name": "bright-boxes"}], prompts=["gt-box", "point"])
+    path = config(root, models=[{"name": "bright-boxes"}], prompts=["gt-box", "text"])
     done = subprocess.run([sys.executable, "-m", "oncoseg_benchmarks", str(path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     prompt, targets = [line for line in lines if line.startswith("not scored: ")]
     assert prompt.endswith(
-        "bright-boxes point(center) (slice): model 'bright-boxes' takes prompts of kind box, not 'point'"
+        "bright-boxes text (slice): model 'bright-boxes' takes prompts of kind box, point, not 'text'"
     )
     assert "bright-boxes bench-a bench-a-0 core and 1 more: not in this case: there is nothing to point at" in targets
     assert lines[-1] == f"Results: {tmp_path / 'run'}, to be read: {tmp_path / 'run' / 'report.html'}"

@@ -180,7 +180,8 @@ def test_a_picture_is_measured_in_pixels(registry, tmp_path):
         ({"exemplars": ["1,2,3,nought"]}, {}, "--exemplar 1,2,3,nought: expected four numbers"),
         ({"exemplars": ["9,2,3,8"]}, {}, "exemplar x0,y0,x1,y1 = .* has no area"),
         ({"texts": [" "]}, {}, "the text prompt is empty"),
-        ({"points": ["1,2"]}, {}, "model 'brighter' takes prompts of kind box, text, not 'point'"),
+        ({"exemplars": ["1,2,5,6"]}, {}, "model 'brighter' takes prompts of kind box, text, point, not 'exemplar'"),
+        ({"points": ["1,2"]}, {"adapter": "x"}, "with an adapter takes no prompt of kind 'point': boxes go through"),
         ({"boxes": ["1,1,5,5"]}, {"adapter": "x"}, "with an adapter takes no prompt of kind 'box': boxes go through"),
         ({"boxes": ["200,1,205,5"]}, {}, "lies outside the slice, which is 128 pixels wide"),
         (BOX, {"slices": "1:2"}, "`slice_index` and `slices` are both given"),
@@ -572,7 +573,7 @@ def test_without_matplotlib_there_is_a_note(registry, image, tmp_path, monkeypat
     ("asked", "message"),
     [
         ([A, A], "two structures are called 'a'"),
-        ([A, {"name": "b", "points": [[3, 3, 3]]}], "takes prompts of kind box, text, not 'point'"),
+        ([A, {"name": "b", "exemplars": [[3, 3, 9, 9]]}], "takes prompts of kind box, text, point, not 'exemplar'"),
         ([A, {"name": "b", "box": [1, 1, 9, 9]}], "structure 'b': .*has 8 slices; say on which one"),
         ([A, {"name": "b", "text": "x", "slices": "all", "propagate": True}], "structure 'b': `propagate` starts from one slice"),
     ],

@@ -23,6 +23,7 @@ from oncoseg_benchmarks.scoring.subjects import (
     Subject,
     ZoomCeiling,
 )
+from oncoseg_clicks import record_with_clicks, with_clicks
 from oncoseg_core import ConfigError, Fit, ModelSpec, Registry, WeightsError
 from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
 from oncoseg_core.path import PathSettings, Preprocessor, ZoomSettings
@@ -87,8 +88,10 @@ class ModelPlan(SubjectPlan):
 
     def __init__(self, choice: ModelChoice, settings: BenchSettings, registry: Registry) -> None:
         self.label = choice.display_name
-        self.spec = registry.get(ModelSpec, choice.name)
+        self.spec = record_with_clicks(registry.get(ModelSpec, choice.name))
         self._settings, self._registry = settings, registry
+        asked = {kind for each in settings.prompts for kind in Policy(each, registry).kinds}
+        self._read_as = {kind: how for kind, how in self.spec.reads_as.items() if kind in asked}
         self._prepared = registry.prepare(ModelSpec, choice.name, choice.settings)
         self.zoom = None if choice.zoom is None else validate(ZoomSettings, choice.zoom, f"zoom of {self.label}")
         self._propagation = validate(PropagationSettings, settings.propagation, "propagation")
@@ -141,12 +144,15 @@ class ModelPlan(SubjectPlan):
         """Load the weights and the adapter, and the path of each modality."""
         model: Any = self._prepared()
         version: dict[str, Any] = {**self.identity(), "weights_sha256": model.weights_sha256}
+        if self._read_as:
+            version["prompts_read_as"] = self._read_as
         if self.adapter is not None:
             from oncoseg_lora import load_adapter
 
             model = load_adapter(model, self.adapter)
             if self.manifest is not None and self.manifest.trained is not None:
                 version["trained"] = self.manifest.trained.model_dump(mode="json")
+        model = with_clicks(model)
         own = [modality for modality in modalities if self.refuses_modality(modality) is None]
         cache = EmbeddingCache(CACHE_BYTES)
         predictor = Predictor(

@@ -12,6 +12,7 @@ from torch import nn
 from oncoseg_core import Box, Decoded, Lasso, Prompt, PromptableModel, PromptError, Settings, UsageError
 from oncoseg_litemedsam.checkpoint import build_network
 from oncoseg_litemedsam.plugin import LITEMEDSAM
+from oncoseg_litemedsam.shared_image import current, decode_shared
 
 
 class LiteMedSAMSettings(Settings):
@@ -93,6 +94,12 @@ class LiteMedSAM(nn.Module, PromptableModel):
             )
         corners = torch.tensor([_visible_box(prompt) for prompt in prompts], device=embedding.device)
         sparse, dense = self.prompt_encoder(points=None, boxes=corners - 0.5, masks=None)
+        if embedding.shape[0] == 1 and not torch.is_grad_enabled():
+            return Decoded(
+                *decode_shared(
+                    current(self.mask_decoder), embedding[0] + dense[0], self.prompt_encoder.get_dense_pe()[0], sparse
+                )
+            )
         logits, predicted_iou = self.mask_decoder(
             image_embeddings=embedding,
             image_pe=self.prompt_encoder.get_dense_pe(),

@@ -7,7 +7,8 @@ from oncoseg_core import Licence, LoraSpec, ModelSpec, hookimpl
 LITEMEDSAM = ModelSpec(
     name="litemedsam",
     factory="oncoseg_litemedsam.model:LiteMedSAM",
-    summary="LiteMedSAM, 9.8 M parameters, 256 x 256 input, one box per object: trains and predicts on a laptop CPU",
+    summary="LiteMedSAM, 9.8 M parameters, 256 x 256 input, one box per object (a search finds one for clicks): "
+    "trains and predicts on a laptop CPU",
     prompt_kinds=("box", "lasso"),
     reads_as={"lasso": "the box around it"},
     input_size=256,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from oncoseg_clicks import record_with_clicks, with_clicks
 from oncoseg_core import (
     ModelSpec,
     NormalizerSpec,
@@ -39,12 +40,12 @@ def require_names(structures: Sequence[StructureRequest]) -> None:
 
 
 def require_served(registry: Registry, settings: SegmentSettings, structures: Sequence[StructureRequest]) -> ModelSpec:
-    """The model's record, once it is sure that it takes these prompts.
+    """The model's record, with clicks where a search can answer them, once it is sure that it takes these prompts.
 
     Raises:
         PromptError: the model, as it is adapted, does not take a kind of prompt.
     """
-    spec = registry.get(ModelSpec, settings.model)
+    spec = record_with_clicks(registry.get(ModelSpec, settings.model))
     for kind in sorted({kind for structure in structures for kind in structure.kinds}):
         refusal = spec.refusal(kind, adapted=settings.adapter is not None)
         if refusal is not None:
@@ -71,13 +72,13 @@ def placed_structures(structures: Sequence[StructureRequest], volume: Volume) ->
 
 
 def build_model(registry: Registry, settings: SegmentSettings, adapter: Path | None) -> PromptableModel:
-    """The model, adapted if an adapter is given."""
+    """The model, adapted if an adapter is given, and answering clicks."""
     model: Any = registry.build(ModelSpec, settings.model, settings.model_settings)
-    if adapter is None:
-        return cast("PromptableModel", model)
-    from oncoseg_lora import load_adapter  # PEFT and transformers take 110 MB, of use to adapters alone
+    if adapter is not None:
+        from oncoseg_lora import load_adapter  # PEFT and transformers take 110 MB, of use to adapters alone
 
-    return cast("PromptableModel", load_adapter(model, adapter))
+        model = load_adapter(model, adapter)
+    return with_clicks(cast("PromptableModel", model))
 
 
 def path_settings(settings: SegmentSettings, adapter: Path | None, modality: str) -> PathSettings:

@@ -87,6 +87,10 @@ class SegmentationResult:
         }
         if self.settings.adapter is not None:
             made["adapter"] = self.adapter_name()
+        asked = {kind for request in self.requests for kind in request.kinds}
+        for kind, reading in sorted(self.model.spec.reads_as.items()):
+            if kind in asked:
+                made[f"{kind} read as"] = reading
         return made
 
     def adapter_name(self, *, identify: bool = False) -> str:

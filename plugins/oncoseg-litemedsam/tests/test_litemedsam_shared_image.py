@@ -1,0 +1,71 @@
+"""Many prompts on one image: the numbers of the network's own forward. Synthetic noise as the image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from oncoseg_core import Box
+from oncoseg_litemedsam.model import LiteMedSAM
+from oncoseg_litemedsam.shared_image import current
+from oncoseg_lora.inject import adapt
+from oncoseg_lora.settings import LoraSettings
+
+PROMPTS = [(Box(60, 70, 120, 150),), (Box(10, 10, 30, 25),), (Box(0, 0, 256, 256),)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return LiteMedSAM()
+
+
+@pytest.fixture(scope="module")
+def embedding(model):
+    with torch.no_grad():
+        return model.encode_image(torch.rand((1, 3, 256, 256), generator=torch.Generator().manual_seed(0)))
+
+
+def upstream(model, embedding):
+    """Training takes the network's own forward."""
+    with torch.enable_grad():
+        decoded = model.decode(embedding, PROMPTS)
+    return decoded.logits.detach(), decoded.scores.detach()
+
+
+def shared(model, embedding):
+    with torch.no_grad():
+        return model.decode(embedding, PROMPTS)
+
+
+def test_the_numbers_are_those_of_the_network_s_own_forward(model, embedding):
+    (logits, scores), decoded = upstream(model, embedding), shared(model, embedding)
+    assert decoded.logits.shape == (3, 256, 256)
+    torch.testing.assert_close(decoded.logits, logits, atol=5e-4, rtol=1e-5)
+    torch.testing.assert_close(decoded.scores, scores, atol=1e-5, rtol=0)
+
+
+def test_gradients_still_flow_in_training(model, embedding):
+    decoded = model.decode(embedding, PROMPTS[:1])
+    assert decoded.logits.requires_grad
+
+
+def test_a_decoder_that_an_adapter_trained_whole_is_the_one_that_answers(embedding):
+    model = adapt(LiteMedSAM(), LoraSettings(policy="lora+decoder"))
+    own = current(model.mask_decoder)
+    assert own is model.mask_decoder.modules_to_save["default"]
+    with torch.no_grad():
+        own.mask_tokens.weight.add_(0.3)
+    logits, _ = upstream(model, embedding)
+    torch.testing.assert_close(shared(model, embedding).logits, logits, atol=5e-4, rtol=1e-5)
+    with model.disable_adapter():
+        assert current(model.mask_decoder) is model.mask_decoder.original_module
+    assert current(LiteMedSAM) is LiteMedSAM
+
+
+def test_half_precision(model, embedding):
+    logits, scores = upstream(model, embedding)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        decoded = shared(model, embedding)
+    same = (decoded.logits > 0) == (logits > 0)
+    assert same.float().mean() > 0.98
+    torch.testing.assert_close(decoded.scores.float(), scores, atol=0.03, rtol=0)
