@@ -47,9 +47,9 @@ class LiteMedSAM(nn.Module, PromptableModel):
         self.prompt_encoder: Any = network.prompt_encoder
         self.mask_decoder: Any = network.mask_decoder
         if self.settings.channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.settings.compile:
-            self.image_encoder.compile(dynamic=False)
+            cast("nn.Module", self.image_encoder).compile(dynamic=False)
         self.eval()
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
