@@ -2,6 +2,8 @@
 
 # Factories: records name these classes as strings, "package.module:Class".
 _.ASSD
+_.MaskGenerator
+_.ExemplarGenerator
 _.AnyOverlapF1
 _.AnyOverlapPrecision
 _.AnyOverlapRecall
@@ -153,3 +155,10 @@ _.on_instance
 _.yaml_implicit_resolvers  # read by PyYAML
 
 # Called by Python's import system.
+
+# Read by Meta's tracker in training.
+_.teacher_force_obj_scores_for_mem
+_.prob_to_dropout_spatial_mem
+
+# Set so that an object behaves as another class.
+_.__class__
