@@ -310,8 +310,8 @@ def _propagation(texts: Sequence[str], *, follows: bool) -> Any:
     Raises:
         UsageError: a setting is wrong, or nothing would read it.
     """
-    from oncoseg_core.inference import PropagationSettings
     from oncoseg_core.plugins import apply_overrides, validate
+    from oncoseg_segment.engine.propagation import PropagationSettings
 
     if texts and not follows:
         raise UsageError("--propagate-set does nothing without --propagate")
