@@ -111,7 +111,7 @@ def test_rewound_it_follows_as_from_the_start(model: Any, embeddings: list[Any])
         for one in (1, 2):
             tracker.follow(embeddings[one])
         tracker.rewind()
-        assert not tracker._memory[FOLLOWED]
+        assert not tracker._memory._memory[FOLLOWED]
         other = [tracker.follow(embeddings[one]) for one in (3, 1)]
     expected = followed(model, [embeddings[one] for one in (0, 3, 1)], MaskPrompt(SQUARE))[1:]
     for mine, theirs in zip(other, expected, strict=True):

@@ -111,7 +111,7 @@ def test_later_settings_replace_earlier_ones_key_by_key(chain_file):
     assert one.settings.training.batch_size == 1  # the base's
     assert (one.settings.training.workers, two.settings.training.workers) == (0, 2)
     assert (one.settings.data.split.how, two.settings.data.split.how) == ("official", "made")
-    assert one.settings.prompts.train.settings == {"margin_px": [0, 4]}
+    assert one.settings.prompts.train[0].settings == {"margin_px": [0, 4]}
     assert [choice.dataset for choice in one.settings.data.chosen] == ["toy-a"]  # not the base's samples
     assert one.settings.data.chosen[0].targets == ()
     assert str(two.settings.output).endswith("chain/tasks/02-C-toy-d")

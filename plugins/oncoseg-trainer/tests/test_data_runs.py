@@ -196,7 +196,7 @@ def test_an_error_in_a_worker_is_the_same_one_line(mixed, tmp_path):
 
 def test_a_component_that_cannot_be_sent_to_a_worker_is_told(mixed, tmp_path):
     built = started(mixed, tmp_path, "training.workers=1")
-    built.train_prompting.generator.draw = lambda: None
+    built.train_prompting.kinds[0].prompting.generator.draw = lambda: None
     with pytest.raises(PluginError, match=r"cannot be sent to a worker process \(.*lambda.*set training\.workers to 0"):
         execute(built, tmp_path / "run")
 
@@ -204,7 +204,7 @@ def test_a_component_that_cannot_be_sent_to_a_worker_is_told(mixed, tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_that_nobody_foresaw_is_told_with_its_case(mixed, tmp_path, workers):
     built = started(mixed, tmp_path, f"training.workers={workers}")
-    built.train_prompting.generator.settings = None
+    built.train_prompting.kinds[0].prompting.generator.settings = None
     with pytest.raises(
         PluginError,
         match=r"a sample of case 'toy-\w-\d' \(.*\) could not be made: prompt generator .* raised AttributeError",

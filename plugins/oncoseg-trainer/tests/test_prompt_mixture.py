@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -225,6 +226,31 @@ def test_clicks_are_added_where_the_model_is_most_wrong():
     assert 40 <= second.y < 60
     assert not found[1][1].positive or target[1, int(found[1][1].y), int(found[1][1].x)]
     assert third not in (first, second)
+
+
+class Named(NamedTuple):
+    map: torch.Tensor
+
+
+@pytest.mark.parametrize(
+    "embedding", [torch.arange(3.0), {"map": torch.arange(3.0)}, [torch.arange(3.0)], Named(torch.arange(3.0))]
+)
+def test_of_any_embedding_the_images_that_are_corrected_are_decoded(embedding):
+    class Looks(Obedient):
+        def decode(self, embedding, prompts):
+            (rows,) = (
+                [embedding]
+                if isinstance(embedding, torch.Tensor)
+                else getattr(embedding, "values", lambda: embedding)()
+            )
+            assert rows.tolist() == [2.0]
+            return super().decode({"map": rows}, prompts)
+
+    target = torch.zeros(3, SIZE, SIZE)
+    target[:, 10:20, 10:20] = 1
+    prompts = [(Point(15.5, 15.5),)] * 3
+    found = with_corrections(Looks(), embedding, prompts, target, [0, 0, 1])
+    assert [len(prompt) for prompt in found] == [1, 1, 2]
 
 
 def test_without_corrections_nothing_is_decoded():

@@ -26,7 +26,7 @@ class Times(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(2, 2))
 
-    def forward(self, pixels, _prompts, _target, _kinds):
+    def forward(self, pixels, _prompts, _target, _kinds, _corrections):
         return {"times": (self.weight.sum() * pixels).sum()}
 
 
@@ -119,7 +119,7 @@ class Drawing(Times):
         super().__init__()
         self.drawn = []
 
-    def forward(self, pixels, prompts, target, kinds):
+    def forward(self, pixels, prompts, target, kinds, corrections):
         self.drawn.append(float(torch.rand(())))
         return super().forward(pixels, prompts, target, kinds)
 

@@ -54,4 +54,5 @@ def _rows(embedding: Any, rows: list[int]) -> Any:
         return embedding[rows]
     if isinstance(embedding, Mapping):
         return {name: _rows(value, rows) for name, value in embedding.items()}
-    return type(embedding)(_rows(value, rows) for value in embedding)
+    parts = [_rows(value, rows) for value in embedding]
+    return type(embedding)._make(parts) if hasattr(embedding, "_make") else type(embedding)(parts)
