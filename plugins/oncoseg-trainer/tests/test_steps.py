@@ -121,7 +121,7 @@ class Drawing(Times):
 
     def forward(self, pixels, prompts, target, kinds, corrections):
         self.drawn.append(float(torch.rand(())))
-        return super().forward(pixels, prompts, target, kinds)
+        return super().forward(pixels, prompts, target, kinds, corrections)
 
 
 def drawn(first_step, numbers, seed=0):
