@@ -243,7 +243,11 @@ def without_the_scan(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for case in sorted(set(cases)):
         best = int(table[:, cases != case].mean(axis=1).argmax()) if (cases != case).any() else 0
         held_out[cases == case], picked[str(case)] = table[best, cases == case], list(WEIGHTS[best])
-    return {"dice": float(held_out.mean()), "contrast, agreement": picked}
+    return {
+        "dice": float(held_out.mean()),
+        "contrast, agreement": picked,
+        "all scans": {f"{a:g}, {b:g}": float(mean) for (a, b), mean in zip(WEIGHTS, table.mean(axis=1), strict=True)},
+    }
 
 
 if __name__ == "__main__":

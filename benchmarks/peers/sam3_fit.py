@@ -93,7 +93,7 @@ def main() -> None:
         sys.stdout.write(f"{kind}: {one['better']} ({one['why']})\n")
     if meaningless:
         sys.stdout.write(f"THE WEIGHTS ARE RANDOM ({model.weights_sha256}): THESE NUMBERS MEAN NOTHING\n")
-    command = " ".join(["python benchmarks/peers/sam3_fit.py", *_told(arguments)])
+    command = " ".join(["python benchmarks/peers/sam3_fit.py", *_options(arguments)])
     sys.stdout.write(f"{record(f'sam3_fit_{arguments.model}', command, found, arguments.output)}\n")
 
 
@@ -109,12 +109,12 @@ def _arguments() -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     return parser.parse_args(), parser
 
 
-def _told(arguments: argparse.Namespace) -> list[str]:
+def _options(arguments: argparse.Namespace) -> list[str]:
     """The options that anyone has to repeat; the file's name without its folder."""
-    told = ["--model", arguments.model, "--device", arguments.device, "--precision", arguments.precision]
-    told += [] if arguments.weights is None else ["--weights", arguments.weights.name]
-    told += ["--cases", *arguments.cases] if arguments.cases != CASES else []
-    return told + (["--shapes", *map(str, arguments.shapes)] if arguments.shapes != SHAPES else [])
+    options = ["--model", arguments.model, "--device", arguments.device, "--precision", arguments.precision]
+    options += [] if arguments.weights is None else ["--weights", arguments.weights.name]
+    options += ["--cases", *arguments.cases] if arguments.cases != CASES else []
+    return options + (["--shapes", *map(str, arguments.shapes)] if arguments.shapes != SHAPES else [])
 
 
 def _kinds(spec: ModelSpec) -> list[str]:

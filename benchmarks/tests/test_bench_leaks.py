@@ -190,3 +190,19 @@ def test_what_an_adapter_was_not_taught_is_not_counted_as_its_score(config, writ
     assert untouched == [None, None, None]
     assert adapted[0] is None
     assert all("LoRA policy 'lora' does not teach prompts of kind 'point'" in reason for reason in adapted[1:])
+
+
+@pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
+def test_a_tracker_that_an_adapter_was_not_taught_is_not_counted_as_its_score(config, write_cases, tmp_path):
+    model = adapt(load_plugins().build(ModelSpec, "sam3-tiny", {}), LoraSettings(rank=2, policy="lora"))
+    save_adapter(model, tmp_path / "adapter", versions={}, paths={"ct": PathSettings()})
+    root, registry = write_cases("bench-a", [{}]), load_plugins()
+    prompts = [{"kind": "gt-box"}, {"kind": "gt-box", "level": "volume"}, {"kind": "text"}]
+    refused = {}
+    for tracker in ("own", "neighbour"):
+        models = [{"name": "sam3-tiny", "adapter": str(tmp_path / "adapter")}]
+        changes = {"models": models, "prompts": prompts, "normalizers": {}, "propagation": {"tracker": tracker}}
+        settings = load_settings(str(config(root, **changes)), [])
+        plan = ModelPlan(settings.models[0], settings, registry)
+        refused[tracker] = [plan.refusal(policy) is not None for policy in build_policies(settings.prompts, registry)]
+    assert refused == {"own": [False, True, False], "neighbour": [False, False, False]}

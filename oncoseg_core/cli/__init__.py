@@ -9,7 +9,7 @@ from oncoseg_core.system.lazy_names import lazy_exports
 
 if TYPE_CHECKING:
     from oncoseg_core.cli.app import installed_registry
-    from oncoseg_core.cli.command_group import AllowBroken, Overrides, default_command_app
+    from oncoseg_core.cli.command_group import AllowBroken, Overrides, SquareFit, default_command_app
     from oncoseg_core.cli.command_line import run_app
     from oncoseg_core.cli.output import cell, reserved_stdout, say, say_json
     from oncoseg_core.cli.progress import progress_bar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AllowBroken",
     "Overrides",
+    "SquareFit",
     "cell",
     "default_command_app",
     "draw",

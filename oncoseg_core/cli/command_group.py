@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
 
 import typer
@@ -28,6 +29,13 @@ class DefaultCommandGroup(TyperGroup):
         """Leave options to the commands; without arguments, ``run`` reports what is missing."""
         parsed: list[str] = super().parse_args(ctx, args or [""])
         return parsed
+
+
+class SquareFit(StrEnum):
+    """How a slice fills a model's square input: ``Fit``, as an option of a command."""
+
+    letterbox = "letterbox"
+    stretch = "stretch"
 
 
 def default_command_app() -> typer.Typer:

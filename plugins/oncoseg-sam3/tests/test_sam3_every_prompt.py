@@ -87,6 +87,19 @@ def test_what_a_policy_does_not_teach_is_answered_as_by_the_untouched_model(
     assert not torch.equal(decoded(model, images[0], box), decoded(base, images[0], box))
 
 
+def test_boxes_are_not_answered_without_the_adapter_unsaid(images: torch.Tensor) -> None:
+    """Every policy teaches boxes, so nothing would tell that these are the untouched model's."""
+    interactive = Sam3TinySettings(boxes_by="interactive")
+    box: Prompt = (Box(80, 60, 160, 140),)
+    for policy in LEAVES_CLICKS:
+        model: Any = adapt(seeing(Sam3Tiny(interactive)), LoraSettings(policy=policy))
+        with pytest.raises(PromptError, match="with boxes_by=interactive: the adapter's policy does not teach"):
+            decoded(model, images[0], box)
+        decoded(model, images[0], CLICKED[2])  # a box and a click are prompts of kind point too
+    decoded(adapt(seeing(Sam3Tiny(interactive)), LoraSettings(policy=TEACHES_CLICKS)), images[0], box)
+    decoded(seeing(Sam3Tiny(interactive)), images[0], box)
+
+
 def test_what_the_policy_teaches_goes_through_the_adapter(base: Any, images: torch.Tensor) -> None:
     model = adapted(TEACHES_CLICKS)
     for prompt in CLICKED:

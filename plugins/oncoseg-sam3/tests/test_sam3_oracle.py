@@ -165,7 +165,7 @@ def agree(found: Any, expected: Any) -> None:
     close(found.masks, expected.pred_masks)
 
 
-def asked(ours: Any, *hints: Any) -> Question:
+def question_of(ours: Any, *hints: Any) -> Question:
     question = understand(hints, SIDE, "grounding", "sam3")
     assert isinstance(question, Question)
     return question
@@ -210,14 +210,14 @@ def test_features_of_a_text(ours: Any, detector: Any, phrase: str) -> None:
     ids=["box", "box and text", "exemplar", "exemplars of both signs", "text and a negative exemplar"],
 )
 def test_the_detector_with_boxes(ours: Any, detector: Any, pixels: torch.Tensor, hints: Any) -> None:
-    question = asked(ours, *hints)
+    question = question_of(ours, *hints)
     expected = detector(pixels[:1], **tokens(ours, question.phrase), **boxes(question))
     agree(answers(ours, pixels[:1], question), expected)
 
 
 def test_a_text_alone_needs_a_padded_box_there(ours: Any, detector: Any, pixels: torch.Tensor) -> None:
     """Meta's geometry encoder adds its class token to no boxes, too; theirs is left out where no box is given."""
-    question = asked(ours, Text(PHRASE))
+    question = question_of(ours, Text(PHRASE))
     found = answers(ours, pixels[:1], question)
     agree(found, detector(pixels[:1], **tokens(ours, PHRASE), **boxes(question, padding=1)))
     without = detector(pixels[:1], **tokens(ours, PHRASE))

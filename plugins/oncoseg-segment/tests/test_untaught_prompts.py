@@ -6,6 +6,7 @@ import pytest
 from oncoseg_core import Geometry, Volume, load_plugins
 from oncoseg_core.contract.records import ModelSpec
 from oncoseg_core.path import PathSettings
+from oncoseg_lora.card import Evidence
 from oncoseg_lora.inject import adapt, trainable_parameters
 from oncoseg_lora.settings import LoraSettings
 from oncoseg_lora.store import save_adapter
@@ -26,7 +27,7 @@ def volume():
 
 @pytest.fixture
 def adapter(tmp_path):
-    def write(policy):
+    def write(policy, prompts=()):
         import torch
 
         model = adapt(load_plugins().build(ModelSpec, "sam3-tiny", {}), LoraSettings(rank=2, policy=policy))
@@ -34,14 +35,14 @@ def adapter(tmp_path):
             for weight in trainable_parameters(model).values():
                 weight.add_(torch.randn_like(weight) * 0.02)
         folder = tmp_path / policy
-        save_adapter(model, folder, versions={}, paths={"ct": PathSettings()})
+        save_adapter(model, folder, versions={}, paths={"ct": PathSettings()}, evidence=Evidence(prompts=prompts))
         return folder
 
     return write
 
 
 def warnings_of(result):
-    return [finding.message for finding in result.findings if "without its adapter" in finding.message]
+    return [finding.message for finding in result.findings if "adapter" in finding.message]
 
 
 def logits(result):
@@ -73,3 +74,26 @@ def test_what_was_taught_is_the_adapters(volume, adapter):
     assert warnings_of(result) == []
     untouched = api.segment(volume, [CLICK], model="sam3-tiny")
     assert result.structures[0].result.score != untouched.structures[0].result.score
+
+
+@pytest.mark.parametrize(
+    ("prompts", "structure", "tracker", "words"),
+    [
+        (("box", "text"), CLICK, "neighbour", "prompts of kind box, text, and none of those that teach what answers"),
+        (("box", "mask"), CLICK, "neighbour", None),  # clicks and masks are taught together
+        (("box", "point"), BOX, "own", "without sequences of slices, so its own tracker was not taught"),
+        (("box", "point", "sequences"), BOX, "own", None),
+        (("box", "text"), BOX, "neighbour", None),
+        ((), CLICK, "own", None),  # an older adapter, which does not tell
+    ],
+)
+def test_heads_that_were_trained_and_never_prompted_are_warned_of(prompts, structure, tracker, words, volume, adapter):
+    result = api.segment(
+        volume,
+        [structure],
+        model="sam3-tiny",
+        adapter=str(adapter(EVERY, prompts)),
+        propagation=api.PropagationSettings(tracker=tracker),
+    )
+    found = [line for line in warnings_of(result) if "the adapter was trained" in line]
+    assert [words in line for line in found] == ([] if words is None else [True])

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from one_case import OneCase, TightBox
 
-from oncoseg_core import Box, Case, ConfigError, Decoded, Geometry, Point, PromptGenerator, Target, Volume, load_plugins
+from oncoseg_core import Box, ConfigError, Decoded, Point, Target, load_plugins
 from oncoseg_lora.manifest import read_manifest
 from oncoseg_prompts.api import Prompting
 from oncoseg_prompts.point import PointGenerator
 from oncoseg_prompts.text import TextGenerator
+from oncoseg_trainer.config.data_settings import WeakChoice
 from oncoseg_trainer.config.prompt_settings import PromptSettings, Sequences
 from oncoseg_trainer.config.settings import load_settings
 from oncoseg_trainer.data.batches import make_batch
-from oncoseg_trainer.data.case_source import LoadedCase
 from oncoseg_trainer.data.prompting import PromptKindShare, PromptMixture, build_mixture
 from oncoseg_trainer.data.samples import SampleMaker
 from oncoseg_trainer.data.sampling import Draw
@@ -26,12 +27,6 @@ from oncoseg_trainer.loop.run import train
 
 SIZE = 64
 TARGET = Target(name="t", labels={1})
-
-
-class TightBox(PromptGenerator):
-    def generate(self, mask, rng, target):
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        return (Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1),)
 
 
 class Path:
@@ -46,25 +41,6 @@ class Path:
         return torch.full((3, SIZE, SIZE), float(index))
 
 
-class OneCase:
-    """One volume of 64 x 64 slices with a mask."""
-
-    def __init__(self, mask, kind=None):
-        geometry = Geometry.from_parts(mask.shape)
-        case = Case(
-            dataset="d", case_id="c", patient_id="p", modality="ct", images=("i",), labels=("l",),
-            targets=[Target(name="t", labels={1}, kind=kind)], annotation="mask",
-        )  # fmt: skip
-        volume = Volume(np.zeros((1, *mask.shape), np.float32), geometry, "ct")
-        self.only = LoadedCase(case, volume, {"t": mask}, {}, {"t": mask.sum(axis=(1, 2))}, "0" * 64)
-
-    def case(self, number):
-        return self.only
-
-    def record(self, number):
-        return self.only.case
-
-
 BOXES, POINTS = Prompting(TightBox()), Prompting(PointGenerator())
 TEXTS = Prompting(TextGenerator(), points_at_object=False, asks_for_all=True)
 
@@ -76,8 +52,10 @@ def tube(depth=9, first=2, last=7):
     return mask
 
 
-def maker(mask, *kinds, kind=None, **how):
-    return SampleMaker([OneCase(mask, kind)], [None], {"ct": Path()}, PromptMixture(kinds), 0, **how)
+def maker(mask, *kinds, kind=None, annotation="mask", weak=None, **how):
+    return SampleMaker(
+        [OneCase({"t": mask}, annotation, kind=kind)], [weak], {"ct": Path()}, PromptMixture(kinds), 0, **how
+    )
 
 
 def samples(made, count=200, nth=2):
@@ -127,6 +105,17 @@ def test_some_samples_are_sequences_and_only_of_what_is_pointed_at_and_there():
     assert not any(sample.following for sample in samples(texts, 20))
     elsewhere = maker(tube(), PromptKindShare(BOXES), sequences=Sequences(share=1))
     assert elsewhere.make(Draw(0, 0, 0, "t", None, place=0.0, repeat=0), 0).following == ()
+
+
+def test_a_weak_annotation_does_not_say_where_an_object_ends():
+    """On a key slice alone there is a diameter, and the lesion goes on: its neighbours must not be taught as empty."""
+    mask = tube(first=4, last=5)
+    weak = {"annotation": "recist", "weak": WeakChoice(weight=0.5), "sequences": Sequences(share=1)}
+    assert not any(sample.following for sample in samples(maker(mask, PromptKindShare(BOXES), **weak), 20, nth=0))
+    assert all(
+        sample.following
+        for sample in samples(maker(mask, PromptKindShare(BOXES), sequences=Sequences(share=1)), 9, nth=0)
+    )
 
 
 def test_the_same_lesion_is_followed():
@@ -318,7 +307,13 @@ def test_a_run_with_every_kind_of_prompt(toy, toy_config):
     }
     path.write_text(yaml.safe_dump(config))
     outcome = train(load_settings(str(path), []), load_plugins())
-    assert read_manifest(outcome.folder / "adapter").lora.policy == EVERY[1]["policy"]
+    manifest = read_manifest(outcome.folder / "adapter")
+    assert manifest.lora.policy == EVERY[1]["policy"]
+    assert manifest.prompts == ("box", "point", "mask", "text", "exemplar", "sequences")
+    assert (
+        "Prompts in training: box, point, mask, text, exemplar, sequences."
+        in (outcome.folder / "adapter" / "README.md").read_text()
+    )
     summary = json.loads((outcome.folder / "summary.json").read_text())
     assert not [line for line in summary["warnings"] if "lora.policy" in line]
     lines = [json.loads(line) for line in (outcome.folder / "metrics.jsonl").read_text().splitlines()]
@@ -335,6 +330,7 @@ def test_heads_that_are_trained_and_never_prompted_are_warned_of(toy, toy_config
     config |= {"model": EVERY[0], "lora": EVERY[1], "training": {"epochs": 1, "score_every_epoch": False}}
     path.write_text(yaml.safe_dump(config))
     outcome = train(load_settings(str(path), []), load_plugins())
+    assert read_manifest(outcome.folder / "adapter").prompts == ("box",)
     warnings = json.loads((outcome.folder / "summary.json").read_text())["warnings"]
     assert any("prompts of kind point and mask, and prompts.train draws none" in line for line in warnings)
     assert any("prompts.sequences.share is 0" in line for line in warnings)

@@ -8,26 +8,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_case import OneCase, TightBox
 
-from oncoseg_core import Box, Case, Geometry, PromptGenerator, SliceGrid, Target, Text, Volume
+from oncoseg_core import Box, Geometry, PromptGenerator, SliceGrid, Text
 from oncoseg_core.path.preprocess import mask_to_model, prompt_to_model
 from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.config.data_settings import AugmentationSettings, WeakChoice
 from oncoseg_trainer.config.prompt_settings import HardNegatives
 from oncoseg_trainer.data.augmentation import SpatialAugmentation
-from oncoseg_trainer.data.case_source import LoadedCase
 from oncoseg_trainer.data.prompting import PromptMixture
 from oncoseg_trainer.data.samples import SampleMaker, filled_box, nearest_labelled, target_on_model
 from oncoseg_trainer.data.sampling import Draw
 
 SIZE = 64
 GRID = SliceGrid.of(Geometry.from_parts((5, 40, 50)), SIZE)
-
-
-class TightBox(PromptGenerator):
-    def generate(self, mask, rng, target):
-        rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-        return (Box(columns[0], rows[0], columns[-1] + 1, rows[-1] + 1),)
 
 
 class Path:
@@ -38,24 +32,6 @@ class Path:
 
     def pixels(self, volume, index, stats):
         return mask_to_model(volume.voxels[0, index], GRID)[None].repeat(3, 1, 1)
-
-
-class OneCase:
-    def __init__(self, masks, annotation="mask", voxels=None):
-        geometry = Geometry.from_parts(masks["t"].shape)
-        case = Case(
-            dataset="d", case_id="c", patient_id="p", modality="ct", images=("i",), labels=("l",),
-            targets=[Target(name=name, labels={1}) for name in masks], annotation=annotation,
-        )  # fmt: skip
-        voxels = np.zeros((1, *geometry.shape), np.float32) if voxels is None else voxels
-        foreground = {name: mask.sum(axis=(1, 2)) for name, mask in masks.items()}
-        self.only = LoadedCase(case, Volume(voxels, geometry, "ct"), masks, {}, foreground, "0" * 64)
-
-    def case(self, number):
-        return self.only
-
-    def record(self, number):
-        return self.only.case
 
 
 def maker(source, weak=None, augmentation=None):

@@ -24,7 +24,7 @@ from oncoseg_benchmarks.scoring.subjects import (
     ZoomCeiling,
 )
 from oncoseg_clicks import record_with_clicks, with_clicks
-from oncoseg_core import ConfigError, Fit, ModelSpec, Registry, WeightsError
+from oncoseg_core import ConfigError, Fit, ModelSpec, PromptKind, Registry, WeightsError
 from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
 from oncoseg_core.path import PathSettings, Preprocessor, ZoomSettings
 from oncoseg_core.plugins import validate
@@ -116,7 +116,11 @@ class ModelPlan(SubjectPlan):
         """The model's own word; of an adapter also what it was not taught: that is the untouched model's score."""
         reasons = [self.spec.refusal(kind, adapted=self.adapter is not None) for kind in policy.kinds]
         if self.manifest is not None:
-            reasons += [self.spec.lora.untaught(kind, self.manifest.lora.policy) for kind in policy.kinds]
+            follows = policy.level == "volume" and not policy.asks_every_slice
+            # The model's own tracker remembers masks, whatever prompt it begins with.
+            tracked: tuple[PromptKind, ...] = ("mask",) if follows and self._propagation.tracker == "own" else ()
+            lora, trained = self.spec.lora, self.manifest.lora.policy
+            reasons += [lora.untaught(kind, trained) for kind in (*policy.kinds, *tracked)]
         return next((reason for reason in reasons if reason is not None), None)
 
     def refuses_modality(self, modality: str) -> str | None:

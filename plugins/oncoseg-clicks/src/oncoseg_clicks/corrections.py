@@ -48,7 +48,7 @@ def kept(masks: torch.Tensor, clicks: Clicks, size: int) -> tuple[torch.Tensor, 
 def mended(logits: torch.Tensor, clicks: Clicks, size: int) -> torch.Tensor:
     """Logits ``(h, w)`` of a mask that keeps every click: discs are added and taken away where it does not.
 
-    A later click wins where two contradict each other.
+    Of two that contradict each other the negative one wins: it comes last.
     """
     answer = logits.clone()
     for place, inside in _places(clicks):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from oncoseg_core.cli import say, say_json
+from oncoseg_core.cli import SquareFit, say, say_json
 from oncoseg_lora import HubName
 
 app = typer.Typer(
@@ -21,13 +20,6 @@ app = typer.Typer(
 
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TABLE_WIDTH = 160
-
-
-class SquareFit(StrEnum):
-    """How a slice fills a model's square input."""
-
-    letterbox = "letterbox"
-    stretch = "stretch"
 
 
 @app.command("list")

@@ -38,12 +38,12 @@ def decode_shared(
     logits, scores = [], []
     for number in range(len(points)):  # one by one: the image's tokens of one prompt stay in the processor's cache
         query, point = queries[number], points[number]
-        own = _image_on_tokens(first, keys, _shared_weights(first, shared, query + point), query)
+        own = _image_on_tokens(first, keys, _attention_of_shared_image(first, shared, query + point), query)
         query = second.norm1(query + _self_attention(second.self_attn, (query + point)[None], query[None])[0])
         placed = own + place
         query = second.norm2(query + _tokens_on_image(second.cross_attn_token_to_image, query + point, own, placed))
         query = second.norm3(query + second.mlp(query))
-        own = _image_on_tokens(second, own, _own_weights(second, placed, query + point), query)
+        own = _image_on_tokens(second, own, _attention_of_image(second, placed, query + point), query)
         query = norm(query + _tokens_on_image(last, query + point, own, own + place))
         logits.append(_upscaled(decoder, own, decoder.output_hypernetworks_mlps[0](query[1]), image.shape[1:]))
         scores.append(decoder.iou_prediction_head(query[0])[0])
@@ -105,14 +105,14 @@ def _tokens_on_image(attention: Any, query: torch.Tensor, own: torch.Tensor, pla
     return found
 
 
-def _shared_weights(layer: Any, shared: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def _attention_of_shared_image(layer: Any, shared: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """How the image's tokens look at a prompt's, from projections that all prompts share: ``(heads, t, h w)``."""
     attention = layer.cross_attn_image_to_token
     seen = _heads(attention.k_proj(at), attention.num_heads)
     return torch.softmax((seen / math.sqrt(seen.shape[-1])) @ shared.transpose(-1, -2), dim=1)
 
 
-def _own_weights(layer: Any, placed: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+def _attention_of_image(layer: Any, placed: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
     """The same where the image's tokens are the prompt's own."""
     attention = layer.cross_attn_image_to_token
     heads = attention.num_heads

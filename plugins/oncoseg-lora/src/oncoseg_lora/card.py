@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import yaml
 
-from oncoseg_core import ModelSpec, Record
+from oncoseg_core import ModelSpec, PromptKind, Record
 from oncoseg_core.system import printable
 from oncoseg_lora.manifest import AdapterManifest, LeakageRecord, MetricRow, ScoreSummary, SplitRecord
 
@@ -44,7 +45,8 @@ class DatasetFacts(Record):
 class Evidence(Record):
     """What a trainer tells besides the weights: how it was split, what was scored, which data, under which licence.
 
-    ``splits``, ``metrics`` and ``leakage`` go to the manifest and the card, the rest to the card alone. ``notes`` are
+    ``splits``, ``metrics``, ``leakage`` and ``prompts`` go to the manifest and the card, the rest to the card alone.
+    ``prompts`` are the kinds that training drew, and ``SEQUENCES`` where it followed objects. ``notes`` are
     sentences that a reader of the scores needs. ``licence`` is the adapter's own, as the hub spells it (``cc-by-4.0``);
     ``other`` leaves it to the author.
     """
@@ -52,6 +54,7 @@ class Evidence(Record):
     splits: SplitRecord | None = None
     metrics: tuple[MetricRow, ...] = ()
     leakage: LeakageRecord | None = None
+    prompts: tuple[PromptKind | Literal["sequences"], ...] = ()
     datasets: tuple[DatasetFacts, ...] = ()
     notes: tuple[str, ...] = ()
     licence: str = "other"
@@ -109,6 +112,7 @@ def _base(manifest: AdapterManifest, base: ModelSpec) -> str:
             f"They are known by {known}. The adapter loads on no others.",
             f"LoRA: rank {lora.rank}, alpha {lora.alpha}, dropout {lora.dropout:g}, on the linear layers {layers}.",
             *([f"{manifest.trained}.".capitalize()] if manifest.trained is not None else []),
+            *([f"Prompts in training: {', '.join(manifest.prompts)}."] if manifest.prompts else []),
             f"Policy: {_code(lora.policy)}; trained whole besides: {_listed(whole) or 'nothing'}.",
         ),
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationError
 
-from oncoseg_core import DataError, Record, WeightsError
+from oncoseg_core import DataError, PromptKind, Record, WeightsError
 from oncoseg_core.data import Side, TrainedOn
 from oncoseg_core.path import PathSettings
 from oncoseg_core.system import not_fetched, read_regular
@@ -22,6 +22,9 @@ TRAINED_ON_FILE: Final = "trained_on.txt"
 CARD_FILE: Final = "README.md"
 ADAPTER_FILES = (MANIFEST_FILE, CONFIG_FILE, WEIGHTS_FILE, TRAINED_ON_FILE, CARD_FILE)
 """All that an adapter's folder is read for; the last two may be missing."""
+
+SEQUENCES: Final = "sequences"
+"""Beside kinds of prompt: that training followed objects through neighbouring slices."""
 
 HashedFile: TypeAlias = Literal["adapter_model.safetensors", "adapter_config.json", "trained_on.txt"]
 """The files whose hashes the manifest holds. Not the card, which people edit by hand."""
@@ -121,6 +124,8 @@ class AdapterManifest(Record):
     ``datasets`` are those it was trained on, and None where that is not known; the hashes of their cases are a file.
     ``parents`` are the SHA-256 of the manifests of the adapters that its training started from, the last one first.
     ``splits``, ``metrics``, ``leakage``, ``trained`` are what a reader needs to trust a number; older ones lack them.
+    ``prompts`` are the kinds of prompt that training drew, and ``SEQUENCES`` where it followed objects; older ones lack
+    them too.
     """
 
     model: str
@@ -133,6 +138,7 @@ class AdapterManifest(Record):
     metrics: tuple[MetricRow, ...] = ()
     leakage: LeakageRecord | None = None
     trained: TrainedParts | None = None
+    prompts: tuple[PromptKind | Literal["sequences"], ...] = ()
     versions: dict[str, str]
     files: dict[HashedFile, Sha256]
 

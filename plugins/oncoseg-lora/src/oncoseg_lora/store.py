@@ -98,6 +98,7 @@ def save_adapter(
         metrics=evidence.metrics,
         leakage=evidence.leakage,
         trained=trained_parts(model),
+        prompts=evidence.prompts,
         versions=dict(versions),
         files={name: hashlib.sha256(content).hexdigest() for name, content in hashed.items()},
     )
@@ -148,6 +149,7 @@ def load_adapter(model: nn.Module, directory: Path) -> nn.Module:
     _check_tensors(tensors, adapter_state(adapted), directory / WEIGHTS_FILE)
     set_adapter_state(adapted, tensors)
     adapted.trained_parts = manifest.trained  # type: ignore[assignment]
+    adapted.trained_prompts = manifest.prompts  # type: ignore[assignment]
     return adapted
 
 

@@ -178,7 +178,8 @@ class Sam3(nn.Module, PromptableModel):
         which answers as before the adaptation where the adapter's policy does not teach it.
 
         Raises:
-            PromptError: there is no prompt, hints have no meaning together, or the weights have no tracker.
+            PromptError: there is no prompt, hints have no meaning together, the weights have no tracker, or
+                ``boxes_by`` asks an untaught one.
             UsageError: the embedding holds neither one image nor one per prompt.
         """
         if not prompts:
@@ -187,6 +188,7 @@ class Sam3(nn.Module, PromptableModel):
         asked = [self._understood(prompt) for prompt in prompts]
         if any(isinstance(one, Clicks) for one in asked):
             _ = self.tracker  # refuses weights without one
+            self._require_boxes_of_the_adapter(asked)
             self.add_tracker_features(embedding)
         size = self.settings.prompts_at_once
         answers: list[Decoded] = []
@@ -272,6 +274,19 @@ class Sam3(nn.Module, PromptableModel):
                 f"{self.spec.name}: points, masks and following slices go through the interactive predictor and the "
                 f"tracker, which are not trained; set lora.policy to {plugin.TEACHES_CLICKS}, or train with boxes (by "
                 "grounding), texts or exemplars"
+            )
+
+    def _require_boxes_of_the_adapter(self, asked: Sequence[Question | Clicks]) -> None:
+        """Refuse boxes that would be answered without the adapter: the kind ``box`` is one that every policy teaches.
+
+        Raises:
+            PromptError: ``boxes_by`` sends them to a predictor that the adapter's policy does not teach.
+        """
+        boxes = any(isinstance(one, Clicks) and not one.points and one.mask is None for one in asked)
+        if boxes and self.tracker_sees_base:
+            raise PromptError(
+                f"{self.spec.name} with boxes_by=interactive: the adapter's policy does not teach the interactive "
+                f"predictor; set boxes_by to grounding, or train with lora.policy {plugin.TEACHES_CLICKS}"
             )
 
     def _require_images(self, embedding: dict[str, torch.Tensor], prompts: Sequence[Prompt]) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from oncoseg_core import UsageError
-from oncoseg_core.cli import reserved_stdout, say, say_json
+from oncoseg_core.cli import SquareFit, reserved_stdout, say, say_json
 from oncoseg_segment.cli.options import export_settings, options_in_messages, with_options
 
 OPTIONS = {
@@ -36,13 +36,6 @@ OPTIONS = {
     "export_settings": "--export-set",
 }
 """How the command spells the fields that messages of the library name."""
-
-
-class SquareFit(StrEnum):
-    """How a slice fills the model's square input."""
-
-    letterbox = "letterbox"
-    stretch = "stretch"
 
 
 class Zoom(StrEnum):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from oncoseg_core import BoolArray, PromptableModel, PromptKind, Volume
+from oncoseg_core import BoolArray, LoraSpec, PromptableModel, PromptKind, Volume
 from oncoseg_core.inference import FittedVolume
 from oncoseg_core.path import ZoomSettings
-from oncoseg_lora import has_random_weights
+from oncoseg_lora import SEQUENCES, has_random_weights
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.resolvable import smallest_resolvable_mm
 from oncoseg_segment.engine.structures import OnSlice, StructureResult
@@ -81,16 +81,32 @@ def examine_answerer(model: PromptableModel, kinds: Sequence[PromptKind], name: 
         name: the structure's.
         tracked: whether the model's own tracker follows it, which is prompted by masks.
     """
-    lora = getattr(model, "lora_settings", None)
-    if lora is None:
+    settings, drawn = getattr(model, "lora_settings", None), set(getattr(model, "trained_prompts", ()))
+    if settings is None:
         return []
-    answered = [*kinds, "mask"] if tracked else list(kinds)
-    reasons = dict.fromkeys(model.spec.lora.untaught(kind, lora.policy) for kind in answered)
-    return [
-        Finding("warning", name, f"{reason}: of {name!r}, that part is the model's answer without its adapter")
-        for reason in reasons
-        if reason is not None
-    ]
+    lora = model.spec.lora
+    messages = []
+    for kind in dict.fromkeys([*kinds, "mask"] if tracked else kinds):
+        reason, together = lora.untaught(kind, settings.policy), _taught_together(lora, kind)
+        if reason is not None:
+            messages.append(f"{reason}: of {name!r}, that part is the model's answer without its adapter")
+        elif together and drawn and not together & drawn:
+            messages.append(
+                f"the adapter was trained with prompts of kind {', '.join(sorted(drawn))}, and none of those that "
+                f"teach what answers {kind!r}: {name!r} may be worse than without the adapter"
+            )
+        elif together and drawn and tracked and SEQUENCES not in drawn:
+            messages.append(
+                f"the adapter was trained without sequences of slices, so its own tracker was not taught: {name!r} may "
+                "be worse than without the adapter"
+            )
+    return [Finding("warning", name, message) for message in dict.fromkeys(messages)]
+
+
+def _taught_together(lora: LoraSpec, kind: PromptKind) -> set[PromptKind]:
+    """The kinds that are taught by the same policies, where not all policies teach this one."""
+    policies = lora.taught_by.get(kind)
+    return set() if policies is None else {one for one, several in lora.taught_by.items() if several == policies}
 
 
 def examine_result(result: StructureResult) -> list[Finding]:

@@ -43,7 +43,8 @@ class Sequences(Settings):
     """Neighbouring slices in one sample, for a model that follows objects with a tracker of its own.
 
     A ``share`` of the samples whose prompt points at an object that is there goes on to the next ``length - 1`` slices,
-    up or down, as far as the volume goes. All slices of such a sample together weigh as much as any other sample.
+    up or down, as far as the volume goes; not of a weak annotation, which may be on one slice of an object that goes
+    on. All slices of such a sample together weigh as much as any other sample.
     """
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.0

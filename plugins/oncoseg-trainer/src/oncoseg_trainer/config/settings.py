@@ -25,7 +25,7 @@ class TrainSettings(Settings):
     ``output`` is the run's folder; ``normalizers`` holds settings by modality, ``channels`` which three channels of an
     image are taken, by modality (a mode, names or indices), ``fit`` how a slice fills the model's square. ``trackers``
     are names, or names with settings. ``start_from`` is the folder of an adapter whose weights training starts from,
-    all else being fresh. ``phase`` is told to the trackers: the part of a chain that the run is.
+    all else being fresh. ``phase`` goes to the trackers: the part of a chain that the run is.
     """
 
     name: Name

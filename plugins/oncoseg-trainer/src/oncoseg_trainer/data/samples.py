@@ -185,8 +185,11 @@ class SampleMaker:
         return mask if shown.weak is None or shown.weak.shape == "drawn" else filled_box(mask)
 
     def _following(self, shown: _Shown, index: int, mask: BoolArray, identity: Identity) -> list[int]:
-        """The slices that a sample goes on to: up or down, as many as the volume has."""
-        alone = shown.prompting.asks_for_all or not shown.prompting.points_at_object
+        """The slices that a sample goes on to: up or down, as many as the volume has.
+
+        None of a weak annotation, which may be on one slice of an object that goes on.
+        """
+        alone = shown.prompting.asks_for_all or not shown.prompting.points_at_object or shown.weak is not None
         if not self.sequences.share or alone or not mask.any():
             return []
         which, direction = derived_generator(self.seed, "sequence", *identity).random(2)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
-from oncoseg_core import MetricSpec, PromptGeneratorSpec
+from oncoseg_core import MetricSpec, PromptGeneratorSpec, PromptKind
 from oncoseg_core.data import Side
-from oncoseg_lora import DatasetFacts, Evidence, LeakageRecord, MetricRow, ScoreSummary, SplitRecord, SplitSide, Use
+from oncoseg_lora import (
+    SEQUENCES,
+    DatasetFacts,
+    Evidence,
+    LeakageRecord,
+    MetricRow,
+    ScoreSummary,
+    SplitRecord,
+    SplitSide,
+    Use,
+)
 from oncoseg_trainer.data.case_selection import ChosenDataset
 from oncoseg_trainer.data.case_source import CaseRow
 from oncoseg_trainer.data.scoring import summarise
@@ -37,9 +48,18 @@ def evidence_of(facts: RunFacts) -> Evidence:
         ),
         metrics=tuple(_metric_rows(facts)),
         leakage=LeakageRecord(n_certain=sum(certain), n_suspected=len(certain) - sum(certain)),
+        prompts=_prompts(facts),
         datasets=tuple(DatasetFacts(name=s.name, licence=s.licence, citation=s.citation, url=s.url) for s in specs),
         notes=(SCORING, *_notes(facts)),
     )
+
+
+def _prompts(facts: RunFacts) -> tuple[PromptKind | Literal["sequences"], ...]:
+    """The kinds of prompt that training drew, and whether it followed objects."""
+    prompts = facts.settings.prompts
+    specs = [facts.registry.get(PromptGeneratorSpec, choice.name) for choice in prompts.train]
+    kinds = dict.fromkeys(kind for spec in specs for kind in spec.makes)
+    return (*kinds, SEQUENCES) if prompts.sequences.share else (*kinds,)
 
 
 def _sides(facts: RunFacts, each: ChosenDataset) -> list[SplitSide]:
