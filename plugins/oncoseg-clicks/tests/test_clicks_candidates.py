@@ -38,6 +38,13 @@ def test_every_box_lies_on_the_input_and_some_holds_all_positive_clicks(positive
     assert any(all(holds(box, place) for place in inner) for box in boxes)
 
 
+def test_what_is_grown_and_cut_holds_every_positive_click():
+    clicks = Clicks(((100.0, 100.0), (140.0, 100.0)), ((120.0, 101.0), (110.0, 130.0)))
+    boxes, plain = candidate_boxes(clicks, 256)
+    assert len(boxes) > plain
+    assert all(holds(box, place) for box in boxes[plain:] for place in clicks.positive)
+
+
 def test_a_negative_click_cuts_boxes_on_the_side_that_costs_least():
     boxes = candidate_boxes(Clicks(((100.0, 100.0),), ((120.0, 101.0),)), 256).boxes
     wide = [box for box in boxes if box.y1 - box.y0 > 60]

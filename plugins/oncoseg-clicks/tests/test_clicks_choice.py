@@ -63,3 +63,13 @@ def test_further_clicks_decide_between_masks_that_are_otherwise_as_good():
 def test_coarser_logits_are_compared_with_the_image_made_as_coarse():
     coarse = torch.nn.functional.avg_pool2d(logits(disc(5), disc(10), disc(16))[None], 2)[0]
     assert choose(coarse, torch.full((3,), 0.8), GREY, CENTRE) == 1
+
+
+def test_of_masks_on_a_flat_image_the_one_that_is_like_the_others_is_chosen():
+    flat = torch.full((64, 64), 0.5)
+    candidates, scores = logits(disc(16), disc(8), disc(8.2), disc(8.4)), torch.tensor([0.9, 0.85, 0.85, 0.85])
+    assert choose(candidates, scores, flat, CENTRE) != 0
+
+
+def test_a_clear_rim_outweighs_a_little_more_of_the_models_score():
+    assert choose(logits(disc(16), disc(10)), torch.tensor([0.9, 0.8]), GREY, CENTRE) == 1

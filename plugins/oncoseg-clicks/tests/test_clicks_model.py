@@ -207,3 +207,15 @@ def test_the_record_is_light():
     code = "import sys, oncoseg_clicks as c; c.record_with_clicks; print('torch' in sys.modules)"
     light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert light.stdout.strip() == "False"
+
+
+def test_each_images_masks_are_judged_by_its_own_brightness(model, monkeypatch):
+    from oncoseg_clicks import model as module
+
+    seen, choose = [], module.choose
+    monkeypatch.setattr(
+        module, "choose", lambda logits, scores, grey, *rest: seen.append(grey) or choose(logits, scores, grey, *rest)
+    )
+    images = pixels((20, 20), (40, 44))
+    answer(model, images, (Point(20, 20),), (Point(40, 44),))
+    assert torch.equal(torch.stack(seen), images.mean(1))

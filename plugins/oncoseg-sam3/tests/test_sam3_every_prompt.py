@@ -19,7 +19,9 @@ from oncoseg_sam3.base_branch import adapter_off
 from oncoseg_sam3.checkpoint import merged_state
 from oncoseg_sam3.model import Sam3Tiny, Sam3TinySettings
 from oncoseg_sam3.plugin import LORA, TEACHES_CLICKS
-from oncoseg_sam3.training_clicks import clicks_taught
+from oncoseg_sam3.tracking import TrackerMemory
+from oncoseg_sam3.training import TeachingWeights
+from oncoseg_sam3.training_clicks import clicks_taught, taught_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:SAM3 is built with random weights")
 
@@ -138,6 +140,11 @@ def test_switching_the_adapter_off_and_on_leaves_everything_as_it_was() -> None:
         assert state()[0] != before[0]
         assert state()[1] == before[1]
     assert state() == before
+    with adapter_off(model):
+        off = state()
+        with adapter_off(model):
+            pass
+        assert state() == off
     with pytest.raises(ZeroDivisionError), adapter_off(model):
         _ = 1 / 0
     assert state() == before
@@ -257,6 +264,44 @@ def test_of_three_masks_the_best_is_taught_and_all_their_overlaps(learning: Any,
         overlaps.append(both / either)
     expected = (masks.ious[0] - torch.stack(overlaps)).abs().mean()
     torch.testing.assert_close(output.terms["score"][0], expected)
+
+
+def test_a_slice_on_which_the_tracker_sees_nothing_is_taught_presence_alone(learning: Any) -> None:
+    """Its masks there are Meta's constant, not an answer of the network's."""
+    with torch.no_grad():
+        head = learning.tracker.sam_mask_decoder.modules_to_save["default"].pred_obj_score_head
+        head.layers[-1].bias.sub_(6.0)
+    output = output_of(learning, SEQUENCE[:3], TARGETS[:3])
+    assert output.by_mask.tolist() == [True, False, False]
+    assert output.terms["score"][1:].tolist() == [0, 0]
+    assert (output.terms["presence"][1:] > 1).all()
+
+
+def test_the_best_mask_is_the_one_with_the_largest_dice() -> None:
+    target = torch.zeros(32, 32)
+    target[4:20, 4:20] = 1
+    masks = torch.full((3, 16, 16), -9.0)
+    masks[0, :, :8] = masks[1, 2:9, 2:10] = masks[2, 10:, 10:] = 9.0
+    ious = torch.tensor([0.9, 0.2, 0.1])  # what the network predicts does not choose
+    output = taught_masks(masks, ious, torch.tensor(1.0), target, TeachingWeights())
+    assert torch.equal(output.logits[0], masks[1])
+    target_cells = torch.zeros(16, 16, dtype=torch.bool)
+    target_cells[2:10, 2:10] = True
+    overlaps = torch.stack([(m & target_cells).sum() / (m | target_cells).sum() for m in masks > 0])
+    torch.testing.assert_close(output.terms["score"][0], (ious - overlaps).abs().mean())
+
+
+def test_a_sequence_begins_with_the_targets_mask(learning: Any) -> None:
+    learning.eval()
+    pixels = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        embedding = learning.encode_image(pixels)
+        output = learning.training_output(embedding, SEQUENCE[:2], TARGETS[:2])
+        first, second = ({name: level[[row]] for name, level in embedding.items()} for row in (0, 1))
+        memory = TrackerMemory(learning.tracker, learning.detector.backbone.vision_backbone.position_encoding)
+        memory.start(first, TARGETS[:1])
+        masks = memory.follow(second).masks[0]
+    assert any(torch.allclose(output.logits[1], mask, atol=1e-5) for mask in masks)
 
 
 @pytest.mark.parametrize("policy", LEAVES_CLICKS)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from oncoseg_core import Decoded, PromptableModel, TrainingOutput
+from oncoseg_core import Decoded, Point, PromptableModel, TrainingOutput
 from oncoseg_trainer.loop.steps import ForwardLoss, smaller_target
 
 
@@ -86,3 +86,18 @@ def test_an_object_smaller_than_a_logit_keeps_its_best_covered_one():
     small = smaller_target(target, 4)
     assert small.sum(dim=(1, 2)).tolist() == [1, 0]
     assert small[0, 2, 3] == 1
+
+
+def test_the_answer_to_corrected_clicks_is_what_is_taught():
+    class Listens(Fixed):
+        def training_output(self, embedding, prompts, targets):
+            self.taught = list(prompts)
+            return super().training_output(embedding, prompts, targets)
+
+    target = torch.zeros(2, 8, 8)
+    target[:, 2:6, 2:6] = 1
+    model = Listens(torch.full((2, 8, 8), -1.0), torch.ones(2, dtype=torch.bool))
+    model.decode = lambda embedding, prompts: Decoded(torch.full((len(prompts), 8, 8), -1.0), torch.zeros(len(prompts)))
+    prompts = [(Point(3.5, 3.5),), (Point(3.5, 3.5),)]
+    ForwardLoss(model, LOSSES)(PIXELS, prompts, target, [("ct", 1.0)] * 2, [0, 2])
+    assert [len(prompt) for prompt in model.taught] == [1, 3]

@@ -37,7 +37,9 @@ def clicks_taught(
     rows: dict[int, TrainingOutput] = {}
     for numbers, masks in masks_by_form(tracker, embedding, clicks):
         for row, number in enumerate(numbers):
-            rows[number] = _taught(masks.logits[row], masks.ious[row], masks.presence[row], targets[number], weights)
+            rows[number] = taught_masks(
+                masks.logits[row], masks.ious[row], masks.presence[row], targets[number], weights
+            )
     return together([rows[number] for number in range(len(clicks))])
 
 
@@ -56,7 +58,9 @@ def slices_taught(
     rows = []
     for embedding, target in zip(slices[1:], targets[1:], strict=True):
         followed = memory.follow(embedding)
-        rows.append(_taught(followed.masks[0], followed.ious[0], followed.presence[0], target, weights, hides=True))
+        rows.append(
+            taught_masks(followed.masks[0], followed.ious[0], followed.presence[0], target, weights, hides=True)
+        )
     return together(rows)
 
 
@@ -69,7 +73,7 @@ def together(rows: Sequence[TrainingOutput]) -> TrainingOutput:
     )
 
 
-def _taught(
+def taught_masks(
     masks: torch.Tensor,
     ious: torch.Tensor,
     presence: torch.Tensor,
