@@ -1,0 +1,258 @@
+"""What goes over the wire: requests and replies of ``/api/v1``, as pydantic models that OpenAPI shows.
+
+Pixels are continuous coordinates of a slice as it is stored: ``x`` to the right, ``y`` down, the centre of the first
+pixel at (0.5, 0.5). ``slice`` is the index of a slice in the order of :attr:`ImageInfo.instances`. Millimetres are LPS.
+A mask is a rectangle of bits (:mod:`oncoseg_client.masks`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Point = Annotated[list[float], Field(min_length=2, max_length=3)]
+"""``[x, y]`` in pixels of the slice, or ``[x, y, z]`` in LPS mm."""
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+SliceIndex = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class Message(BaseModel):
+    """Unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Bits(Message):
+    """A rectangle of a mask; its width and height are 0 where it is empty."""
+
+    x: int = Field(ge=0, le=65_535)
+    y: int = Field(ge=0, le=65_535)
+    width: int = Field(ge=0, le=65_535)
+    height: int = Field(ge=0, le=65_535)
+    bits: str = Field(max_length=4_000_000)
+
+
+# Steps: the state of a session is the list of these.
+
+
+class HintMessage(Message):
+    """One hint: a point, two corners of a box or exemplar, or the points of a lasso or scribble."""
+
+    kind: Literal["point", "box", "lasso", "scribble", "exemplar"]
+    points: list[Point] = Field(min_length=1, max_length=10_000)
+    positive: bool = True
+
+
+class PromptStep(Message):
+    """Prompt one structure on one slice (``slice``), or in millimetres where the points say it.
+
+    The hints are added to those that the structure has on that slice; with ``replace`` they take their place. A text
+    counts on this slice.
+    """
+
+    step: Literal["prompt"] = "prompt"
+    structure: Name
+    slice: SliceIndex | None = None
+    hints: list[HintMessage] = Field(default_factory=list, max_length=1_000)
+    text: Annotated[str, Field(max_length=200)] | None = None
+    units: Literal["pixel", "mm"] = "pixel"
+    replace: bool = False
+
+
+class EditStep(Message):
+    """The mask of a structure on a slice as a hand drew it: it stands as it is, and is the next prompt there."""
+
+    step: Literal["edit"] = "edit"
+    structure: Name
+    slice: SliceIndex
+    mask: Bits
+
+
+class PropagateStep(Message):
+    """Follow a structure from one of its slices in both directions; slices that have a prompt or an edit keep theirs."""
+
+    step: Literal["propagate"] = "propagate"
+    structure: Name
+    slice: SliceIndex
+
+
+class RemoveStep(Message):
+    """Take a structure out."""
+
+    step: Literal["remove"] = "remove"
+    structure: Name
+
+
+Step = Annotated[PromptStep | EditStep | PropagateStep | RemoveStep, Field(discriminator="step")]
+
+
+# Sessions.
+
+
+class OpenRequest(Message):
+    """Open a series. ``steps`` are those of an earlier session that is gone on with; ``undone`` can be redone."""
+
+    source: Name
+    study_uid: Uid
+    series_uid: Uid
+    model: Name | None = None
+    steps: list[Step] = Field(default_factory=list, max_length=10_000)
+    undone: list[Step] = Field(default_factory=list, max_length=10_000)
+
+
+class Instance(Message):
+    """The stored image that a slice is of; ``frame`` counts from 1 in an instance of several."""
+
+    sop_uid: str
+    frame: int | None = None
+
+
+class ImageInfo(Message):
+    """The opened series. ``affine`` maps (column, row, slice) indices to LPS mm, 4 x 4."""
+
+    rows: int
+    columns: int
+    slices: int
+    modality: str
+    physical: bool
+    spacing_mm: list[float]
+    affine: list[list[float]]
+    instances: list[Instance]
+    findings: list[str]
+
+
+class Opened(Message):
+    """A session and its lease: every further call carries ``lease`` in the header ``X-OncoSeg-Lease``."""
+
+    session: str
+    lease: str
+    lease_seconds: float
+    model: str
+    image: ImageInfo
+    answer: Answer
+
+
+class Line(Message):
+    """A diameter: its ends in pixels of its slice and in LPS mm."""
+
+    mm: float
+    ends_pixels: list[list[float]]
+    ends_lps_mm: list[list[float]]
+
+
+class StructureInfo(Message):
+    """A structure as it is now. ``slices`` hold some of it; ``long`` and ``short`` are RECIST's diameters."""
+
+    name: str
+    slices: list[int]
+    score: float | None
+    presence: float | None
+    edited: bool
+    propagated: bool
+    voxels: int
+    area_mm2: float | None = Field(description="on the slice of this step; None without millimetres")
+    volume_ml: float | None = Field(description="None on a single slice, and without millimetres")
+    mean: float | None
+    unit: str | None
+    diameter_slice: int | None
+    long: Line | None
+    short: Line | None
+    findings: list[str]
+
+
+class Change(Message):
+    """A rectangle of a structure's mask on a slice that this step changed: all bits in it are new, none outside."""
+
+    structure: str
+    slice: int
+    mask: Bits
+
+
+class Answer(Message):
+    """What a step changed, and every structure as it is after it. ``timing_ms`` says how long each stage took."""
+
+    steps: int = Field(description="how many steps make up the state")
+    undone: int = Field(description="how many can be redone")
+    structures: list[StructureInfo]
+    changes: list[Change]
+    findings: list[str]
+    timing_ms: dict[str, float]
+
+
+class View(Message):
+    """What the user looks at, so that it is encoded before it is asked for; the slice under the mouse first."""
+
+    slice: SliceIndex
+    hover: SliceIndex | None = None
+
+
+class SaveRequest(Message):
+    """Which objects to write; ``label`` names the series of the objects."""
+
+    formats: list[Literal["seg", "rtstruct", "sr"]] = Field(
+        default_factory=lambda: ["seg", "rtstruct", "sr"], min_length=1, max_length=3
+    )
+    label: Annotated[str, Field(max_length=16)] = "OncoSeg"
+
+
+class SavedObject(Message):
+    """An object that the archive has given back as it was sent."""
+
+    format: str
+    series_uid: str
+    sop_uid: str
+
+
+class Saved(Message):
+    """All that was saved and read back."""
+
+    objects: list[SavedObject]
+    timing_ms: dict[str, float]
+
+
+class Progress(Message):
+    """How far a propagation is, as an event of its stream."""
+
+    done: int
+    total: int
+
+
+class Failure(Message):
+    """An error: ``code`` for programs, ``message`` for people, in one sentence with what to do."""
+
+    code: str
+    message: str
+
+
+class ModelInfo(Message):
+    """A model that the server answers with."""
+
+    name: str
+    model: str
+    adapter: str | None
+    prompts: list[str]
+    precision: str
+    engine: str
+    notice: str | None
+
+
+class SourceInfo(Message):
+    """A source of series."""
+
+    name: str
+    kind: str
+
+
+class ServerInfo(Message):
+    """What this server is; ``api`` changes when a client written for another number would go wrong."""
+
+    api: Literal[1] = 1
+    version: str
+    models: list[ModelInfo]
+    sources: list[SourceInfo]
+    limits: dict[str, float]
+
+
+Opened.model_rebuild()
