@@ -437,7 +437,7 @@ def no_model(monkeypatch):
     def build(*_):
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr("oncoseg_segment.engine.session.build_model", build)
+    monkeypatch.setattr("oncoseg_segment.engine.loaded_model.build_model", build)
 
 
 @pytest.mark.usefixtures("no_model")

@@ -17,6 +17,7 @@ from oncoseg_core import Progress, Registry, Volume
 from oncoseg_core.path import ZoomSettings
 from oncoseg_core.plugins import validate
 from oncoseg_segment.engine.checks import Finding
+from oncoseg_segment.engine.loaded_model import LoadedModel, OpenedImage, TurnLock
 from oncoseg_segment.engine.measurements import Diameters, Measurements, longest_diameter, measure
 from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.propagation import Propagation, PropagationSettings, propagate
@@ -33,7 +34,9 @@ __all__ = [
     "Finding",
     "Hint",
     "KeptStructure",
+    "LoadedModel",
     "Measurements",
+    "OpenedImage",
     "Output",
     "Propagation",
     "PropagationSettings",
@@ -42,6 +45,7 @@ __all__ = [
     "SegmentationResult",
     "Session",
     "StructureRequest",
+    "TurnLock",
     "Written",
     "ZoomSettings",
     "export",

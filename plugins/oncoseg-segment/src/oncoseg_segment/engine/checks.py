@@ -54,9 +54,12 @@ def examine_image(stored: Volume, volume: Volume, modality: str, specs: Sequence
     return findings + [Finding("note", "image", message) for message in dict.fromkeys(_notes(stored, specs))]
 
 
-def examine_structure(name: str, mask: BoolArray) -> list[Finding]:
-    """What is to be said of a structure ``(z, y, x)``: empty, at the image's border, or in many parts."""
-    return [Finding("warning", name, f"{name!r} {message}") for message in _of_mask(mask)]
+def examine_structure(name: str, mask: BoolArray, span: slice = slice(None)) -> list[Finding]:
+    """What is to be said of a structure ``(z, y, x)``: empty, at the image's border, or in many parts.
+
+    Outside of ``span`` the mask is empty.
+    """
+    return [Finding("warning", name, f"{name!r} {message}") for message in _of_mask(mask, span)]
 
 
 def refusal_of(findings: Sequence[Finding]) -> str | None:
@@ -126,12 +129,12 @@ def _of_range(spec: NormalizerSpec, low: float, high: float) -> Iterator[str]:
         yield f"the highest {spec.unit or what} is {high:.4g}; expected {usual}: check units and calibration"
 
 
-def _of_mask(mask: BoolArray) -> Iterator[str]:
-    slices = np.flatnonzero(mask.any(axis=(1, 2)))
+def _of_mask(mask: BoolArray, span: slice) -> Iterator[str]:
+    slices = np.flatnonzero(mask[span].any(axis=(1, 2))) + (span.start or 0)
     if not slices.size:
         yield "is empty"
         return
-    plane: BoolArray = np.any(mask, axis=0)
+    plane: BoolArray = np.any(mask[span], axis=0)
     if plane[0].any() or plane[-1].any() or plane[:, 0].any() or plane[:, -1].any():
         yield "touches the border of the image: it may be cut off there"
     last = len(mask) - 1

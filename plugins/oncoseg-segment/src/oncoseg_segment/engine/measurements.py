@@ -69,26 +69,30 @@ class Measurements:
     intensities: tuple[Intensity, ...]
 
 
-def measure(mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec]) -> Measurements:
+def measure(
+    mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec], span: slice = slice(None)
+) -> Measurements:
     """Measure one structure.
 
     Args:
         mask: bool ``(z, y, x)``.
         volume: the image, calibrated (:meth:`oncoseg_core.path.normalization.Normalization.calibrated`).
         specs: the records of its modality, one for all channels or one for each; none where it is not known.
+        span: slices outside of which the mask is empty.
     """
     geometry = volume.geometry
-    on_slices = np.count_nonzero(mask, axis=(1, 2))
+    on_slices = np.zeros(len(mask), dtype=np.int64)
+    on_slices[span] = np.count_nonzero(mask[span], axis=(1, 2))
     return Measurements(
         voxels=int(on_slices.sum()),
         volume_ml=float(on_slices @ geometry.voxel_mm3) / 1000 if volume.physical else None,
-        diameters=axial_diameters(mask, geometry) if volume.physical else None,
-        intensities=tuple(_intensities(mask, volume, specs)),
+        diameters=axial_diameters(mask, geometry, span) if volume.physical else None,
+        intensities=tuple(_intensities(mask[span], volume, specs, span)),
     )
 
 
-def _intensities(mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec]) -> Iterator[Intensity]:
-    for number, channel in enumerate(volume.voxels):
+def _intensities(mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec], span: slice) -> Iterator[Intensity]:
+    for number, channel in enumerate(volume.voxels[:, span]):
         values = channel[mask].astype(np.float64)
         values = values[np.isfinite(values)]
         if not values.size:
@@ -111,11 +115,14 @@ def longest_diameter(mask: BoolArray, geometry: Geometry) -> float:
     return 0.0 if diameters is None else diameters.longest.mm
 
 
-def axial_diameters(mask: BoolArray, geometry: Geometry) -> Diameters | None:
-    """The longest diameter over all slices along z and their separate parts (8-connected); None of an empty mask."""
+def axial_diameters(mask: BoolArray, geometry: Geometry, span: slice = slice(None)) -> Diameters | None:
+    """The longest diameter over all slices along z and their separate parts (8-connected); None of an empty mask.
+
+    Outside of ``span`` the mask is empty.
+    """
     to_mm = _in_plane(geometry)
     best: tuple[float, int, Float64] | None = None
-    for bound, index, window in _slices_by_size(mask, to_mm):
+    for bound, index, window in _slices_by_size(mask, to_mm, span):
         if best is not None and bound <= best[0]:
             break
         rows, columns = window
@@ -163,10 +170,10 @@ def _in_plane(geometry: Geometry) -> Float64:
     return np.array([[column @ along, 0.0], [row @ along, row @ across]])
 
 
-def _slices_by_size(mask: BoolArray, to_mm: Float64) -> list[tuple[float, int, tuple[slice, slice]]]:
+def _slices_by_size(mask: BoolArray, to_mm: Float64, span: slice) -> list[tuple[float, int, tuple[slice, slice]]]:
     """Each slice that holds something: the most that a diameter can be there, its index, its rows and columns."""
     found = []
-    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+    for index in np.flatnonzero(mask[span].any(axis=(1, 2))) + (span.start or 0):
         rows, columns = (np.flatnonzero(mask[index].any(axis=axis)) for axis in (1, 0))
         window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         height, width = window[0].stop - window[0].start, window[1].stop - window[1].start

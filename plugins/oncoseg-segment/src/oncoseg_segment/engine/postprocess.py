@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from oncoseg_core import BoolArray, NormalizerSpec, Volume
 from oncoseg_segment.engine.checks import Finding, examine_structure
 from oncoseg_segment.engine.measurements import Measurements, measure
@@ -59,7 +57,7 @@ def keep_structures(
     """
     left_out = [
         None
-        if minimum_score is None or result.score >= minimum_score
+        if minimum_score is None or not result.score < minimum_score  # a hand's mask has none: NaN
         else f"the model's own score {result.score:.3f} is below the minimum of {minimum_score:g}"
         for result in results
     ]
@@ -72,11 +70,12 @@ def keep_structures(
         masks[number] = mask
     kept_structures = []
     for number, (result, mask, reason) in enumerate(zip(results, masks, left_out, strict=True), start=1):
-        lost = int(np.count_nonzero(result.mask)) - int(np.count_nonzero(mask))
+        measured = measure(mask, volume, specs, result.span)
+        lost = 0 if mask is result.mask else sum(one.voxels for one in result.found) - measured.voxels
         why = reason
-        if why is None and not mask.any():
+        if why is None and not measured.voxels:
             why = "all of it was given to other structures" if lost else "nothing was found: the mask is empty"
-        kept_structures.append(KeptStructure(number, result, mask, why, lost, measure(mask, volume, specs)))
+        kept_structures.append(KeptStructure(number, result, mask, why, lost, measured))
     return kept_structures
 
 
@@ -84,8 +83,8 @@ def findings_of(one: KeptStructure) -> list[Finding]:
     """What is to be said of a structure."""
     findings = examine_result(one.result)
     if one.detected:
-        if one.mask.any():
-            findings += examine_structure(one.name, one.mask)
+        if one.measurements.voxels:
+            findings += examine_structure(one.name, one.mask, one.result.span)
         if one.left_out is not None:
             findings.append(Finding("warning", one.name, f"{one.name!r} is left out: {one.left_out}"))
     return findings

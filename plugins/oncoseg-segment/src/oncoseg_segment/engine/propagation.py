@@ -6,8 +6,9 @@ model gets unsure, the object vanishes, the mask leaks, or the volume ends, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -62,8 +63,21 @@ def propagate(
     prompt: Prompt,
     settings: PropagationSettings | None = None,
     progress: Progress | None = None,
+    *,
+    within: range | None = None,
+    drawn: BoolArray | None = None,
 ) -> Propagation:
     """Segment one object on slice ``index``, and follow it in both directions.
+
+    Args:
+        predictor: the model.
+        fitted: the image.
+        index: the slice to begin with.
+        prompt: on that slice.
+        settings: how it is followed, and when that ends.
+        progress: called after each slice.
+        within: the slices that may be reached; all when omitted.
+        drawn: the mask ``(y, x)`` of that slice, which stands as it is, and is not asked of the model.
 
     Of several parts of a slice's mask, those count that touch the mask of the slice before (26-connected). Only one
     embedding is held at a time, besides what the predictor's cache keeps.
@@ -76,7 +90,10 @@ def propagate(
     own = None
     if settings.tracker == "own":
         own = _OwnTracker(predictor, fitted, index, prompt)
-        start = own.start
+        start = own.start if drawn is None else replace(own.start, mask=drawn, instances=None)
+    elif drawn is not None:
+        fitted.require_slice(index)
+        start = _of_hand(drawn)
     else:
         (start,) = predictor.predict_slice(fitted, index, [prompt])
     if start.instances is not None and len(start.instances) > 1:
@@ -93,11 +110,14 @@ def propagate(
     neighbour = _neighbour_follower(predictor, fitted, settings)
     found_by_kind = not all(hint.points_at_object for hint in prompt)
     # A concept's score and that of a mask are on different scales, so the limit is taken from the same kind of prompt.
-    sure = neighbour(index, start.mask).score if found_by_kind and own is None else start.score
+    unscored = found_by_kind or drawn is not None
+    sure = neighbour(index, start.mask).score if unscored and own is None else start.score
+    reached = range(len(mask)) if within is None else within
     ended = []
-    for step, stop in ((-1, -1), (1, len(mask))):
+    for step, stop in ((-1, reached[0] - 1), (1, reached[-1] + 1)):
         follow = neighbour if own is None else own.follower()
-        reason = f"the volume ends with slice {stop - step}"
+        last = stop in {-1, len(mask)}
+        reason = f"the volume ends with slice {stop - step}" if last else f"slice {stop} is followed from another one"
         for at in range(index + step, stop, step):
             result = follow(at, mask[at - step])
             kept = parts_touching(result.mask, mask[at - step])
@@ -110,6 +130,11 @@ def propagate(
                 progress("slices", len(scores), len(mask))
         ended.append(reason)
     return Propagation(mask, start, dict(sorted(scores.items())), dict(sorted(windows.items())), (ended[0], ended[1]))
+
+
+def _of_hand(mask: BoolArray) -> SliceResult:
+    """A mask that a hand drew, as if it were an answer; the model has no score for it."""
+    return SliceResult(mask, np.where(mask, 1, -1).astype(np.float32), math.nan)
 
 
 def parts_touching(mask: BoolArray, previous: BoolArray) -> BoolArray:

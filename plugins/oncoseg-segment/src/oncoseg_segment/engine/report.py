@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def report_of(
     report: dict[str, Any] = {
         "size": _size(mask, fitted.volume),
         "slices": ranges([one.index for one in found]),
-        "model's own score": round(result.score, 3),
+        "model's own score": None if math.isnan(result.score) else round(result.score, 3),
     }
     if presences:
         report["presence"] = round(max(presences), 3)
@@ -50,7 +51,7 @@ def report_of(
         {
             "slice": one.index,
             "voxels": one.voxels,
-            "score": round(one.score, 4),
+            "score": None if math.isnan(one.score) else round(one.score, 4),
             "presence": None if one.presence is None else round(one.presence, 4),
             "instances": one.instances,
             "zoomed to": None if one.window is None else [one.window.height, one.window.width],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,6 +88,9 @@ class SegmentationResult:
         }
         if self.settings.adapter is not None:
             made["adapter"] = self.adapter_name()
+        drawn = [request.name for request in self.requests if any(one.drawn for one in request.placed)]
+        if drawn:
+            made["drawn by hand"] = f"parts of {', '.join(drawn)}"
         asked = {kind for request in self.requests for kind in request.kinds}
         for kind, reading in sorted(self.model.spec.reads_as.items()):
             if kind in asked:
@@ -111,5 +115,5 @@ class SegmentationResult:
             if with_left_out or one.left_out is None
         }
         scores = self.scores
-        kept_scores = {name: scores[name] for name in masks}
+        kept_scores = {name: scores[name] for name in masks if not math.isnan(scores[name])}
         return Segmentation(masks, self.fitted.volume.geometry, kept_scores, self.provenance, self.image.handle)

@@ -3,38 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Self
 
-from oncoseg_core import OncoSegError, Progress, Registry, Volume, load_plugins
-from oncoseg_core.inference import EmbeddingCache, Predictor, choose_device
-from oncoseg_core.path import Preprocessor
-from oncoseg_lora import adapter_folder
-from oncoseg_segment.engine.checks import examine_image
+from oncoseg_core import (
+    BoolArray,
+    OncoSegError,
+    Progress,
+    PromptableModel,
+    PromptError,
+    PromptKind,
+    Registry,
+    Volume,
+)
+from oncoseg_segment.engine.loaded_model import EMBEDDING_BYTES, LoadedModel, OpenedImage
 from oncoseg_segment.engine.measurements import Measurements
 from oncoseg_segment.engine.postprocess import KeptStructure, findings_of, keep_structures
 from oncoseg_segment.engine.report import examine_answerer, examine_model
-from oncoseg_segment.engine.resolve import (
-    build_model,
-    modality_of,
-    path_settings,
-    placed_structures,
-    require_known_modality,
-    require_names,
-    require_served,
-)
+from oncoseg_segment.engine.resolve import placed_structures, require_names, require_served
 from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.engine.settings import SegmentSettings
-from oncoseg_segment.engine.structures import StructureResult, segment_structures
+from oncoseg_segment.engine.structures import SliceAnswers, StructureResult, segment_structures
+from oncoseg_segment.prompts.slice_prompt import DrawnMask, SlicePrompt
 from oncoseg_segment.prompts.structure_request import StructureRequest
 
 ShouldStop = Callable[[], bool]
 """Asked between slices; True ends the work."""
-
-EMBEDDING_BYTES = 1024 * 1024 * 1024
-"""Memory for embeddings: about 1,000 slices of LiteMedSAM, 50 of SAM3."""
 
 
 def encodes_slices_again(structures: Sequence[StructureRequest]) -> bool:
@@ -72,29 +67,33 @@ class Session:
         registry: Registry | None = None,
         keep_embeddings: bool = True,
     ) -> None:
-        self.registry = load_plugins() if registry is None else registry
-        self.settings = settings
         self.seconds: dict[str, float] = {}
-        require_known_modality(self.registry, settings.modality)
-        self._spec = require_served(self.registry, settings, ())
-        self._adapter = None if settings.adapter is None else adapter_folder(settings.adapter)
-        self._device = choose_device(settings.device)
-        self.image = volume
-        self.modality = modality_of(self.registry, settings, volume)
-        name = self.modality[0]
+        loaded = LoadedModel(settings, registry=registry, keep_embeddings=EMBEDDING_BYTES if keep_embeddings else 0)
         with self._phase("model"):
-            path = path_settings(settings, self._adapter, name)
-            preprocessor = Preprocessor(self.registry, name, self._spec, path)
-            self.model = build_model(self.registry, settings, self._adapter).to(self._device)  # type: ignore[attr-defined]
-        self._cache = EmbeddingCache(EMBEDDING_BYTES) if keep_embeddings else None
-        self._predictor = Predictor(
-            self.model, {name: preprocessor}, self._cache, self._device, settings.precision, settings.zoom
-        )
+            loaded.load()
         with self._phase("segment"):
-            self.fitted = self._predictor.fit(replace(volume, modality=name))
+            self._begin(loaded.open(volume))
+        self._cache = loaded.cache
+
+    @classmethod
+    def on(cls, opened: OpenedImage) -> Self:
+        """A session on an image and a model that others use as well; closing it leaves their embeddings."""
+        session = cls.__new__(cls)
+        session.seconds = {}
+        session._begin(opened)  # noqa: SLF001 - its own
+        session._cache = None  # noqa: SLF001
+        return session
+
+    def _begin(self, opened: OpenedImage) -> None:
+        self._opened = opened
+        self.registry, self.settings = opened.loaded.registry, opened.loaded.settings
+        self.image, self.fitted, self.modality = opened.image, opened.fitted, opened.modality
+        self.model: PromptableModel = opened.loaded.model
+        self._predictor = opened.predictor
         self._steps: list[tuple[StructureRequest, ...]] = [()]
         self._undone: list[tuple[StructureRequest, ...]] = []
         self._results: dict[StructureRequest, StructureResult] = {}
+        self._answers = SliceAnswers()
 
     @property
     def structures(self) -> tuple[StructureRequest, ...]:
@@ -137,10 +136,97 @@ class Session:
         new = {structure.name: structure for structure in structures}
         state = [new.pop(old.name, old) for old in self.structures]
         state += new.values()
+        self._step(state, progress, should_stop)
+        return self.result()
+
+    def add(self, request: StructureRequest, *, replaced: bool = False) -> SegmentationResult:
+        """Add hints to those that a structure has on the same slices, as one step; a new structure begins with them.
+
+        A mask that a hand drew there becomes a hint too where the model takes masks; else these hints take its place.
+
+        Args:
+            request: the structure's name, and the new hints.
+            replaced: take the place of the hints that are there.
+
+        Raises:
+            PromptError, UsageError: as for :meth:`prompt`.
+        """
+        (placed,) = placed_structures([request], self.fitted.volume)
+        keep_drawn = self._refusal("mask") is None
+        known = self._known(request.name)
+        for index, hints in placed.prompts.items():
+            before = known.get(index, SlicePrompt(index))
+            known[index] = before.with_hints(hints, replaced=replaced, keep_drawn=keep_drawn)
+        return self._with(request.name, known)
+
+    def draw(self, name: str, slice_index: int, mask: BoolArray) -> SegmentationResult:
+        """Give a structure the mask ``(y, x)`` that a hand drew on a slice, as one step; it stands until prompted.
+
+        Raises:
+            PromptError: the mask has another size than the slice, or there is no such slice.
+        """
+        known = self._known(name)
+        known[slice_index] = SlicePrompt(slice_index, drawn=DrawnMask.of(mask))
+        return self._with(name, known)
+
+    def propagate(
+        self, name: str, progress: Progress | None = None, should_stop: ShouldStop | None = None
+    ) -> SegmentationResult:
+        """Follow a structure through the volume from each slice that has a prompt or a drawn mask, as one step.
+
+        Between two such slices each is followed half of the way; they keep their own masks. Later hints change their
+        slices alone.
+
+        Raises:
+            PromptError: there is no such structure, or it cannot be followed.
+            SegmentationCancelledError: ``should_stop`` said so between two slices; nothing has changed.
+        """
+        known = tuple(self._known(self._request(name).name).values())
+        return self.prompt(
+            StructureRequest(name, placed=known, propagate=True), progress=progress, should_stop=should_stop
+        )
+
+    def remove(self, name: str) -> None:
+        """Take a structure out, as one step.
+
+        Raises:
+            PromptError: there is none of that name.
+        """
+        gone = self._request(name)
+        self._step([one for one in self.structures if one != gone], None, None)
+
+    def _request(self, name: str) -> StructureRequest:
+        for one in self.structures:
+            if one.name == name:
+                return one
+        raise PromptError(f"there is no structure {name!r} yet; prompt one first")
+
+    def _known(self, name: str) -> dict[int, SlicePrompt]:
+        """What is known of a structure on each slice, in their order."""
+        for one in self.structures:
+            if one.name == name:
+                if one.placed:
+                    return {slice_prompt.index: slice_prompt for slice_prompt in one.placed}
+                (placed,) = placed_structures([one], self.fitted.volume)
+                return {index: SlicePrompt(index, prompt) for index, prompt in sorted(placed.prompts.items())}
+        return {}
+
+    def _with(self, name: str, known: Mapping[int, SlicePrompt]) -> SegmentationResult:
+        """The structure with what is known of its slices, over what was followed before."""
+        old = next((one for one in self.structures if one.name == name), None)
+        over = None if old is None else old if old.propagate else old.over
+        placed = tuple(known[index] for index in sorted(known))
+        return self.prompt(StructureRequest(name, placed=placed, over=over))
+
+    def _refusal(self, kind: PromptKind) -> str | None:
+        return self.model.spec.refusal(kind, adapted=self._opened.loaded.adapter is not None)
+
+    def _step(
+        self, state: Sequence[StructureRequest], progress: Progress | None, should_stop: ShouldStop | None
+    ) -> None:
         self._segment(state, progress, should_stop)
         self._steps.append(tuple(state))
         self._undone.clear()
-        return self.result()
 
     def undo(self) -> bool:
         """Take the last step back; False where there is none."""
@@ -167,9 +253,7 @@ class Session:
         self._segment(self.structures, progress, should_stop)
         with self._phase("judge"):
             kept = self._kept()
-            specs = self.fitted.preprocessor.normalization.specs
-            findings = examine_image(self.image, self.fitted.volume, self.modality[0], specs)
-            findings += examine_model(self.model)
+            findings = [*self._opened.findings, *examine_model(self.model)]
             own_tracker = self.settings.propagation.tracker == "own"
             for one in self.structures:
                 tracked = own_tracker and one.propagate
@@ -182,8 +266,8 @@ class Session:
             fitted=self.fitted,
             modality=self.modality,
             model=self.model,
-            adapter=self._adapter,
-            device=self._device.type,
+            adapter=self._opened.loaded.adapter,
+            device=self._opened.loaded.device.type,
             requests=self.structures,
             placed=placed_structures(self.structures, self.fitted.volume),
             structures=kept,
@@ -200,7 +284,7 @@ class Session:
         return self.result().measurements[name]
 
     def close(self) -> None:
-        """Release the embeddings and masks."""
+        """Release the masks, and the embeddings unless other sessions use them."""
         if self._cache is not None:
             self._cache.clear()
         self._results.clear()
@@ -221,16 +305,29 @@ class Session:
         self, structures: Sequence[StructureRequest], progress: Progress | None, should_stop: ShouldStop | None
     ) -> None:
         """Make the masks of those that have none, and forget those that are of no step that can still be reached."""
-        missing = [structure for structure in structures if structure not in self._results]
-        if not missing:
-            return
+        bases = [one.over for one in structures if one.over is not None]
+        report = _stoppable(progress, should_stop)
+        for wave in (bases, structures):
+            missing = [structure for structure in wave if structure not in self._results]
+            if missing:
+                self._make(missing, report)
+        reachable = {*structures, *self.structures}  # undone steps are made again: their slices are still encoded
+        reachable.update(one.over for one in tuple(reachable) if one.over is not None)
+        self._results = {key: result for key, result in self._results.items() if key in reachable}
+
+    def _make(self, missing: Sequence[StructureRequest], report: Progress) -> None:
         require_served(self.registry, self.settings, missing)
         placed = placed_structures(missing, self.fitted.volume)
-        report = _stoppable(progress, should_stop)
         with self._phase("segment"):
-            results = segment_structures(self._predictor, self.fitted, placed, self.settings.propagation, report)
-        reachable = {*structures, *self.structures}  # undone steps are made again: their slices are still encoded
-        self._results = {key: result for key, result in self._results.items() if key in reachable}
+            results = segment_structures(
+                self._predictor,
+                self.fitted,
+                placed,
+                self.settings.propagation,
+                report,
+                answers=self._answers,
+                earlier=self._results,
+            )
         self._results.update(zip(missing, results, strict=True))
 
     @contextmanager

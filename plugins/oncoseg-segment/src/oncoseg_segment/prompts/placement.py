@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from oncoseg_core import (
     AnyPrompt,
+    BoolArray,
     Geometry,
     Prompt,
     PromptError,
@@ -34,11 +35,21 @@ _TOUCH = 1e-3
 
 @dataclass(frozen=True)
 class PlacedStructure:
-    """A structure with its prompt on each slice that has one, in pixels; ``propagate`` from the only one."""
+    """A structure with its prompt on each slice that has one, in pixels; ``propagate`` from these.
+
+    ``drawn`` are masks ``(y, x)`` that stand as they are, by slice. ``over`` is what was followed before.
+    """
 
     name: str
     prompts: Mapping[int, Prompt]
     propagate: bool
+    drawn: Mapping[int, BoolArray] = field(default_factory=dict)
+    over: StructureRequest | None = None
+
+    @property
+    def slices(self) -> list[int]:
+        """The slices that have a prompt or a drawn mask."""
+        return sorted({*self.prompts, *self.drawn})
 
 
 def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
@@ -53,6 +64,8 @@ def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
         UsageError: it is not clear which slices are meant, or they do not exist.
     """
     depth, height, width = volume.geometry.shape
+    if request.placed:
+        return _as_placed(request, volume)
     if request.units == "mm" and not volume.physical:
         raise UsageError(f"{volume.name}: its format tells no millimetres; give pixels (`units` voxel)")
     deep = _with_their_slices(request, volume)
@@ -64,10 +77,37 @@ def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
     flat = [hint.on_slice() for hint in request.hints if not hint.deep]
     prompts = {index: _in_order([*flat, *deep.get(index, [])], request.text) for index in chosen}
     for index, prompt in prompts.items():
-        check_on_slice(prompt, height, width)
-        if not any(hint.positive for hint in prompt):
-            raise PromptError(f"on slice {index} all hints say what is not meant; give one that says what is")
+        _check(index, prompt, height, width)
     return PlacedStructure(request.name, prompts, request.propagate)
+
+
+def _check(index: int, prompt: Prompt, height: int, width: int) -> None:
+    """Refuse what a slice's prompt cannot be."""
+    check_on_slice(prompt, height, width)
+    if not any(hint.positive for hint in prompt):
+        raise PromptError(f"on slice {index} all hints say what is not meant; give one that says what is")
+    for kind, several in (("box", "boxes"), ("lasso", "lassos")):
+        if sum(hint.kind == kind for hint in prompt) > 1:
+            raise PromptError(f"slice {index} has several {several}: a structure has one on a slice")
+
+
+def _as_placed(request: StructureRequest, volume: Volume) -> PlacedStructure:
+    """What a session knows of each slice, checked against the image."""
+    depth, height, width = volume.geometry.shape
+    prompts, drawn = {}, {}
+    for one in request.placed:
+        require_slice(one.index, depth, volume.name)
+        if one.drawn is not None and (one.drawn.height, one.drawn.width) != (height, width):
+            raise PromptError(
+                f"the mask drawn on slice {one.index} is {one.drawn.width} x {one.drawn.height} pixels; "
+                f"the image is {width} x {height}"
+            )
+        if one.prompt:
+            prompts[one.index] = one.hints()
+            _check(one.index, prompts[one.index], height, width)
+        elif one.drawn is not None:
+            drawn[one.index] = one.drawn.mask()
+    return PlacedStructure(request.name, prompts, request.propagate, drawn, request.over)
 
 
 def _with_their_slices(request: StructureRequest, volume: Volume) -> dict[int, list[AnyPrompt]]:

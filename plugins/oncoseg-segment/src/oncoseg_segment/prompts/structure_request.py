@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from oncoseg_core import PROMPTS, AnyPrompt, PromptError, PromptKind, prompt_from_points
+from oncoseg_segment.prompts.slice_prompt import SlicePrompt
 
 Units: TypeAlias = Literal["voxel", "mm"]
 Numbers: TypeAlias = tuple[float, ...]
@@ -105,6 +106,9 @@ class Hint:
 class StructureRequest:
     """What to segment, under which name. ``slice_index`` or ``slices`` say where hints without a z of their own count.
 
+    Sessions give ``placed`` in place of hints and text: what is known of each slice, in their order. ``over`` is the
+    structure as it was followed before: its slices stay where these say nothing else.
+
     Raises:
         PromptError: it has no hint and no text, or hints that cannot be meant.
     """
@@ -116,12 +120,14 @@ class StructureRequest:
     slice_index: int | None = None
     slices: str | None = None
     propagate: bool = False
+    placed: tuple[SlicePrompt, ...] = ()
+    over: StructureRequest | None = None
     kinds: frozenset[PromptKind] = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise PromptError("a structure needs a name")
-        if not self.hints and self.text is None:
+        if not self.hints and self.text is None and not self.placed:
             raise PromptError("no prompt was given: expected `box`, `point`, `text` or `exemplar`")
         for kind, several in (("box", "boxes"), ("lasso", "lassos")):
             if sum(hint.kind == kind for hint in self.hints) > 1:
@@ -129,4 +135,5 @@ class StructureRequest:
         for hint in self.hints:
             hint.check(self.units)
         kinds: set[PromptKind] = {hint.kind for hint in self.hints}
+        kinds.update(kind for one in self.placed for kind in one.kinds)
         object.__setattr__(self, "kinds", frozenset(kinds | ({"text"} if self.text is not None else set())))

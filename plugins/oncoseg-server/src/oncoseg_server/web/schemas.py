@@ -71,11 +71,10 @@ class EditStep(Message):
 
 
 class PropagateStep(Message):
-    """Follow a structure from one of its slices in both directions; slices that have a prompt or an edit keep theirs."""
+    """Follow a structure from each of its slices that has a prompt or an edit; these keep their masks."""
 
     step: Literal["propagate"] = "propagate"
     structure: Name
-    slice: SliceIndex
 
 
 class RemoveStep(Message):
