@@ -15,8 +15,10 @@ import yaml
 import oncoseg_core
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = {"oncoseg-clicks", "oncoseg-lora", "oncoseg-store"}
+LIBRARIES = {"oncoseg-clicks", "oncoseg-client", "oncoseg-lora", "oncoseg-store"}
 """They offer no component."""
+ALONE = {"oncoseg-client"}
+"""They need nothing else of ours: a client is installed where neither torch nor the core is."""
 DISTRIBUTIONS = [ROOT, ROOT / "benchmarks", *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())]
 
 PLUGINS = DISTRIBUTIONS[2:]
@@ -54,7 +56,8 @@ def test_contributors_install_every_distribution():
 def test_a_distribution_is_whole(folder):
     metadata = project(folder)["project"]
     package = metadata["name"].replace("-", "_")
-    assert [CORE.fullmatch(line) is not None for line in metadata["dependencies"] if "oncoseg-core" in line] == [True]
+    on_core = [CORE.fullmatch(line) is not None for line in metadata["dependencies"] if "oncoseg-core" in line]
+    assert on_core == [] if folder.name in ALONE else on_core == [True]
     assert (folder / "README.md").read_text().startswith(f"# {metadata['name']}\n")
     assert (folder / "src" / package / "py.typed").exists()
     assert list((folder / "tests").glob("test_*.py"))

@@ -1,5 +1,16 @@
-"""The client of an OncoSeg server: httpx and numpy, no torch."""
+"""The client of an OncoSeg server: httpx and numpy, no torch.
 
+from oncoseg_client import Server
+
+    with Server("http://127.0.0.1:8765") as server, server.open("demo", study_uid, series_uid) as session:
+        session.point("tumour", 20, 351.5, 365.5)
+        print(session.structures["tumour"]["long"]["mm"])
+        mask = session.mask("tumour")
+"""
+
+from oncoseg_client.errors import ServerError
 from oncoseg_client.masks import EncodedMask, decode_mask, encode_mask
+from oncoseg_client.server import Server
+from oncoseg_client.session import RemoteSession
 
-__all__ = ["EncodedMask", "decode_mask", "encode_mask"]
+__all__ = ["EncodedMask", "RemoteSession", "Server", "ServerError", "decode_mask", "encode_mask"]

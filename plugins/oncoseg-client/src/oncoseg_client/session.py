@@ -1,0 +1,213 @@
+"""One image on the server, prompted again and again; the masks so far are here, and the steps that made them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, Self
+
+import numpy as np
+
+from oncoseg_client.errors import ServerError
+from oncoseg_client.masks import BoolArray, decode_mask, encode_mask
+from oncoseg_client.transport import Transport
+
+LOST = {"unknown_session", "lease_expired"}
+"""The server no longer knows the session: restarted, or nobody was heard of for too long."""
+
+
+class RemoteSession:
+    """A session on a series: what :class:`oncoseg_segment.api.Session` is, over HTTP.
+
+    The list of steps is kept here: where the server has lost the session, it is opened again with them, and the call is
+    made once more.
+
+    Args:
+        transport: to the server.
+        source: the source's name.
+        study_uid: of the series.
+        series_uid: the series.
+        model: one of the server's; its first when None.
+    """
+
+    def __init__(
+        self, transport: Transport, source: str, study_uid: str, series_uid: str, model: str | None = None
+    ) -> None:
+        self._transport = transport
+        self._series = {"source": source, "study_uid": study_uid, "series_uid": series_uid, "model": model}
+        self.steps: list[dict[str, Any]] = []
+        self.undone: list[dict[str, Any]] = []
+        self.masks: dict[str, dict[int, BoolArray]] = {}
+        self.answer: dict[str, Any] = {}
+        self.opened: dict[str, Any] = {}
+        self._open()
+
+    @property
+    def image(self) -> dict[str, Any]:
+        """Rows, columns, slices, spacing, affine and instances of the series, as the server tells them."""
+        image: dict[str, Any] = self.opened["image"]
+        return image
+
+    @property
+    def structures(self) -> dict[str, dict[str, Any]]:
+        """Every structure as it is now, by name: slices, score, volume, diameters, findings."""
+        return {one["name"]: one for one in self.answer.get("structures", [])}
+
+    def mask(self, name: str) -> BoolArray:
+        """The mask ``(z, y, x)`` of a structure; empty where there is none of that name."""
+        image = self.image
+        mask = np.zeros((image["slices"], image["rows"], image["columns"]), dtype=bool)
+        for index, part in self.masks.get(name, {}).items():
+            mask[index] = part
+        return mask
+
+    def prompt(
+        self,
+        structure: str,
+        slice_index: int | None,
+        hints: Iterable[dict[str, Any]] = (),
+        *,
+        text: str | None = None,
+        units: str = "pixel",
+        replace: bool = False,
+    ) -> dict[str, Any]:
+        """Prompt a structure; hints are ``{"kind": …, "points": [[x, y], …], "positive": True}``.
+
+        Raises:
+            ServerError: with the reason; nothing has changed.
+        """
+        step = {"step": "prompt", "structure": structure, "slice": slice_index, "hints": list(hints), "text": text}
+        return self._step({**step, "units": units, "replace": replace})
+
+    def point(
+        self, structure: str, slice_index: int, x: float, y: float, *, positive: bool = True, replace: bool = False
+    ) -> dict[str, Any]:
+        """Click, in continuous pixels of a slice: the centre of the first pixel is at (0.5, 0.5)."""
+        hint = {"kind": "point", "points": [[x, y]], "positive": positive}
+        return self.prompt(structure, slice_index, [hint], replace=replace)
+
+    def box(
+        self, structure: str, slice_index: int, corners: Sequence[float], *, replace: bool = True
+    ) -> dict[str, Any]:
+        """Draw a box ``(x0, y0, x1, y1)``; it takes the place of what the structure has on that slice."""
+        x0, y0, x1, y1 = corners
+        return self.prompt(structure, slice_index, [{"kind": "box", "points": [[x0, y0], [x1, y1]]}], replace=replace)
+
+    def draw(self, structure: str, slice_index: int, mask: BoolArray) -> dict[str, Any]:
+        """Give a structure a mask ``(y, x)`` on a slice, as a hand drew it."""
+        step = {"step": "edit", "structure": structure, "slice": slice_index, "mask": encode_mask(mask)}
+        return self._step(step)
+
+    def remove(self, structure: str) -> dict[str, Any]:
+        """Take a structure out."""
+        return self._step({"step": "remove", "structure": structure})
+
+    def propagate(self, structure: str, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Follow a structure through the volume.
+
+        Raises:
+            ServerError: with the reason, ``cancelled`` among others; nothing has changed.
+        """
+        step = {"step": "propagate", "structure": structure}
+
+        def call() -> dict[str, Any]:
+            for name, data in self._transport.events(f"{self._path}/steps", step, self._lease):
+                if name == "answer":
+                    return data
+                if name == "failure":
+                    raise ServerError(data["code"], data["message"])
+                if progress is not None:
+                    progress(data["done"], data["total"])
+            raise ServerError("unreachable", "the server hung up before it answered; is it still running?")
+
+        return self._done(self._again(call), [*self.steps, step], [])
+
+    def undo(self) -> dict[str, Any]:
+        """Take the last step back."""
+        answer = self._again(lambda: self._post("undo"))
+        return self._done(answer, self.steps[:-1], [*self.undone, *self.steps[-1:]])
+
+    def redo(self) -> dict[str, Any]:
+        """Take the step again that was undone last."""
+        answer = self._again(lambda: self._post("redo"))
+        return self._done(answer, [*self.steps, *self.undone[-1:]], self.undone[:-1])
+
+    def view(self, slice_index: int, hover: int | None = None) -> None:
+        """Say which slice is looked at, so that it is encoded before it is prompted."""
+        self._again(lambda: self._post("view", {"slice": slice_index, "hover": hover}))
+
+    def cancel(self) -> None:
+        """Stop what this session has the server do."""
+        self._post("cancel")
+
+    def save(self, formats: Sequence[str] = ("seg", "rtstruct", "sr"), label: str = "OncoSeg") -> dict[str, Any]:
+        """Write the structures to the source; what is returned was read back from it."""
+        body = {"formats": list(formats), "label": label}
+        saved: dict[str, Any] = self._again(lambda: self._post("save", body))
+        return saved
+
+    def heartbeat(self) -> None:
+        """Say that somebody is still there: the lease lasts ``opened["lease_seconds"]`` from the last call on."""
+        self._again(lambda: self._post("heartbeat"))
+
+    def close(self) -> None:
+        """End the session; a server that is gone is no error."""
+        with suppress(ServerError):
+            self._transport.call("DELETE", self._path, headers=self._lease)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _path(self) -> str:
+        return f"/sessions/{self.opened['session']}"
+
+    @property
+    def _lease(self) -> dict[str, str]:
+        return {"X-OncoSeg-Lease": self.opened["lease"]}
+
+    def _open(self) -> None:
+        self.opened = self._transport.call(
+            "POST", "/sessions", {**self._series, "steps": self.steps, "undone": self.undone}
+        )
+        self.masks = {}
+        self._take(self.opened["answer"])
+
+    def _post(self, what: str, body: dict[str, Any] | None = None) -> Any:
+        return self._transport.call("POST", f"{self._path}/{what}", body, self._lease)
+
+    def _step(self, step: dict[str, Any]) -> dict[str, Any]:
+        answer = self._again(lambda: self._post("steps", step))
+        return self._done(answer, [*self.steps, step], [])
+
+    def _again(self, call: Callable[[], Any]) -> Any:
+        """The call; where the server has lost the session, opened again first."""
+        try:
+            return call()
+        except ServerError as error:
+            if error.code not in LOST:
+                raise
+        self._open()
+        return call()
+
+    def _done(
+        self, answer: dict[str, Any], steps: list[dict[str, Any]], undone: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        self.steps, self.undone = steps, undone
+        self._take(answer)
+        return answer
+
+    def _take(self, answer: dict[str, Any]) -> None:
+        self.answer = answer
+        image = self.image
+        for change in answer["changes"]:
+            part = change["mask"]
+            slices = self.masks.setdefault(change["structure"], {})
+            mask = slices.setdefault(change["slice"], np.zeros((image["rows"], image["columns"]), dtype=bool))
+            x, y = part["x"], part["y"]
+            mask[y : y + part["height"], x : x + part["width"]] = decode_mask(part)
+        names = self.structures
+        self.masks = {name: slices for name, slices in self.masks.items() if name in names}

@@ -1,0 +1,112 @@
+"""Calls to the server: JSON there and back, its errors as exceptions, its streams as events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from oncoseg_client.errors import ServerError
+
+API = 1
+"""The number of the interface that this client speaks."""
+
+
+class Transport:
+    """One server's ``/api/v1``; safe to use from several threads.
+
+    Args:
+        url: of the server, such as ``http://127.0.0.1:8765``.
+        token: where the server asks for one.
+        timeout: seconds until an answer has to begin.
+        verify: False, or a file of certificates, for a server with a certificate of its own.
+        transport: another way to the server, for tests.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        timeout: float = 120.0,
+        verify: bool | str = True,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        headers = {"X-OncoSeg-Api": str(API)}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=f"{self.url}/api/v1", headers=headers, timeout=timeout, verify=verify, transport=transport
+        )
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """The JSON of an answer; None where there is no content.
+
+        Raises:
+            ServerError: the server refused, or did not answer.
+        """
+        try:
+            reply = self._http.request(method, path, json=body, headers=headers)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if reply.is_error:
+            raise _failure(reply.status_code, reply.content)
+        return reply.json() if reply.content else None
+
+    def events(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The events of a stream, each with its name; closing the iterator hangs up, which cancels the work.
+
+        Raises:
+            ServerError: the server refused, or the stream broke off.
+        """
+        try:
+            with self._http.stream("POST", path, json=body, headers=headers) as reply:
+                if reply.is_error:
+                    raise _failure(reply.status_code, reply.read())
+                name = "message"
+                for line in reply.iter_lines():
+                    if line.startswith("event:"):
+                        name = line.removeprefix("event:").strip()
+                    elif line.startswith("data:"):
+                        yield name, json.loads(line.removeprefix("data:"))
+                        name = "message"
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def upload(self, path: str, files: list[tuple[str, tuple[str, bytes, str]]]) -> Any:
+        """Send files.
+
+        Raises:
+            ServerError: the server refused, or did not answer.
+        """
+        try:
+            reply = self._http.post(path, files=files)
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if reply.is_error:
+            raise _failure(reply.status_code, reply.content)
+        return reply.json()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def _unreachable(self, error: httpx.HTTPError) -> ServerError:
+        why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+        return ServerError("unreachable", f"the server {self.url} {why}; is it running (oncoseg serve), on that port?")
+
+
+def _failure(status: int, content: bytes) -> ServerError:
+    try:
+        told = json.loads(content)
+        return ServerError(str(told["code"]), str(told["message"]), status)
+    except (ValueError, TypeError, KeyError):
+        what = f"answered with status {status} and no reason; is it an OncoSeg server?"
+        return ServerError("no_reason", f"the server {what}", status)
