@@ -21,11 +21,15 @@ if TYPE_CHECKING:
     from oncoseg_dicom.series.search import find_series, series_of_files
     from oncoseg_dicom.series.series import DicomFile, Plane, Series
     from oncoseg_dicom.series.write_series import write_series
+    from oncoseg_dicom.sr.measured import MeasuredLine, MeasuredStructure
+    from oncoseg_dicom.sr.write import write_measurements
 
 __all__ = [
     "DicomFile",
     "DicomReader",
     "EncodedFrame",
+    "MeasuredLine",
+    "MeasuredStructure",
     "Plane",
     "RTStructExporter",
     "RTStructSettings",
@@ -43,6 +47,7 @@ __all__ = [
     "read_voxels",
     "series_of_files",
     "unpack_archive",
+    "write_measurements",
     "write_seg",
     "write_series",
     "write_structures",

@@ -37,27 +37,31 @@ def read_encoded_frame(path: Path, number: int) -> EncodedFrame:
     name = display_path(path.name)
     try:
         with open_regular(path) as stream, quiet():
-            if not looks_like_dicom(stream.read(512)):
-                raise ImageReadError(f"{name}: is not a DICOM file")
-            stream.seek(0)
-            size = os.fstat(stream.fileno()).st_size
-            header = pydicom.dcmread(_bounded(stream, size, name), stop_before_pixels=True, force=True)
-            frames = whole(header, "NumberOfFrames", name) or 1
-            if not 1 <= number <= frames:
-                raise ImageReadError(f"{name}: has {frames} frames and no frame {number}")
-            syntax = UID(header.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2")
-            if syntax.is_encapsulated:
-                return EncodedFrame(_encapsulated(stream, number, frames), str(syntax))
-            if syntax in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
-                stored: Any = _whole_pixels(stream, size, syntax, name)
-            else:
-                stored = stream
-                _skip_element_header(stream, implicit=syntax.is_implicit_VR)
-            return EncodedFrame(_native(stored, header, number, name), str(ExplicitVRLittleEndian))
+            return _read(stream, number, name)
     except OncoSegError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged file leads it to
         raise ImageReadError(f"{name}: its frame {number} cannot be read: {reason(error)}") from None
+
+
+def _read(stream: BinaryIO, number: int, name: str) -> EncodedFrame:
+    if not looks_like_dicom(stream.read(512)):
+        raise ImageReadError(f"{name}: is not a DICOM file")
+    stream.seek(0)
+    size = os.fstat(stream.fileno()).st_size
+    header = pydicom.dcmread(_bounded(stream, size, name), stop_before_pixels=True, force=True)
+    frames = whole(header, "NumberOfFrames", name) or 1
+    if not 1 <= number <= frames:
+        raise ImageReadError(f"{name}: has {frames} frames and no frame {number}")
+    syntax = UID(header.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2")
+    if syntax.is_encapsulated:
+        return EncodedFrame(_encapsulated(stream, number, frames), str(syntax))
+    stored: Any = stream
+    if syntax in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
+        stored = _whole_pixels(stream, size, syntax, name)
+    else:
+        _skip_element_header(stream, implicit=syntax.is_implicit_VR)
+    return EncodedFrame(_native(stored, header, number, name), str(ExplicitVRLittleEndian))
 
 
 def _skip_element_header(stream: BinaryIO, *, implicit: bool) -> None:
