@@ -1,0 +1,1 @@
+"""Structured reports: what was measured, as other programs read it."""
