@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
+    from oncoseg_dicom.json_model import read_json_model
     from oncoseg_dicom.reader import DicomReader
     from oncoseg_dicom.rtstruct.filling import fill_polygons
     from oncoseg_dicom.rtstruct.read import read_structures
     from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings, write_structures
     from oncoseg_dicom.seg.read import read_segments
     from oncoseg_dicom.seg.write import SegExporter, SegSettings, write_seg
+    from oncoseg_dicom.series.encoded_frames import EncodedFrame, read_encoded_frame
     from oncoseg_dicom.series.files import read_header
     from oncoseg_dicom.series.pixels import read_frame, read_voxels
     from oncoseg_dicom.series.search import find_series, series_of_files
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DicomFile",
     "DicomReader",
+    "EncodedFrame",
     "Plane",
     "RTStructExporter",
     "RTStructSettings",
@@ -31,8 +34,10 @@ __all__ = [
     "Series",
     "fill_polygons",
     "find_series",
+    "read_encoded_frame",
     "read_frame",
     "read_header",
+    "read_json_model",
     "read_segments",
     "read_structures",
     "read_voxels",

@@ -1,0 +1,98 @@
+"""Folders for what must not be seen by others and must not stay: copies of series, uploads, results on their way."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from oncoseg_core import StorageError
+from oncoseg_core.system import cache_directory, write_failure
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing tells there whether the process that made a folder still runs
+    fcntl = None  # type: ignore[assignment]
+
+_PREFIX = "run-"
+
+
+class PrivateFolders:
+    """Private folders (mode 0700) of this process below ``base``, all deleted by :meth:`close`.
+
+    A process holds a lock on its folder for as long as it lives. What one left that was killed is deleted when the next
+    one begins; folders of a process that still runs stay.
+    """
+
+    def __init__(self, base: Path | None = None) -> None:
+        """``base`` is a folder in the user's cache when omitted.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        self._base = cache_directory() / "server" if base is None else base
+        try:
+            self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._delete_orphans()
+            self._root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._base))
+            self._lock = _locked(self._root)
+        except OSError as error:
+            raise StorageError(write_failure(error, self._base)) from error
+
+    def make(self) -> Path:
+        """A new empty folder.
+
+        Raises:
+            StorageError: the disk is full or cannot be written.
+        """
+        try:
+            return Path(tempfile.mkdtemp(dir=self._root))
+        except OSError as error:
+            raise StorageError(write_failure(error, self._root)) from error
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A new empty folder that is deleted afterwards, whatever happened."""
+        folder = self.make()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Delete all of them."""
+        shutil.rmtree(self._root, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def _delete_orphans(self) -> None:
+        if fcntl is None:
+            return
+        for folder in self._base.glob(f"{_PREFIX}*"):
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            with suppress(OSError):  # the lock is held, or another process deletes it just now
+                lock = _locked(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                if lock is not None:
+                    lock.close()
+
+
+def _locked(folder: Path) -> BinaryIO | None:
+    """Hold the lock of a folder.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    if fcntl is None:
+        return None
+    lock = (folder / ".lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise
+    return lock
