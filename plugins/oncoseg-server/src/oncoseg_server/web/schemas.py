@@ -244,6 +244,16 @@ class SourceInfo(Message):
     kind: str
 
 
+class SeriesInfo(Message):
+    """A series that can be opened; nothing of the patient."""
+
+    study_uid: str
+    series_uid: str
+    modality: str
+    instances: int
+    description: str
+
+
 class ServerInfo(Message):
     """What this server is; ``api`` changes when a client written for another number would go wrong."""
 

@@ -1,0 +1,100 @@
+"""The configured models: each is loaded once, and shares its device and the memory for embeddings with the others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from oncoseg_clicks import record_with_clicks
+from oncoseg_core import ModelSpec, OncoSegError, Registry, Volume
+from oncoseg_segment.api import SegmentSettings, Session
+from oncoseg_server.sessions.device import DeviceLock
+from oncoseg_server.sessions.embeddings import ModelEmbeddings, SharedEmbeddings
+from oncoseg_server.sessions.refusal import Refusal
+from oncoseg_server.web.schemas import ModelInfo
+
+
+class ServedModel:
+    """A model that answers; ``device`` is the lock that it shares with the models on the same device."""
+
+    def __init__(
+        self, name: str, settings: SegmentSettings, registry: Registry, device: DeviceLock, shared: SharedEmbeddings
+    ) -> None:
+        self.name = name
+        self.settings = settings
+        self.device = device
+        self.embeddings = ModelEmbeddings(shared, settings.model_dump_json())
+        self._registry = registry
+
+    def session(self, volume: Volume) -> Session:
+        """A session of the engine on an image."""
+        return Session(volume, self.settings, registry=self._registry)
+
+
+class Models:
+    """The models by their names in the settings; the first is the default.
+
+    Args:
+        settings: how each segments.
+        registry: the plugins.
+        embeddings: the memory that all share.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, SegmentSettings], registry: Registry, embeddings: SharedEmbeddings
+    ) -> None:
+        self._settings = dict(settings)
+        self._registry = registry
+        self._embeddings = embeddings
+        self._devices: dict[str, DeviceLock] = {}
+        self._served: dict[str, ServedModel] = {}
+        self._loading = threading.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """In the order of the settings."""
+        return list(self._settings)
+
+    def infos(self) -> list[ModelInfo]:
+        """What clients are told of each; nothing is loaded for that."""
+        return [self._info(name, settings) for name, settings in self._settings.items()]
+
+    def _info(self, name: str, settings: SegmentSettings) -> ModelInfo:
+        spec = record_with_clicks(self._registry.get(ModelSpec, settings.model))
+        return ModelInfo(
+            name=name,
+            model=settings.model,
+            adapter=settings.adapter and Path(settings.adapter).name,
+            prompts=list(spec.prompt_kinds),
+            precision=settings.precision,
+            engine=str(settings.model_settings.get("engine", "torch")),
+            notice=spec.licence.notice if spec.licence else None,
+        )
+
+    @property
+    def waiting(self) -> int:
+        """How many threads wait for a device."""
+        return sum(device.waiting for device in self._devices.values())
+
+    def get(self, name: str | None) -> ServedModel:
+        """The model of that name, loaded if it is not yet; the default one for None.
+
+        Raises:
+            Refusal: there is none of that name, or it cannot be loaded: the next call tries again.
+        """
+        name = name or next(iter(self._settings))
+        settings = self._settings.get(name)
+        if settings is None:
+            raise Refusal("unknown_model", f"no model {name!r} is served here; known: {', '.join(self._settings)}")
+        with self._loading:
+            if name not in self._served:
+                try:
+                    self._served[name] = self._load(name, settings)
+                except OncoSegError as error:
+                    raise Refusal("model_unavailable", f"the model {name!r} cannot be loaded: {error}") from error
+            return self._served[name]
+
+    def _load(self, name: str, settings: SegmentSettings) -> ServedModel:
+        device = self._devices.setdefault("cpu", DeviceLock())
+        return ServedModel(name, settings, self._registry, device, self._embeddings)
