@@ -10,7 +10,8 @@ from toy_engine import registry_of
 
 from oncoseg_dicom import write_series
 from oncoseg_segment.api import SegmentSettings
-from oncoseg_server.archives.plain_folder import PlainFolder
+from oncoseg_server.archives.folder import FolderArchive
+from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app
 
@@ -50,14 +51,20 @@ def registry():
 
 
 @pytest.fixture
-def make_client(scan, registry):
+def archives(scan, tmp_path):
+    private = PrivateFolders(tmp_path / "private")
+    yield {"scans": FolderArchive("scans", scan.folder.parent, private)}
+    private.close()
+
+
+@pytest.fixture
+def make_client(archives, registry):
     """A client of a server with these settings; the server ends with the test."""
     clients = []
 
-    def make(environment=None, archives=None, base_url=ADDRESS, registry=registry, **settings):
-        sources = {"scans": PlainFolder("scans", scan.folder.parent)} if archives is None else archives
+    def make(environment=None, base_url=ADDRESS, registry=registry, **settings):
         checked = ServerSettings(**{"models": MODELS, **settings})
-        app = create_app(checked, sources, registry=registry, environment=environment or {})
+        app = create_app(checked, archives, registry=registry, environment=environment or {})
         client = TestClient(app, base_url=base_url, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)

@@ -14,7 +14,7 @@ def read_settings(path: Path | None, options: Mapping[str, Any]) -> ServerSettin
     """The settings of the YAML file at ``path``, if there is one, with those of ``options`` in their place.
 
     Args:
-        path: the file; its relative paths are taken from its folder.
+        path: the file.
         options: by key; ``model`` makes one model of that name the only one, ``folder`` adds a source.
 
     Raises:

@@ -26,10 +26,30 @@ class ServedModel:
         self.device = device
         self.embeddings = ModelEmbeddings(shared, settings.model_dump_json())
         self._registry = registry
+        self.info = model_info(name, settings, registry)
 
     def session(self, volume: Volume) -> Session:
         """A session of the engine on an image."""
         return Session(volume, self.settings, registry=self._registry)
+
+
+def model_info(name: str, settings: SegmentSettings, registry: Registry) -> ModelInfo:
+    """What clients are told of a model, from its record.
+
+    Raises:
+        UnknownComponentError: no plugin provides it.
+    """
+    spec = record_with_clicks(registry.get(ModelSpec, settings.model))
+    adapted = settings.adapter is not None
+    return ModelInfo(
+        name=name,
+        model=settings.model,
+        adapter=None if settings.adapter is None else Path(settings.adapter).name,
+        prompts=[kind for kind in spec.prompt_kinds if spec.refusal(kind, adapted=adapted) is None],
+        precision=settings.precision,
+        engine=str(settings.model_settings.get("engine", "torch")),
+        notice=(spec.licence.notice if spec.licence else None) or None,
+    )
 
 
 class Models:
@@ -58,19 +78,7 @@ class Models:
 
     def infos(self) -> list[ModelInfo]:
         """What clients are told of each; nothing is loaded for that."""
-        return [self._info(name, settings) for name, settings in self._settings.items()]
-
-    def _info(self, name: str, settings: SegmentSettings) -> ModelInfo:
-        spec = record_with_clicks(self._registry.get(ModelSpec, settings.model))
-        return ModelInfo(
-            name=name,
-            model=settings.model,
-            adapter=settings.adapter and Path(settings.adapter).name,
-            prompts=list(spec.prompt_kinds),
-            precision=settings.precision,
-            engine=str(settings.model_settings.get("engine", "torch")),
-            notice=spec.licence.notice if spec.licence else None,
-        )
+        return [model_info(name, settings, self._registry) for name, settings in self._settings.items()]
 
     @property
     def waiting(self) -> int:

@@ -69,6 +69,11 @@ class WorkSession:
         return True
 
     @property
+    def depth(self) -> int:
+        """How many slices the series has."""
+        return len(self.opened.series.planes)
+
+    @property
     def working(self) -> bool:
         """Whether a client waits for a piece of work: its lease does not run out meanwhile."""
         return self._current is not None
@@ -146,10 +151,13 @@ class WorkSession:
         with self._working(work, propagates=False) as times:
             return self._answer({}, None, times)
 
-    def encode(self, index: int, work: Work) -> None:
-        """Encode a slice ahead of its prompts."""
+    def encode(self, index: int, work: Work) -> bool:
+        """Encode a slice ahead of its prompts; False where that was done before."""
+        before = self.model.embeddings.encode_seconds
         with self.model.device.priority(Priority.AHEAD):
-            self.engine.encode([index], should_stop=work.stop.is_set)
+            if not work.stop.is_set():
+                self.engine.encode([index])
+        return self.model.embeddings.encode_seconds > before
 
     def _take(self, step: Step, work: Work, report: Report | None) -> None:
         """Let the engine answer a step; nothing has changed where that fails."""
@@ -176,7 +184,7 @@ class WorkSession:
 
     def _answer(self, before: dict[str, BoolArray], index: int | None, times: dict[str, float]) -> Answer:
         start = time.perf_counter()
-        result, depth = self._result, len(self.opened.series.planes)
+        result, depth = self._result, self.depth
         at = index if index is not None and 0 <= index < depth else None
         structures = [] if result is None else [structure_info(result, one, at) for one in result.structures]
         answer = Answer(

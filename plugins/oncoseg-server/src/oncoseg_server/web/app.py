@@ -9,6 +9,7 @@ from fastapi import APIRouter, FastAPI
 
 from oncoseg_core import Registry, __version__
 from oncoseg_server.archives.archive import Archive
+from oncoseg_server.archives.routes import dicomweb_router
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.bodies import BodyLimit
 from oncoseg_server.web.errors import add_handlers
@@ -30,6 +31,8 @@ def create_app(
 
     Raises:
         ConfigError: a token is needed and there is none.
+        UnknownComponentError: no plugin provides a model of that name.
+        DataError, MissingDependencyError, StorageError: the viewer cannot be fetched.
     """
     server = Server(settings, archives, registry, environment)
 
@@ -57,6 +60,11 @@ def create_app(
     api.include_router(session_routes(server))
     app.include_router(api)
     app.include_router(health_routes(server))
+    app.include_router(dicomweb_router(archives))
+    if settings.viewer:
+        from oncoseg_server.viewer import fetch_viewer, viewer_routes
+
+        app.include_router(viewer_routes(fetch_viewer(), list(archives)))
     _guard(app, server)
     return app
 

@@ -14,6 +14,7 @@ from oncoseg_core import Registry, load_plugins
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.config.tokens import tokens_of
+from oncoseg_server.sessions.ahead import EncodeAhead
 from oncoseg_server.sessions.embeddings import SharedEmbeddings
 from oncoseg_server.sessions.models import Models
 from oncoseg_server.sessions.refusal import Refusal
@@ -54,8 +55,10 @@ class Server:
         self.metrics = Metrics()
         self.embeddings = SharedEmbeddings(self.limits.embeddings_mb * MEGABYTE)
         self.models = Models(settings.models, self.registry, self.embeddings)
+        self.models.infos()  # a name that no plugin provides is refused now
         self.volumes = Volumes(self.limits.volumes_mb * MEGABYTE, self.limits.volume_idle_seconds)
         self.sessions = Sessions(self.limits, self._ended)
+        self.ahead = EncodeAhead(settings.encode_ahead.neighbours, self.metrics.encoded)
         self._pool = ThreadPoolExecutor(WORKERS, "oncoseg-work")
         self._pending = 0
         self._closing = threading.Event()
@@ -70,6 +73,7 @@ class Server:
         """End all sessions and threads."""
         self._closing.set()
         self.sessions.end_all()
+        self.ahead.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self.volumes.close_all()
 
@@ -102,6 +106,11 @@ class Server:
                 raise
 
         return self.sessions.open(owner, make)
+
+    def view(self, session: WorkSession, shown: int, hover: int | None = None) -> None:
+        """Encode ahead what a session looks at."""
+        if self.settings.encode_ahead.enabled:
+            self.ahead.view(session, shown, hover)
 
     async def work(self, call: Callable[[], T], seconds: float, stop: Callable[[], object] | None = None) -> T:
         """Run what takes time in a thread; the event loop goes on.
@@ -140,6 +149,7 @@ class Server:
             future.exception()  # nobody may wait for it any more
 
     def _ended(self, session: WorkSession) -> None:
+        self.ahead.end(session)
         session.close()
         self.volumes.close(session.opened)
         self.metrics.ended()
@@ -154,6 +164,7 @@ class Server:
         gauge("oncoseg_sessions", "Open sessions", lambda: len(self.sessions))
         gauge("oncoseg_waiting", "Requests that wait for a thread or work in one", lambda: self._pending)
         gauge("oncoseg_device_waiting", "Threads that wait for a device", lambda: self.models.waiting)
+        gauge("oncoseg_ahead_waiting", "Sessions with slices to encode ahead", lambda: self.ahead.waiting)
         gauge("oncoseg_embedding_bytes", "Memory of embeddings", lambda: self.embeddings.bytes)
         gauge("oncoseg_embedding_misses", "Embeddings that had to be made", lambda: self.embeddings.misses)
         gauge("oncoseg_series_bytes", "Memory of opened series", lambda: self.volumes.bytes)

@@ -112,7 +112,7 @@ def session_routes(server: Server) -> APIRouter:
         lease: Lease = None,
     ) -> Response:
         """Say what is looked at, so that it is encoded before it is prompted."""
-        held(request, session, lease)
+        server.view(held(request, session, lease), body.slice, body.hover)
         return Response(status_code=202)
 
     return router
