@@ -9,7 +9,7 @@ import numpy as np
 from oncoseg_client import encode_mask
 from oncoseg_core import BoolArray, Geometry
 from oncoseg_dicom import Series
-from oncoseg_segment.api import Diameters, KeptStructure, SegmentationResult
+from oncoseg_segment.api import Diameters, KeptStructure, SegmentationResult, StructureRequest
 from oncoseg_server.web.schemas import Bits, Change, ImageInfo, Instance, Line, StructureInfo
 
 Masks = Mapping[str, BoolArray]
@@ -53,7 +53,7 @@ def structure_info(result: SegmentationResult, one: KeptStructure, step_slice: i
         slices=slices,
         score=float(one.result.score) if np.isfinite(one.result.score) else None,
         presence=result.presence[one.name],
-        edited=False,
+        edited=any(request.name == one.name and _edited(request) for request in result.requests),
         propagated=one.result.ended is not None,
         voxels=measured.voxels,
         area_mm2=area,
@@ -65,6 +65,12 @@ def structure_info(result: SegmentationResult, one: KeptStructure, step_slice: i
         short=_line(measured.diameters, "perpendicular"),
         findings=[finding.message for finding in result.findings if finding.about == one.name],
     )
+
+
+def _edited(request: StructureRequest) -> bool:
+    """Whether a hand drew on a slice of a structure."""
+    below = request.over is not None and _edited(request.over)
+    return below or any(slice_prompt.drawn is not None for slice_prompt in request.placed)
 
 
 def image_findings(result: SegmentationResult) -> list[str]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 
+from oncoseg_segment.api import TurnLock
+
 
 class Priority(IntEnum):
     """Who goes first; equals go in the order in which they came."""
@@ -19,24 +21,25 @@ class Priority(IntEnum):
     AHEAD = 2
 
 
-class DeviceLock:
+class DeviceLock(TurnLock):
     """The lock of a device: held for one slice at a time, given by the priority of those that wait.
 
     A thread says its priority with :meth:`priority`; without, it is that of a prompt.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._changed = threading.Condition()
-        self._queue: list[tuple[int, int]] = []
+        self._places: list[tuple[int, int]] = []
         self._tickets = itertools.count()
-        self._held = False
+        self._busy = False
         self._thread = threading.local()
 
     @property
     def waiting(self) -> int:
         """How many wait for their turn."""
         with self._changed:
-            return len(self._queue)
+            return len(self._places)
 
     @property
     def waited_seconds(self) -> float:
@@ -61,13 +64,13 @@ class DeviceLock:
         start = time.perf_counter()
         with self._changed:
             mine = (int(self._priority), next(self._tickets))
-            heapq.heappush(self._queue, mine)
-            self._changed.wait_for(lambda: not self._held and self._queue[0] == mine)
-            heapq.heappop(self._queue)
-            self._held = True
+            heapq.heappush(self._places, mine)
+            self._changed.wait_for(lambda: not self._busy and self._places[0] == mine)
+            heapq.heappop(self._places)
+            self._busy = True
         self._thread.waited = self.waited_seconds + time.perf_counter() - start
 
     def __exit__(self, *_: object) -> None:
         with self._changed:
-            self._held = False
+            self._busy = False
             self._changed.notify_all()

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from oncoseg_clicks import record_with_clicks
-from oncoseg_core import ModelSpec, OncoSegError, Registry, Volume
-from oncoseg_segment.api import SegmentSettings, Session
+from oncoseg_core import ModelSpec, OncoSegError, Registry
+from oncoseg_segment.api import LoadedModel, OpenedImage, SegmentSettings
 from oncoseg_server.sessions.device import DeviceLock
 from oncoseg_server.sessions.embeddings import ModelEmbeddings, SharedEmbeddings
 from oncoseg_server.sessions.refusal import Refusal
+from oncoseg_server.sessions.volumes import OpenedSeries
 from oncoseg_server.web.schemas import ModelInfo
 
 
+@dataclass(frozen=True, eq=False)
 class ServedModel:
-    """A model that answers; ``device`` is the lock that it shares with the models on the same device."""
+    """A loaded model; ``device`` is the lock that it shares with the models on the same device."""
 
-    def __init__(
-        self, name: str, settings: SegmentSettings, registry: Registry, device: DeviceLock, shared: SharedEmbeddings
-    ) -> None:
-        self.name = name
-        self.settings = settings
-        self.device = device
-        self.embeddings = ModelEmbeddings(shared, settings.model_dump_json())
-        self._registry = registry
-        self.info = model_info(name, settings, registry)
+    name: str
+    loaded: LoadedModel
+    device: DeviceLock
+    embeddings: ModelEmbeddings
+    info: ModelInfo
 
-    def session(self, volume: Volume) -> Session:
-        """A session of the engine on an image."""
-        return Session(volume, self.settings, registry=self._registry)
+    def image_of(self, opened: OpenedSeries) -> OpenedImage:
+        """A series as this model takes it; fitted once for all sessions.
+
+        Raises:
+            UsageError, DataError: the model cannot take the image.
+        """
+        with opened.fitting:
+            image = opened.images.get(self.name)
+            if image is None:
+                image = opened.images[self.name] = self.loaded.open(opened.volume)
+            return image
 
 
 def model_info(name: str, settings: SegmentSettings, registry: Registry) -> ModelInfo:
@@ -104,5 +111,9 @@ class Models:
             return self._served[name]
 
     def _load(self, name: str, settings: SegmentSettings) -> ServedModel:
-        device = self._devices.setdefault("cpu", DeviceLock())
-        return ServedModel(name, settings, self._registry, device, self._embeddings)
+        loaded = LoadedModel(settings, registry=self._registry, keep_embeddings=0)
+        device = self._devices.setdefault(str(loaded.device), DeviceLock())
+        embeddings = ModelEmbeddings(self._embeddings, settings.model_dump_json())
+        loaded.lock, loaded.cache = device, embeddings
+        loaded.load()
+        return ServedModel(name, loaded, device, embeddings, model_info(name, settings, self._registry))

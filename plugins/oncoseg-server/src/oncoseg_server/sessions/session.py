@@ -5,24 +5,20 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 
-from oncoseg_core import BoolArray, PromptError
-from oncoseg_segment.api import SegmentationCancelledError, SegmentationResult
+from oncoseg_core import BoolArray
+from oncoseg_segment.api import SegmentationCancelledError, SegmentationResult, Session
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
 from oncoseg_server.sessions.device import Priority
 from oncoseg_server.sessions.models import ServedModel
 from oncoseg_server.sessions.refusal import Refusal
-from oncoseg_server.sessions.steps import structure_after
+from oncoseg_server.sessions.steps import Report, take
 from oncoseg_server.sessions.volumes import OpenedSeries
 from oncoseg_server.web.schemas import Answer, ImageInfo, PropagateStep, Step
-
-Report = Callable[[int, int], None]
-"""Told how far a propagation is: slices done, and of how many."""
-
 
 @dataclass(eq=False)
 class Work:
@@ -44,7 +40,7 @@ class WorkSession:
         self.owner = owner
         self.model = model
         self.opened = opened
-        self.engine = model.session(opened.volume)
+        self.engine = Session.on(model.image_of(opened))
         self.steps: list[Step] = []
         self.undone: list[Step] = []
         self._lock = threading.Lock()
@@ -161,24 +157,11 @@ class WorkSession:
 
     def _take(self, step: Step, work: Work, report: Report | None) -> None:
         """Let the engine answer a step; nothing has changed where that fails."""
-        structure = structure_after([*self.steps, step], step.structure)
-        if structure is None:
-            raise PromptError(f"structure {step.structure!r} has no prompt yet; give it one first")
-
-        def progress(_what: str, done: int, total: int) -> None:
-            if report is not None:
-                report(done, total)
-
-        result = self.engine.prompt(structure, progress=progress, should_stop=work.stop.is_set)
-        self._keep(result)
+        take(self.engine, step, report, work.stop.is_set)
+        self._refresh(work)
 
     def _refresh(self, work: Work) -> None:
-        if self.engine.structures:
-            self._keep(self.engine.result(should_stop=work.stop.is_set))
-        else:
-            self._masks, self._result = {}, None
-
-    def _keep(self, result: SegmentationResult | None) -> None:
+        result = self.engine.result(should_stop=work.stop.is_set) if self.engine.structures else None
         self._result = result
         self._masks = {} if result is None else {one.name: one.mask for one in result.structures}
 

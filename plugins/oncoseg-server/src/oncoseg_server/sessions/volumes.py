@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from oncoseg_core import Volume
 from oncoseg_dicom import Series, find_series, read_voxels
+from oncoseg_segment.api import OpenedImage
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.sessions.refusal import Refusal
 
@@ -23,13 +24,18 @@ SeriesKey = tuple[str, str, str]
 
 @dataclass(eq=False)
 class OpenedSeries:
-    """A series in memory. Its files stay in place as long as it is open: results refer to them."""
+    """A series in memory. Its files stay in place as long as it is open: results refer to them.
+
+    ``images`` are the series as each model takes it, made under ``fitting``.
+    """
 
     key: SeriesKey
     volume: Volume
     series: Series
     bytes: int
     files: ExitStack
+    fitting: threading.Lock = field(default_factory=threading.Lock)
+    images: dict[str, OpenedImage] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
