@@ -61,8 +61,8 @@ def test_changes_alone_give_every_state(open_session):
     apply(session.box("b", (50, 30, 62, 52), 4))
     apply(session.box(numbers=(38, 28, 62, 40), index=2))
     apply(session.post("/steps", {"step": "edit", "structure": "b", "slice": 6, "mask": encode_mask(drawn)}))
-    answer = session.post("/steps", {"step": "propagate", "structure": "a", "slice": 3})
-    assert answer.headers["content-type"].startswith("text/event-stream")
+    answer = session.post("/steps", {"step": "propagate", "structure": "a"})
+    assert answer.headers["content-type"].startswith("text/event-stream"), answer.text
     events = events_of(answer.text)
     assert [name for name, _ in events][-1] == "answer"
     assert {name for name, _ in events[:-1]} == {"progress"}
@@ -98,7 +98,7 @@ def events_of(text):
 def test_a_lost_server_goes_on_with_the_clients_steps(open_session, make_client):
     steps = [
         {"step": "prompt", "structure": "a", "slice": 3, "hints": [{"kind": "box", "points": [[38, 28], [50, 52]]}]},
-        {"step": "propagate", "structure": "a", "slice": 3},
+        {"step": "propagate", "structure": "a"},
         {"step": "edit", "structure": "b", "slice": 1, "mask": encode_mask(np.eye(128, dtype=bool))},
     ]
     undone = [{"step": "remove", "structure": "a"}, {"step": "remove", "structure": "b"}]

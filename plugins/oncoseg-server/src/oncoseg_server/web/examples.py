@@ -66,7 +66,7 @@ STEP_EXAMPLES: dict[str, Example] = {
     },
     "propagate": {
         "summary": "Follow a structure through the volume",
-        "value": {"step": "propagate", "structure": "tumour", "slice": 31},
+        "value": {"step": "propagate", "structure": "tumour"},
     },
     "remove": {"summary": "Take a structure out", "value": {"step": "remove", "structure": "tumour"}},
 }
