@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from oncoseg_client import encode_mask
 from oncoseg_core import BoolArray, Geometry
@@ -27,17 +29,28 @@ def changes_between(before: Masks, after: Masks) -> list[Change]:
 
 
 def _of_structure(name: str, old: BoolArray | None, new: BoolArray | None) -> Iterator[Change]:
-    shape = (new if new is not None else old).shape  # type: ignore[union-attr]  # one of them is there
-    empty = np.zeros(shape[1:], dtype=bool)
-    for index in range(shape[0]):
+    either = new if new is not None else old
+    assert either is not None  # noqa: S101 - one of them is there
+    empty = np.zeros(either.shape[1:], dtype=bool)
+    for index in np.flatnonzero(_changed(old, new)):
         first = empty if old is None else old[index]
         second = empty if new is None else new[index]
         different = first != second
-        rows = np.flatnonzero(different.any(axis=1))
-        if rows.size:
-            columns = np.flatnonzero(different.any(axis=0))
-            within = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-            yield Change(structure=name, slice=index, mask=Bits(**encode_mask(second, within)))
+        rows, columns = np.flatnonzero(different.any(axis=1)), np.flatnonzero(different.any(axis=0))
+        within = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+        yield Change(structure=name, slice=int(index), mask=Bits(**encode_mask(second, within)))
+
+
+def _changed(old: BoolArray | None, new: BoolArray | None) -> BoolArray:
+    """Which slices are not as before; eight voxels are compared at a time where they can be."""
+    rows = [_words(mask) for mask in (old, new) if mask is not None]
+    different = rows[0] != rows[1] if len(rows) == 2 else rows[0] != 0
+    return np.asarray(different.any(axis=1), dtype=bool)
+
+
+def _words(mask: BoolArray) -> npt.NDArray[np.integer[Any]]:
+    flat = np.ascontiguousarray(mask).reshape(len(mask), -1)
+    return flat.view(np.uint64 if flat.shape[1] % 8 == 0 else np.uint8)
 
 
 def structure_info(result: SegmentationResult, one: KeptStructure, step_slice: int | None) -> StructureInfo:

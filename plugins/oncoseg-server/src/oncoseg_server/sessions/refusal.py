@@ -16,7 +16,6 @@ Code: TypeAlias = Literal[
     "lease_taken",
     "model_unavailable",
     "not_found",
-    "not_implemented",
     "out_of_memory",
     "prompt_refused",
     "timed_out",

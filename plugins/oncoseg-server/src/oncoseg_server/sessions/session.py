@@ -45,12 +45,13 @@ class WorkSession:
         self.undone: list[Step] = []
         self._lock = threading.Lock()
         self._current: Work | None = None
-        self._propagating = False
+        self._propagating = self._closed = False
         self._masks: dict[str, BoolArray] = {}
         self._result: SegmentationResult | None = None
 
     def close(self) -> None:
         """Stop what is going on, and let go of masks."""
+        self._closed = True
         self.cancel()
         with self._lock:
             self.engine.close()
@@ -206,6 +207,8 @@ class WorkSession:
         if self._propagating:
             raise Refusal("busy", "this session is following a structure; wait for it, or cancel it")
         with self._lock:
+            if self._closed:
+                raise Refusal("unknown_session", "this session was closed; open the series again with its steps")
             if work.stop.is_set():
                 raise SegmentationCancelledError("stopped before it began")
             self._current, self._propagating = work, propagates

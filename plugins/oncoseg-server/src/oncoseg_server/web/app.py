@@ -15,6 +15,7 @@ from oncoseg_server.web.bodies import BodyLimit
 from oncoseg_server.web.errors import add_handlers
 from oncoseg_server.web.guard import API, OPENAPI, Guard
 from oncoseg_server.web.observe import Observe
+from oncoseg_server.web.schemas import Failure
 from oncoseg_server.web.server import MEGABYTE, Server
 from oncoseg_server.web.server_routes import health_routes, server_routes
 from oncoseg_server.web.session_routes import session_routes
@@ -55,7 +56,7 @@ def create_app(
     )
     app.state.server = server
     add_handlers(app)
-    api = APIRouter(prefix=API)
+    api = APIRouter(prefix=API, responses={status: {"model": Failure} for status in ("4XX", "5XX")})
     api.include_router(server_routes(server))
     api.include_router(session_routes(server))
     app.include_router(api)

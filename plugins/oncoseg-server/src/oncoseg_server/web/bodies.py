@@ -43,31 +43,35 @@ class BodyLimit:
             return
         deadline = asyncio.get_running_loop().time() + self._seconds(scope["path"])
         received, complete, started = 0, False, False
+        refused: Failure | None = None
 
         async def counted() -> Message:
-            nonlocal received, complete
+            nonlocal received, complete, refused
             if complete:
                 return await receive()
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                refused = Failure(code="timed_out", message="the request did not arrive in time; send it again")
+                raise
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if received > most:
+                refused = failure
                 raise _TooLargeError
             return message
 
         async def noted(message: Message) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if refused is None or started:  # what the app says of a body that was cut off is not the reason
+                started = True
+                await send(message)
 
         try:
             await self._app(scope, counted, noted)
-        except (_TooLargeError, TimeoutError) as error:
-            if started:
+        except (_TooLargeError, TimeoutError):
+            if refused is None or started:
                 raise
-            if isinstance(error, TimeoutError):
-                if complete:
-                    raise
-                failure = Failure(code="timed_out", message="the request did not arrive in time; send it again")
-            await reply(failure)(scope, receive, send)
+        if refused is not None and not started:
+            await reply(refused)(scope, receive, send)

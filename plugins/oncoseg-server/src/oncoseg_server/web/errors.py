@@ -54,7 +54,6 @@ STATUS = {
     "source_unreachable": 424,
     "too_many_sessions": 429,
     "internal": 500,
-    "not_implemented": 501,
     "busy": 503,
     "model_unavailable": 503,
     "out_of_memory": 503,
@@ -115,7 +114,7 @@ def _in_causes(error: BaseException | None, holds: object) -> bool:
 
 
 def _one_line(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
+    return re.sub(r"\s+", " ", text.encode("utf-8", "replace").decode()).strip()
 
 
 def reply(failure: Failure) -> JSONResponse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 
 from fastapi.responses import StreamingResponse
@@ -11,14 +10,17 @@ from pydantic import BaseModel
 
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.web.errors import report
-from oncoseg_server.web.schemas import Answer, Progress, PropagateStep
+from oncoseg_server.web.schemas import Progress, PropagateStep
 from oncoseg_server.web.server import Server
+
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""No proxy keeps events back."""
 
 
 def answer_events(server: Server, session: WorkSession, step: PropagateStep) -> StreamingResponse:
     """The stream; a client that goes away stops the work, and the session stays as it was."""
     return StreamingResponse(
-        _events(server, session, step), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        _events(server, session, step), media_type="text/event-stream", headers=HEADERS
     )
 
 
@@ -41,7 +43,7 @@ async def _events(server: Server, session: WorkSession, step: PropagateStep) -> 
         except Exception as error:  # noqa: BLE001 - the stream has begun: it is told as an event
             yield _event("failure", report(error))
         else:
-            yield _event("answer", _total(server, answer, work))
+            yield _event("answer", server.timed(answer, work))
     finally:
         if not task.done():
             work.stop.set()

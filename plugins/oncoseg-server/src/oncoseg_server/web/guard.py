@@ -34,6 +34,8 @@ class Guard:
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008})
             return
         failure = self._refusal(scope, Headers(scope=scope))
         if failure is None:

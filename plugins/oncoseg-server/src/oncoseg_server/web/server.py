@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -22,8 +23,9 @@ from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.sessions.sessions import Sessions
 from oncoseg_server.sessions.volumes import Volumes
 from oncoseg_server.web.metrics import Metrics
-from oncoseg_server.web.schemas import OpenRequest
+from oncoseg_server.web.schemas import Answer, OpenRequest
 
+log = logging.getLogger("oncoseg.server")
 T = TypeVar("T")
 MEGABYTE = 1_000_000
 WORKERS = 16
@@ -66,8 +68,9 @@ class Server:
         self._gauges()
 
     def start(self) -> None:
-        """Begin to reap sessions."""
+        """Begin to reap sessions, and load the first model before it is needed."""
         self._reaper.start()
+        self._pool.submit(self._load_first)
 
     def close(self) -> None:
         """End all sessions and threads."""
@@ -89,7 +92,7 @@ class Server:
         return self.archives[name]
 
     def open(self, request: OpenRequest, owner: str, work: Work) -> WorkSession:
-        """A new session on a series; the steps of an earlier one are not replayed yet.
+        """A new session on a series; the caller replays the steps of an earlier one.
 
         Raises:
             Refusal: a limit is reached, or there is no such source or model.
@@ -106,6 +109,12 @@ class Server:
                 raise
 
         return self.sessions.open(owner, make)
+
+    def timed(self, answer: Answer, work: Work) -> Answer:
+        """An answer with its total time, which the metrics get as well."""
+        timing = {**answer.timing_ms, "total": round(1000 * (time.perf_counter() - work.since), 2)}
+        self.metrics.stages(timing)
+        return answer.model_copy(update={"timing_ms": timing})
 
     def view(self, session: WorkSession, shown: int, hover: int | None = None) -> None:
         """Encode ahead what a session looks at."""
@@ -153,6 +162,12 @@ class Server:
         session.close()
         self.volumes.close(session.opened)
         self.metrics.ended()
+
+    def _load_first(self) -> None:
+        try:
+            self.models.get(None)
+        except Refusal as error:
+            log.error("%s", error)  # noqa: TRY400 - one line; clients get it too
 
     def _reap(self) -> None:
         while not self._closing.wait(min(5.0, self.limits.lease_seconds / 4)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Annotated
 
@@ -11,7 +10,7 @@ from fastapi import APIRouter, Body, Header, Path, Request, Response
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.web.events import answer_events
 from oncoseg_server.web.examples import OPEN_EXAMPLES, STEP_EXAMPLES, VIEW_EXAMPLES
-from oncoseg_server.web.schemas import Answer, Opened, OpenRequest, PropagateStep, Step, View
+from oncoseg_server.web.schemas import Answer, EditStep, Opened, OpenRequest, PromptStep, PropagateStep, Step, View
 from oncoseg_server.web.server import Server
 
 SessionId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
@@ -26,13 +25,15 @@ def session_routes(server: Server) -> APIRouter:
     def held(request: Request, session: str, lease: str | None) -> WorkSession:
         return server.sessions.use(session, request.state.owner, lease)
 
-    async def answered(session: WorkSession, call: Callable[[Work], Answer], seconds: float) -> Answer:
+    async def answered(call: Callable[[Work], Answer], seconds: float) -> Answer:
         work = Work()
         answer = await server.work(lambda: call(work), seconds, work.stop.set)
-        return timed(server, answer, work)
+        return server.timed(answer, work)
 
     @router.post("", status_code=201)
-    async def open_session(request: Request, body: Annotated[OpenRequest, Body(openapi_examples=OPEN_EXAMPLES)]) -> Opened:
+    async def open_session(
+        request: Request, body: Annotated[OpenRequest, Body(openapi_examples=OPEN_EXAMPLES)]
+    ) -> Opened:
         """Open a series, or go on with the steps of an earlier session."""
         owner, work = request.state.owner, Work()
 
@@ -51,14 +52,14 @@ def session_routes(server: Server) -> APIRouter:
             lease_seconds=limits.lease_seconds,
             model=session.model.name,
             image=session.image(),
-            answer=timed(server, answer, work),
+            answer=server.timed(answer, work),
         )
 
     @router.get("/{session}")
     async def state(request: Request, session: SessionId, lease: Lease = None) -> Answer:
         """Every mask as changes, and every structure."""
         one = held(request, session, lease)
-        return await answered(one, one.state, limits.request_seconds)
+        return await answered(one.state, limits.request_seconds)
 
     @router.delete("/{session}", status_code=204)
     async def close(request: Request, session: SessionId, lease: Lease = None) -> Response:
@@ -73,7 +74,7 @@ def session_routes(server: Server) -> APIRouter:
         held(request, session, lease)
         return Response(status_code=204)
 
-    @router.post("/{session}/steps", response_model=Answer)
+    @router.post("/{session}/steps", response_model=Answer, responses={200: {"content": {"text/event-stream": {}}}})
     async def step(
         request: Request,
         session: SessionId,
@@ -84,7 +85,10 @@ def session_routes(server: Server) -> APIRouter:
         one = held(request, session, lease)
         if isinstance(body, PropagateStep):
             return answer_events(server, one, body)
-        return await answered(one, lambda work: one.apply(body, work), limits.request_seconds)
+        answer = await answered(lambda work: one.apply(body, work), limits.request_seconds)
+        if isinstance(body, PromptStep | EditStep) and body.slice is not None:
+            server.view(one, body.slice)  # the next prompt is probably on a slice beside
+        return answer
 
     @router.post("/{session}/cancel", status_code=204)
     async def cancel(request: Request, session: SessionId, lease: Lease = None) -> Response:
@@ -96,13 +100,13 @@ def session_routes(server: Server) -> APIRouter:
     async def undo(request: Request, session: SessionId, lease: Lease = None) -> Answer:
         """Take the last step back, at any depth."""
         one = held(request, session, lease)
-        return await answered(one, one.undo, limits.long_seconds)
+        return await answered(one.undo, limits.long_seconds)
 
     @router.post("/{session}/redo")
     async def redo(request: Request, session: SessionId, lease: Lease = None) -> Answer:
         """Take the last undone step again."""
         one = held(request, session, lease)
-        return await answered(one, one.redo, limits.long_seconds)
+        return await answered(one.redo, limits.long_seconds)
 
     @router.post("/{session}/view", status_code=202)
     async def view(
@@ -116,10 +120,3 @@ def session_routes(server: Server) -> APIRouter:
         return Response(status_code=202)
 
     return router
-
-
-def timed(server: Server, answer: Answer, work: Work) -> Answer:
-    """An answer with its total time, which the metrics get as well."""
-    timing = {**answer.timing_ms, "total": round(1000 * (time.perf_counter() - work.since), 2)}
-    server.metrics.stages(timing)
-    return answer.model_copy(update={"timing_ms": timing})
