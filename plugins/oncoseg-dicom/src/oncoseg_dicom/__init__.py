@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from oncoseg_dicom.seg.read import read_segments
     from oncoseg_dicom.seg.write import SegExporter, SegSettings, write_seg
     from oncoseg_dicom.series.encoded_frames import EncodedFrame, read_encoded_frame
-    from oncoseg_dicom.series.files import read_header
+    from oncoseg_dicom.series.files import read_header, unpack_archive
     from oncoseg_dicom.series.pixels import read_frame, read_voxels
     from oncoseg_dicom.series.search import find_series, series_of_files
     from oncoseg_dicom.series.series import DicomFile, Plane, Series
@@ -42,6 +42,7 @@ __all__ = [
     "read_structures",
     "read_voxels",
     "series_of_files",
+    "unpack_archive",
     "write_seg",
     "write_series",
     "write_structures",

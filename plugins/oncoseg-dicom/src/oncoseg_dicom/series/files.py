@@ -217,6 +217,38 @@ def files_of(path: Path, opener: FileOpener) -> tuple[list[DicomFile], list[str]
     return sorted(files, key=lambda file: (str(file.path), file.member or "")), notes
 
 
+def unpack_archive(path: Path, folder: Path) -> list[Path]:
+    """Unpack the DICOM files of a zip into a new folder, named by their numbers; other files are left out.
+
+    Raises:
+        ImageReadError: it is damaged, locked, or would grow beyond all measure.
+        OSError: it cannot be written.
+    """
+    folder.mkdir()
+    written = []
+    with FileOpener(path) as opener:
+        for number, file in enumerate(files_of(path, opener)[0]):
+            if file.member is None or not looks_like_dicom(opener.start(file, 512)):
+                continue
+            target = folder / f"{number:06d}.dcm"
+            stream, _ = opener.open(file)
+            with stream, target.open("xb") as copy:
+                _copy_member(stream, copy, file_name(file, typed=path))
+            written.append(target)
+    return written
+
+
+def _copy_member(stream: BinaryIO, copy: BinaryIO, name: str) -> None:
+    while True:
+        try:
+            chunk = stream.read(2**20)
+        except Exception as error:  # noqa: BLE001 - zipfile passes on whatever its decompressors raise
+            raise ImageReadError(f"{name}: cannot be unpacked: {reason(error)}") from None
+        if not chunk:
+            return
+        copy.write(chunk)
+
+
 def _inside(path: Path) -> Iterator[Path]:
     """All files below a folder, behind links to folders too, each folder once."""
     seen: set[str] = set()

@@ -1,7 +1,7 @@
 """The demonstration: a real chest CT with a lung tumour, as a DICOM series in a folder of the user's cache.
 
-It is ``lung2`` of the sample scans (pyradiomics, BSD-3-Clause), which came without a patient; what DICOM asks for is made
-up and the same on every machine.
+It is ``lung2`` of the sample scans (pyradiomics, BSD-3-Clause), which came without a patient; what DICOM asks for is
+made up and the same on every machine.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def _sample(registry: Registry, progress: Progress) -> Path:
     except UnknownComponentError as error:
         raise UsageError("the demonstration needs the sample scans: pip install oncoseg-datasets") from error
     folder = samples.fetch(progress)
-    return next(case.images[0] for case in samples.discover(folder) if case.case_id == _SAMPLE)
+    return Path(next(case.images[0] for case in samples.discover(folder) if case.case_id == _SAMPLE))
 
 
 def _write(image: Path, registry: Registry, root: Path) -> None:

@@ -26,8 +26,8 @@ _PARTIAL = ".partial-"
 class FolderArchive(Archive):
     """The DICOM files below a folder. Links that lead out of it are not followed.
 
-    A header is read once, and again when its file changed. Results go to ``<root>/<results>/<study>/<series>/<instance>.dcm``,
-    named by their UIDs, and never over a file that is there.
+    A header is read once, and again when its file changed. Results go to
+    ``<root>/<results>/<study>/<series>/<instance>.dcm``, named by their UIDs, and never over a file that is there.
     """
 
     kind: ArchiveKind = "folder"
@@ -141,6 +141,11 @@ class FolderArchive(Archive):
                 if isinstance(error, OSError):
                     raise StorageError(write_failure(error, self._root)) from error
                 raise
+            self._scan(now=True)
+
+    def refresh(self) -> None:
+        """Look at the disk now, and not at what was there a moment ago."""
+        with self._lock:
             self._scan(now=True)
 
     def _target(self, file: Path, known: set[str]) -> Path:

@@ -1,4 +1,4 @@
-"""What is kept of every stored file: whose it is, where it lies, and what lists of studies, series and instances show."""
+"""What is kept of every stored file: where it lies, and what lists of studies, series and instances show."""
 
 from __future__ import annotations
 

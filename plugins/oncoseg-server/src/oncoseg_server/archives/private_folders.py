@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,10 +13,8 @@ from typing import BinaryIO
 from oncoseg_core import StorageError
 from oncoseg_core.system import cache_directory, write_failure
 
-try:
+if sys.platform != "win32":  # where nothing tells whether the process that made a folder still runs
     import fcntl
-except ImportError:  # Windows: nothing tells there whether the process that made a folder still runs
-    fcntl = None  # type: ignore[assignment]
 
 _PREFIX = "run-"
 
@@ -69,7 +68,7 @@ class PrivateFolders:
             self._lock.close()
 
     def _delete_orphans(self) -> None:
-        if fcntl is None:
+        if sys.platform == "win32":
             return
         for folder in self._base.glob(f"{_PREFIX}*"):
             if folder.is_symlink() or not folder.is_dir():
@@ -87,7 +86,7 @@ def _locked(folder: Path) -> BinaryIO | None:
     Raises:
         OSError: another process holds it.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return None
     lock = (folder / ".lock").open("ab")
     try:

@@ -125,7 +125,7 @@ def _count(stored: Sequence[StoredInstance]) -> int:
 
 
 def _fits(result: JsonObject, tag: str, key: str) -> bool:
-    """Whether a result fits one key (PS3.4, C.2.2.2): a list of UIDs, a range of dates, or a text with ``*`` and ``?``."""
+    """Whether a result fits one key (PS3.4, C.2.2.2): UIDs, a range of dates, or a text with ``*`` and ``?``."""
     element = result.get(tag, {})
     values = [_text(value) for value in element.get("Value", [])]
     vr = element.get("vr", "")

@@ -18,7 +18,7 @@ from oncoseg_server.archives.proxy import forward
 
 
 def dicomweb_router(archives: Mapping[str, Archive]) -> APIRouter:
-    """Routes for every source; an error is JSON ``{"code": …, "message": …}``. Who may call them is the caller's to say."""
+    """Routes for every source; an error is JSON ``{"code": …, "message": …}``. The caller says who may use them."""
     router = APIRouter(prefix="/dicom-web", tags=["dicom-web"])
     embedded = {
         name: EmbeddedDicomweb(archive) for name, archive in archives.items() if isinstance(archive, FolderArchive)
@@ -32,13 +32,14 @@ def dicomweb_router(archives: Mapping[str, Archive]) -> APIRouter:
             return failure(
                 404, "not_found", "there is no source of that name; see /api/v1/server for those that there are"
             )
+        root = f"{str(request.base_url).rstrip('/')}/dicom-web/{source}"
+        accept = request.headers.get("accept", "*/*")
         try:
             if source in embedded:
-                root = f"{str(request.base_url).rstrip('/')}/dicom-web/{source}"
                 parameters = request.query_params.multi_items()
-                return embedded[source].answer(path, parameters, request.headers.get("accept", "*/*"), root)
+                return embedded[source].answer(path, parameters, accept, root)
             if isinstance(archive, DicomwebArchive):
-                return forward(archive, path, request.url.query, request.headers.get("accept", "*/*"))
+                return forward(archive, path, request.url.query, accept, root)
         except ArchiveError as error:
             return failure(STATUS[error.problem], error.problem, str(error))
         return failure(404, "not_found", "this source cannot be read by a viewer")
