@@ -4,22 +4,17 @@ Optional: it runs where the program ``Orthanc`` is installed (Debian and Ubuntu:
 """
 
 import json
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 
 import numpy as np
 import pydicom
 import pytest
+from local_orthanc import ORTHANC, running_orthanc
 from pynetdicom import AE
 
 from oncoseg_core import ExporterSpec, Segmentation, load_plugins
 from oncoseg_core.imaging.open_image import read_image, read_masks
 from oncoseg_dicom.series.write_series import write_series
 
-ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/local/sbin")
 pytestmark = pytest.mark.skipif(ORTHANC is None, reason="the program Orthanc is not installed: apt-get install orthanc")
 
 REGISTRY = load_plugins()
@@ -27,34 +22,18 @@ SHAPE = (5, 32, 28)
 PLACES = [(-14.0, 30.5, z) for z in (0.0, 2.5, 5.0, 7.5, 12.5)]  # a slice is missing
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 class Archive:
-    """A running Orthanc: stores by the DICOM network, gives files back by HTTP, on loopback alone."""
+    """A running Orthanc: stores by the DICOM network, gives files back by HTTP."""
 
-    def __init__(self, dicom_port, http_port):
-        self.dicom_port, self.url = dicom_port, f"http://127.0.0.1:{http_port}"
-
-    def get(self, path):
-        with urllib.request.urlopen(self.url + path, timeout=10) as reply:
-            return reply.read()
-
-    def answers(self):
-        try:
-            return bool(self.get("/system"))
-        except OSError:
-            return False
+    def __init__(self, orthanc):
+        self.orthanc = orthanc
 
     def store(self, files):
         sender = AE(ae_title="ONCOSEG")
         datasets = [pydicom.dcmread(file) for file in files]
         for kind in {(data.SOPClassUID, data.file_meta.TransferSyntaxUID) for data in datasets}:
             sender.add_requested_context(*kind)
-        association = sender.associate("127.0.0.1", self.dicom_port, ae_title="ORTHANC")
+        association = sender.associate("127.0.0.1", self.orthanc.dicom_port, ae_title="ORTHANC")
         assert association.is_established
         try:
             statuses = {association.send_c_store(data).Status for data in datasets}
@@ -64,33 +43,15 @@ class Archive:
 
     def fetch(self, folder):
         folder.mkdir()
-        for instance in json.loads(self.get("/instances")):
-            (folder / f"{instance}.dcm").write_bytes(self.get(f"/instances/{instance}/file"))
+        for instance in json.loads(self.orthanc.get("/instances")):
+            (folder / f"{instance}.dcm").write_bytes(self.orthanc.get(f"/instances/{instance}/file"))
         return sorted(folder.iterdir())
 
 
 @pytest.fixture
 def archive(tmp_path):
-    dicom_port, http_port = free_port(), free_port()
-    settings = {
-        "Name": "OncoSeg test", "StorageDirectory": str(tmp_path / "storage"), "IndexDirectory": str(tmp_path / "index"),
-        "DicomPort": dicom_port, "HttpPort": http_port, "RemoteAccessAllowed": False, "AuthenticationEnabled": False,
-        "DicomAlwaysAllowStore": True, "DicomAet": "ORTHANC", "Plugins": [], "HttpServerEnabled": True,
-    }  # fmt: skip
-    (tmp_path / "orthanc.json").write_text(json.dumps(settings))
-    with (tmp_path / "orthanc.log").open("wb") as log:
-        server = subprocess.Popen([ORTHANC, tmp_path / "orthanc.json"], stdout=log, stderr=log)
-    found = Archive(dicom_port, http_port)
-    try:
-        for _ in range(100):
-            if found.answers():
-                break
-            assert server.poll() is None, (tmp_path / "orthanc.log").read_text()
-            time.sleep(0.1)
-        yield found
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
+    with running_orthanc(tmp_path / "orthanc") as orthanc:
+        yield Archive(orthanc)
 
 
 def test_series_and_structures_come_back_as_they_were(archive, tmp_path):

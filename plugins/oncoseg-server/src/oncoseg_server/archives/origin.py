@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import httpx
 
@@ -126,11 +126,11 @@ class Origin:
         Raises:
             ArchiveError: no answer, or one that is none of these.
         """
+        query = urlencode(list(parameters), safe="*^,")  # Orthanc 1.10 does not decode these in a wild card
         with self.spoken():
             request = self._client.build_request(
                 method,
-                f"{self.root}/{path}",
-                params=list(parameters) or None,
+                f"{self.root}/{path}" + (f"?{query}" if query else ""),
                 content=content,
                 headers={"Accept": accept} | dict(headers or {}),
             )
