@@ -92,7 +92,9 @@ class Opened:
         return {"X-OncoSeg-Lease": self.reply["lease"]}
 
     def post(self, path, body=None, **more):
-        return self.client.post(f"/api/v1/sessions/{self.reply['session']}{path}", json=body, headers=self.headers, **more)
+        return self.client.post(
+            f"/api/v1/sessions/{self.reply['session']}{path}", json=body, headers=self.headers, **more
+        )
 
     def get(self):
         return self.client.get(f"/api/v1/sessions/{self.reply['session']}", headers=self.headers)

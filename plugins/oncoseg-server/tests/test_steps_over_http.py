@@ -14,7 +14,9 @@ def applied(changes, shape=(8, 128, 128)):
     for change in changes:
         mask = masks.setdefault(change["structure"], np.zeros(shape, bool))
         part = change["mask"]
-        mask[change["slice"], part["y"] : part["y"] + part["height"], part["x"] : part["x"] + part["width"]] = decode_mask(part)
+        mask[change["slice"], part["y"] : part["y"] + part["height"], part["x"] : part["x"] + part["width"]] = (
+            decode_mask(part)
+        )
     return masks
 
 

@@ -27,7 +27,8 @@ def serve(
         bool, typer.Option("--check", help="Try models, sources and folders, one line each, and end; 1 if one fails.")
     ] = False,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Add a real chest CT with a tumour as a source; the first time it is fetched.")
+        bool,
+        typer.Option("--demo", help="Add a real chest CT with a tumour as a source; the first time it is fetched."),
     ] = False,
     viewer: Annotated[
         bool, typer.Option("--viewer", help="Serve the viewer OHIF too; the first time npm fetches it.")
@@ -47,7 +48,8 @@ def serve(
     options = {"host": host, "port": port, "model": model, "folder": folder, "viewer": viewer or None}
     settings = read_settings(config, options)
     from oncoseg_server.web.check import lines_of
-    from oncoseg_server.web.run import opened_sources, serve_forever
+    from oncoseg_server.web.run import serve_forever
+    from oncoseg_server.web.sources import opened_sources
 
     if check:
         with progress_bar() as progress, opened_sources(settings, registry, progress, demo=demo) as archives:

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from oncoseg_core import Settings
 from oncoseg_segment.api import SegmentSettings
 
+MEGABYTE = 1_000_000
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """The name of an environment variable: secrets never stand in the file."""
@@ -24,13 +25,20 @@ class TlsSettings(Settings):
 
 
 class DicomwebSettings(Settings):
-    """A DICOMweb origin. A token or a user with a password is read from the environment."""
+    """A DICOMweb origin. A token or a user with a password is read from the environment.
+
+    ``certificates``: a PEM file of authorities to trust in place of the system's. ``timeout_seconds`` without a byte
+    end a request, ``series_seconds`` and ``series_mb`` bound the retrieval of one series.
+    """
 
     url: str = Field(pattern=r"^https?://[^/?#@\s]+(/[^?#@\s]*)?$")
     token_env: Variable | None = None
     user_env: Variable | None = None
     password_env: Variable | None = None
+    certificates: Path | None = None
     timeout_seconds: float = Field(default=30.0, gt=0, le=600)
+    series_seconds: float = Field(default=600.0, gt=0)
+    series_mb: int = Field(default=4_000, ge=1)
 
     @model_validator(mode="after")
     def _one_credential(self) -> Self:
@@ -48,9 +56,11 @@ class FolderSettings(Settings):
 
 
 class UploadsSettings(Settings):
-    """Series that clients send; they are gone when the server ends."""
+    """Series that clients send: one upload, all of them, and how long they stay; they are gone when the server ends."""
 
     max_mb: int = Field(default=2_000, ge=1, le=100_000)
+    total_mb: int = Field(default=8_000, ge=1)
+    idle_seconds: float = Field(default=3_600.0, gt=0)
 
 
 class SourceSettings(Settings):

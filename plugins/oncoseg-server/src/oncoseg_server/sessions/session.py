@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-
 from oncoseg_core import BoolArray
 from oncoseg_segment.api import SegmentationCancelledError, SegmentationResult, Session
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
@@ -19,6 +18,7 @@ from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.steps import Report, take
 from oncoseg_server.sessions.volumes import OpenedSeries
 from oncoseg_server.web.schemas import Answer, ImageInfo, PropagateStep, Step
+
 
 @dataclass(eq=False)
 class Work:
@@ -216,5 +216,3 @@ class WorkSession:
                 yield {"queue": 1000 * (time.perf_counter() - work.since)}
             finally:
                 self._current, self._propagating = None, False
-
-

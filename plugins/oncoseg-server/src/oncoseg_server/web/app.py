@@ -10,13 +10,13 @@ from fastapi import APIRouter, FastAPI
 from oncoseg_core import Registry, __version__
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.archives.routes import dicomweb_router
-from oncoseg_server.config.settings import ServerSettings
+from oncoseg_server.config.settings import MEGABYTE, ServerSettings
 from oncoseg_server.web.bodies import BodyLimit
 from oncoseg_server.web.errors import add_handlers
 from oncoseg_server.web.guard import API, OPENAPI, Guard
 from oncoseg_server.web.observe import Observe
 from oncoseg_server.web.schemas import Failure
-from oncoseg_server.web.server import MEGABYTE, Server
+from oncoseg_server.web.server import Server
 from oncoseg_server.web.server_routes import health_routes, server_routes
 from oncoseg_server.web.session_routes import session_routes
 
@@ -72,9 +72,16 @@ def create_app(
 
 def _guard(app: FastAPI, server: Server) -> None:
     """The middleware; the one that is added last is outermost."""
-    limits = server.limits
+    limits, sources = server.limits, server.settings.sources
+    uploads = {
+        f"{API}/sources/{name}/uploads": source.uploads.max_mb * MEGABYTE
+        for name, source in sources.items()
+        if source.uploads is not None
+    }
     app.add_middleware(
-        BodyLimit, most=lambda _: limits.body_mb * MEGABYTE, seconds=lambda _: limits.request_seconds
+        BodyLimit,
+        most=lambda path: uploads.get(path, limits.body_mb * MEGABYTE),
+        seconds=lambda path: limits.long_seconds if path in uploads else limits.request_seconds,
     )
     app.add_middleware(Guard, settings=server.settings, tokens=server.tokens)
     app.add_middleware(Observe, metrics=server.metrics)

@@ -19,9 +19,7 @@ HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 def answer_events(server: Server, session: WorkSession, step: PropagateStep) -> StreamingResponse:
     """The stream; a client that goes away stops the work, and the session stays as it was."""
-    return StreamingResponse(
-        _events(server, session, step), media_type="text/event-stream", headers=HEADERS
-    )
+    return StreamingResponse(_events(server, session, step), media_type="text/event-stream", headers=HEADERS)
 
 
 async def _events(server: Server, session: WorkSession, step: PropagateStep) -> AsyncIterator[str]:

@@ -3,40 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable
-from contextlib import contextmanager
-from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
 
 from oncoseg_core import Registry
-from oncoseg_server.archives.archive import Archive
-from oncoseg_server.archives.demo import NAME as DEMO, demo_archive
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app
-from oncoseg_server.web.sources import archives_of
-
-Progress = Callable[[str, int, int], None]
-
-
-@contextmanager
-def opened_sources(
-    settings: ServerSettings, registry: Registry, progress: Progress, *, demo: bool
-) -> Iterator[dict[str, Archive]]:
-    """The sources of the settings, and the demonstration first where it is to be served.
-
-    Raises:
-        ConfigError, DataError, StorageError: one of them cannot be made.
-    """
-    private = PrivateFolders()
-    try:
-        archives: dict[str, Archive] = {DEMO: demo_archive(registry, private, progress)} if demo else {}
-        yield {**archives, **archives_of(settings.sources, private, os.environ)}
-    finally:
-        private.close()
+from oncoseg_server.web.sources import Progress, opened_sources
 
 
 def listen(app: FastAPI, settings: ServerSettings) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from oncoseg_core import Registry, load_plugins
 from oncoseg_server.archives.archive import Archive
-from oncoseg_server.config.settings import ServerSettings
+from oncoseg_server.config.settings import MEGABYTE, ServerSettings
 from oncoseg_server.config.tokens import tokens_of
 from oncoseg_server.sessions.ahead import EncodeAhead
 from oncoseg_server.sessions.embeddings import SharedEmbeddings
@@ -27,7 +27,6 @@ from oncoseg_server.web.schemas import Answer, OpenRequest
 
 log = logging.getLogger("oncoseg.server")
 T = TypeVar("T")
-MEGABYTE = 1_000_000
 WORKERS = 16
 """Threads that answer requests; the model answers one of them at a time."""
 

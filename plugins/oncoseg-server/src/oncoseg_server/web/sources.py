@@ -2,33 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from oncoseg_core import ConfigError
+from oncoseg_core import Registry
 from oncoseg_server.archives.archive import Archive
+from oncoseg_server.archives.demo import NAME as DEMO
+from oncoseg_server.archives.demo import demo_archive
+from oncoseg_server.archives.dicomweb import DicomwebArchive
 from oncoseg_server.archives.folder import FolderArchive
+from oncoseg_server.archives.origin import Credentials, OriginLimits
 from oncoseg_server.archives.private_folders import PrivateFolders
-from oncoseg_server.config.settings import SourceSettings
+from oncoseg_server.archives.uploads import UploadArchive
+from oncoseg_server.config.settings import MEGABYTE, DicomwebSettings, ServerSettings, SourceSettings
+
+Progress = Callable[[str, int, int], None]
 
 
-def archives_of(
-    sources: Mapping[str, SourceSettings], private: PrivateFolders, environment: Mapping[str, str]
-) -> dict[str, Archive]:
-    """An archive for each source, in their order; nothing is asked of them yet.
-
-    Args:
-        sources: by name.
-        private: for copies of series.
-        environment: where the credentials are.
+@contextmanager
+def opened_sources(
+    settings: ServerSettings, registry: Registry, progress: Progress, *, demo: bool
+) -> Iterator[dict[str, Archive]]:
+    """The sources of the settings by name, and the demonstration first where it is to be served.
 
     Raises:
-        ConfigError: a credential is not there.
+        ConfigError: a credential is not in the environment.
+        UsageError, DataError, StorageError: the demonstration cannot be fetched, or the cache cannot be written.
     """
-    return {name: _archive(name, source, private, environment) for name, source in sources.items()}
+    private = PrivateFolders()
+    archives: dict[str, Archive] = {}
+    try:
+        if demo:
+            archives[DEMO] = demo_archive(registry, private, progress)
+        for name, source in settings.sources.items():
+            archives[name] = _archive(name, source, private)
+        yield archives
+    finally:
+        for archive in archives.values():
+            if isinstance(archive, DicomwebArchive):
+                archive.close()
+        private.close()
 
 
-def _archive(name: str, source: SourceSettings, private: PrivateFolders, environment: Mapping[str, str]) -> Archive:
+def _archive(name: str, source: SourceSettings, private: PrivateFolders) -> Archive:
     if source.folder is not None:
-        return FolderArchive(name, Path(source.folder.path).expanduser(), private)
-    raise ConfigError(f"source {name!r}: this kind is not served yet ({len(environment)})")
+        return FolderArchive(name, source.folder.path.expanduser(), private)
+    if source.dicomweb is not None:
+        return _dicomweb(name, source.dicomweb, private)
+    assert source.uploads is not None  # noqa: S101 - the settings saw to it
+    return UploadArchive(
+        name,
+        private,
+        upload_bytes=source.uploads.max_mb * MEGABYTE,
+        total_bytes=source.uploads.total_mb * MEGABYTE,
+        idle_seconds=source.uploads.idle_seconds,
+    )
+
+
+def _dicomweb(name: str, settings: DicomwebSettings, private: PrivateFolders) -> Archive:
+    credentials = Credentials(settings.token_env, settings.user_env, settings.password_env)
+    limits = OriginLimits(
+        silent_seconds=settings.timeout_seconds,
+        answer_seconds=settings.series_seconds,
+        series_bytes=settings.series_mb * MEGABYTE,
+    )
+    certificates = None if settings.certificates is None else str(settings.certificates)
+    return DicomwebArchive(
+        name, settings.url, private, credentials=credentials, limits=limits, certificates=certificates
+    )
