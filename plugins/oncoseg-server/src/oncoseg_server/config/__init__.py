@@ -1,1 +1,1 @@
-"""See the modules."""
+"""Settings of the server, from one YAML file."""

@@ -1,1 +1,1 @@
-"""See the modules."""
+"""Who works on which series with which model: leases, shared volumes and embeddings, steps, and what is done ahead."""

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Point = Annotated[list[float], Field(min_length=2, max_length=3)]
+Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
+Point = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
 """``[x, y]`` in pixels of the slice, or ``[x, y, z]`` in LPS mm."""
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
@@ -242,6 +243,16 @@ class SourceInfo(Message):
 
     name: str
     kind: str
+
+
+class SeriesInfo(Message):
+    """A series that can be opened; nothing of the patient."""
+
+    study_uid: str
+    series_uid: str
+    modality: str
+    instances: int
+    description: str
 
 
 class ServerInfo(Message):

@@ -1,0 +1,76 @@
+"""One device, one computation at a time; a prompt goes before a propagation, and both before what is done ahead."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+from oncoseg_segment.api import TurnLock
+
+
+class Priority(IntEnum):
+    """Who goes first; equals go in the order in which they came."""
+
+    PROMPT = 0
+    PROPAGATE = 1
+    AHEAD = 2
+
+
+class DeviceLock(TurnLock):
+    """The lock of a device: held for one slice at a time, given by the priority of those that wait.
+
+    A thread says its priority with :meth:`priority`; without, it is that of a prompt.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+        self._places: list[tuple[int, int]] = []
+        self._tickets = itertools.count()
+        self._busy = False
+        self._thread = threading.local()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        with self._changed:
+            return len(self._places)
+
+    @property
+    def waited_seconds(self) -> float:
+        """Seconds that this thread has spent waiting for the device, all its turns together."""
+        return float(getattr(self._thread, "waited", 0.0))
+
+    @contextmanager
+    def priority(self, priority: Priority) -> Iterator[None]:
+        """Turns that this thread takes meanwhile are of that priority."""
+        before = self._priority
+        self._thread.priority = priority
+        try:
+            yield
+        finally:
+            self._thread.priority = before
+
+    @property
+    def _priority(self) -> Priority:
+        return Priority(getattr(self._thread, "priority", Priority.PROMPT))
+
+    def __enter__(self) -> None:
+        start = time.perf_counter()
+        with self._changed:
+            mine = (int(self._priority), next(self._tickets))
+            heapq.heappush(self._places, mine)
+            self._changed.wait_for(lambda: not self._busy and self._places[0] == mine)
+            heapq.heappop(self._places)
+            self._busy = True
+        self._thread.waited = self.waited_seconds + time.perf_counter() - start
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()

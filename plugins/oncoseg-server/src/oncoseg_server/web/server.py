@@ -1,0 +1,185 @@
+"""One server: its settings, sources, models and sessions, and the threads that work for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from oncoseg_core import Registry, load_plugins
+from oncoseg_server.archives.archive import Archive
+from oncoseg_server.config.settings import MEGABYTE, ServerSettings
+from oncoseg_server.config.tokens import tokens_of
+from oncoseg_server.sessions.ahead import EncodeAhead
+from oncoseg_server.sessions.embeddings import SharedEmbeddings
+from oncoseg_server.sessions.models import Models
+from oncoseg_server.sessions.refusal import Refusal
+from oncoseg_server.sessions.session import Work, WorkSession
+from oncoseg_server.sessions.sessions import Sessions
+from oncoseg_server.sessions.volumes import Volumes
+from oncoseg_server.web.metrics import Metrics
+from oncoseg_server.web.schemas import Answer, OpenRequest
+
+log = logging.getLogger("oncoseg.server")
+T = TypeVar("T")
+WORKERS = 16
+"""Threads that answer requests; the model answers one of them at a time."""
+
+
+class Server:
+    """Everything that requests share; :meth:`close` ends it.
+
+    Args:
+        settings: the file's.
+        archives: the sources by name.
+        registry: the plugins; those installed when omitted.
+        environment: where the tokens are.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        archives: Mapping[str, Archive],
+        registry: Registry | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.limits = settings.limits
+        self.tokens = tokens_of(settings, os.environ if environment is None else environment)
+        self.archives = dict(archives)
+        self.registry = load_plugins() if registry is None else registry
+        self.metrics = Metrics()
+        self.embeddings = SharedEmbeddings(self.limits.embeddings_mb * MEGABYTE)
+        self.models = Models(settings.models, self.registry, self.embeddings)
+        self.models.infos()  # a name that no plugin provides is refused now
+        self.volumes = Volumes(self.limits.volumes_mb * MEGABYTE, self.limits.volume_idle_seconds)
+        self.sessions = Sessions(self.limits, self._ended)
+        self.ahead = EncodeAhead(settings.encode_ahead.neighbours, self.metrics.encoded)
+        self._pool = ThreadPoolExecutor(WORKERS, "oncoseg-work")
+        self._pending = 0
+        self._closing = threading.Event()
+        self._reaper = threading.Thread(target=self._reap, name="oncoseg-reaper", daemon=True)
+        self._gauges()
+
+    def start(self) -> None:
+        """Begin to reap sessions, and load the first model before it is needed."""
+        self._reaper.start()
+        self._pool.submit(self._load_first)
+
+    def close(self) -> None:
+        """End all sessions and threads."""
+        self._closing.set()
+        self.sessions.end_all()
+        self.ahead.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.volumes.close_all()
+
+    def archive(self, name: str) -> Archive:
+        """A source.
+
+        Raises:
+            Refusal: there is none of that name.
+        """
+        if name not in self.archives:
+            known = ", ".join(self.archives) or "none"
+            raise Refusal("unknown_source", f"no source {name[:64]!r} is served here; known: {known}")
+        return self.archives[name]
+
+    def open(self, request: OpenRequest, owner: str, work: Work) -> WorkSession:
+        """A new session on a series; the caller replays the steps of an earlier one.
+
+        Raises:
+            Refusal: a limit is reached, or there is no such source or model.
+            ArchiveError, ImageReadError, GeometryError: the series cannot be read.
+        """
+        archive, model = self.archive(request.source), self.models.get(request.model)
+
+        def make() -> WorkSession:
+            opened = self.volumes.open(archive, request.study_uid, request.series_uid, work.stop.is_set)
+            try:
+                return WorkSession(owner, model, opened)
+            except BaseException:
+                self.volumes.close(opened)
+                raise
+
+        return self.sessions.open(owner, make)
+
+    def timed(self, answer: Answer, work: Work) -> Answer:
+        """An answer with its total time, which the metrics get as well."""
+        timing = {**answer.timing_ms, "total": round(1000 * (time.perf_counter() - work.since), 2)}
+        self.metrics.stages(timing)
+        return answer.model_copy(update={"timing_ms": timing})
+
+    def view(self, session: WorkSession, shown: int, hover: int | None = None) -> None:
+        """Encode ahead what a session looks at."""
+        if self.settings.encode_ahead.enabled:
+            self.ahead.view(session, shown, hover)
+
+    async def work(self, call: Callable[[], T], seconds: float, stop: Callable[[], object] | None = None) -> T:
+        """Run what takes time in a thread; the event loop goes on.
+
+        Args:
+            call: what to run.
+            seconds: after that the client is told to try again.
+            stop: asks ``call`` to end, when the client is gone or the time is over.
+
+        Raises:
+            Refusal: too much is waiting already, or the time is over.
+        """
+        if self._pending >= self.limits.waiting:
+            raise Refusal("busy", "too many requests wait for the server; try again in a moment")
+        self._pending += 1
+        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        future.add_done_callback(lambda _: self._done(future))
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), seconds)
+        except TimeoutError:
+            if future.done():
+                raise
+            if stop is not None:
+                stop()
+            raise Refusal(
+                "timed_out", f"this took longer than {seconds:g} s and was stopped; try again, or do less at once"
+            ) from None
+        except asyncio.CancelledError:
+            if stop is not None:
+                stop()
+            raise
+
+    def _done(self, future: asyncio.Future[T]) -> None:
+        self._pending -= 1
+        if not future.cancelled():
+            future.exception()  # nobody may wait for it any more
+
+    def _ended(self, session: WorkSession) -> None:
+        self.ahead.end(session)
+        session.close()
+        self.volumes.close(session.opened)
+        self.metrics.ended()
+
+    def _load_first(self) -> None:
+        try:
+            self.models.get(None)
+        except Refusal as error:
+            log.error("%s", error)  # noqa: TRY400 - one line; clients get it too
+
+    def _reap(self) -> None:
+        while not self._closing.wait(min(5.0, self.limits.lease_seconds / 4)):
+            self.sessions.reap()
+            self.volumes.reap()
+
+    def _gauges(self) -> None:
+        gauge, started = self.metrics.gauge, time.time()
+        gauge("oncoseg_sessions", "Open sessions", lambda: len(self.sessions))
+        gauge("oncoseg_waiting", "Requests that wait for a thread or work in one", lambda: self._pending)
+        gauge("oncoseg_device_waiting", "Threads that wait for a device", lambda: self.models.waiting)
+        gauge("oncoseg_ahead_waiting", "Sessions with slices to encode ahead", lambda: self.ahead.waiting)
+        gauge("oncoseg_embedding_bytes", "Memory of embeddings", lambda: self.embeddings.bytes)
+        gauge("oncoseg_embedding_misses", "Embeddings that had to be made", lambda: self.embeddings.misses)
+        gauge("oncoseg_series_bytes", "Memory of opened series", lambda: self.volumes.bytes)
+        gauge("oncoseg_start_time_seconds", "When this server started", lambda: started)
