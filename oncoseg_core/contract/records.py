@@ -257,9 +257,9 @@ class ModelSpec(ComponentSpec):
 
     ``reads_as`` tells what the model makes of kinds that it takes but does not follow to the letter, such as a lasso by
     its bounding box. ``input_size`` is the side of the square input in pixels, ``mask_size`` that of its logits where
-    it is smaller; ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``weights``
-    says where the weights come from; ``hub_id`` is their repository on the Hugging Face hub,
-    where they have one, for the cards of adapters.
+    it is smaller; ``input_range`` the values that 0 and 1 become after normalisation (SAM3: ``(-1, 1)``). ``engines``
+    are what can compute it besides torch: its setting ``engine`` then takes these, ``torch`` and ``auto``. ``weights``
+    says where the weights come from; ``hub_id`` is their repository on the Hugging Face hub, for the cards of adapters.
     """
 
     kind: ClassVar[str] = "model"
@@ -270,6 +270,7 @@ class ModelSpec(ComponentSpec):
     input_size: Annotated[int, Field(ge=32, le=4096)]
     mask_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     input_range: tuple[float, float] = (0.0, 1.0)
+    engines: tuple[str, ...] = ()
     lora: LoraSpec
     weights: str
     licence: Licence | None = None

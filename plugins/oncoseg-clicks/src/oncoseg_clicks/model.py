@@ -50,6 +50,11 @@ class ClickSearch(nn.Module, PromptableModel):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
 
+    @property
+    def computed_by(self) -> str | None:
+        """The engines that computed so far; None from a model that does not tell."""
+        return getattr(self.model, "computed_by", None)
+
     def encode_image(self, pixels: torch.Tensor) -> Embedded:
         """Encode pixels, and keep them in grey beside the embedding."""
         low, high = self.spec.input_range

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -88,16 +87,16 @@ def kept(file: Path) -> Exported | None:
     return Exported(content, file)
 
 
-def read_check(exported: Exported, engine: str) -> dict[str, Any] | None:
-    """What was noted when this very file was compared with torch on this engine; None where it was not."""
+def was_checked(exported: Exported, engine: str) -> bool:
+    """Whether this very file was compared with torch on this engine."""
     try:
         check = json.loads(_check_file(exported, engine).read_text())
     except (OSError, ValueError):
-        return None
-    return check if isinstance(check, dict) and check.get("sha256") == exported.sha256 else None
+        return False
+    return isinstance(check, dict) and check.get("sha256") == exported.sha256
 
 
-def write_check(exported: Exported, engine: str, figures: dict[str, float]) -> None:
+def note_check(exported: Exported, engine: str, figures: dict[str, float]) -> None:
     """Note that the file was compared with torch on this engine, so that a further process need not."""
     with contextlib.suppress(StorageError):  # the next process compares once more
         atomic_write(_check_file(exported, engine), json.dumps({"sha256": exported.sha256, **figures}))

@@ -1,4 +1,4 @@
-"""Programs that run an ONNX file on the processor. Each runs one call at a time, on as many threads as torch may use."""
+"""Programs that run an ONNX file on the processor, one call at a time, on as many threads as torch may use."""
 
 from __future__ import annotations
 

@@ -68,7 +68,9 @@ def plain_network(part: str, weights: dict[str, torch.Tensor]) -> Any:
     known = expected | {name for name, _ in module.named_buffers()} | {name for name in weights if name.endswith(".ab")}
     strange = sorted((expected - weights.keys()) | (weights.keys() - known))
     if strange:
-        raise WeightsError(f"{part}: cannot be exported with weights that LiteMedSAM does not have or lacks: {strange[0]}")
+        raise WeightsError(
+            f"{part}: cannot be exported with weights that LiteMedSAM does not have or lacks: {strange[0]}"
+        )
     module.load_state_dict({name: weights[name] for name in expected})
     return network.eval()  # computes the attention layers' tables from the weights
 

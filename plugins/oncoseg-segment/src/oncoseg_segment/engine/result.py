@@ -86,6 +86,9 @@ class SegmentationResult:
             "weights": self.model.weights_sha256,
             "software": f"oncoseg-core {__version__}",
         }
+        engine = getattr(self.model, "computed_by", None)
+        if engine is not None:
+            made["engine"] = engine
         if self.settings.adapter is not None:
             made["adapter"] = self.adapter_name()
         drawn = [request.name for request in self.requests if any(one.drawn for one in request.placed)]

@@ -78,6 +78,7 @@ def manifest_of(
         "modality": f"{result.modality[0]} ({result.modality[1]})",
         "model": _model(run),
         "device": f"{result.device}, {settings.precision}",
+        "engine": getattr(result.model, "computed_by", None),
         "propagation settings": settings.propagation.model_dump(mode="json") if follows else None,
         "overlaps": settings.overlaps,
         "minimum score": settings.minimum_score,
