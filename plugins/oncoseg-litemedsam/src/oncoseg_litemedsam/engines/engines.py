@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from oncoseg_core import QualityError, StorageError, UsageError
-from oncoseg_litemedsam.engines.export import Exported, keep, kept, onnx_bytes, note_check, onnx_file, was_checked
+from oncoseg_litemedsam.engines.export import Exported, keep, kept, note_check, onnx_bytes, onnx_file, was_checked
 from oncoseg_litemedsam.engines.parts import Encoder, Part
 from oncoseg_litemedsam.engines.runtimes import EngineName, Precision, Runtime, label, refusal, start
 from oncoseg_litemedsam.engines.weights import acting_weights, checksum, fingerprint, plain_network
