@@ -146,13 +146,20 @@ def test_an_independent_client_gets_the_same_from_orthanc_through_us_and_from_ou
                 "instances": sorted(one["00080018"]["Value"][0] for one in client.search_for_instances(study, series)),
                 "page": len(client.search_for_instances(study, series, limit=2, offset=3)),
             }  # fmt: skip
-            assert set(datasets) == set(headers) == set(answers[source]["instances"]) and len(datasets) == 5
+            assert set(datasets) == set(headers) == set(answers[source]["instances"])
+            assert len(datasets) == 5
             for file in files:
                 sent = pydicom.dcmread(file)
                 assert datasets[sent.SOPInstanceUID] == sent
                 assert datasets[sent.SOPInstanceUID].PixelData == sent.PixelData
                 shown = headers[sent.SOPInstanceUID]
-                for keyword in ("PatientName", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows"):
+                for keyword in (
+                    "PatientName",
+                    "ImagePositionPatient",
+                    "ImageOrientationPatient",
+                    "PixelSpacing",
+                    "Rows",
+                ):
                     assert shown[keyword].value == sent[keyword].value, (source, keyword)
             one = client.retrieve_instance(study, series, sop)
             assert one.PixelData == pydicom.dcmread(files[2]).PixelData
@@ -163,9 +170,11 @@ def test_an_independent_client_gets_the_same_from_orthanc_through_us_and_from_ou
             accept = "multipart/related; type=application/octet-stream; transfer-syntax=*"
             path = f"{address}/dicom-web/{source}/studies/{study}/series/{series}/instances/{sop}/frames/1"
             answer = httpx.get(path, headers={"Accept": accept})
-            assert one.PixelData in answer.content and answer.headers["Content-Type"].startswith("multipart/related")
+            assert one.PixelData in answer.content
+            assert answer.headers["Content-Type"].startswith("multipart/related")
         assert answers["pacs"] == answers["folder"]
-        assert answers["folder"]["names"] and not answers["folder"]["modality"]
+        assert answers["folder"]["names"]
+        assert not answers["folder"]["modality"]
 
 
 def test_addresses_of_bulk_data_lead_through_us(archive, private, tmp_path):
@@ -187,4 +196,6 @@ def test_addresses_of_bulk_data_lead_through_us(archive, private, tmp_path):
             bulk = metadata["00991001"]["BulkDataURI"]
             bulk = bulk.replace("http://127.0.0.1/", f"{address}/")  # this client names the host without its port
             assert bulk.startswith(f"{root}/studies/{study}/series/{series}/instances/{sop}/bulk")
-            assert client.retrieve_bulkdata(bulk, media_types=("application/octet-stream",))[0] == bytes(range(256)) * 40
+            assert (
+                client.retrieve_bulkdata(bulk, media_types=("application/octet-stream",))[0] == bytes(range(256)) * 40
+            )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from oncoseg_dicom.rtstruct.filling import fill_polygons
     from oncoseg_dicom.rtstruct.read import read_structures
     from oncoseg_dicom.rtstruct.write import RTStructExporter, RTStructSettings, write_structures
+    from oncoseg_dicom.same_object import first_difference
     from oncoseg_dicom.seg.read import read_segments
     from oncoseg_dicom.seg.write import SegExporter, SegSettings, write_seg
     from oncoseg_dicom.series.encoded_frames import EncodedFrame, read_encoded_frame
@@ -38,6 +39,7 @@ __all__ = [
     "Series",
     "fill_polygons",
     "find_series",
+    "first_difference",
     "read_encoded_frame",
     "read_frame",
     "read_header",

@@ -1,8 +1,9 @@
 """Writing measurements as a Comprehensive 3D SR by template TID 1500 (PS3.16), through highdicom.
 
 Each structure is a volumetric measurement group (TID 1411) that refers to its segment, and one of its diameters (TID
-1501). A diameter is a number in mm, inferred from a line in the patient (SCOORD3D) and, where it lies on one slice, from
-the same line on its image (SCOORD).
+1501). A diameter is a number in mm, inferred from a line in the patient (SCOORD3D) and, where it lies on one slice,
+from the same line on its image (SCOORD).
+
 The report is partial, preliminary and unverified: a person has to approve it.
 """
 

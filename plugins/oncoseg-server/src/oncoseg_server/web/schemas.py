@@ -198,11 +198,12 @@ class SaveRequest(Message):
 
 
 class SavedObject(Message):
-    """An object that the archive has given back as it was sent."""
+    """An object that the archive has given back as it was sent; ``notes`` say what to know of it."""
 
     format: str
     series_uid: str
     sop_uid: str
+    notes: list[str] = Field(default_factory=list)
 
 
 class Saved(Message):
