@@ -84,7 +84,7 @@ def test_changes_alone_give_every_state(open_session):
     assert session.post("/redo").json()["code"] == "bad_request"
     forth, back, again = seen[:6], seen[6:12], seen[12:]
     empty = {name: np.zeros((8, 128, 128), bool) for name in "ab"}
-    for one, other in [*zip(back, [*forth[4::-1], empty]), *zip(again, forth)]:
+    for one, other in [*zip(back, [*forth[4::-1], empty], strict=True), *zip(again, forth, strict=True)]:
         for name in "ab":
             assert (one.get(name, empty[name]) == other.get(name, empty[name])).all()
 
@@ -134,7 +134,7 @@ def test_an_edit_stands_as_it_was_drawn_and_is_said(open_session):
 
 
 @pytest.mark.parametrize(
-    "change, says",
+    ("change", "says"),
     [
         ({"x": 100, "width": 40}, "reaches to column 140 and row 30, and the slice has 128 and 128"),
         ({"bits": "AAAA"}, "no base64 of a zlib stream"),

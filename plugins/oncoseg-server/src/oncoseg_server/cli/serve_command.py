@@ -28,7 +28,7 @@ def serve(
     ] = False,
     demo: Annotated[
         bool,
-        typer.Option("--demo", help="Add a real chest CT with a tumour as a source; the first time it is fetched."),
+        typer.Option("--demo", help="Serve a real chest CT with a tumour too; the first time it is fetched."),
     ] = False,
     viewer: Annotated[
         bool, typer.Option("--viewer", help="Serve the viewer OHIF too; the first time npm fetches it.")

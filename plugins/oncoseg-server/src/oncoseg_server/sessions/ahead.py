@@ -120,7 +120,7 @@ class EncodeAhead:
                 plan.advance()
 
     def _take(self, device: DeviceLock) -> _Plan | None:
-        """The plan whose next slice is most urgent, of equals the one of the latest view; waits for one, None to end."""
+        """The plan whose next slice is most urgent, of equals that of the latest view; None at the end."""
         with self._changed:
             while not self._closing:
                 ready = [plan for plan in self._plans[device].values() if plan.next is not None]

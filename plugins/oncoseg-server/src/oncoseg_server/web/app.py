@@ -11,14 +11,13 @@ from oncoseg_core import Registry, __version__
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.archives.routes import dicomweb_router
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
+from oncoseg_server.web import server_routes, session_routes, step_routes
 from oncoseg_server.web.bodies import BodyLimit
 from oncoseg_server.web.errors import add_handlers
 from oncoseg_server.web.guard import API, OPENAPI, Guard
 from oncoseg_server.web.observe import Observe
 from oncoseg_server.web.schemas import Failure
 from oncoseg_server.web.server import Server
-from oncoseg_server.web.server_routes import health_routes, server_routes
-from oncoseg_server.web.session_routes import session_routes
 
 
 def create_app(
@@ -57,10 +56,10 @@ def create_app(
     app.state.server = server
     add_handlers(app)
     api = APIRouter(prefix=API, responses={status: {"model": Failure} for status in ("4XX", "5XX")})
-    api.include_router(server_routes(server))
-    api.include_router(session_routes(server))
+    for router in (server_routes.router, session_routes.router, session_routes.of_one, step_routes.router):
+        api.include_router(router)
     app.include_router(api)
-    app.include_router(health_routes(server))
+    app.include_router(server_routes.outside)
     app.include_router(dicomweb_router(archives))
     if settings.viewer:
         from oncoseg_server.viewer import fetch_viewer, viewer_routes

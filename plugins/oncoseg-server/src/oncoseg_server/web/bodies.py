@@ -12,8 +12,8 @@ from oncoseg_server.web.errors import reply
 from oncoseg_server.web.schemas import Failure
 
 
-class _TooLargeError(Exception):
-    pass
+class BodyRefusedError(Exception):
+    """Raised within the app when a body is too large or too late; the answer is given around it."""
 
 
 class BodyLimit:
@@ -35,43 +35,51 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._most(scope["path"])
-        failure = Failure(code="too_large", message=f"the request is larger than the {most / 1e6:g} MB that it may be")
+        body = _Body(receive, send, self._most(scope["path"]), self._seconds(scope["path"]))
         declared = Headers(scope=scope).get("content-length", "0")
-        if not declared.isdecimal() or int(declared) > most:
-            await reply(failure)(scope, receive, send)
+        if not declared.isdecimal() or int(declared[:20]) > body.most:
+            await reply(body.too_large)(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + self._seconds(scope["path"])
-        received, complete, started = 0, False, False
-        refused: Failure | None = None
-
-        async def counted() -> Message:
-            nonlocal received, complete, refused
-            if complete:
-                return await receive()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    message = await receive()
-            except TimeoutError:
-                refused = Failure(code="timed_out", message="the request did not arrive in time; send it again")
-                raise
-            received += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if received > most:
-                refused = failure
-                raise _TooLargeError
-            return message
-
-        async def noted(message: Message) -> None:
-            nonlocal started
-            if refused is None or started:  # what the app says of a body that was cut off is not the reason
-                started = True
-                await send(message)
-
         try:
-            await self._app(scope, counted, noted)
-        except (_TooLargeError, TimeoutError):
-            if refused is None or started:
+            await self._app(scope, body.receive, body.send)
+        except BodyRefusedError:
+            if body.answered:
                 raise
-        if refused is not None and not started:
-            await reply(refused)(scope, receive, send)
+        if body.refused is not None and not body.answered:
+            await reply(body.refused)(scope, receive, send)
+
+
+class _Body:
+    """One request's body: ``refused`` is why no more of it is taken."""
+
+    def __init__(self, receive: Receive, send: Send, most: int, seconds: float) -> None:
+        self._receive, self._send = receive, send
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._received, self._complete = 0, False
+        self.most = most
+        self.too_large = Failure(
+            code="too_large", message=f"the request is larger than the {most / 1e6:g} MB that it may be"
+        )
+        self.refused: Failure | None = None
+        self.answered = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                message = await self._receive()
+        except TimeoutError:
+            self.refused = Failure(code="timed_out", message="the request did not arrive in time; send it again")
+            raise BodyRefusedError from None
+        self._received += len(message.get("body", b""))
+        self._complete = not message.get("more_body", False)
+        if self._received > self.most:
+            self.refused = self.too_large
+            raise BodyRefusedError
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.refused is None or self.answered:  # what the app says of a body that was cut off is not the reason
+            self.answered = True
+            await self._send(message)

@@ -6,6 +6,7 @@ import errno
 import logging
 import re
 import secrets
+from collections.abc import Callable
 
 import torch
 from fastapi import FastAPI, Request
@@ -72,6 +73,7 @@ _KINDS: tuple[tuple[type[OncoSegError], str], ...] = (
     (ImageReadError, "image_refused"),
     (GeometryError, "image_refused"),
     (DataError, "image_refused"),
+    (OncoSegError, "bad_request"),
 )
 _SHARED_FAULTS = "; the other sessions go on"
 
@@ -93,21 +95,21 @@ def _explained(error: BaseException) -> tuple[str | None, str]:
         return error.code, str(error)
     if isinstance(error, ArchiveError):
         return _OF_ARCHIVES.get(error.problem, error.problem), str(error)
-    if _in_causes(error, lambda one: isinstance(one, OSError) and one.errno in {errno.ENOSPC, errno.EDQUOT}):
+    if _in_causes(error, _is_full_disk):
         return "disk_full", f"the server's disk is full: free some space and try again{_SHARED_FAULTS}"
     if _in_causes(error, lambda one: isinstance(one, (MemoryError, torch.OutOfMemoryError))):
         return "out_of_memory", f"the server ran out of memory: try again, or close other series{_SHARED_FAULTS}"
-    for kind, code in _KINDS:
-        if isinstance(error, kind):
-            return code, _one_line(str(error))
-    if isinstance(error, OncoSegError):
-        return "bad_request", _one_line(str(error))
-    return None, ""
+    code = next((code for kind, code in _KINDS if isinstance(error, kind)), None)
+    return code, "" if code is None else _one_line(str(error))
 
 
-def _in_causes(error: BaseException | None, holds: object) -> bool:
+def _is_full_disk(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
+def _in_causes(error: BaseException | None, holds: Callable[[BaseException], bool]) -> bool:
     while error is not None:
-        if callable(holds) and holds(error):
+        if holds(error):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -48,11 +48,5 @@ async def _events(server: Server, session: WorkSession, step: PropagateStep) -> 
             task.cancel()
 
 
-def _total(server: Server, answer: Answer, work: Work) -> Answer:
-    timing = {**answer.timing_ms, "total": round(1000 * (time.perf_counter() - work.since), 2)}
-    server.metrics.stages(timing)
-    return answer.model_copy(update={"timing_ms": timing})
-
-
 def _event(name: str, message: BaseModel) -> str:
     return f"event: {name}\ndata: {message.model_dump_json()}\n\n"

@@ -1,4 +1,4 @@
-"""Who may come in: bearer tokens, and on loopback no other name and no other page's requests. Nothing runs before it."""
+"""Who may come in: bearer tokens, and on loopback no other name and no other site's requests; before all else."""
 
 from __future__ import annotations
 

@@ -188,12 +188,13 @@ class View(Message):
     hover: SliceIndex | None = None
 
 
+SavedFormat = Literal["seg", "rtstruct", "sr"]
+
+
 class SaveRequest(Message):
     """Which objects to write; ``label`` names the series of the objects."""
 
-    formats: list[Literal["seg", "rtstruct", "sr"]] = Field(
-        default_factory=lambda: ["seg", "rtstruct", "sr"], min_length=1, max_length=3
-    )
+    formats: list[SavedFormat] = Field(default=["seg", "rtstruct", "sr"], min_length=1, max_length=3)
     label: Annotated[str, Field(max_length=16)] = "OncoSeg"
 
 
