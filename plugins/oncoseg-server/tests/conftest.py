@@ -31,7 +31,7 @@ class Scan:
         return {"source": "scans", "study_uid": self.study, "series_uid": self.series, **more}
 
 
-def make_scan(folder, value=100, seed=0):
+def written(folder, value=100, seed=0):
     voxels = np.random.default_rng(seed).integers(-50, 0, (8, 128, 128)).astype(np.int16)
     voxels[2:6, 30:50, 40:60] = value
     origins = [(-20.0, -30.0, 100 + 2.5 * index) for index in range(8)]
@@ -41,8 +41,13 @@ def make_scan(folder, value=100, seed=0):
 
 
 @pytest.fixture
+def make_scan():
+    return written
+
+
+@pytest.fixture
 def scan(tmp_path):
-    return make_scan(tmp_path / "scans" / "one")
+    return written(tmp_path / "scans" / "one")
 
 
 @pytest.fixture
