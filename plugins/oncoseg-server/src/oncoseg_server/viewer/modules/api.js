@@ -2,6 +2,9 @@
 
 import { ServerError, failureOf } from './failures.js';
 
+/** What this page speaks; the server refuses another number, and the page another server. */
+export const API_VERSION = 1;
+
 const TOKEN = 'oncoseg-token';
 const ANSWER_MS = 120_000;
 const SHORT_MS = 15_000;
@@ -25,7 +28,7 @@ export const authorization = token => (token ? { Authorization: `Bearer ${token}
  */
 export function createApi({ fetch, token = () => '', base = '/api/v1' }) {
   async function send(method, path, { body, lease, signal, keepalive, limit = SHORT_MS } = {}) {
-    const headers = { ...authorization(token()), Accept: 'application/json, text/event-stream' };
+    const headers = { ...authorization(token()), 'X-OncoSeg-API': String(API_VERSION), Accept: 'application/json, text/event-stream' };
     if (body !== undefined) {
       headers['Content-Type'] = 'application/json';
     }

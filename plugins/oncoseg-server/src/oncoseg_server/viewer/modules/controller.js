@@ -75,6 +75,13 @@ export class Controller extends EventTarget {
     return this.sliceIn(this.services.viewportGridService.getActiveViewportId());
   }
 
+  /** The number of a slice as OHIF counts it in this viewport, from 1. */
+  numberOf(slice) {
+    const { displaySet, table } = this.workbench;
+    const { cornerstone } = this.libraries;
+    return displaySet.imageIds.findIndex(id => sliceOfImage(cornerstone, table, id) === slice) + 1 || slice + 1;
+  }
+
   useTool(kind) {
     this.commands.run('setToolActiveToolbar', { toolName: kind ? TOOLS[kind] : 'WindowLevel' });
   }

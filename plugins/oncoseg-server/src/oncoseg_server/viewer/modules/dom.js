@@ -21,4 +21,4 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
-export const button = (text, onclick, props = {}) => h('button', { type: 'button', onclick, ...props }, text);
+export const button = (content, onclick, props = {}) => h('button', { type: 'button', onclick, ...props }, content);

@@ -8,8 +8,8 @@ export function diameters({ long, short }) {
   return short ? `${long.mm.toFixed(1)} × ${short.mm.toFixed(1)} mm` : `${long.mm.toFixed(1)} mm`;
 }
 
-/** Rows `[label, value]` of a structure, only those that it has. */
-export function rows(structure) {
+/** Rows `[label, value]` of a structure, only those that it has. `shown` gives a slice's number in the viewer. */
+export function rows(structure, shown = slice => slice + 1) {
   const { area_mm2: area, volume_ml: volume, mean, unit, score, presence, slices } = structure;
   return [
     ['Long × short', diameters(structure)],
@@ -18,17 +18,17 @@ export function rows(structure) {
     ['Mean', number(mean, value => `${fixed(value, 1)}${unit ? ` ${unit}` : ''}`)],
     ['Score', number(score, value => fixed(value, 2))],
     ['Presence', number(presence, value => fixed(value, 2))],
-    ['Slices', range(slices)],
+    ['Slices', range(slices.map(shown))],
   ].filter(([, value]) => value !== undefined);
 }
 
-/** Slices counted from 1, as the viewer counts: "12-31 (20)", with its gaps told: "12-31 (18)". */
-export function range(slices) {
-  if (!slices?.length) {
+/** "12-31 (20)": the first and the last, and how many there are. */
+export function range(numbers) {
+  if (!numbers?.length) {
     return undefined;
   }
-  const [first, last] = [Math.min(...slices) + 1, Math.max(...slices) + 1];
-  return first === last ? `${first}` : `${first}-${last} (${slices.length})`;
+  const [first, last] = [Math.min(...numbers), Math.max(...numbers)];
+  return first === last ? `${first}` : `${first}-${last} (${numbers.length})`;
 }
 
 /** "340 ms (encode 210, decode 95, …)" */

@@ -168,10 +168,10 @@ export class Panel {
         onchange: event => bench.style(structure, { colour: fromHex(event.target.value) }),
       }),
       h('span', { className: 'oncoseg-name', title: 'Double click to rename', ondblclick: event => this.#rename(event, bench, structure) }, name),
-      facts?.edited && h('small', { title: 'Edited by hand' }, '✎'),
-      facts?.propagated && h('small', { title: 'Followed through the slices' }, '⇅'),
-      icon(visible ? '👁' : '–', visible ? 'Hide (S)' : 'Show (S)', () => bench.style(structure, { visible: !visible })),
-      icon('✕', 'Remove', () => bench.removeStructure(structure))
+      facts?.edited && h('small', { title: 'Edited by hand' }, 'edited'),
+      facts?.propagated && h('small', { title: 'Followed through the slices' }, '3-D'),
+      icon(visible ? 'eye' : 'hidden', visible ? 'Hide (S)' : 'Show (S)', () => bench.style(structure, { visible: !visible })),
+      icon('remove', 'Remove', () => bench.removeStructure(structure))
     );
   }
 
@@ -218,17 +218,17 @@ export class Panel {
       {},
       h('h3', {}, 'Prompt'),
       h('div', { className: 'oncoseg-buttons' },
-        tool('include', '＋ Click', 'Q', 'Click on what belongs to the structure; Alt for what does not'),
+        tool('include', '+ Click', 'Q', 'Click on what belongs to the structure; Alt for what does not'),
         tool('exclude', '− Click', 'W', 'Click on what does not belong to it'),
-        tool('box', '▭ Box', 'X', 'Draw a box around it')),
+        tool('box', 'Box', 'X', 'Draw a box around it')),
       h('div', { className: 'oncoseg-buttons' },
         button('Brush', () => this.controller.useBrush('CircularBrush'), { className: 'oncoseg-button', title: "OHIF's brush (B); its edit is the next prompt" }),
         button('Eraser', () => this.controller.useBrush('CircularEraser'), { className: 'oncoseg-button', title: "OHIF's eraser (E)" })),
       this.#textRow,
       h('div', { className: 'oncoseg-buttons' },
-        act('↶ Undo', () => bench.undo(), session.steps.length, 'Ctrl+Z'),
-        act('↷ Redo', () => bench.redo(), session.undone.length, 'Ctrl+Y'),
-        act('⇅ Follow', () => bench.propagate(this.controller.slice), bench.facts?.slices.includes(this.controller.slice),
+        act('Undo', () => bench.undo(), session.steps.length, 'Ctrl+Z'),
+        act('Redo', () => bench.redo(), session.undone.length, 'Ctrl+Y'),
+        act('Follow', () => bench.propagate(this.controller.slice), bench.facts?.slices.includes(this.controller.slice),
           'Follow the structure through the slices from this one (F)'))
     );
   }
@@ -252,8 +252,8 @@ export class Panel {
       'section',
       { className: 'oncoseg-measured' },
       facts && h('h3', {}, h('span', {}, h('i', { className: 'oncoseg-dot', style: `background:${css(structures.active.colour)}` }), facts.name),
-        Number.isInteger(goTo) && button(`slice ${goTo + 1}`, () => this.controller.show(goTo), { className: 'oncoseg-link', title: 'Show the slice of the diameters' })),
-      facts && h('dl', {}, rows(facts).flatMap(([label, value]) => [h('dt', {}, label), h('dd', { data: { row: label } }, value)])),
+        Number.isInteger(goTo) && button(`slice ${this.controller.numberOf(goTo)}`, () => this.controller.show(goTo), { className: 'oncoseg-link', title: 'Show the slice of the diameters' })),
+      facts && h('dl', {}, rows(facts, slice => this.controller.numberOf(slice)).flatMap(([label, value]) => [h('dt', {}, label), h('dd', { data: { row: label } }, value)])),
       findings.length > 0 && h('ul', { className: 'oncoseg-findings' }, findings.map(finding => h('li', {}, finding)))
     );
   }
@@ -289,8 +289,19 @@ export class Panel {
   }
 }
 
-function icon(text, title, run) {
-  return button(text, event => {
+const PATHS = {
+  eye: 'M1 8s2.5-5 7-5 7 5 7 5-2.5 5-7 5-7-5-7-5zM8 5.8a2.2 2.2 0 1 0 0 4.4 2.2 2.2 0 0 0 0-4.4z',
+  hidden: 'M2 2l12 12M1 8s2.5-5 7-5 7 5 7 5-2.5 5-7 5-7-5-7-5z',
+  remove: 'M3 3l10 10M13 3L3 13',
+};
+
+function icon(name, title, run) {
+  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
+  svg.setAttribute('viewBox', '0 0 16 16');
+  const path = document.createElementNS(svg.namespaceURI, 'path');
+  path.setAttribute('d', PATHS[name]);
+  svg.append(path);
+  return button(svg, event => {
     event.stopPropagation();
     run();
   }, { className: 'oncoseg-icon', title, 'aria-label': title });

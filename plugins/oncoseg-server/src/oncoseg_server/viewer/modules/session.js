@@ -3,11 +3,11 @@
 // The state is the list of steps. It is kept here too, so that a lost server costs nothing: the session is opened
 // again with them, and the user is told in one line.
 
+import { API_VERSION } from './api.js';
 import { decodeMask, encodeMask } from './bits.js';
 import { ServerError, isLost, isUnreachable } from './failures.js';
 import { Masks } from './masks.js';
 
-export const API_VERSION = 1;
 const RESUMED = { lease_expired: 'The session had expired', unknown_session: 'The server had lost the session' };
 
 /**

@@ -1,0 +1,181 @@
+// What a person does in the viewer, in a real Chromium. Steps are called by name; see run.mjs.
+
+import { createRequire } from 'node:module';
+
+const require = createRequire(import.meta.url);
+const FLAGS = ['--no-sandbox', '--use-gl=angle', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', '--ignore-gpu-blocklist'];
+
+export class Viewer {
+  static async start({ playwright, chromium, origin }) {
+    const browser = await require(playwright).chromium.launch({ executablePath: chromium, args: FLAGS });
+    const page = await browser.newPage({ viewport: { width: 1440, height: 860 } });
+    return new Viewer(browser, page, origin);
+  }
+
+  constructor(browser, page, origin) {
+    Object.assign(this, { browser, page, origin, requests: new Set(), problems: [] });
+    page.setDefaultTimeout(60_000);
+    page.on('request', request => this.requests.add(new URL(request.url()).origin));
+    page.on('pageerror', error => this.problems.push(`error: ${error.message}`));
+    page.on('console', message => message.type() === 'error' && this.problems.push(`console: ${message.text()}`));
+  }
+
+  close() {
+    return this.browser.close();
+  }
+
+  async open(path) {
+    await this.page.goto(this.origin + path);
+  }
+
+  async openStudy(source, studyUid, fragment = '') {
+    await this.open(`/viewer/oncoseg/${source}?StudyInstanceUIDs=${studyUid}${fragment}`);
+  }
+
+  async phase(phase = 'ready') {
+    await this.page.waitForSelector(`.oncoseg-state[data-phase="${phase}"]`);
+  }
+
+  /** Ready, and the image is drawn. */
+  async ready() {
+    await this.phase();
+    await this.page.waitForFunction(() => {
+      const { viewportGridService: grid, cornerstoneViewportService: viewports } = window.services;
+      const viewport = viewports.getCornerstoneViewport(grid.getActiveViewportId());
+      return viewport?.getCurrentImageId?.() && window.services.segmentationService.getSegmentations().length;
+    });
+  }
+
+  /** Show the image with this SOP instance UID. */
+  async show(sopUid) {
+    await this.page.evaluate(async uid => {
+      const { viewportGridService: grid, cornerstoneViewportService: viewports } = window.services;
+      const viewport = viewports.getCornerstoneViewport(grid.getActiveViewportId());
+      const imageIndex = viewport.getImageIds().findIndex(id => id.includes(uid));
+      await window.cornerstone.utilities.jumpToSlice(viewport.element, { imageIndex });
+    }, sopUid);
+    await this.page.waitForFunction(uid => {
+      const { viewportGridService: grid, cornerstoneViewportService: viewports } = window.services;
+      return viewports.getCornerstoneViewport(grid.getActiveViewportId()).getCurrentImageId().includes(uid);
+    }, sopUid);
+  }
+
+  /** Where a pixel of the shown image is on the page. */
+  place([x, y]) {
+    return this.page.evaluate(([column, row]) => {
+      const { viewportGridService: grid, cornerstoneViewportService: viewports } = window.services;
+      const viewport = viewports.getCornerstoneViewport(grid.getActiveViewportId());
+      const world = window.cornerstone.utilities.imageToWorldCoords(viewport.getCurrentImageId(), [column, row]);
+      const [left, top] = viewport.worldToCanvas(world);
+      const box = viewport.canvas.getBoundingClientRect();
+      return [box.left + left, box.top + top];
+    }, [x, y]);
+  }
+
+  async click(pixel, options) {
+    const [x, y] = await this.place(pixel);
+    await this.page.mouse.move(x, y);
+    await this.page.mouse.click(x, y, options);
+  }
+
+  async drag(from, to) {
+    const [start, end] = [await this.place(from), await this.place(to)];
+    await this.page.mouse.move(...start);
+    await this.page.mouse.down();
+    await this.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, { steps: 4 });
+    await this.page.mouse.move(...end, { steps: 4 });
+    await this.page.mouse.up();
+  }
+
+  tool(kind) {
+    return this.page.click(`.oncoseg-panel [data-tool="${kind}"]`);
+  }
+
+  press(name) {
+    return this.page.click(`.oncoseg-panel button:text-is("${name}")`);
+  }
+
+  /** Do it, and wait until the server has answered. */
+  async answered(action, path = /\/api\/v1\/sessions\/[^/]+\/(steps|undo|redo|save)$/) {
+    const answer = this.page.waitForResponse(response => path.test(new URL(response.url()).pathname));
+    await action();
+    const response = await answer;
+    await response.finished();
+    await this.phase();
+    await this.page.waitForTimeout(300);
+    return { status: response.status(), sent: response.request().postDataJSON() };
+  }
+
+  /** The panel as a person reads it. */
+  async panel() {
+    return this.page.evaluate(() => {
+      const text = selector => document.querySelector(`.oncoseg-panel ${selector}`)?.textContent ?? null;
+      const all = selector => [...document.querySelectorAll(`.oncoseg-panel ${selector}`)];
+      return {
+        phase: document.querySelector('.oncoseg-state')?.dataset.phase ?? null,
+        error: text('.oncoseg-error'),
+        code: document.querySelector('.oncoseg-error')?.dataset.code ?? null,
+        notice: text('.oncoseg-notice'),
+        saved: text('.oncoseg-saved'),
+        latency: text('.oncoseg-latency'),
+        structures: all('.oncoseg-name').map(element => element.textContent),
+        rows: Object.fromEntries(all('dd[data-row]').map(element => [element.dataset.row, element.textContent])),
+        drawn: [...document.querySelectorAll('.oncoseg-overlay text')].map(element => element.textContent),
+      };
+    });
+  }
+
+  /** Labelmaps as cornerstone has them: for each segmentation and SOP instance UID, the voxels and their sums. */
+  labelmaps() {
+    return this.page.evaluate(() => {
+      const { cache, metaData } = window.cornerstone;
+      return window.services.segmentationService.getSegmentations().map(({ segmentationId, label, representationData }) => {
+        const slices = {};
+        for (const id of representationData.Labelmap?.imageIds ?? []) {
+          const image = cache.getImage(id);
+          const voxels = image.voxelManager.getScalarData();
+          const sum = [0, 0, 0];
+          voxels.forEach((value, index) => {
+            if (value) {
+              sum[0] += 1;
+              sum[1] += index % image.columns;
+              sum[2] += Math.floor(index / image.columns);
+            }
+          });
+          if (sum[0]) {
+            const uid = metaData.get('instance', image.referencedImageId).SOPInstanceUID;
+            let bits = '';
+            voxels.forEach(value => (bits += value ? '1' : '0'));
+            slices[uid] = { voxels: sum[0], centre: [sum[1] / sum[0] + 0.5, sum[2] / sum[0] + 0.5], bits };
+          }
+        }
+        return { id: segmentationId, label, slices };
+      });
+    });
+  }
+
+  /** Our labelmap's slice. */
+  async mask(sopUid) {
+    const maps = await this.labelmaps();
+    return maps.find(({ id }) => id.startsWith('oncoseg-'))?.slices[sopUid] ?? { voxels: 0, bits: '' };
+  }
+
+  /** The mean difference of red and blue, of 255, in a square around a pixel on the screen: 0 where all is grey. */
+  async colour(pixel) {
+    const [x, y] = await this.place(pixel);
+    const clip = { x: x - 4, y: y - 4, width: 8, height: 8 };
+    const png = (await this.page.screenshot({ clip })).toString('base64');
+    return this.page.evaluate(async data => {
+      const bytes = Uint8Array.from(atob(data), character => character.charCodeAt(0));
+      const bitmap = await createImageBitmap(new Blob([bytes], { type: 'image/png' }));
+      const canvas = new OffscreenCanvas(bitmap.width, bitmap.height).getContext('2d');
+      canvas.drawImage(bitmap, 0, 0);
+      const pixels = canvas.getImageData(0, 0, bitmap.width, bitmap.height).data;
+      let sum = 0;
+      for (let index = 0; index < pixels.length; index += 4) {
+        sum += pixels[index] - pixels[index + 2];
+      }
+      return sum / (pixels.length / 4);
+    }, png);
+  }
+}
