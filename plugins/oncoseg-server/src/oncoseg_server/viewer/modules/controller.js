@@ -1,6 +1,7 @@
 // Between OHIF and the workbench of the series that the active viewport shows.
 
 import { isInside, placeOf, pointOf } from './geometry.js';
+import { hintsOf } from './hints.js';
 import { sliceOfImage } from './labelmap.js';
 import { lines } from './measurements.js';
 import { Overlay } from './overlay.js';
@@ -286,25 +287,6 @@ export class Controller extends EventTarget {
   #emit() {
     this.dispatchEvent(new Event('state'));
   }
-}
-
-/** The hints that count of a structure: a step that replaces takes the place of those before it on its slice. */
-export function hintsOf(steps, name) {
-  let hints = [];
-  for (const step of steps) {
-    if (step.structure !== name) {
-      continue;
-    }
-    if (step.step === 'remove') {
-      hints = [];
-    } else if (step.step === 'prompt') {
-      if (step.replace) {
-        hints = hints.filter(({ slice }) => slice !== step.slice);
-      }
-      hints.push(...step.hints.map(hint => ({ kind: hint.kind, slice: step.slice, hint })));
-    }
-  }
-  return hints;
 }
 
 const isImage = displaySet =>

@@ -10,7 +10,7 @@ export class SliceTable {
   }
 
   sliceOf(sopUid, frame) {
-    return this.#index.get(key(sopUid, frame)) ?? this.#index.get(key(sopUid, undefined));
+    return this.#index.get(key(sopUid, frame));
   }
 
   /** Whether every image of the viewer (`[{sopUid, frame}]`) is a slice of the server, each another one. */
@@ -33,7 +33,7 @@ export function placeOf(affine, point) {
     const rows = [a, b, c].map((row, axis) => row.map((value, index) => (index === column ? offset[axis] : value)));
     return det(...rows) / determinant;
   };
-  return { x: solve(0) + 0.5, y: solve(1) + 0.5, slice: Math.round(solve(2)) };
+  return { x: solve(0) + 0.5, y: solve(1) + 0.5, slice: Math.round(solve(2)) + 0 }; // no -0
 }
 
 /** The point in LPS mm of a place in pixels of a slice. */
