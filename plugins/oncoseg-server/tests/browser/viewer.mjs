@@ -102,8 +102,8 @@ export class Viewer {
     const response = await answer;
     await response.finished();
     await this.phase();
-    await this.page.waitForTimeout(300);
-    return { status: response.status(), sent: response.request().postDataJSON() };
+    await this.page.waitForTimeout(200); // the panel and the image are drawn in the next frames
+    return { status: response.status(), sent: response.request().postDataJSON(), got: await response.json().catch(() => null) };
   }
 
   /** The panel as a person reads it. */
@@ -125,39 +125,38 @@ export class Viewer {
     });
   }
 
-  /** Labelmaps as cornerstone has them: for each segmentation and SOP instance UID, the voxels and their sums. */
+  /**
+   * Labelmaps as cornerstone has them: `[{id, label, slices: {SOP instance UID: {voxels, columns, runs}}}]`.
+   * `runs` are the lengths of what is 0, not 0, 0, … in row order.
+   */
   labelmaps() {
     return this.page.evaluate(() => {
       const { cache, metaData } = window.cornerstone;
-      return window.services.segmentationService.getSegmentations().map(({ segmentationId, label, representationData }) => {
-        const slices = {};
-        for (const id of representationData.Labelmap?.imageIds ?? []) {
-          const image = cache.getImage(id);
-          const voxels = image.voxelManager.getScalarData();
-          const sum = [0, 0, 0];
-          voxels.forEach((value, index) => {
-            if (value) {
-              sum[0] += 1;
-              sum[1] += index % image.columns;
-              sum[2] += Math.floor(index / image.columns);
-            }
-          });
-          if (sum[0]) {
-            const uid = metaData.get('instance', image.referencedImageId).SOPInstanceUID;
-            let bits = '';
-            voxels.forEach(value => (bits += value ? '1' : '0'));
-            slices[uid] = { voxels: sum[0], centre: [sum[1] / sum[0] + 0.5, sum[2] / sum[0] + 0.5], bits };
+      const sliceOf = image => {
+        const data = image.voxelManager.getScalarData();
+        const runs = [];
+        let [voxels, start, drawn] = [0, 0, false];
+        for (let index = 0; index <= data.length; index++) {
+          const isEnd = index === data.length;
+          if (isEnd || Boolean(data[index]) !== drawn) {
+            runs.push(index - start);
+            voxels += drawn ? index - start : 0;
+            [start, drawn] = [index, !drawn];
           }
         }
-        return { id: segmentationId, label, slices };
+        return { voxels, columns: image.columns, runs };
+      };
+      return window.services.segmentationService.getSegmentations().map(({ segmentationId, label, representationData }) => {
+        const images = (representationData.Labelmap?.imageIds ?? []).map(id => cache.getImage(id)).filter(Boolean);
+        const slices = images.map(image => [metaData.get('instance', image.referencedImageId).SOPInstanceUID, sliceOf(image)]);
+        return { id: segmentationId, label, slices: Object.fromEntries(slices.filter(([, { voxels }]) => voxels)) };
       });
     });
   }
 
-  /** Our labelmap's slice. */
-  async mask(sopUid) {
-    const maps = await this.labelmaps();
-    return maps.find(({ id }) => id.startsWith('oncoseg-'))?.slices[sopUid] ?? { voxels: 0, bits: '' };
+  /** The slices of our labelmap. */
+  async masks() {
+    return (await this.labelmaps()).find(({ id }) => id.startsWith('oncoseg-'))?.slices ?? {};
   }
 
   /** The mean difference of red and blue, of 255, in a square around a pixel on the screen: 0 where all is grey. */

@@ -279,7 +279,7 @@ test('a propagation says how far it is', async () => {
   await click(session);
   const seen = [];
   session.addEventListener('state', () => session.progress && seen.push(session.progress.done));
-  await session.propagate('Lesion', 0);
+  await session.propagate('Lesion');
   expect(seen).toContain(1);
   expect(session.progress).toBeNull();
 });

@@ -69,15 +69,14 @@ export function createApi({ fetch, token = () => '', base = '/api/v1' }) {
   }
 
   const of = (session, path = '') => `/sessions/${encodeURIComponent(session.session)}${path}`;
-  const answer = (session, path, body) =>
-    call('POST', of(session, path), { body, lease: session.lease, limit: ANSWER_MS });
+  const answer = (session, path, body, limit) => call('POST', of(session, path), { body, lease: session.lease, limit });
 
   return {
     server: () => call('GET', '/server'),
     open: request => call('POST', '/sessions', { body: request, limit: 0 }),
-    step: (session, step) => answer(session, '/steps', step),
-    undo: session => answer(session, '/undo'),
-    redo: session => answer(session, '/redo'),
+    step: (session, step) => answer(session, '/steps', step, ANSWER_MS),
+    undo: session => answer(session, '/undo', undefined, 0),
+    redo: session => answer(session, '/redo', undefined, 0),
     save: (session, request) => call('POST', of(session, '/save'), { body: request, lease: session.lease, limit: 0 }),
     heartbeat: session => call('POST', of(session, '/heartbeat'), { lease: session.lease }),
     cancel: session => call('POST', of(session, '/cancel'), { lease: session.lease }),

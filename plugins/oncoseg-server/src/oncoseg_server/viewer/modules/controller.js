@@ -10,6 +10,7 @@ import { TOOLS, addTools, toolKind } from './tools.js';
 import { Workbench } from './workbench.js';
 
 const VIEW_MS = 150;
+const BRUSH_MM = 6;
 const NOT_IMAGES = ['SEG', 'RTSTRUCT', 'SR', 'RTDOSE', 'RTPLAN', 'PR', 'KO', 'PMAP', 'DOC'];
 
 /** Emits `state` and `notice`. One for each entry into the mode. */
@@ -22,6 +23,7 @@ export class Controller extends EventTarget {
   #overlays = new Map();
   #subscriptions = [];
   #viewTimer = null;
+  #brushed = false;
 
   constructor({ servicesManager, extensionManager, commandsManager, api }) {
     super();
@@ -89,6 +91,10 @@ export class Controller extends EventTarget {
 
   /** OHIF's own brush and eraser. */
   useBrush(toolName) {
+    if (!this.#brushed) {
+      this.#brushed = true; // OHIF's own size is larger than most lesions
+      this.commands.run('setBrushSize', { value: BRUSH_MM });
+    }
     this.commands.run('setToolActiveToolbar', { toolName });
   }
 

@@ -228,8 +228,8 @@ export class Panel {
       h('div', { className: 'oncoseg-buttons' },
         act('Undo', () => bench.undo(), session.steps.length, 'Ctrl+Z'),
         act('Redo', () => bench.redo(), session.undone.length, 'Ctrl+Y'),
-        act('Follow', () => bench.propagate(this.controller.slice), bench.facts?.slices.includes(this.controller.slice),
-          'Follow the structure through the slices from this one (F)'))
+        act('Follow', () => bench.propagate(), bench.facts?.slices.length,
+          'Follow the structure through the slices (F)'))
     );
   }
 
@@ -272,13 +272,15 @@ export class Panel {
     );
     const canSave = session.phase === 'ready' && session.structures.some(({ voxels }) => voxels) && this.#formats.size;
     const names = saved?.objects.map(({ format }) => FORMATS[format] ?? format).join(', ');
+    const notes = [...new Set(saved?.objects.flatMap(({ notes: said }) => said ?? []) ?? [])];
     return h(
       'section',
       {},
       h('h3', {}, 'Save'),
       h('div', { className: 'oncoseg-row' }, h('span', { className: 'oncoseg-formats' }, choice),
         button('Save', () => this.save(), { className: 'oncoseg-button oncoseg-main', disabled: !canSave, title: 'Store in the archive and read it back (Ctrl+S)' })),
-      saved && h('p', { className: 'oncoseg-saved', role: 'status' }, `Saved and read back: ${names}. Reload the page to see it in the study.`)
+      saved && h('p', { className: 'oncoseg-saved', role: 'status' }, `Saved and read back: ${names}. Reload the page to see it in the study.`),
+      notes.length > 0 && h('ul', { className: 'oncoseg-findings' }, notes.map(note => h('li', {}, note)))
     );
   }
 

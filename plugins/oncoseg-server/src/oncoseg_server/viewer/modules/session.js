@@ -54,8 +54,9 @@ export class Session extends EventTarget {
     return this.#step({ step: 'edit', structure, slice, mask: encoded });
   }
 
-  propagate(structure, slice) {
-    return this.#step({ step: 'propagate', structure, slice });
+  /** Follow a structure from the slices that have a prompt or an edit. */
+  propagate(structure) {
+    return this.#step({ step: 'propagate', structure });
   }
 
   remove(structure) {

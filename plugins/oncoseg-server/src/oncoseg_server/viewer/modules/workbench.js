@@ -76,8 +76,8 @@ export class Workbench extends EventTarget {
     return this.#run(() => this.session.prompt(this.#active().name, slice, [], { text }));
   }
 
-  propagate(slice) {
-    return this.#run(() => this.session.propagate(this.#active().name, slice));
+  propagate() {
+    return this.#run(() => this.session.propagate(this.#active().name));
   }
 
   undo() {

@@ -1,0 +1,181 @@
+"""The whole way with real parts: Orthanc, `oncoseg serve`, OHIF as npm ships it, the system's Chromium.
+
+It runs where these can be had (Debian: ``apt-get install chromium orthanc orthanc-dicomweb nodejs npm``). The CT and its
+tumour are real (lung2 of the sample scans).
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from local_orthanc import DICOMWEB_PLUGIN, ORTHANC, free_port, running_orthanc
+from node_tools import node_modules
+
+from oncoseg_core import OncoSegError, Registry
+from oncoseg_core.imaging import read_image
+from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
+from oncoseg_server.archives.private_folders import PrivateFolders
+from oncoseg_server.viewer import fetch_viewer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = Path(__file__).parent / "browser"
+ONCOSEG = (sys.executable, "-c", "from oncoseg_core.cli.app import main; main()")
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ONCOSEG_TEST_TOKEN": "a-token-of-the-tests"}
+# The deepest point of the tumour on its largest slice, columns and rows of the stored slice.
+SLICE, PIXEL = 22, (359.5, 362.5)
+STROKE = {"from": (359.5, 395.5), "to": (372.5, 395.5)}
+COLUMNS = 512
+VISIT_SECONDS = 240
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium"),
+    pytest.mark.skipif(
+        ORTHANC is None or not DICOMWEB_PLUGIN.is_file(),
+        reason="no Orthanc with DICOMweb: apt-get install orthanc orthanc-dicomweb",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def tools():
+    try:
+        fetch_viewer()
+    except OncoSegError as error:
+        pytest.skip(f"no viewer: {error}")
+    return node_modules(BROWSER)
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """The demonstration's DICOM files, in the order of their slices."""
+    private = PrivateFolders()
+    try:
+        demo_archive(Registry.discover(), private, lambda *_: None)
+    except OncoSegError as error:
+        pytest.skip(f"no sample scan: {error}")
+    finally:
+        private.close()
+    from oncoseg_core.system import cache_directory
+
+    files = sorted((cache_directory() / "demo").rglob("*.dcm"), key=lambda path: float(position(path)))
+    assert len(files) == 61
+    return files
+
+
+def position(path):
+    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["ImagePositionPatient"]).ImagePositionPatient[2]
+
+
+@pytest.fixture(scope="module")
+def pacs(tmp_path_factory, scan):
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), dicomweb=True) as orthanc:
+        for file in scan:
+            request = urllib.request.Request(orthanc.url + "/instances", data=file.read_bytes(), method="POST")
+            urllib.request.urlopen(request, timeout=20).close()
+        yield orthanc
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory, pacs, tools):
+    """The address of a server with the archive behind it, a token before it and the viewer on it."""
+    folder = tmp_path_factory.mktemp("server")
+    settings = {
+        "port": free_port(),
+        "viewer": True,
+        "token_env": "ONCOSEG_TEST_TOKEN",
+        "sources": {"pacs": {"dicomweb": {"url": pacs.dicomweb}}},
+    }
+    (folder / "server.yaml").write_text(json.dumps(settings))  # JSON is YAML
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([*ONCOSEG, "serve", folder / "server.yaml"], stdout=log, stderr=log, env=ENVIRONMENT)
+    address = f"http://127.0.0.1:{settings['port']}"
+    try:
+        for _ in range(600):
+            if answers(address):
+                break
+            assert server.poll() is None, (folder / "log").read_text()
+            time.sleep(0.1)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def answers(address):
+    try:
+        urllib.request.urlopen(address + "/healthz", timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def visit(tmp_path_factory, origin, scan, tools):
+    """What one visit saw; the pictures stay in ``$ONCOSEG_PICTURES`` where that names a folder."""
+    pictures = os.environ.get("ONCOSEG_PICTURES") or str(tmp_path_factory.mktemp("pictures"))
+    header = pydicom.dcmread(scan[SLICE], stop_before_pixels=True)
+    plan = {
+        "playwright": str(tools / "playwright-core"), "chromium": CHROMIUM, "origin": origin, "pictures": pictures,
+        "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": STUDY_UID,
+        "sop": str(header.SOPInstanceUID), "pixel": PIXEL, "beside": (PIXEL[0] - 12, PIXEL[1] + 3), "stroke": STROKE,
+    }  # fmt: skip
+    command = ["node", BROWSER / "visit.mjs", json.dumps(plan)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=VISIT_SECONDS, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert "failed" not in seen, json.dumps({key: seen.get(key) for key in ("failed", "panel", "problems", "seconds")})
+    seen["sop"] = plan["sop"]
+    return seen
+
+
+@pytest.fixture(scope="module")
+def by_command(tmp_path_factory, scan, visit):
+    """What ``oncoseg segment`` makes of the same prompt on the same files."""
+    folder = tmp_path_factory.mktemp("command")
+    ((x, y),) = visit["click"]["sent"]["hints"][0]["points"]
+    command = [
+        "segment", scan[0].parent, "--model", "litemedsam", "--point", f"{x},{y},{SLICE}", "--slice", str(SLICE),
+        "--modality", "ct", "--json", folder / "report.json", "--output", folder / "mask.nii.gz",
+    ]  # fmt: skip
+    done = subprocess.run([*ONCOSEG, *command], capture_output=True, text=True, env=ENVIRONMENT, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def mask_of(slices, sop):
+    """The mask ``(y, x)`` of a slice as the browser had it."""
+    if sop not in slices:
+        return np.zeros((COLUMNS, COLUMNS), bool)
+    runs = slices[sop]["runs"]
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(-1, slices[sop]["columns"])
+
+
+def test_the_mask_is_where_the_click_was(visit):
+    mask = mask_of(visit["clicked"]["masks"], visit["sop"])
+    x, y = (int(value) for value in PIXEL)
+    assert mask[y, x]
+    assert list(visit["clicked"]["masks"]) == [visit["sop"]]
+    rows, columns = np.nonzero(mask)
+    assert abs(columns.mean() - x) < 12
+    assert abs(rows.mean() - y) < 12
+
+
+def test_the_click_was_sent_as_pixels_of_the_stored_slice(visit):
+    sent = visit["click"]["sent"]
+    assert sent["slice"] == SLICE
+    assert sent["hints"][0]["points"][0] == pytest.approx(PIXEL, abs=1)
+
+
+def test_it_is_seen_on_the_screen(visit):
+    assert abs(visit["before"]["colour"]) < 5
+    assert visit["clicked"]["colour"] > 40
+    assert abs(visit["undone"]["colour"]) < 5
