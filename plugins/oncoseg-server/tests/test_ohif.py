@@ -72,7 +72,9 @@ def scan():
 
 
 def position(path):
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["ImagePositionPatient"]).ImagePositionPatient[2]
+    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["ImagePositionPatient"]).ImagePositionPatient[
+        2
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +148,9 @@ def by_command(tmp_path_factory, scan, visit):
         "segment", scan[0].parent, "--model", "litemedsam", "--point", f"{x},{y},{SLICE}", "--slice", str(SLICE),
         "--modality", "ct", "--json", folder / "report.json", "--output", folder / "mask.nii.gz",
     ]  # fmt: skip
-    done = subprocess.run([*ONCOSEG, *command], capture_output=True, text=True, env=ENVIRONMENT, timeout=180, check=False)
+    done = subprocess.run(
+        [*ONCOSEG, *command], capture_output=True, text=True, env=ENVIRONMENT, timeout=180, check=False
+    )
     assert done.returncode == 0, done.stderr
     return folder
 

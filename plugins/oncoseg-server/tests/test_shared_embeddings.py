@@ -44,7 +44,14 @@ def model(shared, **changes):
     return models.get("m").loaded
 
 
-WINDOWS = [None, Window(0, 0, 64, 64), Window(0, 1, 64, 64), Window(1, 0, 64, 64), Window(0, 0, 64, 65), Window(0, 0, 128, 127)]
+WINDOWS = [
+    None,
+    Window(0, 0, 64, 64),
+    Window(0, 1, 64, 64),
+    Window(1, 0, 64, 64),
+    Window(0, 0, 64, 65),
+    Window(0, 0, 128, 127),
+]
 
 
 @settings(max_examples=60, deadline=None)

@@ -101,7 +101,9 @@ def test_offline_afterwards(registry):
 
 def test_without_npm_one_sentence_says_what_to_do(registry, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingDependencyError, match="no npm to fetch it with: install Node.js, or copy the cache") as error:
+    with pytest.raises(
+        MissingDependencyError, match="no npm to fetch it with: install Node.js, or copy the cache"
+    ) as error:
         fetch_viewer()
     assert "\n" not in str(error.value)
 

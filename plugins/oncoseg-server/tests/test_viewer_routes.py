@@ -117,7 +117,15 @@ def test_files_of_the_viewer_are_at_the_root_as_its_bundles_expect(client, path,
 
 @pytest.mark.parametrize(
     "path",
-    ["/sw.js", "/index.html", "/nothing.js", "/assets", "/../secret.txt", "/%2e%2e/secret.txt", "/assets/..%2f..%2fsecret.txt"],
+    [
+        "/sw.js",
+        "/index.html",
+        "/nothing.js",
+        "/assets",
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "/assets/..%2f..%2fsecret.txt",
+    ],
 )
 def test_nothing_else_is_served(client, path):
     assert client.get(path).status_code == 404

@@ -46,6 +46,7 @@ class ClickSearch(nn.Module, PromptableModel):
         self.model: Any = model
         self.spec = record_with_clicks(model.spec)
         self.weights_sha256 = model.weights_sha256
+        self.reentrant = getattr(model, "reentrant", False)
         for name in OF_AN_ADAPTED_MODEL:
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))

@@ -41,6 +41,8 @@ class LiteMedSAM(nn.Module, PromptableModel):
 
     Settings = LiteMedSAMSettings
     spec = LITEMEDSAM
+    reentrant = True
+    """Several threads may encode and decode at once: nothing is switched for the time of a call."""
 
     def __init__(self, settings: LiteMedSAMSettings | None = None) -> None:
         nn.Module.__init__(self)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from oncoseg_server.sessions.device import DeviceLock
+from oncoseg_server.sessions.device import DeviceLock, yield_to_others
 from oncoseg_server.sessions.session import Work, WorkSession
 
 log = logging.getLogger("oncoseg.server")
@@ -108,6 +108,7 @@ class EncodeAhead:
         thread.start()
 
     def _encode_all(self, device: DeviceLock) -> None:
+        yield_to_others()
         while (plan := self._take(device)) is not None:
             assert plan.next is not None  # noqa: S101 - only such are taken
             try:

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 
 from oncoseg_segment.api import TurnLock
+
+
+NICENESS = 5
+"""Of what is done ahead: a third of the share of a prompt. More, and a prompt for the slice at hand waits too long."""
 
 
 class Priority(IntEnum):
@@ -25,10 +31,15 @@ class DeviceLock(TurnLock):
     """The lock of a device: held for one slice at a time, given by the priority of those that wait.
 
     A thread says its priority with :meth:`priority`; without, it is that of a prompt.
+
+    Args:
+        beside: what is done ahead runs beside the rest, one slice at a time: on processors, whose system gives its
+            thread what the others leave (:func:`yield_to_others`), and for models that several threads may use.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, beside: bool = False) -> None:
         super().__init__()
+        self._beside = threading.Lock() if beside else None
         self._changed = threading.Condition()
         self._places: list[tuple[int, int]] = []
         self._tickets = itertools.count()
@@ -61,6 +72,9 @@ class DeviceLock(TurnLock):
         return Priority(getattr(self._thread, "priority", Priority.PROMPT))
 
     def __enter__(self) -> None:
+        if self._beside is not None and self._priority == Priority.AHEAD:
+            self._beside.acquire()
+            return
         start = time.perf_counter()
         with self._changed:
             mine = (int(self._priority), next(self._tickets))
@@ -71,6 +85,16 @@ class DeviceLock(TurnLock):
         self._thread.waited = self.waited_seconds + time.perf_counter() - start
 
     def __exit__(self, *_: object) -> None:
+        if self._beside is not None and self._priority == Priority.AHEAD:
+            self._beside.release()
+            return
         with self._changed:
             self._busy = False
             self._changed.notify_all()
+
+
+def yield_to_others() -> None:
+    """Let this thread, and those that it starts, have what other threads of the machine leave; where Linux can."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

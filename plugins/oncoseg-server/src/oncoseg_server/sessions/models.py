@@ -112,8 +112,9 @@ class Models:
 
     def _load(self, name: str, settings: SegmentSettings) -> ServedModel:
         loaded = LoadedModel(settings, registry=self._registry, keep_embeddings=0)
-        device = self._devices.setdefault(str(loaded.device), DeviceLock())
+        loaded.load()
+        beside = loaded.device.type == "cpu" and getattr(loaded.model, "reentrant", False)
+        device = self._devices.setdefault(f"{loaded.device} {beside}", DeviceLock(beside=beside))
         embeddings = ModelEmbeddings(self._embeddings, settings.model_dump_json())
         loaded.lock, loaded.cache = device, embeddings
-        loaded.load()
         return ServedModel(name, loaded, device, embeddings, model_info(name, settings, self._registry))
