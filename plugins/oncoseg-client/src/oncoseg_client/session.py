@@ -150,6 +150,11 @@ class RemoteSession:
         """Say that somebody is still there: the lease lasts ``opened["lease_seconds"]`` from the last call on."""
         self._again(lambda: self._post("heartbeat"))
 
+    def reopen(self) -> None:
+        """Open the session again with its steps: after an answer that never came, it is not known what was done."""
+        self.close()
+        self._open()
+
     def close(self) -> None:
         """End the session; a server that is gone is no error."""
         with suppress(ServerError):
