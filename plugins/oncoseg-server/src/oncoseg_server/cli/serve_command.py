@@ -59,4 +59,4 @@ def serve(
                 say(str(line))
         raise typer.Exit(0 if sound else 1)
     with progress_bar() as progress:
-        serve_forever(settings, registry, progress, demo=demo)
+        serve_forever(settings, registry, progress, lambda line: say(line, err=True), demo=demo)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oncoseg_core import ConfigError
 from oncoseg_core.plugins import read_yaml, validate
 from oncoseg_server.config.settings import ServerSettings
 
@@ -27,5 +28,8 @@ def read_settings(path: Path | None, options: Mapping[str, Any]) -> ServerSettin
     if options.get("model") is not None:
         values["models"] = {options["model"]: {"model": options["model"]}}
     if options.get("folder") is not None:
-        values["sources"] = {"folder": {"folder": {"path": str(options["folder"])}}, **(values.get("sources") or {})}
+        given = values.get("sources") or {}
+        if "folder" in given:
+            raise ConfigError(f"{path}: `folder` adds a source called 'folder', and the file has one; rename that")
+        values["sources"] = {"folder": {"folder": {"path": str(options["folder"])}}, **given}
     return validate(ServerSettings, values, "settings" if path is None else str(path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 import time
 
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from oncoseg_server.web.metrics import Metrics
 
 log = logging.getLogger("oncoseg.server")
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _SALT = secrets.token_bytes(16)
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
@@ -46,9 +48,21 @@ class Observe:
             await self._app(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - start
-            route = getattr(scope.get("route"), "path", "-")
+            route = _template(scope)
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.request(route, method, status, seconds)
             session = scope.get("path_params", {}).get("session")
             who = "" if session is None else f" session {pseudonym(str(session))}"
             log.info("%s %s %d %.0f ms%s", method, route, status, 1000 * seconds, who)
+
+
+def _template(scope: Scope) -> str:
+    """The template of the route that was taken, such as ``/api/v1/sessions/{session}``; ``-`` where there was none."""
+    template = getattr(scope.get("route"), "path", None)
+    if template is None:
+        return "-"
+    values = {str(name): str(value) for name, value in scope.get("path_params", {}).items()}
+    filled = _PARAMETER.sub(lambda match: values.get(match[1], ""), template)
+    # A router within another knows its own part alone; what is before it in the path is a fixed prefix.
+    before = len(scope["path"]) - len(filled)
+    return scope["path"][:before] + template if scope["path"].endswith(filled) and filled else str(template)

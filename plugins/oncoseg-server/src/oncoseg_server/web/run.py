@@ -2,41 +2,74 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
 
-from oncoseg_core import Registry
+from oncoseg_core import ConfigError, Registry
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app
 from oncoseg_server.web.sources import Progress, opened_sources
 
-
-def listen(app: FastAPI, settings: ServerSettings) -> None:
-    """Listen until it is interrupted."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for library in ("httpx", "httpcore", "uvicorn.access"):  # their lines hold whole addresses, and those hold UIDs
-        logging.getLogger(library).setLevel(logging.WARNING)
-    tls = settings.tls
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        ssl_certfile=None if tls is None else str(tls.certificate),
-        ssl_keyfile=None if tls is None else str(tls.key),
-    )
+GOODBYE_SECONDS = 5
+"""How long open requests have to end when the server does."""
 
 
-def serve_forever(settings: ServerSettings, registry: Registry, progress: Progress, *, demo: bool) -> None:
-    """Serve until interrupted.
+def serve_forever(
+    settings: ServerSettings, registry: Registry, progress: Progress, tell: Callable[[str], None], *, demo: bool
+) -> None:
+    """Serve until interrupted; ``tell`` gets the address once it listens.
 
     Raises:
-        ConfigError, DataError, StorageError: a source or a token is missing.
+        ConfigError: a token is missing, the address cannot be taken, or the certificate cannot be used.
+        UsageError, DataError, StorageError: a source or the viewer cannot be had.
     """
     with opened_sources(settings, registry, progress, demo=demo) as archives:
-        listen(create_app(settings, archives, registry=registry), settings)
+        app = create_app(settings, archives, registry=registry)
+        with _bound(settings) as listening:
+            host, port = listening.getsockname()[:2]
+            scheme = "http" if settings.tls is None else "https"
+            shown = f"[{host}]" if ":" in host else host
+            tell(f"serving at {scheme}://{shown}:{port}{'/viewer/' if settings.viewer else ''} (Ctrl+C ends it)")
+            _listen(app, settings, listening)
+
+
+def _bound(settings: ServerSettings) -> socket.socket:
+    """A socket on the settings' address.
+
+    Raises:
+        ConfigError: it is in use, or not this computer's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host.strip("[]"), settings.port), family=family, backlog=256)
+    except OSError as error:
+        reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be taken ({error.strerror or error})"
+        raise ConfigError(
+            f"the address {settings.host}, port {settings.port}, {reason}; choose another `host` or `port`"
+        ) from error
+
+
+def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    for library in ("httpx", "httpcore"):  # their lines hold whole addresses, and those hold UIDs
+        logging.getLogger(library).setLevel(logging.WARNING)
+    tls = settings.tls
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,  # for the same reason
+        server_header=False,
+        timeout_graceful_shutdown=GOODBYE_SECONDS,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
+    )
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"`tls`: the certificate or its key cannot be used ({error.strerror or error})") from error
+    uvicorn.Server(config).run(sockets=[listening])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from oncoseg_core import Registry
+from oncoseg_core import ConfigError, Registry
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.archives.demo import NAME as DEMO
 from oncoseg_server.archives.demo import demo_archive
@@ -26,12 +26,14 @@ def opened_sources(
     """The sources of the settings by name, and the demonstration first where it is to be served.
 
     Raises:
-        ConfigError: a credential is not in the environment.
+        ConfigError: a credential is not in the environment, or two sources have one name.
         UsageError, DataError, StorageError: the demonstration cannot be fetched, or the cache cannot be written.
     """
     private = PrivateFolders()
     archives: dict[str, Archive] = {}
     try:
+        if demo and DEMO in settings.sources:
+            raise ConfigError(f"the demonstration is a source called {DEMO!r}, and the settings have one; rename that")
         if demo:
             archives[DEMO] = demo_archive(registry, private, progress)
         for name, source in settings.sources.items():
