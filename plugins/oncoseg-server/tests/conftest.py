@@ -14,6 +14,7 @@ from oncoseg_server.archives.folder import FolderArchive
 from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app
+from oncoseg_server.web.sources import Sources
 
 ADDRESS = "http://127.0.0.1"
 MODELS = {"toy": SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)}
@@ -56,20 +57,20 @@ def registry():
 
 
 @pytest.fixture
-def archives(scan, tmp_path):
+def sources(scan, tmp_path):
     private = PrivateFolders(tmp_path / "private")
-    yield {"scans": FolderArchive("scans", scan.folder.parent, private)}
+    yield Sources({"scans": FolderArchive("scans", scan.folder.parent, private)}, private)
     private.close()
 
 
 @pytest.fixture
-def make_client(archives, registry):
+def make_client(sources, registry):
     """A client of a server with these settings; the server ends with the test."""
     clients = []
 
     def make(environment=None, base_url=ADDRESS, registry=registry, **settings):
         checked = ServerSettings(**{"models": MODELS, **settings})
-        app = create_app(checked, archives, registry=registry, environment=environment or {})
+        app = create_app(checked, sources, registry=registry, environment=environment or {})
         client = TestClient(app, base_url=base_url, raise_server_exceptions=False)
         client.__enter__()
         clients.append(client)

@@ -82,20 +82,20 @@ def test_a_device_without_memory_leaves_the_session_as_it_was(monkeypatch, open_
     assert session.box("b", (50, 28, 62, 52)).status_code == 200
 
 
-def test_a_disk_that_is_full_is_said(client, archives, scan, monkeypatch):
+def test_a_disk_that_is_full_is_said(client, sources, scan, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(archives["scans"], "local", full)
+    monkeypatch.setattr(sources.archives["scans"], "local", full)
     reply = client.post("/api/v1/sessions", json=scan.open_request())
     assert (reply.status_code, reply.json()["code"]) == (507, "disk_full")
 
 
-def test_a_source_that_does_not_answer(client, archives, scan, monkeypatch):
+def test_a_source_that_does_not_answer(client, sources, scan, monkeypatch):
     def gone(*_):
         raise ArchiveError("unreachable", "source 'scans': does not answer; start it")
 
-    monkeypatch.setattr(archives["scans"], "local", gone)
+    monkeypatch.setattr(sources.archives["scans"], "local", gone)
     reply = client.post("/api/v1/sessions", json=scan.open_request())
     assert (reply.status_code, reply.json()["code"]) == (424, "source_unreachable")
 

@@ -13,6 +13,7 @@ from oncoseg_server.cli.serve_command import app
 from oncoseg_server.config.read import read_settings
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web import check as check_module
+from oncoseg_server.web.sources import Sources
 
 TOY = {"toy": {"model": "brighter", "modality": "unit", "zoom": None, "model_settings": {"weights": "abc"}}}
 
@@ -67,7 +68,7 @@ def test_check_fails_where_one_part_does(serve, tmp_path, monkeypatch):
 def test_a_full_disk_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path))
     monkeypatch.setattr(check_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5_000_000})())
-    found = {line.what: line for line in check_module.lines_of(ServerSettings(models=TOY), {}, registry_of())}
+    found = {line.what: line for line in check_module.lines_of(ServerSettings(models=TOY), Sources({}, None), registry_of())}
     assert not found["disk"].ok
     assert "free at least 1 GB" in found["disk"].message
     assert not found["sources"].ok

@@ -52,9 +52,9 @@ def serve(
     from oncoseg_server.web.sources import opened_sources
 
     if check:
-        with progress_bar() as progress, opened_sources(settings, registry, progress, demo=demo) as archives:
+        with progress_bar() as progress, opened_sources(settings, registry, progress, demo=demo) as sources:
             sound = True
-            for line in lines_of(settings, archives, registry):
+            for line in lines_of(settings, sources, registry):
                 sound &= line.ok
                 say(str(line))
         raise typer.Exit(0 if sound else 1)

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from oncoseg_core import BoolArray
+from oncoseg_core import BoolArray, PromptError
 from oncoseg_segment.api import SegmentationCancelledError, SegmentationResult, Session
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
 from oncoseg_server.sessions.device import Priority
@@ -79,10 +79,17 @@ class WorkSession:
         """What the viewer needs to know of the series."""
         return image_info(self.opened.series, list(self.opened.volume.notes))
 
-    def result(self) -> SegmentationResult | None:
-        """What the engine knows now, for saving; None where nothing was asked for yet."""
-        with self._lock:
-            return self._result
+    def result(self) -> SegmentationResult:
+        """What the engine knows now, for saving; its image says where its files are.
+
+        Raises:
+            PromptError: nothing was asked for yet.
+            Refusal: the session is at work on a propagation.
+        """
+        with self._working(Work(), propagates=False):
+            if self._result is None:
+                raise PromptError("there is no structure to save; prompt one first")
+            return replace(self._result, image=replace(self._result.image, source=self.opened.folder))
 
     def replay(self, steps: Sequence[Step], undone: Sequence[Step], work: Work) -> Answer:
         """Go on with the steps of an earlier session."""

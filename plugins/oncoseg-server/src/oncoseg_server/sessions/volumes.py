@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from oncoseg_core import Volume
 from oncoseg_dicom import Series, find_series, read_voxels
@@ -33,6 +34,7 @@ class OpenedSeries:
     volume: Volume
     series: Series
     bytes: int
+    folder: Path
     files: ExitStack
     fitting: threading.Lock = field(default_factory=threading.Lock)
     images: dict[str, OpenedImage] = field(default_factory=dict)
@@ -120,7 +122,7 @@ class Volumes:
             except BaseException:
                 self._free(key)
                 raise
-            return OpenedSeries(key, volume, series, self._reserved[key], files.pop_all())
+            return OpenedSeries(key, volume, series, self._reserved[key], folder, files.pop_all())
 
     def _reserve(self, key: SeriesKey, size: int) -> None:
         if self._used() + size > self.max_bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -91,7 +90,7 @@ def download_package(package: PinnedPackage, folder: Path) -> Path:
     command = [npm, "pack", package.requirement, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
     try:
         # In a folder of its own: a project's .npmrc could name another registry.
-        run = subprocess.run(  # noqa: S603
+        run = subprocess.run(
             command, cwd=folder, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
@@ -161,7 +160,7 @@ def _check(archive: Path, package: PinnedPackage) -> None:
 def _move(unpacked: Path, folder: Path) -> None:
     """Give the whole viewer its name at once; another process may have been faster."""
     try:
-        os.replace(unpacked, folder)
+        Path(unpacked).replace(folder)
     except OSError:
         if not (folder / "index.html").is_file():
             raise

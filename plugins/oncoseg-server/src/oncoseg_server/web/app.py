@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from oncoseg_core import Registry, __version__
-from oncoseg_server.archives.archive import Archive
 from oncoseg_server.archives.routes import dicomweb_router
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
 from oncoseg_server.web import server_routes, session_routes, step_routes
@@ -18,11 +17,12 @@ from oncoseg_server.web.guard import API, OPENAPI, Guard
 from oncoseg_server.web.observe import Observe
 from oncoseg_server.web.schemas import Failure
 from oncoseg_server.web.server import Server
+from oncoseg_server.web.sources import Sources
 
 
 def create_app(
     settings: ServerSettings,
-    archives: Mapping[str, Archive],
+    sources: Sources,
     *,
     registry: Registry | None = None,
     environment: Mapping[str, str] | None = None,
@@ -34,7 +34,7 @@ def create_app(
         UnknownComponentError: no plugin provides a model of that name.
         DataError, MissingDependencyError, StorageError: the viewer cannot be fetched.
     """
-    server = Server(settings, archives, registry, environment)
+    server = Server(settings, sources, registry, environment)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -60,21 +60,21 @@ def create_app(
         api.include_router(router)
     app.include_router(api)
     app.include_router(server_routes.outside)
-    app.include_router(dicomweb_router(archives))
+    app.include_router(dicomweb_router(sources.archives))
     if settings.viewer:
         from oncoseg_server.viewer import fetch_viewer, viewer_routes
 
-        app.include_router(viewer_routes(fetch_viewer(), list(archives)))
+        app.include_router(viewer_routes(fetch_viewer(), list(sources.archives)))
     _guard(app, server)
     return app
 
 
 def _guard(app: FastAPI, server: Server) -> None:
     """The middleware; the one that is added last is outermost."""
-    limits, sources = server.limits, server.settings.sources
+    limits = server.limits
     uploads = {
         f"{API}/sources/{name}/uploads": source.uploads.max_mb * MEGABYTE
-        for name, source in sources.items()
+        for name, source in server.settings.sources.items()
         if source.uploads is not None
     }
     app.add_middleware(

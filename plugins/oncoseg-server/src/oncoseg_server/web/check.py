@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from oncoseg_core import OncoSegError, Registry
@@ -14,6 +14,7 @@ from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.config.tokens import tokens_of
 from oncoseg_server.sessions.embeddings import SharedEmbeddings
 from oncoseg_server.sessions.models import Models
+from oncoseg_server.web.sources import Sources
 
 LEAST_FREE = 1_000_000_000
 """Bytes that should be free: copies of series and results pass through the disk."""
@@ -31,14 +32,14 @@ class Line:
         return f"{'ok' if self.ok else 'FAILED'}: {self.what}: {self.message}"
 
 
-def lines_of(settings: ServerSettings, archives: Mapping[str, Archive], registry: Registry) -> Iterator[Line]:
+def lines_of(settings: ServerSettings, sources: Sources, registry: Registry) -> Iterator[Line]:
     """Try everything; what fails does not keep the rest from being tried."""
     models = Models(settings.models, registry, SharedEmbeddings(0))
     for name in models.names:
         yield _tried(f"model {name}", lambda name=name: _loaded(models, name))  # type: ignore[misc]
-    if not archives:
+    if not sources.archives:
         yield Line("sources", ok=False, message="there is none; add one under `sources`, or use --folder or --demo")
-    for name, archive in archives.items():
+    for name, archive in sources.archives.items():
         yield _tried(f"source {name}", lambda archive=archive: _answers(archive))  # type: ignore[misc]
     yield _tried("cache folder", _cache_is_writable)
     yield _disk()

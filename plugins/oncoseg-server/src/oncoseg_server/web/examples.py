@@ -73,3 +73,6 @@ STEP_EXAMPLES: dict[str, Example] = {
 VIEW_EXAMPLES: dict[str, Example] = {
     "view": {"summary": "Slice 31 is shown, the mouse is over slice 33", "value": {"slice": 31, "hover": 33}}
 }
+SAVE_EXAMPLES: dict[str, Example] = {
+    "all": {"summary": "SEG, RTSTRUCT and SR", "value": {"formats": ["seg", "rtstruct", "sr"], "label": "OncoSeg"}}
+}

@@ -28,8 +28,8 @@ def serve_forever(
         ConfigError: a token is missing, the address cannot be taken, or the certificate cannot be used.
         UsageError, DataError, StorageError: a source or the viewer cannot be had.
     """
-    with opened_sources(settings, registry, progress, demo=demo) as archives:
-        app = create_app(settings, archives, registry=registry)
+    with opened_sources(settings, registry, progress, demo=demo) as sources:
+        app = create_app(settings, sources, registry=registry)
         with _bound(settings) as listening:
             host, port = listening.getsockname()[:2]
             scheme = "http" if settings.tls is None else "https"

@@ -15,6 +15,7 @@ from oncoseg_core import Registry, load_plugins
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
 from oncoseg_server.config.tokens import tokens_of
+from oncoseg_server.saving.save import save
 from oncoseg_server.sessions.ahead import EncodeAhead
 from oncoseg_server.sessions.embeddings import SharedEmbeddings
 from oncoseg_server.sessions.models import Models
@@ -23,7 +24,8 @@ from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.sessions.sessions import Sessions
 from oncoseg_server.sessions.volumes import Volumes
 from oncoseg_server.web.metrics import Metrics
-from oncoseg_server.web.schemas import Answer, OpenRequest
+from oncoseg_server.web.schemas import Answer, OpenRequest, Saved, SaveRequest
+from oncoseg_server.web.sources import Sources
 
 log = logging.getLogger("oncoseg.server")
 T = TypeVar("T")
@@ -36,7 +38,7 @@ class Server:
 
     Args:
         settings: the file's.
-        archives: the sources by name.
+        sources: the archives, opened.
         registry: the plugins; those installed when omitted.
         environment: where the tokens are.
     """
@@ -44,14 +46,14 @@ class Server:
     def __init__(
         self,
         settings: ServerSettings,
-        archives: Mapping[str, Archive],
+        sources: Sources,
         registry: Registry | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
         self.limits = settings.limits
         self.tokens = tokens_of(settings, os.environ if environment is None else environment)
-        self.archives = dict(archives)
+        self.archives, self.private = sources.archives, sources.private
         self.registry = load_plugins() if registry is None else registry
         self.metrics = Metrics()
         self.embeddings = SharedEmbeddings(self.limits.embeddings_mb * MEGABYTE)
@@ -108,6 +110,17 @@ class Server:
                 raise
 
         return self.sessions.open(owner, make)
+
+    def save(self, session: WorkSession, request: SaveRequest, work: Work) -> Saved:
+        """Write a session's result to where its series came from, and read it back.
+
+        Raises:
+            PromptError: there is nothing to save.
+            ArchiveError, StorageError, QualityError, DataError: as for :func:`oncoseg_server.saving.save.save`.
+        """
+        source, study_uid, series_uid = session.opened.key
+        objects = save(self.archive(source), session.result(), study_uid, series_uid, request, self.private)
+        return Saved(objects=objects, timing_ms={"total": round(1000 * (time.perf_counter() - work.since), 2)})
 
     def timed(self, answer: Answer, work: Work) -> Answer:
         """An answer with its total time, which the metrics get as well."""

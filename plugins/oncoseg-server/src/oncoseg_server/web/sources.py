@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from oncoseg_core import ConfigError, Registry
 from oncoseg_server.archives.archive import Archive
@@ -19,10 +20,18 @@ from oncoseg_server.config.settings import MEGABYTE, DicomwebSettings, ServerSet
 Progress = Callable[[str, int, int], None]
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Archives by name; ``private`` is where copies of series and results on their way lie."""
+
+    archives: Mapping[str, Archive]
+    private: PrivateFolders
+
+
 @contextmanager
 def opened_sources(
     settings: ServerSettings, registry: Registry, progress: Progress, *, demo: bool
-) -> Iterator[dict[str, Archive]]:
+) -> Iterator[Sources]:
     """The sources of the settings by name, and the demonstration first where it is to be served.
 
     Raises:
@@ -38,7 +47,7 @@ def opened_sources(
             archives[DEMO] = demo_archive(registry, private, progress)
         for name, source in settings.sources.items():
             archives[name] = _archive(name, source, private)
-        yield archives
+        yield Sources(archives, private)
     finally:
         for archive in archives.values():
             if isinstance(archive, DicomwebArchive):

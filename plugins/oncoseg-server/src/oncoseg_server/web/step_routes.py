@@ -6,10 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
+from oncoseg_server.sessions.session import Work
 from oncoseg_server.web.events import answer_events
-from oncoseg_server.web.examples import STEP_EXAMPLES, VIEW_EXAMPLES
+from oncoseg_server.web.examples import SAVE_EXAMPLES, STEP_EXAMPLES, VIEW_EXAMPLES
 from oncoseg_server.web.leases import Held, TheServer, answered
-from oncoseg_server.web.schemas import Answer, EditStep, PromptStep, PropagateStep, Step, View
+from oncoseg_server.web.schemas import Answer, EditStep, PromptStep, PropagateStep, Saved, SaveRequest, Step, View
 
 router = APIRouter(prefix="/sessions/{session}", tags=["steps"])
 
@@ -47,6 +48,15 @@ async def undo(server: TheServer, held: Held) -> Answer:
 async def redo(server: TheServer, held: Held) -> Answer:
     """Take the last undone step again."""
     return await answered(server, held.redo, server.limits.long_seconds)
+
+
+@router.post("/save", status_code=201)
+async def save(
+    server: TheServer, held: Held, body: Annotated[SaveRequest, Body(openapi_examples=SAVE_EXAMPLES)]
+) -> Saved:
+    """Save as SEG, RTSTRUCT and SR to where the series came from; "saved" is said once they were read back."""
+    work = Work()
+    return await server.work(lambda: server.save(held, body, work), server.limits.long_seconds)
 
 
 @router.post("/view", status_code=202)
