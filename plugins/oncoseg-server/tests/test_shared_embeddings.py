@@ -177,3 +177,38 @@ def test_the_limit_is_the_settings(make_client):
     client = make_client(limits={"embeddings_mb": 7})
     assert client.app.state.server.embeddings.max_bytes == 7_000_000
     assert Limits().embeddings_mb == 1_024
+
+
+def test_what_is_on_its_way_is_waited_for_and_not_made_twice():
+    own = ModelEmbeddings(SharedEmbeddings(1_000), "m")
+    found, encoding, may_end = [], threading.Event(), threading.Event()
+
+    def encodes_ahead():
+        with own.ahead():
+            assert own.get("key") is None
+            encoding.set()
+            may_end.wait(10)
+            own.put("key", torch.ones(1))
+
+    ahead = threading.Thread(target=encodes_ahead)
+    ahead.start()
+    encoding.wait(10)
+    prompt = threading.Thread(target=lambda: found.append(own.get("key")))
+    prompt.start()
+    prompt.join(0.1)
+    assert found == []
+    may_end.set()
+    prompt.join(10)
+    assert torch.equal(found[0], torch.ones(1))
+    ahead.join()
+
+
+def test_what_failed_on_its_way_is_made_by_the_next():
+    own = ModelEmbeddings(SharedEmbeddings(1_000), "m")
+    with pytest.raises(MemoryError), own.ahead():
+        own.get("key")
+        raise MemoryError
+    assert own.get("key") is None
+    assert own._on_the_way == {}
+    own.get("another")  # a thread that encodes for a prompt announces nothing
+    assert own._on_the_way == {}

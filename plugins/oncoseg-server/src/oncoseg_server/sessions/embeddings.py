@@ -10,9 +10,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from oncoseg_core.inference import EmbeddingCache
+
+LONGEST_WAIT = 10.0
+"""Seconds after which a thread rather encodes a slice itself than wait for another one."""
 
 
 class SharedEmbeddings(EmbeddingCache):
@@ -48,7 +53,7 @@ class ModelEmbeddings(EmbeddingCache):
     """One model's part of the shared embeddings: no other model's key can be equal to one of its own.
 
     From a miss until the embedding is handed in, the calling thread encodes: :attr:`encode_seconds` adds that up for
-    each thread.
+    each thread. What one thread encodes ahead (:meth:`ahead`), others wait for and do not encode as well.
     """
 
     def __init__(self, shared: SharedEmbeddings, model: str) -> None:
@@ -56,6 +61,17 @@ class ModelEmbeddings(EmbeddingCache):
         self._shared = shared
         self._prefix = hashlib.sha256(model.encode()).hexdigest()
         self._thread = threading.local()
+        self._on_the_way: dict[str, threading.Event] = {}
+
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """What this thread encodes meanwhile is on its way for the others, until it is there or has failed."""
+        self._thread.announces = True
+        try:
+            yield
+        finally:
+            self._thread.announces = False
+            self._arrived(getattr(self._thread, "announced", ""))
 
     @property
     def encode_seconds(self) -> float:
@@ -65,6 +81,12 @@ class ModelEmbeddings(EmbeddingCache):
     def get(self, key: str) -> Any | None:
         """The embedding under that key, or None."""
         embedding = self._shared.get(self._prefix + key)
+        if embedding is None and (coming := self._on_the_way.get(key)) is not None:
+            coming.wait(LONGEST_WAIT)
+            embedding = self._shared.get(self._prefix + key)
+        if embedding is None and getattr(self._thread, "announces", False):
+            self._thread.announced = key
+            self._on_the_way[key] = threading.Event()
         self._thread.since = time.perf_counter()
         return embedding
 
@@ -73,6 +95,12 @@ class ModelEmbeddings(EmbeddingCache):
         now = time.perf_counter()
         self._thread.seconds = self.encode_seconds + now - getattr(self._thread, "since", now)
         self._shared.put(self._prefix + key, embedding)
+        self._arrived(key)
+
+    def _arrived(self, key: str) -> None:
+        coming = self._on_the_way.pop(key, None)
+        if coming is not None:
+            coming.set()
 
     def clear(self) -> None:
         """Nothing: other sessions use them; the shared limit makes room."""

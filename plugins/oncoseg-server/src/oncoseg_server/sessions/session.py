@@ -158,7 +158,7 @@ class WorkSession:
     def encode(self, index: int, work: Work) -> bool:
         """Encode a slice ahead of its prompts; False where that was done before."""
         before = self.model.embeddings.encode_seconds
-        with self.model.device.priority(Priority.AHEAD):
+        with self.model.device.priority(Priority.AHEAD), self.model.embeddings.ahead():
             if not work.stop.is_set():
                 self.engine.encode([index])
         return self.model.embeddings.encode_seconds > before
