@@ -92,7 +92,7 @@ def test_a_retrieval_can_be_cancelled_and_leaves_nothing(archive, private, tmp_p
     archive.store(files)
     with pytest.raises(SegmentationCancelledError), archive.local(*uids(files[0])[:2], lambda: True):
         pass
-    assert not [one for one in (tmp_path / "private").rglob("*.dcm")]
+    assert not any((tmp_path / "private").rglob("*.dcm"))
 
 
 def test_what_is_not_there_is_not_found(archive, tmp_path):

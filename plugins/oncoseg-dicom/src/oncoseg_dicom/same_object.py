@@ -52,4 +52,8 @@ def _difference(sent: Dataset, received: Dataset, *, added: bool = False) -> str
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, bytes) and isinstance(other, bytes):
         return one == other or (abs(len(one) - len(other)) == 1 and one.rstrip(b"\0") == other.rstrip(b"\0"))
-    return bool(one == other) or (one in {None, ""} and other in {None, ""})
+    return bool(one == other) or (_is_empty(one) and _is_empty(other))
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (hasattr(value, "__len__") and len(value) == 0)

@@ -92,7 +92,7 @@ def _write(image: Path, registry: Registry, root: Path) -> None:
             write_series(
                 folder,
                 np.rint(volume.voxels[0]).astype(np.int16),
-                origins,
+                np.round(origins, 6),  # a zero of 1e-15 has no room in a decimal string
                 orientation=np.concatenate([column / column_mm, row / row_mm]),
                 pixel_spacing=(row_mm, column_mm),
                 attributes=_ATTRIBUTES,

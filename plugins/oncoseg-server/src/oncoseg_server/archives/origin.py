@@ -19,7 +19,6 @@ from oncoseg_segment.api import SegmentationCancelledError
 from oncoseg_server.archives.archive import ArchiveError
 
 JSON = "application/dicom+json"
-_CHUNK = 2**18
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class Origin:
         """
         total, end = 0, time.monotonic() + self.limits.answer_seconds
         with self.spoken():
-            for chunk in answer.iter_raw(_CHUNK):
+            for chunk in answer.iter_raw():
                 total += len(chunk)
                 if total > most:
                     raise self.failure(

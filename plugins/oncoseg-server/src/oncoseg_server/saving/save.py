@@ -142,7 +142,7 @@ def _require_stored(archive: Archive, objects: Sequence[_Object]) -> None:
         if difference is not None:
             raise ArchiveError(
                 "not_stored",
-                f"source {archive.name!r}: gives the {_MODALITIES[one.format]} back with another {difference}; "
+                f"source {archive.name!r}: gives the {_MODALITIES[one.format]} back changed ({difference}); "
                 f"{_reached(archive, objects)}",
             )
 
