@@ -67,7 +67,7 @@ def origin():
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     origin.url = f"http://127.0.0.1:{server.server_port}/dicom-web"
     yield origin
     server.shutdown()
@@ -231,9 +231,7 @@ def test_an_origin_that_drips(origin, archive, files, tmp_path):
             handler.wfile.write(bytes([one]))
             handler.wfile.flush()
 
-    study, series = serve_series(
-        origin, files, whole[:700], headers={"Content-Length": str(len(whole))}, then=drip
-    )
+    study, series = serve_series(origin, files, whole[:700], headers={"Content-Length": str(len(whole))}, then=drip)
     with failing("unreachable", "took more than 1.5 s", tmp_path):
         retrieved(archive, study, series)
 
@@ -371,7 +369,7 @@ def test_the_proxy_passes_nothing_of_the_client_on_but_what_it_accepts(origin, v
     [
         "../system", "..%2fsystem", "studies/..%2f..%2fsystem", "studies/1.2/../../x", "studies/1.2%0d%0aX: y", "modalities",
         "studies/1.2/archive", "studies/1.2;a", "studies//series", "studies/1.2/series/1.3/instances/1.4/frames/0",
-        "studies/1.2/series/1.3/instances/1.4/frames/1,a", "studies/1.2/series/1.3/instances/1.4/bulk/..", "http://x/studies",
+        "studies/1.2/series/1.3/instances/1.4/frames/1,a", "studies/1.2/series/1.3/instances/1.4/bulk/zz", "http://x/studies",
         "studies/1.2/series/1.3/instances/1.4/file", "studies/" + "1." * 600 + "1",
     ],
 )  # fmt: skip

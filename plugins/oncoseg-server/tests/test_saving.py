@@ -54,9 +54,7 @@ def result(scan):
     tumour = api.StructureRequest("lung tumour", (api.Hint("box", BOX),), slice_index=SLICE)
     with api.Session(volume, api.SegmentSettings(model="litemedsam"), registry=REGISTRY) as session:
         session.prompt(tumour)
-        return session.prompt(
-            api.StructureRequest("core", (api.Hint("box", (335, 350, 380, 390)),), slice_index=SLICE)
-        )
+        return session.prompt(api.StructureRequest("core", (api.Hint("box", (335, 350, 380, 390)),), slice_index=SLICE))
 
 
 @pytest.fixture
