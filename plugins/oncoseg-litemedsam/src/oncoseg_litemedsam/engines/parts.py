@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import cache
 from typing import Any, ClassVar, cast
 
 import torch
@@ -63,7 +62,6 @@ class Encoder(Part):
         return lowest_dice(*masks), relative(found, expected)
 
 
-@cache
 def phantom() -> torch.Tensor:
     """A synthetic input with four objects, brighter and darker than a noisy ground: ``(1, 3, 256, 256)`` in [0, 1]."""
     rows, columns = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")

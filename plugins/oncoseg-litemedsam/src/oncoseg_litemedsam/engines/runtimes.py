@@ -88,8 +88,8 @@ def start(engine: str, content: bytes, precision: Precision) -> Runtime:
 
 
 def installed(engine: str) -> bool:
-    """Whether it can be imported."""
-    return importlib.util.find_spec(engine) is not None
+    """Whether it can be imported, and ``onnx``, with which the network is exported."""
+    return all(importlib.util.find_spec(name) is not None for name in (engine, "onnx"))
 
 
 def refusal(engine: str, precision: str) -> Exception | None:
