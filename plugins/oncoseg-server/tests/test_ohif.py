@@ -20,7 +20,8 @@ import pytest
 from local_orthanc import DICOMWEB_PLUGIN, ORTHANC, free_port, running_orthanc
 from node_tools import node_modules
 
-from oncoseg_core import OncoSegError, Registry
+from oncoseg_core import OncoSegError
+from oncoseg_core.cli import installed_registry
 from oncoseg_core.imaging import read_image
 from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
 from oncoseg_server.archives.private_folders import PrivateFolders
@@ -59,7 +60,7 @@ def scan():
     """The demonstration's DICOM files, in the order of their slices."""
     private = PrivateFolders()
     try:
-        demo_archive(Registry.discover(), private, lambda *_: None)
+        demo_archive(installed_registry(), private, lambda *_: None)
     except OncoSegError as error:
         pytest.skip(f"no sample scan: {error}")
     finally:
@@ -146,7 +147,7 @@ def by_command(tmp_path_factory, scan, visit):
     ((x, y),) = visit["click"]["sent"]["hints"][0]["points"]
     command = [
         "segment", scan[0].parent, "--model", "litemedsam", "--point", f"{x},{y},{SLICE}", "--slice", str(SLICE),
-        "--modality", "ct", "--json", folder / "report.json", "--output", folder / "mask.nii.gz",
+        "--modality", "ct", "--output", folder / "mask.nii.gz",
     ]  # fmt: skip
     done = subprocess.run(
         [*ONCOSEG, *command], capture_output=True, text=True, env=ENVIRONMENT, timeout=180, check=False
@@ -183,3 +184,64 @@ def test_it_is_seen_on_the_screen(visit):
     assert abs(visit["before"]["colour"]) < 5
     assert visit["clicked"]["colour"] > 40
     assert abs(visit["undone"]["colour"]) < 5
+
+
+def test_the_diameter_is_the_commands(visit, by_command):
+    structure = json.loads((by_command / "mask.json").read_text())["structures"][0]
+    expected = structure["measurements"]["diameters"]["longest"]["mm"]
+    row = visit["clicked"]["panel"]["rows"]["Long × short"]
+    long, short = (float(value) for value in re.fullmatch(r"([\d.]+) × ([\d.]+) mm", row).groups())
+    assert long == pytest.approx(expected, abs=1)
+    assert short < long
+    assert f"{long:.1f} mm" in visit["clicked"]["panel"]["drawn"]
+
+
+def test_the_mask_is_the_commands_pixel_by_pixel(visit, by_command):
+    expected = np.asarray(read_image(by_command / "mask.nii.gz").array)
+    mask = mask_of(visit["clicked"]["masks"], visit["sop"])
+    assert mask.any()
+    assert np.array_equal(mask, np.squeeze(expected)[SLICE] > 0)
+
+
+def test_undo_takes_it_away_and_redo_brings_it_back(visit):
+    assert visit["undone"]["masks"] == {}
+    assert visit["redone"]["masks"] == visit["clicked"]["masks"]
+
+
+def test_a_stroke_of_ohifs_brush_is_an_edit(visit):
+    assert visit["stroke"]["status"] == 200
+    sent = visit["stroke"]["sent"]
+    assert (sent["step"], sent["slice"]) == ("edit", SLICE)
+    before, after = (mask_of(visit[when]["masks"], visit["sop"]) for when in ("clicked", "edited"))
+    added = after & ~before
+    assert (after >= before).all()
+    assert added.sum() > 100
+    rows, columns = np.nonzero(added)
+    assert abs(columns.mean() - (STROKE["from"][0] + STROKE["to"][0]) / 2) < 6
+    assert visit["unedited"]["masks"] == visit["clicked"]["masks"]
+
+
+def test_a_propagation_follows_the_tumour(visit):
+    followed = visit["followed"]
+    assert len(followed["masks"]) > 5
+    assert visit["sop"] in followed["masks"]
+    assert re.fullmatch(r"[\d.]+ ml", followed["panel"]["rows"]["Volume"])
+
+
+def test_saving_says_what_was_read_back(visit, pacs):
+    assert visit["save"]["status"] == 200
+    assert visit["saved"]["saved"].startswith("Saved and read back: SEG, RTSTRUCT, SR.")
+    series = json.loads(pacs.get(f"/dicom-web/studies/{STUDY_UID}/series"))
+    assert sorted(one["00080060"]["Value"][0] for one in series) == ["CT", "RTSTRUCT", "SEG", "SR"]
+    assert SERIES_UID in {one["0020000E"]["Value"][0] for one in series}
+
+
+def test_after_a_reload_the_seg_is_there_with_the_same_voxels(visit):
+    (seg,) = visit["reloaded"]
+    assert seg["slices"] == visit["followed"]["masks"]
+
+
+def test_nothing_was_loaded_from_anywhere_else(visit, origin):
+    assert set(visit["origins"]) - {"null"} == {origin}
+    assert not [problem for problem in visit["problems"] if "Content Security Policy" in problem]
+    assert "token" not in visit["address"]

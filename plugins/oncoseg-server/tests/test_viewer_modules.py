@@ -23,4 +23,4 @@ def test_the_modules_own_tests_pass(tmp_path):
         env={**os.environ, "CI": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    assert "7 passed" in done.stdout
+    assert "8 passed" in done.stdout

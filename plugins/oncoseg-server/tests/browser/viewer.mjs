@@ -82,8 +82,8 @@ export class Viewer {
     const [start, end] = [await this.place(from), await this.place(to)];
     await this.page.mouse.move(...start);
     await this.page.mouse.down();
-    await this.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2, { steps: 4 });
-    await this.page.mouse.move(...end, { steps: 4 });
+    await this.page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2);
+    await this.page.mouse.move(...end);
     await this.page.mouse.up();
   }
 

@@ -24,6 +24,8 @@ export class Controller extends EventTarget {
   #subscriptions = [];
   #viewTimer = null;
   #brushed = false;
+  #attached = Promise.resolve();
+  #leave = () => this.workbench?.session.close();
 
   constructor({ servicesManager, extensionManager, commandsManager, api }) {
     super();
@@ -49,10 +51,12 @@ export class Controller extends EventTarget {
       box: (id, from, to) => this.#box(id, from, to),
       drawing: (id, from, to) => this.#overlays.get(id)?.drawing(from, to),
     }));
+    window.addEventListener('pagehide', this.#leave);
     this.#sync();
   }
 
   exit() {
+    window.removeEventListener('pagehide', this.#leave);
     this.#subscriptions.forEach(unsubscribe => unsubscribe());
     this.#subscriptions = [];
     this.#overlays.forEach(overlay => overlay.destroy());
@@ -169,8 +173,13 @@ export class Controller extends EventTarget {
     return bench;
   }
 
-  // Labelmap and overlay in every viewport that shows the series.
-  async #attach() {
+  // Labelmap and overlay in every viewport that shows the series; one at a time.
+  #attach() {
+    this.#attached = this.#attached.then(() => this.#attachAll()).catch(error => console.error(error));
+    return this.#attached;
+  }
+
+  async #attachAll() {
     const bench = this.workbench;
     if (!bench?.image) {
       return;

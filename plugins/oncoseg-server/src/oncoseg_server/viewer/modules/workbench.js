@@ -3,12 +3,17 @@
 import { ServerError } from './failures.js';
 import { SliceTable } from './geometry.js';
 import { Labelmap, imageKey } from './labelmap.js';
+import { Memory } from './memory.js';
 import { Session } from './session.js';
 import { Structures } from './structures.js';
 
+const REFUSED = ['bad_request', 'prompt_refused', 'unknown_model'];
+
 /** Emits `state` (draw the panel), `drawing` (draw the overlays), `notice` (`detail` is one line). */
 export class Workbench extends EventTarget {
-  constructor({ api, libraries, services, displaySet, source }) {
+  #preparing = null;
+
+  constructor({ api, libraries, services, displaySet, source, storage = window.sessionStorage }) {
     super();
     this.libraries = libraries;
     this.services = services;
@@ -22,6 +27,8 @@ export class Workbench extends EventTarget {
       studyUid: displaySet.StudyInstanceUID,
       seriesUid: displaySet.SeriesInstanceUID,
     });
+    this.memory = new Memory(storage, `${source} ${displaySet.SeriesInstanceUID}`);
+    Object.assign(this.session, this.memory.recall());
     this.session.addEventListener('state', () => this.#emit('state'));
     this.session.addEventListener('notice', event => this.#emit('notice', event.detail));
     this.session.addEventListener('change', event => this.#changed(event.detail.slices));
@@ -37,14 +44,33 @@ export class Workbench extends EventTarget {
   }
 
   async open() {
-    await this.session.open(image => this.#check(image));
+    const taken = this.session.image ? 0 : this.session.steps.length; // remembered from before a reload
+    try {
+      await this.session.open(image => this.#check(image));
+    } catch (error) {
+      if (!taken || !REFUSED.includes(error.code)) {
+        throw error;
+      }
+      Object.assign(this.session, { steps: [], undone: [], model: null });
+      this.memory.forget();
+      await this.session.open();
+      this.#emit('notice', `What was not saved before could not be taken up again: ${error.message}`);
+      return;
+    }
+    if (taken) {
+      this.#emit('notice', 'What was not saved before is here again.');
+    }
   }
 
   /** Make the labelmap, once the session says which slices there are. */
   async prepare() {
-    if (this.labelmap || !this.table) {
-      return;
+    if (this.table && !this.labelmap) {
+      this.#preparing ??= this.#makeLabelmap().finally(() => (this.#preparing = null));
+      await this.#preparing;
     }
+  }
+
+  async #makeLabelmap() {
     const labelmap = new Labelmap({
       libraries: this.libraries,
       services: this.services,
@@ -91,6 +117,9 @@ export class Workbench extends EventTarget {
   async save(formats) {
     this.saved = null;
     this.saved = await this.#run(() => this.session.save({ formats }));
+    if (this.saved) {
+      this.memory.forget();
+    }
     this.#emit('state');
   }
 
@@ -175,6 +204,7 @@ export class Workbench extends EventTarget {
     const names = this.session.structures.map(({ name }) => name);
     this.structures.adopt(names);
     this.saved = null;
+    this.memory.remember(this.session);
     this.#redraw(slices);
   }
 
