@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -68,7 +69,9 @@ def test_check_fails_where_one_part_does(serve, tmp_path, monkeypatch):
 def test_a_full_disk_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path))
     monkeypatch.setattr(check_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5_000_000})())
-    found = {line.what: line for line in check_module.lines_of(ServerSettings(models=TOY), Sources({}, None), registry_of())}
+    found = {
+        line.what: line for line in check_module.lines_of(ServerSettings(models=TOY), Sources({}, None), registry_of())
+    }
     assert not found["disk"].ok
     assert "free at least 1 GB" in found["disk"].message
     assert not found["sources"].ok
@@ -121,8 +124,6 @@ def test_two_sources_of_one_name_are_refused(tmp_path, serve):
 
 def test_every_key_is_in_the_how_to():
     """A key that the page does not explain is a key that nobody finds."""
-    from pathlib import Path
-
     page = (Path(__file__).parents[3] / "docs" / "how-to" / "server.md").read_text()
 
     def keys(model):
@@ -134,7 +135,11 @@ def test_every_key_is_in_the_how_to():
 
     from oncoseg_server.config.settings import SourceSettings
 
-    missing = {name for name in [*keys(ServerSettings), *keys(SourceSettings)] if f"{name}:" not in page and f"`{name}`" not in page}
+    missing = {
+        name
+        for name in [*keys(ServerSettings), *keys(SourceSettings)]
+        if f"{name}:" not in page and f"`{name}`" not in page
+    }
     assert missing == set()
 
 
@@ -144,7 +149,11 @@ def test_a_port_that_is_taken_is_said_in_one_line(serve, scan):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        values = {"port": taken.getsockname()[1], "models": TOY, "sources": {"s": {"folder": {"path": str(scan.folder)}}}}
+        values = {
+            "port": taken.getsockname()[1],
+            "models": TOY,
+            "sources": {"s": {"folder": {"path": str(scan.folder)}}},
+        }
         result = serve(values)
     assert isinstance(result.exception, ConfigError)
     assert "is in use; choose another `host` or `port`" in str(result.exception)
@@ -161,3 +170,24 @@ def test_help_is_light():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_the_settings_of_the_how_to_are_right(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "server.md").read_text()
+    path = tmp_path / "server.yaml"
+    path.write_text(
+        next(block for block in page.split("```yaml\n")[1:] if block.startswith("host:")).partition("```")[0]
+    )
+    settings = read_settings(path, {})
+    assert list(settings.models) == ["lung", "plain"]
+    assert list(settings.sources) == ["pacs", "research", "uploads"]
+
+
+def test_the_defaults_of_the_how_to_are_right():
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "server.md").read_text()
+    rows = [row.split("|")[1:4] for row in page.splitlines() if row.startswith("| `")]
+    limits = ServerSettings().limits
+    for keys, defaults, _ in rows:
+        names = [name.strip(" `") for name in keys.split(",")]
+        if all(name in type(limits).model_fields for name in names):
+            assert [float(getattr(limits, name)) for name in names] == [float(value) for value in defaults.split(",")]
