@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,17 +189,14 @@ class Attack:
         """What no description leads to."""
         for path in PATHS:
             for place in PLACES:
-                self._judge(lambda url=path.format(place): self.http.get(url), path)  # type: ignore[misc]
+                self._judge(partial(self.http.get, path.format(place)), path)
         huge = b" " * 3_000_000
         for path in ("/api/v1/sessions", self._path(self.own) + "/steps", "/nothing"):
-            self._judge(lambda url=path: self.http.post(url, content=huge), "a huge body")  # type: ignore[misc]
-            self._judge(
-                lambda url=path: self.http.post(url, content=iter([huge])),  # type: ignore[misc]
-                "a huge body without a length",
-            )
+            self._judge(partial(self.http.post, path, content=huge), "a huge body")
+            self._judge(partial(self.http.post, path, content=iter([huge])), "a huge body without a length")
         for change in ({"series_uid": self.study}, {"study_uid": self.series}, {"series_uid": self.series[:-1]}):
             body = {"source": "scans", "study_uid": self.study, "series_uid": self.series, **change}
-            self._judge(lambda wrong=body: self.http.post("/api/v1/sessions", json=wrong), "another series")  # type: ignore[misc]
+            self._judge(partial(self.http.post, "/api/v1/sessions", json=body), "another series")
 
     def _expire(self, sessions: Any) -> None:
         """Let a lease run out."""

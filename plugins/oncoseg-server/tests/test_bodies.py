@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from oncoseg_server.web.bodies import BodyLimit
+from oncoseg_server.web.around.bodies import BodyLimit
 
 
 async def call(most, chunks, seconds=5.0, headers=(), app=None, pause=0.0):

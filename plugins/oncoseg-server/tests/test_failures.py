@@ -46,6 +46,19 @@ def test_codes(error, code):
     assert "\n" not in failure.message
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/ann/.cache/x/tmp1: holds no image", "tmp1: holds no image"),
+        ("cannot write '/srv/a/b.dcm' (full)", "cannot write 'b.dcm' (full)"),
+        ("C:\\Users\\ann\\x.pth: no such file", "x.pth: no such file"),
+        ("a mask of 3/4 and application/dicom from https://pacs.example/dicom-web", None),
+    ],
+)
+def test_clients_are_not_told_where_things_lie(text, expected):
+    assert failure_of(WeightsError(text))[0].message == (expected or text)
+
+
 def failing(monkeypatch, error):
     def decode(self, embedding, prompts):
         raise error

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oncoseg_server.web.errors import STATUS
-from oncoseg_server.web.examples import OPEN_EXAMPLES, SAVE_EXAMPLES, STEP_EXAMPLES, VIEW_EXAMPLES
+from oncoseg_server.web.routes.examples import OPEN_EXAMPLES, SAVE_EXAMPLES, STEP_EXAMPLES, VIEW_EXAMPLES
 
 TEXTS = [
     "",

@@ -10,7 +10,7 @@ from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.volumes import BYTES_A_VOXEL, Volumes
 
-SIZE = 8 * 128 * 128 * BYTES_A_VOXEL
+SIZE = 8 * 128 * 128 * 2 * BYTES_A_VOXEL
 
 
 class Source:
@@ -58,7 +58,7 @@ def test_a_series_is_read_once_for_all_its_sessions(source, scans):
 
 def test_it_stays_for_a_while_and_then_its_copy_goes(source, scans):
     now = [0.0]
-    volumes = Volumes(10 * SIZE, 60, lambda: now[0])
+    volumes = Volumes(10 * SIZE, 60, clock=lambda: now[0])
     one = opened(volumes, source, scans[0])
     opened(volumes, source, scans[0])
     for time, copies in ((100, [scans[0].series]), (1000, [scans[0].series])):

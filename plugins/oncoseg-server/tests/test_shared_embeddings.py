@@ -205,9 +205,14 @@ def test_what_is_on_its_way_is_waited_for_and_not_made_twice():
 
 def test_what_failed_on_its_way_is_made_by_the_next():
     own = ModelEmbeddings(SharedEmbeddings(1_000), "m")
-    with pytest.raises(MemoryError), own.ahead():
-        own.get("key")
-        raise MemoryError
+
+    def fails():
+        with own.ahead():
+            own.get("key")
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fails()
     assert own.get("key") is None
     assert own._on_the_way == {}
     own.get("another")  # a thread that encodes for a prompt announces nothing

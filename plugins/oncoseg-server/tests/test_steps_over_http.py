@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from oncoseg_client import decode_mask, encode_mask
+from oncoseg_segment.api import SegmentationCancelledError
+from oncoseg_server.sessions.session import Work
+from oncoseg_server.web.schemas import PromptStep
 
 
 def applied(changes, shape=(8, 128, 128)):
@@ -174,3 +177,47 @@ def test_a_wrong_step_changes_nothing(open_session):
     after = session.get().json()
     assert after["steps"] == 1
     assert (applied(after["changes"])["a"] == before["a"]).all()
+
+
+def test_a_session_has_only_so_many_structures_and_steps(make_client, open_session):
+    session = open_session(make_client(limits={"structures": 2, "steps": 4}))
+    for name in ("a", "b", "a"):
+        assert session.box(name, replace=True).status_code == 200
+    reply = session.box("c")
+    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+    assert "`limits.structures`" in reply.json()["message"]
+    assert session.post("/steps", {"step": "remove", "structure": "b"}).status_code == 200
+    reply = session.box("a")
+    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+    assert "4 steps" in reply.json()["message"]
+    session.post("/undo")
+    assert session.box("b").status_code == 200
+
+
+def test_a_step_that_is_stopped_too_late_is_taken_back(open_session, client):
+    """The client was told that it took too long; then it must not be there after all, nor come back by redo."""
+    session = open_session()
+    session.box("a")
+    session.box("b")
+    session.post("/undo")
+    before = state_of(session)
+    server = client.app.state.server
+    (one,) = (held.session for held in server.sessions._held.values())
+    step = PromptStep(structure="c", slice=4, hints=[{"kind": "box", "points": [[38, 28], [62, 52]]}])
+
+    class Late:
+        """Says that it is to stop once the engine is done."""
+
+        def is_set(self):
+            return len(one.engine.structures) > 1
+
+    work = Work()
+    work.stop = Late()
+    with pytest.raises(SegmentationCancelledError):
+        one.apply(step, work)
+    after = state_of(session)
+    assert after.keys() == before.keys() == {"a"}
+    assert (after["a"] == before["a"]).all()
+    redone = session.post("/redo").json()
+    assert [one["name"] for one in redone["structures"]] == ["a", "b"]
+    assert (redone["steps"], redone["undone"]) == (2, 0)

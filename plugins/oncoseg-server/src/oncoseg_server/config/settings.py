@@ -82,6 +82,8 @@ class Limits(Settings):
 
     sessions: int = Field(default=64, ge=1)
     sessions_per_owner: int = Field(default=16, ge=1)
+    structures: int = Field(default=50, ge=1)
+    steps: int = Field(default=10_000, ge=1, le=10_000)
     lease_seconds: float = Field(default=120.0, gt=0)
     volumes_mb: int = Field(default=8_000, ge=1)
     volume_idle_seconds: float = Field(default=300.0, ge=0)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 
 from oncoseg_core import BoolArray, PromptError
 from oncoseg_segment.api import SegmentationCancelledError, SegmentationResult, Session
+from oncoseg_server.config.settings import Limits
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
 from oncoseg_server.sessions.device import Priority
 from oncoseg_server.sessions.models import ServedModel
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.steps import Report, take
 from oncoseg_server.sessions.volumes import OpenedSeries
-from oncoseg_server.web.schemas import Answer, ImageInfo, PropagateStep, Step
+from oncoseg_server.web.schemas import Answer, EditStep, ImageInfo, PromptStep, PropagateStep, Step
 
 
 @dataclass(eq=False)
@@ -34,7 +35,7 @@ class WorkSession:
     ``owner`` is who opened it, ``lease`` the secret that every further call carries.
     """
 
-    def __init__(self, owner: str, model: ServedModel, opened: OpenedSeries) -> None:
+    def __init__(self, owner: str, model: ServedModel, opened: OpenedSeries, limits: Limits | None = None) -> None:
         self.id = secrets.token_hex(16)
         self.lease = secrets.token_urlsafe(24)
         self.owner = owner
@@ -43,6 +44,8 @@ class WorkSession:
         self.engine = Session.on(model.image_of(opened))
         self.steps: list[Step] = []
         self.undone: list[Step] = []
+        self._limits = limits or Limits()
+        self._redoable = 0  # how many of the last undone steps the engine can redo
         self._lock = threading.Lock()
         self._current: Work | None = None
         self._propagating = self._closed = False
@@ -95,6 +98,8 @@ class WorkSession:
         """Go on with the steps of an earlier session."""
         with self._working(work, propagates=False) as times:
             for step in steps:
+                if work.stop.is_set():
+                    raise SegmentationCancelledError("stopped while the earlier steps were taken again")
                 self._take(step, work, None)
                 self.steps.append(step)
             self.undone = list(undone)
@@ -113,6 +118,10 @@ class WorkSession:
             priority = Priority.PROPAGATE if isinstance(step, PropagateStep) else Priority.PROMPT
             with self._timed(times), self.model.device.priority(priority):
                 self._take(step, work, report)
+                if work.stop.is_set():
+                    self.engine.undo()
+                    self._refresh(Work())
+                    raise SegmentationCancelledError("stopped when it was done; the session is as before")
             self.steps.append(step)
             self.undone.clear()
             return self._answer(before, getattr(step, "slice", None), times)
@@ -131,6 +140,7 @@ class WorkSession:
                 self.engine.undo()
                 self._refresh(work)
             self.undone.append(self.steps.pop())
+            self._redoable += 1
             return self._answer(before, getattr(self.undone[-1], "slice", None), times)
 
     def redo(self, work: Work) -> Answer:
@@ -144,9 +154,12 @@ class WorkSession:
                 raise Refusal("bad_request", "there is no undone step to redo")
             before = self._masks
             with self._timed(times):
-                if not self.engine.redo():
+                if self._redoable:
+                    self.engine.redo()
+                    self._redoable -= 1
+                    self._refresh(work)
+                else:
                     self._take(self.undone[-1], work, None)
-                self._refresh(work)
             self.steps.append(self.undone.pop())
             return self._answer(before, getattr(self.steps[-1], "slice", None), times)
 
@@ -165,8 +178,23 @@ class WorkSession:
 
     def _take(self, step: Step, work: Work, report: Report | None) -> None:
         """Let the engine answer a step; nothing has changed where that fails."""
+        self._require_room(step)
         take(self.engine, step, report, work.stop.is_set)
+        self._redoable = 0
         self._refresh(work)
+
+    def _require_room(self, step: Step) -> None:
+        if len(self.steps) >= self._limits.steps:
+            raise Refusal(
+                "too_large", f"this session has {self._limits.steps} steps, as many as it may; save, and open it anew"
+            )
+        names = {structure.name for structure in self.engine.structures}
+        if isinstance(step, PromptStep | EditStep) and len(names | {step.structure}) > self._limits.structures:
+            raise Refusal(
+                "too_large",
+                f"this session has {len(names)} structures, as many as it may; remove one, or raise "
+                "`limits.structures`",
+            )
 
     def _refresh(self, work: Work) -> None:
         result = self.engine.result(should_stop=work.stop.is_set) if self.engine.structures else None

@@ -16,8 +16,8 @@ from oncoseg_segment.api import OpenedImage
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.sessions.refusal import Refusal
 
-BYTES_A_VOXEL = 8
-"""Memory that one voxel of an opened series takes: as it is stored, and calibrated."""
+BYTES_A_VOXEL = 4
+"""Memory of a voxel as it is stored, and again of each model's calibrated one."""
 
 SeriesKey = tuple[str, str, str]
 """Source, study and series."""
@@ -51,10 +51,20 @@ class _Entry:
 
 
 class Volumes:
-    """The opened series, up to ``max_bytes``; those without a session are closed to make room, and after a while."""
+    """The opened series, up to ``max_bytes``; those without a session are closed to make room, and after a while.
 
-    def __init__(self, max_bytes: int, idle_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        max_bytes: for all of them.
+        idle_seconds: how long one stays that nobody uses.
+        models: how many each may be fitted for.
+        clock: in seconds.
+    """
+
+    def __init__(
+        self, max_bytes: int, idle_seconds: float, models: int = 1, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.max_bytes = max_bytes
+        self._bytes_a_voxel = BYTES_A_VOXEL * (1 + models)
         self._idle_seconds = idle_seconds
         self._clock = clock
         self._lock = threading.Lock()
@@ -116,7 +126,7 @@ class Volumes:
             found = (str(series.header.StudyInstanceUID), str(series.header.SeriesInstanceUID))
             if found != (study_uid, series_uid):
                 raise Refusal("not_found", "the archive gave another series than the one that was to be opened")
-            self._reserve(key, math.prod(series.geometry.shape) * BYTES_A_VOXEL)
+            self._reserve(key, math.prod(series.geometry.shape) * self._bytes_a_voxel)
             try:
                 volume = replace(read_voxels(series), source=None)  # messages must not name folders of the server
             except BaseException:

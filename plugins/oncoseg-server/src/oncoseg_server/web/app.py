@@ -10,11 +10,11 @@ from fastapi import APIRouter, FastAPI
 from oncoseg_core import Registry, __version__
 from oncoseg_server.archives.routes import dicomweb_router
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
-from oncoseg_server.web import server_routes, session_routes, step_routes
-from oncoseg_server.web.bodies import BodyLimit
+from oncoseg_server.web.around.bodies import BodyLimit
+from oncoseg_server.web.around.guard import API, OPENAPI, Guard
+from oncoseg_server.web.around.observe import Observe
 from oncoseg_server.web.errors import add_handlers
-from oncoseg_server.web.guard import API, OPENAPI, Guard
-from oncoseg_server.web.observe import Observe
+from oncoseg_server.web.routes import server_routes, session_routes, step_routes
 from oncoseg_server.web.schemas import Failure
 from oncoseg_server.web.server import Server
 from oncoseg_server.web.sources import Sources

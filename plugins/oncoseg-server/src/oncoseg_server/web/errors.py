@@ -75,6 +75,7 @@ _KINDS: tuple[tuple[type[OncoSegError], str], ...] = (
     (DataError, "image_refused"),
     (OncoSegError, "bad_request"),
 )
+_FOLDERS = re.compile(r"(?:(?<=^)|(?<=[\s'\"(`=]))(?:/|[A-Za-z]:\\)(?:[^\s/\\'\"`]+[/\\])+")
 _SHARED_FAULTS = "; the other sessions go on"
 
 
@@ -82,7 +83,7 @@ def failure_of(error: BaseException) -> tuple[Failure, bool]:
     """What a client is told of an error, and whether it was expected: an unexpected one is logged with an incident."""
     code, message = _explained(error)
     if code is not None:
-        return Failure(code=code, message=message), True
+        return Failure(code=code, message=_without_folders(_one_line(message))), True
     incident = secrets.token_hex(4)
     return Failure(
         code="internal",
@@ -117,6 +118,11 @@ def _in_causes(error: BaseException | None, holds: Callable[[BaseException], boo
 
 def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text.encode("utf-8", "replace").decode()).strip()
+
+
+def _without_folders(text: str) -> str:
+    """A message with the last part of each path of the server's disk alone: clients need not know where things lie."""
+    return _FOLDERS.sub("", text)
 
 
 def reply(failure: Failure) -> JSONResponse:

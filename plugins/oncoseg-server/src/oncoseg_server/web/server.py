@@ -59,7 +59,7 @@ class Server:
         self.embeddings = SharedEmbeddings(self.limits.embeddings_mb * MEGABYTE)
         self.models = Models(settings.models, self.registry, self.embeddings)
         self.models.infos()  # a name that no plugin provides is refused now
-        self.volumes = Volumes(self.limits.volumes_mb * MEGABYTE, self.limits.volume_idle_seconds)
+        self.volumes = Volumes(self.limits.volumes_mb * MEGABYTE, self.limits.volume_idle_seconds, len(settings.models))
         self.sessions = Sessions(self.limits, self._ended)
         self.ahead = EncodeAhead(settings.encode_ahead.neighbours, self.metrics.encoded)
         self._pool = ThreadPoolExecutor(WORKERS, "oncoseg-work")
@@ -104,7 +104,7 @@ class Server:
         def make() -> WorkSession:
             opened = self.volumes.open(archive, request.study_uid, request.series_uid, work.stop.is_set)
             try:
-                return WorkSession(owner, model, opened)
+                return WorkSession(owner, model, opened, self.limits)
             except BaseException:
                 self.volumes.close(opened)
                 raise

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Request, Response
 
 from oncoseg_server.sessions.session import Work, WorkSession
-from oncoseg_server.web.examples import OPEN_EXAMPLES
-from oncoseg_server.web.leases import Held, TheServer, answered
+from oncoseg_server.web.routes.examples import OPEN_EXAMPLES
+from oncoseg_server.web.routes.leases import Held, TheServer, answered
 from oncoseg_server.web.schemas import Answer, Opened, OpenRequest
 
 router = APIRouter(tags=["sessions"])

@@ -11,7 +11,7 @@ from oncoseg_core import __version__
 from oncoseg_server.archives.archive import SeriesEntry
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.sessions.refusal import Refusal
-from oncoseg_server.web.leases import TheServer
+from oncoseg_server.web.routes.leases import TheServer
 from oncoseg_server.web.schemas import SeriesInfo, ServerInfo, SourceInfo, Uid
 
 SourceName = Annotated[str, Path(max_length=64)]
