@@ -191,7 +191,7 @@ def test_a_session_has_only_so_many_structures_and_steps(make_client, open_sessi
     assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
     assert "4 steps" in reply.json()["message"]
     session.post("/undo")
-    assert session.box("b").status_code == 200
+    assert session.box("b", replace=True).status_code == 200
 
 
 def test_a_step_that_is_stopped_too_late_is_taken_back(open_session, client):
