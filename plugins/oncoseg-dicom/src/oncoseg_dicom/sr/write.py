@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -169,6 +170,9 @@ def _groups(
 
 def _numbers(structure: MeasuredStructure, series: Series) -> tuple[list[sr.Measurement], list[str]]:
     """Volume, area and mean, and notes on what is left out."""
+    values = (structure.volume_ml, structure.area_mm2, structure.mean)
+    if not all(value is None or math.isfinite(value) for value in values):
+        raise DataError(f"{structure.label!r}: a volume, area or mean is not a finite number")
     measurements: list[sr.Measurement] = []
     if structure.volume_ml is not None:
         measurements.append(sr.Measurement(codes.SCT.Volume, structure.volume_ml, codes.UCUM.CubicCentimeter))
@@ -194,7 +198,7 @@ def _length(name: Code, line: MeasuredLine, label: str, series: Series) -> sr.Me
     """
     ends = np.asarray(line.ends_lps_mm, dtype=np.float64).reshape(2, 3)
     apart = float(np.linalg.norm(ends[1] - ends[0]))
-    if not np.isfinite(ends).all() or abs(apart - line.mm) > _FLOAT32_MM + 1e-6 * line.mm:
+    if not abs(apart - line.mm) <= _FLOAT32_MM + 1e-6 * line.mm:  # false of what is no number, too
         raise DataError(f"{label!r}: the ends of a diameter are {apart:.3f} mm apart, and it says {line.mm:.3f} mm")
     coordinates: list[sr.CoordinatesForMeasurement | sr.CoordinatesForMeasurement3D] = [
         sr.CoordinatesForMeasurement3D(
