@@ -42,7 +42,7 @@ def zipped(files, names=None, compression=zipfile.ZIP_DEFLATED):
 
 
 def files_of(tmp_path):
-    return [path for path in (tmp_path / "private").rglob("*.dcm")]
+    return list((tmp_path / "private").rglob("*.dcm"))
 
 
 def test_files_and_zips_become_series(archive, tmp_path):
@@ -91,7 +91,7 @@ def test_names_in_a_zip_lead_nowhere(archive, tmp_path):
     files = phantom(tmp_path / "one")
     (entry,) = archive.add([zipped(files, ["../../../evil.dcm", "/tmp/evil.dcm", "C:\\evil.dcm"])])
     assert entry.instances == 3
-    assert not [path for path in tmp_path.rglob("*evil*")]
+    assert not list(tmp_path.rglob("*evil*"))
 
 
 def test_too_large_packed_unpacked_or_altogether(archive, tmp_path):

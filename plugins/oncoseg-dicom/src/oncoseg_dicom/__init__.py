@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
+    from oncoseg_dicom.encoded_frames import EncodedFrame, read_encoded_frame
     from oncoseg_dicom.json_model import read_json_model
     from oncoseg_dicom.reader import DicomReader
     from oncoseg_dicom.rtstruct.filling import fill_polygons
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from oncoseg_dicom.same_object import first_difference
     from oncoseg_dicom.seg.read import read_segments
     from oncoseg_dicom.seg.write import SegExporter, SegSettings, write_seg
-    from oncoseg_dicom.series.encoded_frames import EncodedFrame, read_encoded_frame
     from oncoseg_dicom.series.files import read_header, unpack_archive
     from oncoseg_dicom.series.pixels import read_frame, read_voxels
     from oncoseg_dicom.series.search import find_series, series_of_files
