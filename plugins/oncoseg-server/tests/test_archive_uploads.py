@@ -7,11 +7,18 @@ import zipfile
 import numpy as np
 import pydicom
 import pytest
+from fastapi.testclient import TestClient
 
 from oncoseg_dicom import find_series, write_series
+from oncoseg_segment.api import SegmentSettings
 from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.archives.uploads import UploadArchive
+from oncoseg_server.config.settings import ServerSettings
+from oncoseg_server.web.app import create_app
+from oncoseg_server.web.sources import Sources
+
+MODELS = {"toy": SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)}
 
 
 @pytest.fixture
@@ -134,6 +141,18 @@ def test_what_nobody_uses_is_deleted_and_what_is_used_is_not(archive, tmp_path):
     time.sleep(0.3)
     assert archive.reap() == 1
     assert archive.series() == []
+    assert not files_of(tmp_path)
+
+
+def test_the_server_deletes_what_nobody_uses(private, tmp_path, registry):
+    archive = UploadArchive("uploads", private, idle_seconds=0.05)
+    archive.add([zipped(phantom(tmp_path / "one"))])
+    settings = ServerSettings(models=MODELS, limits={"lease_seconds": 0.2})
+    app = create_app(settings, Sources({"uploads": archive}, private), registry=registry, environment={})
+    with TestClient(app, base_url="http://127.0.0.1"):
+        until = time.monotonic() + 20
+        while files_of(tmp_path) and time.monotonic() < until:
+            time.sleep(0.05)
     assert not files_of(tmp_path)
 
 

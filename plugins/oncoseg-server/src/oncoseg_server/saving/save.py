@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import OncoSegError, UsageError
-from oncoseg_dicom import find_series, first_difference, read_header, write_measurements
+from oncoseg_dicom import Series, find_series, first_difference, read_header, write_measurements
 from oncoseg_segment import api
 from oncoseg_server.archives.archive import Archive, ArchiveError
 from oncoseg_server.archives.private_folders import PrivateFolders
@@ -89,7 +89,7 @@ def _written(
     result: api.SegmentationResult, source: Path, series_uid: str, request: SaveRequest, folder: Path
 ) -> list[_Object]:
     """All objects as files, each read back from disk and compared by its exporter."""
-    choice = {"series": f"uid:{series_uid}"}
+    series = _series(result, source, series_uid)
     settings: dict[str, dict[str, Any]] = {
         "seg": {"series_description": request.label, "empty": "omit"},
         "rtstruct": {"label": request.label, "empty": "omit"},
@@ -100,7 +100,7 @@ def _written(
         [f"{one}={folder / one}.dcm" for one in formats],
         export_settings={one: settings[one] for one in formats},
         source=source,
-        source_settings=choice,
+        source_settings={} if series.choice is None else {"series": series.choice},
     )
     files: dict[str, tuple[Path, Sequence[str]]] = {
         name: (one.files[0], one.notes) for name, one in zip(formats, written, strict=True)
@@ -108,7 +108,7 @@ def _written(
     if "sr" in request.formats:
         report = write_measurements(
             measured_structures(result),
-            find_series(source, choice["series"]),
+            series,
             files["seg"][0],
             folder / "sr.dcm",
             provenance=result.provenance,
@@ -116,6 +116,14 @@ def _written(
         )
         files["sr"] = (report.files[0], report.notes)
     return [_object(name, path, notes) for name, (path, notes) in files.items()]
+
+
+def _series(result: api.SegmentationResult, source: Path, series_uid: str) -> Series:
+    """The series that the result is drawn on: as it was read for the session, or found again in another folder."""
+    handle = result.image.handle
+    if isinstance(handle, Series) and source == result.image.source and handle.header.SeriesInstanceUID == series_uid:
+        return handle
+    return find_series(source, f"uid:{series_uid}")
 
 
 def _object(name: str, path: Path, notes: Sequence[str]) -> _Object:

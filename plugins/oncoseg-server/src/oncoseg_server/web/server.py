@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from oncoseg_core import Registry, load_plugins
 from oncoseg_server.archives.archive import Archive
+from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
 from oncoseg_server.config.tokens import tokens_of
 from oncoseg_server.saving.save import save
@@ -185,6 +186,9 @@ class Server:
         while not self._closing.wait(min(5.0, self.limits.lease_seconds / 4)):
             self.sessions.reap()
             self.volumes.reap()
+            for archive in self.archives.values():
+                if isinstance(archive, UploadArchive):
+                    archive.reap()
 
     def _gauges(self) -> None:
         gauge, started = self.metrics.gauge, time.time()
