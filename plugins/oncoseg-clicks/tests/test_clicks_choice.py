@@ -1,9 +1,10 @@
 """The rule of choice on masks whose worth is known. Synthetic discs."""
 
 import torch
+import torch.nn.functional as F
 
 from oncoseg_clicks.candidates import Clicks
-from oncoseg_clicks.choice import agreement, choose, rim_contrast
+from oncoseg_clicks.choice import RIM, _wider, agreement, choose, rim_contrast
 
 CENTRE = Clicks(((32.5, 32.5),))
 
@@ -73,3 +74,13 @@ def test_of_masks_on_a_flat_image_the_one_that_is_like_the_others_is_chosen():
 
 def test_a_clear_rim_outweighs_a_little_more_of_the_models_score():
     assert choose(logits(disc(16), disc(10)), torch.tensor([0.9, 0.8]), GREY, CENTRE) == 1
+
+
+def test_rims_are_those_of_a_max_pooling():
+    masks = torch.rand(3, 20, 9, generator=torch.Generator().manual_seed(0)) > 0.7
+
+    def pooled(each):
+        return F.max_pool2d(each[:, None].float(), 2 * RIM + 1, stride=1, padding=RIM)[:, 0] > 0
+
+    assert torch.equal(_wider(masks), pooled(masks))
+    assert torch.equal(_wider(masks[:, :1]), pooled(masks[:, :1]))
