@@ -11,8 +11,8 @@ from torch import nn
 
 from oncoseg_core import Box, Decoded, Lasso, Prompt, PromptableModel, PromptError, Settings, UsageError
 from oncoseg_litemedsam.checkpoint import build_network
-from oncoseg_litemedsam.engines.engines import ENCODER, Engines
-from oncoseg_litemedsam.engines.runtimes import EngineName
+from oncoseg_litemedsam.engines.engines import DECODER, ENCODER, Engines, OnnxPart, onnx_part
+from oncoseg_litemedsam.engines.runtimes import EngineName, require_onnx
 from oncoseg_litemedsam.plugin import LITEMEDSAM
 from oncoseg_litemedsam.shared_image import current, decode_shared
 
@@ -63,6 +63,19 @@ class LiteMedSAM(nn.Module, PromptableModel):
     def computed_by(self) -> str | None:
         """The engines that computed so far, with versions and number formats; None before the first image."""
         return self._engines.summary()
+
+    def onnx_parts(self) -> dict[str, OnnxPart]:
+        """Encoder and decoder as ONNX files with the present weights, adapters among them.
+
+        The encoder makes of ``pixels`` ``(1, 3, 256, 256)`` in [0, 1] an ``embedding`` ``(1, 256, 64, 64)``; the
+        decoder of that and ``boxes`` ``(n, 4)`` (x0, y0, x1, y1 in pixels of the input) ``logits`` ``(n, 256, 256)``
+        and ``scores`` ``(n,)``.
+
+        Raises:
+            MissingDependencyError: ``onnx`` is not installed.
+        """
+        require_onnx()
+        return {part.name: onnx_part(part, self) for part in (ENCODER, DECODER)}
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Encode ``(batch, 3, 256, 256)`` pixels in [0, 1] to an embedding ``(batch, 256, 64, 64)``.

@@ -8,13 +8,13 @@ import platform
 import threading
 import warnings
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from oncoseg_core import QualityError, StorageError, UsageError
 from oncoseg_litemedsam.engines.export import Exported, keep, kept, note_check, onnx_bytes, onnx_file, was_checked
-from oncoseg_litemedsam.engines.parts import Encoder, Part
+from oncoseg_litemedsam.engines.parts import Decoder, Encoder, Part
 from oncoseg_litemedsam.engines.runtimes import EngineName, Precision, Runtime, label, refusal, start
 from oncoseg_litemedsam.engines.weights import acting_weights, checksum, fingerprint, plain_network
 
@@ -30,7 +30,7 @@ MOST_DIFFERENT = {"fp32": 1e-4, "bf16": 0.2}
 MOST_KEPT = 4
 """Loaded engines of one model: two parts, with an adapter and with it switched off."""
 
-ENCODER = Encoder()
+ENCODER, DECODER = Encoder(), Decoder()
 
 
 class Engines:
@@ -134,11 +134,28 @@ def _checked(part: Part, model: Any, exported: Exported, engine: str, precision:
     return runtime
 
 
+class OnnxPart(NamedTuple):
+    """A part of the network as an ONNX file, and the SHA-256 of the weights, adapters among them, that are in it."""
+
+    content: bytes
+    weights_sha256: str
+
+
+def onnx_part(part: Part, model: Any) -> OnnxPart:
+    """A part of the model with its present weights as ONNX."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        weights = acting_weights(getattr(model, part.attribute))
+        return OnnxPart(_onnx(part, weights), fingerprint(weights))
+
+
+def _onnx(part: Part, weights: dict[str, torch.Tensor]) -> bytes:
+    graph = part.graph(plain_network(part.attribute, weights))
+    return onnx_bytes(graph, part.examples(), part.inputs, part.outputs, part.batch)
+
+
 def _exported(part: Part, weights: dict[str, torch.Tensor]) -> Exported:
     """A part with these weights as ONNX, written to the cache folder."""
-    graph = part.graph(plain_network(part.attribute, weights))
-    content = onnx_bytes(graph, part.examples(), part.inputs, part.outputs)
-    exported = Exported(content, onnx_file(part.name, fingerprint(weights)))
+    exported = Exported(_onnx(part, weights), onnx_file(part.name, fingerprint(weights)))
     try:
         keep(exported)
     except StorageError as error:

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,8 +44,14 @@ def onnx_file(part: str, weights: str) -> Path:
     return cache_directory() / "engines" / f"litemedsam-{part}-{weights[:40]}-{FORMAT}-opset{OPSET}.onnx"
 
 
-def onnx_bytes(module: nn.Module, examples: tuple[torch.Tensor, ...], inputs: list[str], outputs: list[str]) -> bytes:
-    """A module as one ONNX file.
+def onnx_bytes(
+    module: nn.Module,
+    examples: tuple[torch.Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    batch: Sequence[str] = (),
+) -> bytes:
+    """A module as one ONNX file; the first axis of the tensors in ``batch`` has any length.
 
     torch's older exporter: it is quicker (5 s for the encoder; the other 10 s) and does without ``onnxscript``.
     """
@@ -57,8 +63,9 @@ def onnx_bytes(module: nn.Module, examples: tuple[torch.Tensor, ...], inputs: li
             stream,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
-            input_names=inputs,
-            output_names=outputs,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "n"} for name in batch},
         )
     return stream.getvalue()
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import nn
 
 from oncoseg_core import Box
+from oncoseg_litemedsam.engines.box_decoder import BoxDecoder
 from oncoseg_litemedsam.engines.runtimes import Runtime
 
 BOXES = ((Box(40, 40, 104, 104),), (Box(148, 60, 218, 100),), (Box(60, 150, 90, 215),), (Box(150, 150, 166, 170),))
@@ -20,12 +22,14 @@ class Part(ABC):
 
     name: ClassVar[str]
     attribute: ClassVar[str]
-    inputs: ClassVar[list[str]]
-    outputs: ClassVar[list[str]]
+    inputs: ClassVar[Sequence[str]]
+    outputs: ClassVar[Sequence[str]]
+    batch: ClassVar[Sequence[str]] = ()
+    """Of these, those whose first axis has any length."""
 
     @abstractmethod
     def graph(self, network: Any) -> nn.Module:
-        """What is exported of a network."""
+        """What is exported of a network without adapters."""
 
     @abstractmethod
     def examples(self) -> tuple[torch.Tensor, ...]:
@@ -43,7 +47,7 @@ class Encoder(Part):
     """The image encoder: pixels ``(1, 3, 256, 256)`` to an embedding ``(1, 256, 64, 64)``."""
 
     name, attribute = "encoder", "image_encoder"
-    inputs, outputs = ["pixels"], ["embedding"]
+    inputs, outputs = ("pixels",), ("embedding",)
 
     def graph(self, network: Any) -> nn.Module:
         """The encoder as it is."""
@@ -60,6 +64,29 @@ class Encoder(Part):
         (found,) = runtime(pixels)
         masks = [model.decode_with_torch(embedding, BOXES).logits > 0 for embedding in (expected, found)]
         return lowest_dice(*masks), relative(found, expected)
+
+
+class Decoder(Part):
+    """Prompt encoder and mask decoder: an embedding and boxes ``(n, 4)`` to logits ``(n, 256, 256)`` and scores."""
+
+    name, attribute = "decoder", "mask_decoder"
+    inputs, outputs = ("embedding", "boxes"), ("logits", "scores")
+    batch = ("boxes", "logits", "scores")
+
+    def graph(self, network: Any) -> nn.Module:
+        """All boxes of one image as a batch."""
+        return BoxDecoder(network).eval()
+
+    def examples(self) -> tuple[torch.Tensor, ...]:
+        """Any embedding, and the boxes of the phantom."""
+        return torch.zeros(1, 256, 64, 64), torch.tensor([box.as_tuple() for (box,) in BOXES], dtype=torch.float32)
+
+    def deviation(self, model: Any, runtime: Runtime) -> tuple[float, float]:
+        """Masks of the objects of the phantom, from torch's embedding."""
+        embedding = model.image_encoder(phantom())
+        expected = model.decode_with_torch(embedding, BOXES).logits
+        found, _ = runtime(embedding, self.examples()[1])
+        return lowest_dice(found > 0, expected > 0), relative(found, expected)
 
 
 def phantom() -> torch.Tensor:

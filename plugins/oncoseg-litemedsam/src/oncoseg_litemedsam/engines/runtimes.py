@@ -87,6 +87,16 @@ def start(engine: str, content: bytes, precision: Precision) -> Runtime:
     return OpenVINO(content, precision) if engine == "openvino" else OnnxRuntime(content)
 
 
+def require_onnx() -> None:
+    """Refuse to export without the library that writes the files.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    if importlib.util.find_spec("onnx") is None:
+        raise MissingDependencyError("the network is exported with onnx: pip install 'oncoseg-litemedsam[onnx]'")
+
+
 def installed(engine: str) -> bool:
     """Whether it can be imported, and ``onnx``, with which the network is exported."""
     return all(importlib.util.find_spec(name) is not None for name in (engine, "onnx"))
