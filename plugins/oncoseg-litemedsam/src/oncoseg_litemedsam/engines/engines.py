@@ -85,7 +85,7 @@ class Engines:
 
     def _current(self, part: Part, model: Any, precision: str) -> Runtime | None:
         with self._lock:
-            key = (part.name, precision, checksum(getattr(model, part.attribute)))
+            key = (part.name, precision, checksum([getattr(model, name) for name in part.modules]))
             if key not in self._loaded:
                 self._loaded[key] = self._new(part, model, precision)
                 while len(self._loaded) > MOST_KEPT:
@@ -111,7 +111,7 @@ class Engines:
 def _started(part: Part, model: Any, engine: str, precision: Precision) -> Runtime:
     """A part of the model on an engine, once its masks are known to be torch's."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        weights = acting_weights(getattr(model, part.attribute))
+        weights = _weights(part, model)
         found = kept(onnx_file(part.name, fingerprint(weights)))
         if found is not None:
             with contextlib.suppress(Exception):  # damaged on the disk: it is made again
@@ -144,12 +144,16 @@ class OnnxPart(NamedTuple):
 def onnx_part(part: Part, model: Any) -> OnnxPart:
     """A part of the model with its present weights as ONNX."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
-        weights = acting_weights(getattr(model, part.attribute))
+        weights = _weights(part, model)
         return OnnxPart(_onnx(part, weights), fingerprint(weights))
 
 
+def _weights(part: Part, model: Any) -> dict[str, torch.Tensor]:
+    return {name: each for of in part.modules for name, each in acting_weights(getattr(model, of), f"{of}.").items()}
+
+
 def _onnx(part: Part, weights: dict[str, torch.Tensor]) -> bytes:
-    graph = part.graph(plain_network(part.attribute, weights))
+    graph = part.graph(plain_network(weights))
     return onnx_bytes(graph, part.examples(), part.inputs, part.outputs, part.batch)
 
 

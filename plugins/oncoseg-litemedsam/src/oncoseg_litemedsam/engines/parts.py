@@ -21,7 +21,8 @@ class Part(ABC):
     """One ONNX file. ``inputs`` and ``outputs`` are its tensors' names."""
 
     name: ClassVar[str]
-    attribute: ClassVar[str]
+    modules: ClassVar[Sequence[str]]
+    """The model's attributes whose weights are in it."""
     inputs: ClassVar[Sequence[str]]
     outputs: ClassVar[Sequence[str]]
     batch: ClassVar[Sequence[str]] = ()
@@ -46,7 +47,7 @@ class Part(ABC):
 class Encoder(Part):
     """The image encoder: pixels ``(1, 3, 256, 256)`` to an embedding ``(1, 256, 64, 64)``."""
 
-    name, attribute = "encoder", "image_encoder"
+    name, modules = "encoder", ("image_encoder",)
     inputs, outputs = ("pixels",), ("embedding",)
 
     def graph(self, network: Any) -> nn.Module:
@@ -69,7 +70,7 @@ class Encoder(Part):
 class Decoder(Part):
     """Prompt encoder and mask decoder: an embedding and boxes ``(n, 4)`` to logits ``(n, 256, 256)`` and scores."""
 
-    name, attribute = "decoder", "mask_decoder"
+    name, modules = "decoder", ("prompt_encoder", "mask_decoder")
     inputs, outputs = ("embedding", "boxes"), ("logits", "scores")
     batch = ("boxes", "logits", "scores")
 

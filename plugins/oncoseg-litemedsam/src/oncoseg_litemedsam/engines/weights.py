@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -18,16 +19,17 @@ SWITCHES = ("disable_adapters", "active_adapters", "merged_adapters", "scaling")
 """Attributes of PEFT's layers that change the answer and no weight."""
 
 
-def checksum(module: nn.Module) -> tuple[int, str]:
+def checksum(modules: Sequence[nn.Module]) -> tuple[int, str]:
     """What differs as soon as a weight or an adapter's switch does.
 
     Every byte is read, so that what hides from torch's version counter (writing through ``parameter.data``) is noticed
     too; that takes 10 ms for the image encoder, of the 300 to 600 that it then takes to encode.
     """
     total = 0
-    for tensor in chain(module.parameters(), module.buffers()):
+    for tensor in chain.from_iterable(chain(module.parameters(), module.buffers()) for module in modules):
         total = zlib.crc32(_bytes(tensor), total)
-    switches = [[getattr(part, name, None) for name in SWITCHES] for part in module.modules()]
+    parts = chain.from_iterable(module.modules() for module in modules)
+    switches = [[getattr(part, name, None) for name in SWITCHES] for part in parts]
     return total, str(switches)
 
 
@@ -56,22 +58,26 @@ def fingerprint(weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def plain_network(part: str, weights: dict[str, torch.Tensor]) -> Any:
-    """LiteMedSAM without adapters, its ``part`` (``image_encoder``, ``mask_decoder``) with these weights, for export.
+def plain_network(weights: dict[str, torch.Tensor]) -> Any:
+    """LiteMedSAM without adapters and with these weights, for export; parts that have none among them are random.
 
     Raises:
         WeightsError: they are not those of such a network.
     """
     network: Any = build_lite_medsam()
-    module: nn.Module = getattr(network, part)
-    expected = module.state_dict().keys()
-    known = expected | {name for name, _ in module.named_buffers()} | {name for name in weights if name.endswith(".ab")}
-    strange = sorted((expected - weights.keys()) | (weights.keys() - known))
-    if strange:
-        raise WeightsError(
-            f"{part}: cannot be exported with weights that LiteMedSAM does not have or lacks: {strange[0]}"
+    for part in {name.partition(".")[0] for name in weights}:
+        module: nn.Module = getattr(network, part)
+        given = {name.removeprefix(f"{part}."): each for name, each in weights.items() if name.startswith(f"{part}.")}
+        expected = module.state_dict().keys()
+        known = (
+            expected | {name for name, _ in module.named_buffers()} | {name for name in given if name.endswith(".ab")}
         )
-    module.load_state_dict({name: weights[name] for name in expected})
+        strange = sorted((expected - given.keys()) | (given.keys() - known))
+        if strange:
+            raise WeightsError(
+                f"{part}: has other weights than LiteMedSAM, such as {strange[0]}; it cannot be exported"
+            )
+        module.load_state_dict({name: given[name] for name in expected})
     return network.eval()  # computes the attention layers' tables from the weights
 
 
