@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -72,4 +74,7 @@ def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) ->
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"`tls`: the certificate or its key cannot be used ({error.strerror or error})") from error
-    uvicorn.Server(config).run(sockets=[listening])
+    # uvicorn ends gracefully and then raises the signal again: copies of series still have to be deleted.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
