@@ -162,3 +162,9 @@ _.prob_to_dropout_spatial_mem
 
 # Set so that an object behaves as another class.
 _.__class__
+_.should_exit  # read by uvicorn
+# Fields of the server's replies, read by viewers.
+_.spacing_mm
+_.edited
+_.propagated
+_.diameter_slice

@@ -59,7 +59,16 @@ def test_neither_logs_nor_metrics_lead_to_a_patient(open_session, client, scan, 
     ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("oncoseg"))
     assert "POST /api/v1/sessions/{session}/steps 200" in ours
     metrics = client.get("/metrics").text
-    for secret in (scan.study, scan.series, "1.2.3.4.5", "Miller", "Nobody", "Phantom", session.reply["session"], session.reply["lease"]):
+    for secret in (
+        scan.study,
+        scan.series,
+        "1.2.3.4.5",
+        "Miller",
+        "Nobody",
+        "Phantom",
+        session.reply["session"],
+        session.reply["lease"],
+    ):
         assert secret not in ours, secret
         assert secret not in metrics, secret
 

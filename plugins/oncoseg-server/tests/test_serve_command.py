@@ -69,7 +69,9 @@ def test_check_fails_where_one_part_does(serve, tmp_path, monkeypatch):
 def test_a_full_disk_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path))
     monkeypatch.setattr(check_module.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 5_000_000})())
-    found = {line.what: line for line in check_module.lines_of(ServerSettings(models=TOY), Sources({}, None), registry_of())}
+    found = {
+        line.what: line for line in check_module.lines_of(ServerSettings(models=TOY), Sources({}, None), registry_of())
+    }
     assert not found["disk"].ok
     assert "free at least 1 GB" in found["disk"].message
     assert not found["sources"].ok
@@ -133,7 +135,11 @@ def test_every_key_is_in_the_how_to():
 
     from oncoseg_server.config.settings import SourceSettings
 
-    missing = {name for name in [*keys(ServerSettings), *keys(SourceSettings)] if f"{name}:" not in page and f"`{name}`" not in page}
+    missing = {
+        name
+        for name in [*keys(ServerSettings), *keys(SourceSettings)]
+        if f"{name}:" not in page and f"`{name}`" not in page
+    }
     assert missing == set()
 
 
@@ -143,7 +149,11 @@ def test_a_port_that_is_taken_is_said_in_one_line(serve, scan):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        values = {"port": taken.getsockname()[1], "models": TOY, "sources": {"s": {"folder": {"path": str(scan.folder)}}}}
+        values = {
+            "port": taken.getsockname()[1],
+            "models": TOY,
+            "sources": {"s": {"folder": {"path": str(scan.folder)}}},
+        }
         result = serve(values)
     assert isinstance(result.exception, ConfigError)
     assert "is in use; choose another `host` or `port`" in str(result.exception)
