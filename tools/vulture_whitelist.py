@@ -168,3 +168,4 @@ _.spacing_mm
 _.edited
 _.propagated
 _.diameter_slice
+_.heartbeat  # of the client, for who holds a session open
