@@ -161,3 +161,34 @@ def test_unknown_routes_and_methods(client):
     assert (client.get("/nothing").status_code, client.get("/nothing").json()["code"]) == (404, "not_found")
     reply = client.put("/api/v1/server")
     assert (reply.status_code, reply.json()["code"]) == (405, "not_allowed")
+
+
+def test_what_fails_after_the_mask_was_made_leaves_the_session_as_it_was(monkeypatch, open_session):
+    """Measuring runs out of memory: the engine has the step already."""
+    session = open_session()
+    session.box("a")
+    session.box("b", (50, 28, 62, 52))
+
+    def refused(send):
+        with monkeypatch.context() as patched:
+            patched.setattr("oncoseg_segment.engine.session.keep_structures", failing_with(MemoryError()))
+            reply = send()
+        assert (reply.status_code, reply.json()["code"]) == (503, "out_of_memory")
+
+    refused(lambda: session.post("/undo"))
+    assert session.post("/undo").status_code == 200
+    refused(lambda: session.post("/redo"))
+    refused(lambda: session.box("c", (38, 28, 62, 52)))
+    refused(lambda: session.post("/redo"))
+    state = session.get().json()
+    assert (state["steps"], state["undone"], [one["name"] for one in state["structures"]]) == (1, 1, ["a"])
+    assert [one["name"] for one in session.post("/redo").json()["structures"]] == ["a", "b"]
+    assert [one["name"] for one in session.post("/undo").json()["structures"]] == ["a"]
+    assert session.post("/undo").json()["structures"] == []
+
+
+def failing_with(error):
+    def fails(*_, **__):
+        raise error
+
+    return fails

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +27,15 @@ class Work:
 
     stop: threading.Event = field(default_factory=threading.Event)
     since: float = field(default_factory=time.perf_counter)
+
+    def require_going(self) -> None:
+        """Raise where it was stopped.
+
+        Raises:
+            SegmentationCancelledError: the session is as before.
+        """
+        if self.stop.is_set():
+            raise SegmentationCancelledError("stopped; the session is as it was before")
 
 
 class WorkSession:
@@ -98,8 +107,7 @@ class WorkSession:
         """Go on with the steps of an earlier session."""
         with self._working(work, propagates=False) as times:
             for step in steps:
-                if work.stop.is_set():
-                    raise SegmentationCancelledError("stopped while the earlier steps were taken again")
+                work.require_going()
                 self._take(step, work, None)
                 self.steps.append(step)
             self.undone = list(undone)
@@ -118,10 +126,6 @@ class WorkSession:
             priority = Priority.PROPAGATE if isinstance(step, PropagateStep) else Priority.PROMPT
             with self._timed(times), self.model.device.priority(priority):
                 self._take(step, work, report)
-                if work.stop.is_set():
-                    self.engine.undo()
-                    self._refresh(Work())
-                    raise SegmentationCancelledError("stopped when it was done; the session is as before")
             self.steps.append(step)
             self.undone.clear()
             return self._answer(before, getattr(step, "slice", None), times)
@@ -137,8 +141,7 @@ class WorkSession:
                 raise Refusal("bad_request", "there is no step to undo")
             before = self._masks
             with self._timed(times):
-                self.engine.undo()
-                self._refresh(work)
+                self._go(self.engine.undo, self.engine.redo, work)
             self.undone.append(self.steps.pop())
             self._redoable += 1
             return self._answer(before, getattr(self.undone[-1], "slice", None), times)
@@ -155,9 +158,8 @@ class WorkSession:
             before = self._masks
             with self._timed(times):
                 if self._redoable:
-                    self.engine.redo()
+                    self._go(self.engine.redo, self.engine.undo, work)
                     self._redoable -= 1
-                    self._refresh(work)
                 else:
                     self._take(self.undone[-1], work, None)
             self.steps.append(self.undone.pop())
@@ -177,11 +179,32 @@ class WorkSession:
         return self.model.embeddings.encode_seconds > before
 
     def _take(self, step: Step, work: Work, report: Report | None) -> None:
-        """Let the engine answer a step; nothing has changed where that fails."""
+        """Let the engine take a step; where that fails or is stopped, also at its very end, all is as before."""
         self._require_room(step)
-        take(self.engine, step, report, work.stop.is_set)
+        before = self.engine.structures
+        try:
+            result = take(self.engine, step, report, work.stop.is_set)
+            work.require_going()
+        except BaseException:
+            if self.engine.structures is not before:
+                self.engine.undo()
+                self._redoable = 0
+            raise
         self._redoable = 0
-        self._refresh(work)
+        self._know(result)
+
+    def _go(self, forth: Callable[[], bool], back: Callable[[], bool], work: Work) -> None:
+        """Undo or redo; where masks cannot be made again, the other way round."""
+        forth()
+        try:
+            self._know(self.engine.result(should_stop=work.stop.is_set) if self.engine.structures else None)
+        except BaseException:
+            back()
+            raise
+
+    def _know(self, result: SegmentationResult | None) -> None:
+        self._result = result
+        self._masks = {} if result is None else {one.name: one.mask for one in result.structures}
 
     def _require_room(self, step: Step) -> None:
         if len(self.steps) >= self._limits.steps:
@@ -195,11 +218,6 @@ class WorkSession:
                 f"this session has {len(names)} structures, as many as it may; remove one, or raise "
                 "`limits.structures`",
             )
-
-    def _refresh(self, work: Work) -> None:
-        result = self.engine.result(should_stop=work.stop.is_set) if self.engine.structures else None
-        self._result = result
-        self._masks = {} if result is None else {one.name: one.mask for one in result.structures}
 
     def _answer(self, before: dict[str, BoolArray], index: int | None, times: dict[str, float]) -> Answer:
         start = time.perf_counter()
@@ -244,8 +262,7 @@ class WorkSession:
         with self._lock:
             if self._closed:
                 raise Refusal("unknown_session", "this session was closed; open the series again with its steps")
-            if work.stop.is_set():
-                raise SegmentationCancelledError("stopped before it began")
+            work.require_going()
             self._current, self._propagating = work, propagates
             try:
                 yield {"queue": 1000 * (time.perf_counter() - work.since)}

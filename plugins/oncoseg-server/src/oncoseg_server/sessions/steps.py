@@ -8,7 +8,7 @@ import numpy as np
 
 from oncoseg_client import EncodedMask, decode_mask
 from oncoseg_core import BoolArray
-from oncoseg_segment.api import Hint, Session, StructureRequest
+from oncoseg_segment.api import Hint, SegmentationResult, Session, StructureRequest
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.web.schemas import Bits, EditStep, HintMessage, PromptStep, PropagateStep, Step
 
@@ -16,8 +16,10 @@ Report = Callable[[int, int], None]
 """Told how far a propagation is: slices done, and of how many."""
 
 
-def take(engine: Session, step: Step, report: Report | None, should_stop: Callable[[], bool]) -> None:
-    """Let the engine take a step; where that fails, nothing has changed.
+def take(
+    engine: Session, step: Step, report: Report | None, should_stop: Callable[[], bool]
+) -> SegmentationResult | None:
+    """Let the engine take a step; what it knows then, None where that is no structure at all.
 
     Raises:
         PromptError, UsageError: the step means nothing on this image, or to this model.
@@ -25,19 +27,19 @@ def take(engine: Session, step: Step, report: Report | None, should_stop: Callab
         SegmentationCancelledError: ``should_stop`` said so.
     """
     if isinstance(step, PromptStep):
-        engine.add(request_of(step), replaced=step.replace)
-    elif isinstance(step, EditStep):
+        return engine.add(request_of(step), replaced=step.replace)
+    if isinstance(step, EditStep):
         _, rows, columns = engine.fitted.volume.geometry.shape
-        engine.draw(step.structure, step.slice, drawn_mask(step.mask, rows, columns))
-    elif isinstance(step, PropagateStep):
+        return engine.draw(step.structure, step.slice, drawn_mask(step.mask, rows, columns))
+    if isinstance(step, PropagateStep):
 
         def progress(_what: str, done: int, total: int) -> None:
             if report is not None:
                 report(done, total)
 
-        engine.propagate(step.structure, progress=progress, should_stop=should_stop)
-    else:
-        engine.remove(step.structure)
+        return engine.propagate(step.structure, progress=progress, should_stop=should_stop)
+    engine.remove(step.structure)
+    return engine.result() if engine.structures else None
 
 
 def request_of(step: PromptStep) -> StructureRequest:
