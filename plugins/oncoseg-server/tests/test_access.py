@@ -101,6 +101,12 @@ def test_pages_of_other_sites_are_refused(client, origin, path):
     assert preflight.status_code == 403
 
 
+def test_no_reply_with_masks_is_kept(client):
+    headers = client.get("/api/v1/server").headers
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+
+
 def test_the_server_s_own_page_is_taken(client):
     assert client.get("/api/v1/server", headers={"Origin": "http://127.0.0.1"}).status_code == 200
 

@@ -31,7 +31,7 @@ class Model:
 
 
 class FakeSession:
-    depth = 100
+    depth, closed = 100, False
 
     def __init__(self, name, model, log, gate):
         self.id, self.model, self._log, self._gate = name, model, log, gate
@@ -98,6 +98,13 @@ def test_a_session_that_ends_is_not_encoded_for(ahead):
     ahead.end(session)
     settled(ahead, gate, 20)
     assert log == []
+
+
+def test_a_view_that_comes_after_the_end_is_nothing(ahead):
+    session = FakeSession("a", Model(), [], threading.Semaphore(0))
+    session.closed = True
+    ahead.view(session, 10)
+    assert ahead.waiting == 0
 
 
 def test_an_error_ends_the_plan_and_not_the_thread(ahead):

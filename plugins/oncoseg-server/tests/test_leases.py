@@ -151,3 +151,22 @@ def test_many_clients_at_once_have_their_own_masks(open_session):
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
     assert failures == []
+
+
+def test_a_session_whose_client_gave_up_waiting_is_not_left_behind(make_client, scan, monkeypatch):
+    client = make_client(limits={"long_seconds": 0.1})
+    server = client.app.state.server
+    real = server.open
+
+    def slow(*arguments):
+        time.sleep(0.3)
+        return real(*arguments)
+
+    monkeypatch.setattr(server, "open", slow)
+    reply = client.post("/api/v1/sessions", json=scan.open_request())
+    assert (reply.status_code, reply.json()["code"]) == (503, "timed_out")
+    for _ in range(200):
+        if server._pending == 0:
+            break
+        time.sleep(0.01)
+    assert len(server.sessions) == 0

@@ -158,3 +158,23 @@ def test_what_cannot_be_followed_is_a_failure(client):
         ((name, failure),) = events(stream.iter_lines())
     assert (name, failure["code"]) == ("failure", "prompt_refused")
     assert "prompt one first" in failure["message"]
+
+
+def test_one_session_cannot_take_all_threads(client, scan, address, slow):
+    """Twenty prompts at once on one session, none of which may go on: some are refused, and others are served."""
+    replies = []
+    hint = {"kind": "box", "points": [[38, 28], [62, 52]]}
+    step = {"step": "prompt", "structure": "a", "slice": 5, "hints": [hint], "replace": True}
+    threads = [threading.Thread(target=lambda: replies.append(client.post("/steps", step))) for _ in range(20)]
+    [thread.start() for thread in threads]
+    for _ in range(1000):
+        if len(replies) >= 11:
+            break
+        time.sleep(0.01)
+    assert {(reply.status_code, reply.json()["code"]) for reply in replies} == {(503, "busy")}
+    assert Client(address, scan).state()["steps"] == 0
+    for _ in range(40):
+        slow.release()
+    [thread.join() for thread in threads]
+    assert sorted(reply.status_code for reply in replies) == [200] * 9 + [503] * 11
+    assert client.state()["steps"] == 9

@@ -76,7 +76,7 @@ class EncodeAhead:
         plan = _Plan(session, iter(list(enumerate(order))), next(self._views), Work())
         plan.advance()
         with self._changed:
-            if self._closing:
+            if self._closing or session.closed:
                 return
             plans = self._plans.get(session.model.device)
             if plans is None:

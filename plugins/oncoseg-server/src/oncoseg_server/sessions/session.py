@@ -20,6 +20,9 @@ from oncoseg_server.sessions.steps import Report, take
 from oncoseg_server.sessions.volumes import OpenedSeries
 from oncoseg_server.web.schemas import Answer, EditStep, ImageInfo, PromptStep, PropagateStep, Step
 
+MOST_WAITING = 8
+"""Requests of one session that wait for one another: more would take the threads of other sessions."""
+
 
 @dataclass(eq=False)
 class Work:
@@ -57,14 +60,19 @@ class WorkSession:
         self._redoable = 0  # how many of the last undone steps the engine can redo
         self._lock = threading.Lock()
         self._current: Work | None = None
-        self._propagating = self._closed = False
+        self._propagating = self.closed = False
+        self._waiting = 0
         self._masks: dict[str, BoolArray] = {}
         self._result: SegmentationResult | None = None
 
-    def close(self) -> None:
-        """Stop what is going on, and let go of masks."""
-        self._closed = True
+    def leave(self) -> None:
+        """Begin nothing more, and stop what is going on."""
+        self.closed = True
         self.cancel()
+
+    def close(self) -> None:
+        """Let go of masks, once nothing goes on."""
+        self.leave()
         with self._lock:
             self.engine.close()
             self._masks, self._result = {}, None
@@ -259,8 +267,15 @@ class WorkSession:
         """
         if self._propagating:
             raise Refusal("busy", "this session is following a structure; wait for it, or cancel it")
-        with self._lock:
-            if self._closed:
+        if self._waiting >= MOST_WAITING:
+            raise Refusal("busy", f"this session has {self._waiting} requests waiting; send one after the other")
+        self._waiting += 1
+        try:
+            self._lock.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            if self.closed:
                 raise Refusal("unknown_session", "this session was closed; open the series again with its steps")
             work.require_going()
             self._current, self._propagating = work, propagates
@@ -268,3 +283,5 @@ class WorkSession:
                 yield {"queue": 1000 * (time.perf_counter() - work.since)}
             finally:
                 self._current, self._propagating = None, False
+        finally:
+            self._lock.release()

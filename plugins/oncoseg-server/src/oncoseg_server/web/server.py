@@ -31,7 +31,9 @@ from oncoseg_server.web.sources import Sources
 log = logging.getLogger("oncoseg.server")
 T = TypeVar("T")
 WORKERS = 16
-"""Threads that answer requests; the model answers one of them at a time."""
+"""Threads for short requests, and as many for long ones, so that no prompt waits for a thread that follows a structure.
+
+The model answers one of them at a time."""
 
 
 class Server:
@@ -63,7 +65,8 @@ class Server:
         self.volumes = Volumes(self.limits.volumes_mb * MEGABYTE, self.limits.volume_idle_seconds, len(settings.models))
         self.sessions = Sessions(self.limits, self._ended)
         self.ahead = EncodeAhead(settings.encode_ahead.neighbours, self.metrics.encoded)
-        self._pool = ThreadPoolExecutor(WORKERS, "oncoseg-work")
+        self._short = ThreadPoolExecutor(WORKERS, "oncoseg-short")
+        self._long = ThreadPoolExecutor(WORKERS, "oncoseg-long")
         self._pending = 0
         self._closing = threading.Event()
         self._reaper = threading.Thread(target=self._reap, name="oncoseg-reaper", daemon=True)
@@ -72,14 +75,15 @@ class Server:
     def start(self) -> None:
         """Begin to reap sessions, and load the first model before it is needed."""
         self._reaper.start()
-        self._pool.submit(self._load_first)
+        self._long.submit(self._load_first)
 
     def close(self) -> None:
         """End all sessions and threads."""
         self._closing.set()
         self.sessions.end_all()
         self.ahead.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._short, self._long):
+            pool.shutdown(wait=True, cancel_futures=True)
         self.volumes.close_all()
 
     def archive(self, name: str) -> Archive:
@@ -134,13 +138,13 @@ class Server:
         if self.settings.encode_ahead.enabled:
             self.ahead.view(session, shown, hover)
 
-    async def work(self, call: Callable[[], T], seconds: float, stop: Callable[[], object] | None = None) -> T:
+    async def work(self, call: Callable[[], T], stop: Callable[[], object] | None = None, *, long: bool = False) -> T:
         """Run what takes time in a thread; the event loop goes on.
 
         Args:
             call: what to run.
-            seconds: after that the client is told to try again.
             stop: asks ``call`` to end, when the client is gone or the time is over.
+            long: it may take ``long_seconds`` and not only ``request_seconds``.
 
         Raises:
             Refusal: too much is waiting already, or the time is over.
@@ -148,7 +152,8 @@ class Server:
         if self._pending >= self.limits.waiting:
             raise Refusal("busy", "too many requests wait for the server; try again in a moment")
         self._pending += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, call)
+        seconds = self.limits.long_seconds if long else self.limits.request_seconds
+        future = asyncio.get_running_loop().run_in_executor(self._long if long else self._short, call)
         future.add_done_callback(lambda _: self._done(future))
         try:
             return await asyncio.wait_for(asyncio.shield(future), seconds)
@@ -171,6 +176,7 @@ class Server:
             future.exception()  # nobody may wait for it any more
 
     def _ended(self, session: WorkSession) -> None:
+        session.leave()
         self.ahead.end(session)
         session.close()
         self.volumes.close(session.opened)
@@ -184,8 +190,11 @@ class Server:
 
     def _reap(self) -> None:
         while not self._closing.wait(min(5.0, self.limits.lease_seconds / 4)):
-            self.sessions.reap()
-            self.volumes.reap()
+            try:
+                self.sessions.reap()
+                self.volumes.reap()
+            except Exception as error:  # noqa: BLE001 - the next round goes on
+                log.error("reaping failed: %s", type(error).__name__)  # noqa: TRY400
             for archive in self.archives.values():
                 if isinstance(archive, UploadArchive):
                     archive.reap()

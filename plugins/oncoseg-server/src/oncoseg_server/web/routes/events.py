@@ -13,7 +13,7 @@ from oncoseg_server.web.errors import report
 from oncoseg_server.web.schemas import Progress, PropagateStep
 from oncoseg_server.web.server import Server
 
-HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+HEADERS = {"X-Accel-Buffering": "no"}
 """No proxy keeps events back."""
 
 
@@ -29,9 +29,7 @@ async def _events(server: Server, session: WorkSession, step: PropagateStep) -> 
     def progress(done: int, total: int) -> None:
         loop.call_soon_threadsafe(queue.put_nowait, Progress(done=done, total=total))
 
-    task = asyncio.ensure_future(
-        server.work(lambda: session.apply(step, work, progress), server.limits.long_seconds, work.stop.set)
-    )
+    task = asyncio.ensure_future(server.work(lambda: session.apply(step, work, progress), work.stop.set, long=True))
     task.add_done_callback(lambda _: queue.put_nowait(None))
     try:
         while (event := await queue.get()) is not None:

@@ -39,8 +39,8 @@ def held_session(
 Held = Annotated[WorkSession, Depends(held_session)]
 
 
-async def answered(server: Server, call: Callable[[Work], Answer], seconds: float) -> Answer:
+async def answered(server: Server, call: Callable[[Work], Answer], *, long: bool = False) -> Answer:
     """What a session answers, made in a thread."""
     work = Work()
-    answer = await server.work(lambda: call(work), seconds, work.stop.set)
+    answer = await server.work(lambda: call(work), work.stop.set, long=long)
     return server.timed(answer, work)

@@ -42,7 +42,7 @@ async def series(
 ) -> list[SeriesInfo]:
     """The series of a source, without names, numbers and dates of patients."""
     archive = server.archive(source)
-    found = await server.work(lambda: archive.series(study, limit), server.limits.request_seconds)
+    found = await server.work(lambda: archive.series(study, limit))
     return [_info(one) for one in found]
 
 
@@ -56,7 +56,7 @@ async def upload(
     archive = server.archive(source)
     if not isinstance(archive, UploadArchive):
         raise Refusal("bad_request", f"source {source[:64]!r} takes no uploads; choose one of kind `uploads`")
-    taken = await server.work(lambda: archive.add([one.file for one in files]), server.limits.long_seconds)
+    taken = await server.work(lambda: archive.add([one.file for one in files]), long=True)
     return [_info(one) for one in taken]
 
 

@@ -25,12 +25,14 @@ async def open_session(
     def opened() -> tuple[WorkSession, Answer]:
         session = server.open(body, owner, work)
         try:
-            return session, session.replay(body.steps, body.undone, work)
+            answer = session.replay(body.steps, body.undone, work)
+            work.require_going()  # else nobody learns of it, and it would stay until its lease ran out
         except BaseException:
             server.sessions.end(session)
             raise
+        return session, answer
 
-    session, answer = await server.work(opened, server.limits.long_seconds, work.stop.set)
+    session, answer = await server.work(opened, work.stop.set, long=True)
     return Opened(
         session=session.id,
         lease=session.lease,
@@ -44,13 +46,13 @@ async def open_session(
 @of_one.get("")
 async def state(server: TheServer, held: Held) -> Answer:
     """Every mask as changes, and every structure."""
-    return await answered(server, held.state, server.limits.request_seconds)
+    return await answered(server, held.state)
 
 
 @of_one.delete("", status_code=204)
 async def close(server: TheServer, held: Held) -> Response:
     """End a session."""
-    await server.work(lambda: server.sessions.end(held), server.limits.request_seconds)
+    await server.work(lambda: server.sessions.end(held))
     return Response(status_code=204)
 
 

@@ -25,7 +25,7 @@ async def step(
     """
     if isinstance(body, PropagateStep):
         return answer_events(server, held, body)
-    answer = await answered(server, lambda work: held.apply(body, work), server.limits.request_seconds)
+    answer = await answered(server, lambda work: held.apply(body, work))
     if isinstance(body, PromptStep | EditStep) and body.slice is not None:
         server.view(held, body.slice)  # the next prompt is probably on a slice beside
     return answer
@@ -41,13 +41,13 @@ async def cancel(held: Held) -> Response:
 @router.post("/undo")
 async def undo(server: TheServer, held: Held) -> Answer:
     """Take the last step back, at any depth."""
-    return await answered(server, held.undo, server.limits.long_seconds)
+    return await answered(server, held.undo, long=True)
 
 
 @router.post("/redo")
 async def redo(server: TheServer, held: Held) -> Answer:
     """Take the last undone step again."""
-    return await answered(server, held.redo, server.limits.long_seconds)
+    return await answered(server, held.redo, long=True)
 
 
 @router.post("/save", status_code=201)
@@ -56,7 +56,7 @@ async def save(
 ) -> Saved:
     """Save as SEG, RTSTRUCT and SR to where the series came from; "saved" is said once they were read back."""
     work = Work()
-    return await server.work(lambda: server.save(held, body, work), server.limits.long_seconds)
+    return await server.work(lambda: server.save(held, body, work), long=True)
 
 
 @router.post("/view", status_code=202)
