@@ -61,7 +61,7 @@ class WorkSession:
         self._lock = threading.Lock()
         self._current: Work | None = None
         self._propagating = self.closed = False
-        self._waiting = 0
+        self._places = threading.Semaphore(MOST_WAITING)
         self._masks: dict[str, BoolArray] = {}
         self._result: SegmentationResult | None = None
 
@@ -267,13 +267,12 @@ class WorkSession:
         """
         if self._propagating:
             raise Refusal("busy", "this session is following a structure; wait for it, or cancel it")
-        if self._waiting >= MOST_WAITING:
-            raise Refusal("busy", f"this session has {self._waiting} requests waiting; send one after the other")
-        self._waiting += 1
+        if not self._places.acquire(blocking=False):
+            raise Refusal("busy", f"{MOST_WAITING} requests of this session wait already; send one after the other")
         try:
             self._lock.acquire()
         finally:
-            self._waiting -= 1
+            self._places.release()
         try:
             if self.closed:
                 raise Refusal("unknown_session", "this session was closed; open the series again with its steps")
