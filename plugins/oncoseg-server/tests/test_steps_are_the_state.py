@@ -13,6 +13,7 @@ from oncoseg_core import OncoSegError
 from oncoseg_segment.api import SegmentSettings
 from oncoseg_server.sessions.embeddings import SharedEmbeddings
 from oncoseg_server.sessions.models import Models
+from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.sessions.volumes import Volumes
 from oncoseg_server.web.schemas import EditStep, PromptStep, PropagateStep, RemoveStep
@@ -103,3 +104,11 @@ def test_a_new_session_with_the_same_steps_has_the_same_masks(new_session, actio
         assert state_of(again.redo(Work())) == state_of(session.redo(Work()))
     while session.steps:
         assert state_of(again.undo(Work())) == state_of(session.undo(Work()))
+
+
+def test_what_waited_for_a_session_that_was_closed_is_not_begun(new_session):
+    session = new_session()
+    session.close()
+    with pytest.raises(Refusal, match="was closed") as refusal:
+        session.apply(PropagateStep(structure="a"), Work())
+    assert refusal.value.code == "unknown_session"
