@@ -170,3 +170,13 @@ def test_a_session_whose_client_gave_up_waiting_is_not_left_behind(make_client, 
             break
         time.sleep(0.01)
     assert len(server.sessions) == 0
+
+
+def test_what_was_found_of_the_image_reaches_the_client(open_session, scan):
+    """A missing slice; and what the engine says of values against the modality that they are taken for."""
+    sorted(scan.folder.iterdir())[4].unlink()
+    image = open_session().reply["image"]
+    assert image["slices"] == 7
+    assert any("a slice is missing" in finding for finding in image["findings"])
+    assert any("taken for 'unit'" in finding for finding in image["findings"])
+    assert not any(str(scan.folder) in finding for finding in image["findings"])

@@ -53,7 +53,8 @@ class WorkSession:
         self.owner = owner
         self.model = model
         self.opened = opened
-        self.engine = Session.on(model.image_of(opened))
+        self._image = model.image_of(opened)
+        self.engine = Session.on(self._image)
         self.steps: list[Step] = []
         self.undone: list[Step] = []
         self._limits = limits or Limits()
@@ -97,7 +98,7 @@ class WorkSession:
 
     def image(self) -> ImageInfo:
         """What the viewer needs to know of the series."""
-        return image_info(self.opened.series, list(self.opened.volume.notes))
+        return image_info(self.opened.series, [finding.message for finding in self._image.findings])
 
     def result(self) -> SegmentationResult:
         """What the engine knows now, for saving; its image says where its files are.
