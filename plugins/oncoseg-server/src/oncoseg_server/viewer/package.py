@@ -90,9 +90,7 @@ def download_package(package: PinnedPackage, folder: Path) -> Path:
     command = [npm, "pack", package.requirement, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
     try:
         # In a folder of its own: a project's .npmrc could name another registry.
-        run = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False
-        )
+        run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise DataError(f"npm did not download {package.requirement} within 15 minutes: try again") from error
     archives = sorted(folder.glob("*.tgz"))
