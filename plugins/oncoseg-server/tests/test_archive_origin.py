@@ -4,7 +4,10 @@ A thread of this process answers in the place of an archive, with whatever a tes
 """
 
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
@@ -68,6 +71,7 @@ def origin():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    origin.server = server
     origin.url = f"http://127.0.0.1:{server.server_port}/dicom-web"
     yield origin
     server.shutdown()
@@ -310,6 +314,37 @@ def test_a_store_that_is_not_all_taken(origin, archive, files, status, answer, m
     origin.respond("/dicom-web/studies", b"oops" if answer is None else json.dumps(answer).encode(), status=status)
     with failing("not_stored", message):
         archive.store(files)
+
+
+def test_a_series_that_is_new_to_an_archive_that_calls_it_missing(origin, archive, files):
+    """It answers 404 to a search in a series that it does not have: that is no reason not to store."""
+    taken = {
+        "00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": [uids(file)[2]]}} for file in files]}
+    }
+    origin.respond("/dicom-web/studies", json.dumps(taken).encode())
+    archive.store(files)
+    method, path, headers = origin.requests[-1]
+    assert (method, path) == ("POST", "/dicom-web/studies")
+    assert headers["Content-Type"].startswith('multipart/related; type="application/dicom"; boundary=')
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_a_certificate_that_nobody_vouches_for_is_refused_unless_it_is_named(origin, private, tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1", "-addext",
+         "subjectAltName=DNS:localhost", "-out", certificate, "-keyout", key], check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    origin.server.socket = context.wrap_socket(origin.server.socket, server_side=True)
+    origin.respond("/dicom-web/studies", b"[]")
+    url = origin.url.replace("http://127.0.0.1", "https://localhost")
+    with failing("refused", "its certificate is not trusted"):
+        DicomwebArchive("pacs", url, private, limits=LIMITS).check()
+    DicomwebArchive("pacs", url, private, limits=LIMITS, certificates=str(certificate)).check()
+    with pytest.raises(ConfigError, match="`certificates`: .* cannot be read"):
+        DicomwebArchive("pacs", url, private, certificates=str(tmp_path / "none.pem"))
 
 
 def test_a_part_taken_is_said(origin, archive, files):

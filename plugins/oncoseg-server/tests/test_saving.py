@@ -163,6 +163,23 @@ def test_what_the_archive_refuses_is_not_saved_and_says_that_nothing_reached_it(
     assert not any((tmp_path / "private").rglob("*.dcm"))
 
 
+def test_an_archive_that_lists_a_little_later_is_waited_for_and_no_longer(folder, result, private, monkeypatch):
+    monkeypatch.setattr(saving, "_WAITS", (0.01, 0.01))
+    times = []
+
+    def late(study, series, sop):
+        times.append(sop)
+        if times.count(sop) <= most:
+            raise ArchiveError("not_found", "source 'demo': not yet")
+        return folder.retrieve(study, series, sop)
+
+    most = 2
+    assert len(save(Other(folder, retrieve=late), result, private)) == 3
+    most = 3
+    with pytest.raises(ArchiveError, match="the SEG was sent and is not given back .source 'demo': not yet"):
+        save(Other(folder, retrieve=late), result, private)
+
+
 def test_what_reached_the_archive_before_it_broke_is_named(folder, result, private):
     def break_off(files):
         folder.store(files[:1])

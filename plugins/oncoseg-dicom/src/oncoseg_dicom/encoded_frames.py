@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,11 +23,24 @@ from oncoseg_dicom.series.values import required, whole
 _PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
+_DECODED_WHOLE = {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}
+"""What cannot be read in part, or not as it is."""
+
+
 class EncodedFrame(NamedTuple):
     """The bytes of a frame, and the UID of the transfer syntax that they are in."""
 
     content: bytes
     transfer_syntax: str
+
+
+class _Layout(NamedTuple):
+    """Where the pixels of a file begin, and what of them is a frame."""
+
+    start: int
+    frames: int
+    frame_bits: int
+    transfer_syntax: UID
 
 
 def read_encoded_frame(path: Path, number: int) -> EncodedFrame:
@@ -37,66 +52,69 @@ def read_encoded_frame(path: Path, number: int) -> EncodedFrame:
     name = display_path(path.name)
     try:
         with open_regular(path) as stream, quiet():
-            return _read(stream, number, name)
+            status = os.fstat(stream.fileno())
+            layout = _layout(path, status.st_size, status.st_mtime_ns)
+            if not 1 <= number <= layout.frames:
+                raise ImageReadError(f"{name}: has {layout.frames} frames and no frame {number}")  # noqa: TRY301
+            if layout.transfer_syntax in _DECODED_WHOLE:
+                pixels: BinaryIO = BytesIO(_whole_pixels(stream, status.st_size, layout.transfer_syntax, name))
+                return EncodedFrame(_native(pixels, layout, number, name), str(ExplicitVRLittleEndian))
+            stream.seek(layout.start)
+            if layout.transfer_syntax.is_encapsulated:
+                content = bytes(get_frame(stream, number - 1, number_of_frames=layout.frames))
+                return EncodedFrame(content, str(layout.transfer_syntax))
+            return EncodedFrame(_native(stream, layout, number, name), str(ExplicitVRLittleEndian))
     except OncoSegError:
         raise
     except Exception as error:  # noqa: BLE001 - pydicom raises whatever a damaged file leads it to
         raise ImageReadError(f"{name}: its frame {number} cannot be read: {reason(error)}") from None
 
 
-def _read(stream: BinaryIO, number: int, name: str) -> EncodedFrame:
-    if not looks_like_dicom(stream.read(512)):
-        raise ImageReadError(f"{name}: is not a DICOM file")
-    stream.seek(0)
-    size = os.fstat(stream.fileno()).st_size
-    header = pydicom.dcmread(_bounded(stream, size, name), stop_before_pixels=True, force=True)
-    frames = whole(header, "NumberOfFrames", name) or 1
-    if not 1 <= number <= frames:
-        raise ImageReadError(f"{name}: has {frames} frames and no frame {number}")
-    syntax = UID(header.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2")
-    if syntax.is_encapsulated:
-        return EncodedFrame(_encapsulated(stream, number, frames), str(syntax))
-    stored: Any = stream
-    if syntax in {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}:
-        stored = _whole_pixels(stream, size, syntax, name)
-    else:
-        _skip_element_header(stream, implicit=syntax.is_implicit_VR)
-    return EncodedFrame(_native(stored, header, number, name), str(ExplicitVRLittleEndian))
+@lru_cache(maxsize=32)
+def _layout(path: Path, size: int, modified_ns: int) -> _Layout:
+    """The layout of a file that has not changed since: a viewer asks for one frame after the other.
+
+    Raises:
+        ImageReadError: it is damaged or not DICOM.
+    """
+    del modified_ns
+    name = display_path(path.name)
+    with open_regular(path) as stream:
+        if not looks_like_dicom(stream.read(512)):
+            raise ImageReadError(f"{name}: is not a DICOM file")
+        stream.seek(0)
+        header = pydicom.dcmread(_bounded(stream, size, name), stop_before_pixels=True, force=True)
+        syntax = UID(header.file_meta.get("TransferSyntaxUID") or "1.2.840.10008.1.2")
+        frames = whole(header, "NumberOfFrames", name) or 1
+        start = stream.tell() + (8 if syntax.is_implicit_VR else 12)
+        return _Layout(start, frames, 0 if syntax.is_encapsulated else _frame_bits(header, name), syntax)
 
 
-def _skip_element_header(stream: BinaryIO, *, implicit: bool) -> None:
-    stream.seek(8 if implicit else 12, 1)
-
-
-def _encapsulated(stream: BinaryIO, number: int, frames: int) -> bytes:
-    _skip_element_header(stream, implicit=False)
-    return bytes(get_frame(stream, number - 1, number_of_frames=frames))
-
-
-def _native(stored: Any, header: Any, number: int, name: str) -> bytes:
-    """The bytes of a frame of uncompressed pixels that begin where ``stored`` stands, a stream or bytes."""
+def _frame_bits(header: Any, name: str) -> int:
     rows, columns, allocated = (
         required(whole(header, keyword, name), keyword, name) for keyword in ("Rows", "Columns", "BitsAllocated")
     )
-    bits = rows * columns * (whole(header, "SamplesPerPixel", name) or 1) * allocated
+    bits = int(rows * columns * (whole(header, "SamplesPerPixel", name) or 1) * allocated)
     if "YBR_FULL_422" in str(header.get("PhotometricInterpretation")):
         bits = bits * 2 // 3
     if not 0 < bits <= FRAME_BYTES * 8:
         raise ImageReadError(f"{name}: declares a frame of {bits // 8} bytes: damaged, refused")
-    first, last = (number - 1) * bits, number * bits
+    return bits
+
+
+def _native(stream: BinaryIO, layout: _Layout, number: int, name: str) -> bytes:
+    """The bytes of a frame of uncompressed pixels; the stream stands where they begin."""
+    first, last = (number - 1) * layout.frame_bits, number * layout.frame_bits
     start, stop = first // 8, -(-last // 8)
-    if isinstance(stored, bytes):
-        content = stored[start:stop]
-    else:
-        stored.seek(start, 1)
-        content = stored.read(stop - start)
+    stream.seek(start, 1)
+    content = stream.read(stop - start)
     if len(content) < stop - start:
         raise ImageReadError(f"{name}: ends within frame {number}: it is cut short")
     if first % 8 == last % 8 == 0:
         return bytes(content)
     # Frames of single bits follow each other without a gap; a frame on its own begins with a byte.
     unpacked = np.unpackbits(np.frombuffer(content, np.uint8), bitorder="little")
-    return np.packbits(unpacked[first % 8 :][:bits], bitorder="little").tobytes()
+    return np.packbits(unpacked[first % 8 :][: layout.frame_bits], bitorder="little").tobytes()
 
 
 def _bounded(stream: BinaryIO, size: int, name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 from oncoseg_core import StorageError
 from oncoseg_core.system import write_failure
-from oncoseg_server.archives.archive import Archive, ArchiveKind, SeriesEntry
+from oncoseg_server.archives.archive import Archive, ArchiveError, ArchiveKind, SeriesEntry
 from oncoseg_server.archives.headers import StoredInstance, first_value, is_uid, stored_instance
 from oncoseg_server.archives.multipart import MultipartError, boundary_of, encoded, encoded_length, write_parts
 from oncoseg_server.archives.origin import JSON, Credentials, Origin, OriginLimits
@@ -130,7 +130,12 @@ class DicomwebArchive(Archive):
             raise self.origin.failure("not_found", "a UID is numbers and dots, 64 characters at most; correct it")
 
     def _has(self, series_path: str, sop_uid: str) -> bool:
-        found = self.origin.search(f"{series_path}/instances", [("SOPInstanceUID", sop_uid), ("limit", "2")])
+        try:
+            found = self.origin.search(f"{series_path}/instances", [("SOPInstanceUID", sop_uid), ("limit", "2")])
+        except ArchiveError as error:
+            if error.problem == "not_found":  # some say so of a series that is not there, and others give an empty list
+                return False
+            raise
         return any(_value(one, "00080018") == sop_uid for one in found)
 
     def _instances(self, series_path: str) -> set[str]:

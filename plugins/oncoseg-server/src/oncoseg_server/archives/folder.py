@@ -17,8 +17,9 @@ from oncoseg_server.archives.headers import StoredInstance, first_value, stored_
 from oncoseg_server.archives.private_folders import PrivateFolders
 
 _RESULTS = "oncoseg"
-_FRESH_SECONDS = 1.0
-"""For how long the list of files is taken for what the disk holds."""
+_FRESH_SECONDS, _SHARE, _STALE_SECONDS = 1.0, 20, 60.0
+"""For how long the list of files is taken for what the disk holds: so many times as long as it took to make it, and at
+least the first, at most the last."""
 
 _PARTIAL = ".partial-"
 
@@ -41,7 +42,7 @@ class FolderArchive(Archive):
         self._states: dict[Path, tuple[int, int]] = {}
         self._stored: dict[Path, StoredInstance] = {}
         self._by_series: dict[str, dict[str, list[StoredInstance]]] = {}
-        self._scanned = -_FRESH_SECONDS
+        self._stale_at = 0.0
 
     def check(self) -> None:
         """As :meth:`Archive.check`."""
@@ -176,9 +177,11 @@ class FolderArchive(Archive):
 
     def _scan(self, *, now: bool = False) -> None:
         """Read the headers of files that are new or changed, and forget those that are gone."""
-        if not now and time.monotonic() - self._scanned < _FRESH_SECONDS:
+        began = time.monotonic()
+        if not now and began < self._stale_at:
             return
         states = dict(self._files())
+        listing = time.monotonic() - began
         if states != self._states:
             for path in self._states.keys() - states.keys():
                 self._stored.pop(path, None)
@@ -190,7 +193,7 @@ class FolderArchive(Archive):
                         self._stored[path] = one
             self._states = states
             self._by_series = _sorted(self._stored.values())
-        self._scanned = time.monotonic()
+        self._stale_at = time.monotonic() + min(max(_FRESH_SECONDS, _SHARE * listing), _STALE_SECONDS)
 
     def _files(self) -> Iterator[tuple[Path, tuple[int, int]]]:
         """All regular files below the root with their sizes and times, links resolved, each once."""

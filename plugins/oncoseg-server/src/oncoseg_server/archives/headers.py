@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,4 +72,12 @@ def stored_instance(path: Path) -> StoredInstance | None:
     study, series, sop = (str(first_value(attributes, tag) or "") for tag in ("0020000D", "0020000E", "00080018"))
     if not (is_uid(study) and is_uid(series) and is_uid(sop)):
         return None
-    return StoredInstance(path, state.st_size, state.st_mtime_ns, study, series, sop, attributes)
+    shared = {tag: _shared(json.dumps(element)) for tag, element in attributes.items()}
+    return StoredInstance(path, state.st_size, state.st_mtime_ns, study, series, sop, shared)
+
+
+@lru_cache(20_000)
+def _shared(element: str) -> dict[str, Any]:
+    """An element, one for all that are equal: most are the same in all files of a series."""
+    found: dict[str, Any] = json.loads(element)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -57,7 +58,7 @@ def _variable(name: str) -> str:
 class OriginLimits:
     """Bounds: requests at once, seconds without a byte and of a whole answer, bytes of a list and of a series."""
 
-    connections: int = 8
+    connections: int = 32
     silent_seconds: float = 30.0
     answer_seconds: float = 600.0
     list_bytes: int = 64 * 2**20
@@ -95,7 +96,7 @@ class Origin:
             limits=httpx.Limits(max_connections=self.limits.connections),
             follow_redirects=False,
             trust_env=False,
-            verify=True if certificates is None else _context(certificates),
+            verify=_context(certificates),
         )
 
     def close(self) -> None:
@@ -189,7 +190,11 @@ class Origin:
         """Say in words what fails on the way."""
         try:
             yield
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if "CERTIFICATE" in str(error) or "SSL" in str(error):
+                raise self.failure(
+                    "refused", "its certificate is not trusted, or it speaks no TLS; see `url` and `certificates`"
+                ) from None
             raise self.failure("unreachable", "nothing answers at its address; start it, or correct `url`") from None
         except httpx.TimeoutException:
             raise self.failure(
@@ -222,9 +227,8 @@ class Origin:
         )
 
 
-def _context(certificates: str) -> Any:
-    import ssl
-
+def _context(certificates: str | None) -> ssl.SSLContext:
+    """What certificates are checked against: a file of authorities, or those that this system trusts."""
     try:
         return ssl.create_default_context(cafile=certificates)
     except (OSError, ssl.SSLError) as error:

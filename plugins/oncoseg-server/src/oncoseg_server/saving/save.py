@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from oncoseg_server.saving.measured import measured_structures
 from oncoseg_server.web.schemas import SavedObject, SaveRequest
 
 _MOST_SERIES = 10_000
+_WAITS = (0.1, 0.4, 1.0, 2.0, 4.0)
+"""Seconds between the times that an archive is asked for what it took."""
+
 _MODALITIES = {"seg": "SEG", "rtstruct": "RTSTRUCT", "sr": "SR"}
 
 
@@ -140,7 +144,7 @@ def _require_stored(archive: Archive, objects: Sequence[_Object]) -> None:
     """
     for one in objects:
         try:
-            received = archive.retrieve(one.study_uid, one.series_uid, one.sop_uid)
+            received = _given_back(archive, one)
         except ArchiveError as error:
             raise ArchiveError(
                 "not_stored",
@@ -153,6 +157,22 @@ def _require_stored(archive: Archive, objects: Sequence[_Object]) -> None:
                 f"source {archive.name!r}: gives the {_MODALITIES[one.format]} back changed ({difference}); "
                 f"{_reached(archive, objects)}",
             )
+
+
+def _given_back(archive: Archive, one: _Object) -> bytes:
+    """An object as the archive gives it; one that lists what it took a moment later is asked again for a while.
+
+    Raises:
+        ArchiveError: it does not.
+    """
+    for seconds in _WAITS:
+        try:
+            return archive.retrieve(one.study_uid, one.series_uid, one.sop_uid)
+        except ArchiveError as error:
+            if error.problem != "not_found":
+                raise
+            time.sleep(seconds)
+    return archive.retrieve(one.study_uid, one.series_uid, one.sop_uid)
 
 
 def _reached(archive: Archive, objects: Sequence[_Object]) -> str:
