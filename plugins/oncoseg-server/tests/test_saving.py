@@ -7,6 +7,7 @@ import sys
 from io import BytesIO
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -24,8 +25,8 @@ from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.saving import save as saving
 from oncoseg_server.web.schemas import SaveRequest
 
-SLICE, BOX = 22, (319, 332, 395, 401)
-"""Where lung2's label is largest, and 2 pixels around it."""
+SLICE, BOX = 22, (319, 332, 22, 395, 401, 24)
+"""Where lung2's label is largest: that slice and the next, and 2 pixels around it."""
 
 REGISTRY = load_plugins()
 
@@ -51,7 +52,7 @@ def scan(tmp_path_factory):
 def result(scan):
     """Two structures, of which one lies within the other; the second is on one slice alone."""
     volume = read_image(REGISTRY, scan)
-    tumour = api.StructureRequest("lung tumour", (api.Hint("box", BOX),), slice_index=SLICE)
+    tumour = api.StructureRequest("lung tumour", (api.Hint("box", BOX),))
     with api.Session(volume, api.SegmentSettings(model="litemedsam"), registry=REGISTRY) as session:
         session.prompt(tumour)
         return session.prompt(api.StructureRequest("core", (api.Hint("box", (335, 350, 380, 390)),), slice_index=SLICE))
@@ -138,6 +139,17 @@ def test_the_report_has_the_measurements_of_the_engine_and_refers_to_the_segment
         assert dump.count(f'"{name}"') == 2  # the segment's group and that of its diameters
         for line in (measured.diameters.longest, measured.diameters.perpendicular):
             assert f"{line.mm:.12f}"[:9] in dump
+    groups = highdicom.sr.srread(tmp_path / "sr.dcm").content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == list(result.masks)
+    for group, (name, mask) in zip(groups, result.masks.items(), strict=True):
+        values = {str(one.name.meaning): one.value for one in group.get_measurements()}
+        measured = result.measurements[name]
+        on_slice = np.count_nonzero(mask[measured.diameters.slice])
+        assert values.pop("Area") == pytest.approx(on_slice * 0.62695313**2, rel=1e-5)
+        assert values.pop("Attenuation Coefficient") == pytest.approx(measured.intensities[0].mean)
+        assert (np.count_nonzero(mask.any(axis=(1, 2))) > 1) == ("Volume" in values)
+        assert values.pop("Volume", measured.volume_ml) == pytest.approx(measured.volume_ml)
+        assert not values
     assert result.model.weights_sha256 in report.to_json()
     assert seg.SOPInstanceUID in report.to_json()
 
