@@ -7,7 +7,7 @@ from oncoseg_core import CommandSpec, hookimpl
 
 @hookimpl
 def oncoseg_commands() -> Iterator[CommandSpec]:
-    """``oncoseg segment`` and ``oncoseg export``."""
+    """``oncoseg segment``, ``oncoseg export`` and ``oncoseg export-model``."""
     yield CommandSpec(
         name="segment",
         factory="oncoseg_segment.cli.segment_command:app",
@@ -17,4 +17,9 @@ def oncoseg_commands() -> Iterator[CommandSpec]:
         name="export",
         factory="oncoseg_segment.cli.export_command:app",
         summary="Write masks or structures on their DICOM series as RTSTRUCT or SEG",
+    )
+    yield CommandSpec(
+        name="export-model",
+        factory="oncoseg_segment.cli.export_model_command:app",
+        summary="Write a model with its adapter as ONNX files for a Triton server",
     )

@@ -112,7 +112,7 @@ class Triton(Runtime):
         """The answer's bytes and the length of its JSON, in bounded size."""
         try:
             with self._client.stream(method, path, content=body, headers=headers) as response:
-                content = b""
+                content = bytearray()
                 for piece in response.iter_bytes():
                     content += piece
                     if len(content) > MOST_BYTES:
@@ -125,7 +125,7 @@ class Triton(Runtime):
         if response.status_code != 200:
             said = " ".join(content[:200].decode("utf-8", "replace").split())
             raise EngineError(f"{self._where}: answered {response.status_code} {said}")
-        return content, response.headers.get(HEADER)
+        return bytes(content), response.headers.get(HEADER)
 
 
 def require_url(url: str | None) -> str:

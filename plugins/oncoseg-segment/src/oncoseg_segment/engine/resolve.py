@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,12 +74,19 @@ def placed_structures(structures: Sequence[StructureRequest], volume: Volume) ->
 def build_model(registry: Registry, settings: SegmentSettings, adapter: Path | None) -> PromptableModel:
     """The model, adapted if an adapter is given, and answering clicks; on the fastest engine that it has here."""
     engine = {"engine": "auto"} if registry.get(ModelSpec, settings.model).engines else {}
-    model: Any = registry.build(ModelSpec, settings.model, engine | settings.model_settings)
+    return with_clicks(adapted_model(registry, settings.model, engine | settings.model_settings, adapter))
+
+
+def adapted_model(
+    registry: Registry, model: str, model_settings: Mapping[str, Any], adapter: Path | None
+) -> PromptableModel:
+    """The model, adapted if an adapter is given."""
+    built: Any = registry.build(ModelSpec, model, model_settings)
     if adapter is not None:
         from oncoseg_lora import load_adapter  # PEFT and transformers take 110 MB, of use to adapters alone
 
-        model = load_adapter(model, adapter)
-    return with_clicks(cast("PromptableModel", model))
+        built = load_adapter(built, adapter)
+    return cast("PromptableModel", built)
 
 
 def path_settings(settings: SegmentSettings, adapter: Path | None, modality: str) -> PathSettings:
