@@ -8,16 +8,17 @@ import warnings
 import pytest
 import torch
 
-from oncoseg_core import MissingDependencyError, ModelSpec, QualityError, UsageError, load_plugins
+from oncoseg_core import MissingDependencyError, ModelSpec, QualityError, UsageError, WeightsError, load_plugins
 from oncoseg_litemedsam.engines import engines, export, runtimes
-from oncoseg_litemedsam.engines.parts import phantom, relative
-from oncoseg_litemedsam.engines.weights import acting_weights, fingerprint
+from oncoseg_litemedsam.engines.parts import BOXES, phantom, relative
+from oncoseg_litemedsam.engines.weights import acting_weights, fingerprint, plain_network
 from oncoseg_lora import LoraSettings, adapt
 
 NAMES = ("openvino", "onnxruntime")
+TORCH = f"torch {torch.__version__}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", autouse=True)
 def cache(tmp_path_factory):
     """One folder of exported files for the tests of this module: each takes seconds to make."""
     folder = tmp_path_factory.mktemp("cache")
@@ -31,15 +32,32 @@ def build(engine):
 
 
 @pytest.fixture(scope="module")
-def expected():
-    model = build("torch")
+def plain():
+    return build("torch")
+
+
+@pytest.fixture(scope="module")
+def expected(plain):
     with torch.inference_mode():
-        return model.encode_image(phantom())
+        return plain.encode_image(phantom())
+
+
+@pytest.fixture(scope="module")
+def exported(plain):
+    """The encoder's ONNX, for tests of what is done with it."""
+    return engines.onnx_part(engines.ENCODER, plain).content
 
 
 def encoded(model, precision=None):
     with torch.inference_mode(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
         return model.encode_image(phantom())
+
+
+def chosen(model, precision=None):
+    """What would encode."""
+    with torch.inference_mode(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
+        runtime = model._engines.runtime(engines.ENCODER, model, phantom())
+    return "torch" if runtime is None else runtime.name
 
 
 def version(engine):
@@ -50,8 +68,11 @@ def only(monkeypatch, *present):
     monkeypatch.setattr(runtimes, "installed", lambda engine: engine in present)
 
 
+# What is computed.
+
+
 @pytest.mark.parametrize("engine", NAMES)
-def test_an_engine_gives_the_embedding_of_torch(engine, cache, expected):
+def test_an_engine_gives_the_embedding_of_torch(engine, expected):
     model = build(engine)
     assert model.computed_by is None
     found = encoded(model)
@@ -60,7 +81,7 @@ def test_an_engine_gives_the_embedding_of_torch(engine, cache, expected):
     assert model.computed_by == version(engine)
 
 
-def test_a_batch_is_encoded_image_by_image(cache, expected):
+def test_a_batch_is_encoded_image_by_image(expected):
     with torch.inference_mode():
         found = build("openvino").encode_image(torch.cat([phantom().flip(-1), phantom()]))
     assert found.shape == (2, 256, 64, 64)
@@ -68,20 +89,30 @@ def test_a_batch_is_encoded_image_by_image(cache, expected):
     assert relative(found[:1], expected) > 0.1
 
 
-def test_bfloat16_is_less_exact_and_says_so(cache, expected):
+def test_bfloat16_is_less_exact_and_says_so(expected):
     model = build("openvino")
     assert 1e-3 < relative(encoded(model, torch.bfloat16), expected) < 0.2
     assert model.computed_by == runtimes.label("openvino", "bf16")
 
 
-def chosen(model, precision=None):
-    """What would encode."""
-    with torch.inference_mode(), torch.autocast("cpu", dtype=precision, enabled=precision is not None):
-        runtime = model._engines.runtime(engines.ENCODER, model, phantom())
-    return "torch" if runtime is None else runtime.name
+def test_the_exported_decoder_gives_the_masks_of_torch(plain, expected):
+    """Three boxes, one box: the batch has any length. Its weights are those of the prompt encoder too."""
+    content = engines.onnx_part(engines.DECODER, plain).content
+    with torch.inference_mode():
+        for engine in NAMES:
+            runtime = runtimes.start(engine, content, "fp32")
+            for prompts in (BOXES[:3], BOXES[3:]):
+                wanted = plain.decode_with_torch(expected, prompts)
+                boxes = torch.tensor([box.as_tuple() for (box,) in prompts]).float()
+                logits, scores = runtime(expected, boxes)
+                torch.testing.assert_close(logits, wanted.logits, atol=1e-3, rtol=1e-4)
+                torch.testing.assert_close(scores, wanted.scores, atol=1e-4, rtol=0)
 
 
-def test_auto_takes_the_first_that_is_installed_and_computes_in_that_precision(cache, monkeypatch):
+# Which engine is taken.
+
+
+def test_auto_takes_the_first_that_is_installed_and_computes_in_that_precision(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert chosen(build("auto")) == version("openvino")
@@ -93,10 +124,9 @@ def test_auto_takes_the_first_that_is_installed_and_computes_in_that_precision(c
         assert chosen(build("auto")) == "torch"
 
 
-def test_torch_is_what_a_model_is_built_with(cache):
-    model = load_plugins().build(ModelSpec, "litemedsam")
-    encoded(model)
-    assert model.computed_by == f"torch {torch.__version__}"
+def test_torch_is_what_a_model_is_built_with(plain, expected):
+    assert plain.settings.engine == "torch"
+    assert plain.computed_by == TORCH
 
 
 @pytest.mark.parametrize("engine", NAMES)
@@ -107,19 +137,16 @@ def test_an_engine_that_is_not_installed(engine, monkeypatch):
         encoded(build(engine))
 
 
-@pytest.mark.parametrize(
-    ("engine", "precision", "what"),
-    [("onnxruntime", torch.bfloat16, "fp32 only, not bf16"), ("openvino", torch.float16, "not fp16")],
-)
-def test_a_number_format_that_an_engine_does_not_compute_in(engine, precision, what):
-    with pytest.raises(UsageError, match=what):
-        encoded(build(engine), precision)
-
-
-def test_a_processor_without_bfloat16(monkeypatch):
+def test_number_formats_that_an_engine_does_not_compute_in(monkeypatch):
+    for engine, precision, what in (
+        ("onnxruntime", torch.bfloat16, "fp32 only, not bf16"),
+        ("openvino", torch.float16, "not fp16"),
+    ):
+        with pytest.raises(UsageError, match=what):
+            chosen(build(engine), precision)
     monkeypatch.setattr(runtimes, "_processor_has_bf16", lambda: False)
     with pytest.raises(UsageError, match="this processor does not compute in bf16"):
-        encoded(build("openvino"), torch.bfloat16)
+        chosen(build("openvino"), torch.bfloat16)
 
 
 def test_weights_in_another_format_are_left_to_torch_or_refused():
@@ -127,59 +154,135 @@ def test_weights_in_another_format_are_left_to_torch_or_refused():
     with torch.inference_mode():
         model = build("auto").double()
         assert model._engines.runtime(engines.ENCODER, model, pixels) is None
-        with pytest.raises(UsageError, match="computes with float32 on the cpu, found cpu, torch.float64"):
+        with pytest.raises(UsageError, match=r"computes with float32 on the cpu, found cpu, torch.float64"):
             build("openvino").double().encode_image(pixels)
 
 
-def test_what_is_trained_is_computed_by_torch(cache):
+def test_what_is_trained_is_computed_by_torch():
     model = build("openvino")
-    assert model.encode_image(phantom()).requires_grad
+    assert model._engines.runtime(engines.ENCODER, model, phantom()) is None
     with torch.no_grad():
-        model.train().encode_image(phantom())
-    assert model.computed_by == f"torch {torch.__version__}"
-    with torch.no_grad():
-        model.eval().encode_image(phantom())
-    assert version("openvino") in model.computed_by
+        assert model.train()._engines.runtime(engines.ENCODER, model, phantom()) is None
+        assert model.eval()._engines.runtime(engines.ENCODER, model, phantom()).name == version("openvino")
 
 
-def test_a_weight_that_changes_is_never_answered_by_the_old_engine(cache, expected):
-    """Not even where it is written to behind torch's version counter."""
-    model = build("onnxruntime")
-    before = encoded(model)
-    weight = model.image_encoder.neck[0].weight
+# The weights of this moment.
+
+
+class Named(runtimes.Runtime):
+    """Stands for an engine with the weights of that fingerprint."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name = name
+
+    def run(self, inputs):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """Engines that are called as the weights that they were made from, and which of them were made."""
+    made = []
+
+    def started(part, model, *_):
+        made.append(fingerprint(engines._weights(part, model)))
+        return Named(made[-1])
+
+    monkeypatch.setattr(engines, "_started", started)
+    return made
+
+
+def test_a_weight_that_changes_is_never_answered_by_the_old_engine(named):
+    """Not even where it is written to behind torch's version counter, or a running statistic changes."""
+    model = build("openvino")
+    first = chosen(model)
+    assert chosen(model) == first
+    weight, statistic = model.image_encoder.neck[0].weight, dict(model.image_encoder.named_buffers())
+    statistic = next(tensor for name, tensor in statistic.items() if name.endswith("running_mean"))
     version_before = weight._version
     weight.data.mul_(-1)
     assert weight._version == version_before
-    after = encoded(model)
-    assert relative(after, expected) > 0.1
-    assert relative(after, _torch(model)) < 1e-4
-    weight.data.mul_(-1)
-    assert torch.equal(encoded(model), before)
+    second = chosen(model)
+    statistic.add_(1)
+    third = chosen(model)
+    with torch.no_grad():
+        model.image_encoder.neck[2].weight[0, 0, 0, 0] += 1e-6
+    fourth = chosen(model)
+    assert len({first, second, third, fourth}) == 4
+    assert named == [first, second, third, fourth]
 
 
-def _torch(model):
-    """What torch computes with the same weights."""
-    network = model.get_base_model() if hasattr(model, "get_base_model") else model
-    with torch.inference_mode():
-        return network.image_encoder(phantom())
+def test_an_optimizers_step_changes_the_engine(named):
+    model = build("openvino")
+    adapted = adapt(model, LoraSettings(rank=2))
+    parameters = [p for p in adapted.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=0.1)
+    before = chosen(model.eval())
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    assert chosen(model) != before
 
 
-def test_an_adapter_acts_and_can_be_switched_off(cache, expected):
+def test_an_adapter_is_switched_scaled_and_merged(named):
     torch.manual_seed(0)
-    model = adapt(build("openvino"), LoraSettings(rank=4, alpha=8)).eval()
-    assert relative(encoded(model), expected) < 1e-4
-    for name, parameter in model.named_parameters():
+    model = build("openvino")
+    plain_weights = chosen(model)
+    adapted = adapt(model, LoraSettings(rank=2)).eval()
+    assert chosen(model) == plain_weights  # B is zero: it adds nothing yet
+    randomize(adapted)
+    acting = chosen(model)
+    with adapted.disable_adapter():
+        assert chosen(model) == plain_weights
+    assert chosen(model) == acting
+    layer = next(module for module in model.modules() if hasattr(module, "scaling"))
+    layer.scaling["default"] *= 2
+    assert len({plain_weights, acting, chosen(model)}) == 3
+    layer.scaling["default"] /= 2
+    made = len(named)
+    adapted.merge_adapter()
+    chosen(model)
+    assert len(named) == made + 1
+
+
+def randomize(adapted):
+    for name, parameter in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.02)
-    adapted = encoded(model)
-    assert relative(adapted, expected) > 0.05
-    assert relative(adapted, _torch(model)) < 1e-4
-    with model.disable_adapter():
-        assert relative(encoded(model), expected) < 1e-4
-    assert torch.equal(encoded(model), adapted)
-    model.merge_adapter()
-    assert relative(encoded(model), adapted) < 1e-4
-    assert model.computed_by == version("openvino")
+
+
+@pytest.mark.parametrize("policy", ["lora", "lora+decoder"])
+def test_what_is_exported_acts_as_the_adapted_model(policy, expected):
+    torch.manual_seed(0)
+    model = build("torch")
+    adapted = adapt(model, LoraSettings(rank=2, policy=policy)).eval()
+    randomize(adapted)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "modules_to_save" in name:
+                parameter.mul_(1.1)
+        encoder = plain_network(engines._weights(engines.ENCODER, model)).image_encoder
+        wanted = model.image_encoder(phantom())
+        assert relative(wanted, expected) > 0.05
+        assert relative(encoder(phantom()), wanted) < 1e-5
+        decoder = engines.DECODER.graph(plain_network(engines._weights(engines.DECODER, model)))
+        logits, _ = decoder(expected, engines.DECODER.examples()[1])
+        torch.testing.assert_close(logits, model.decode_with_torch(expected, BOXES).logits, atol=1e-3, rtol=1e-4)
+
+
+def test_an_adapted_model_on_an_engine():
+    torch.manual_seed(0)
+    model = build("openvino")
+    adapted = adapt(model, LoraSettings(rank=2)).eval()
+    randomize(adapted)
+    found = encoded(adapted)
+    with torch.inference_mode():
+        assert relative(found, model.image_encoder(phantom())) < 1e-4
+    assert adapted.computed_by == version("openvino")
+
+
+# Files, and engines that are wrong.
 
 
 class Wrong(runtimes.Runtime):
@@ -195,49 +298,58 @@ class Wrong(runtimes.Runtime):
         return [self.change(array) for array in self.right.run(inputs)]
 
 
-@pytest.mark.parametrize("change", [lambda a: a * 1.001, lambda a: a * float("nan"), lambda a: a[:, ::-1].copy()])
-def test_an_engine_whose_masks_are_not_those_of_torch(change, tmp_path, cache, expected, monkeypatch):
-    encoded(build("openvino"))
-    for file in (cache / "engines").glob("*.json"):
-        file.unlink()
+@pytest.mark.parametrize("change", [lambda a: a * 1.001, lambda a: a * float("nan")], ids=["a little", "no number"])
+def test_an_engine_whose_masks_are_not_those_of_torch(change, tmp_path, exported, expected, monkeypatch):
+    monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "_onnx", lambda *_: exported)
     monkeypatch.setattr(engines, "start", lambda _, content, __: Wrong(content, change))
     with pytest.raises(QualityError, match="`engine` wrong 1: litemedsam's encoder does not give torch's masks"):
         encoded(build("openvino"))
+    only(monkeypatch, "openvino")
     model = build("auto")
     with pytest.warns(UserWarning, match="litemedsam's encoder runs on torch instead: openvino: .*does not give torch"):
         found = encoded(model)
     assert torch.equal(found, expected)
-    assert model.computed_by == f"torch {torch.__version__}"
+    assert model.computed_by == TORCH
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # once is enough
-        encoded(model)
+        assert chosen(model) == "torch"
 
 
-def test_a_file_is_exported_and_compared_once(cache, monkeypatch, expected):
-    encoded(build("openvino"))
-    monkeypatch.setattr(engines, "onnx_bytes", lambda *_: pytest.fail("exported again"))
+def test_a_file_is_exported_and_compared_once(monkeypatch):
+    chosen(build("openvino"))
+    monkeypatch.setattr(engines, "_onnx", lambda *_: pytest.fail("exported again"))
     monkeypatch.setattr(type(engines.ENCODER), "deviation", lambda *_: pytest.fail("compared again"))
-    assert relative(encoded(build("openvino")), expected) < 1e-4
+    assert chosen(build("openvino")) == version("openvino")
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: content + b"x"])
-def test_a_damaged_file_is_made_again(damage, cache, expected):
-    encoded(build("onnxruntime"))
-    weights = fingerprint(acting_weights(build("torch").image_encoder))
-    file = export.onnx_file("encoder", weights)
-    content = file.read_bytes()
-    file.write_bytes(damage(content))
-    assert relative(encoded(build("onnxruntime")), expected) < 1e-4
-    assert export.was_checked(
-        export.kept(file), next(iter(cache.glob("engines/*onnxruntime*.json"))).stem.partition("opset17.")[2]
-    )
+@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b""])
+def test_a_damaged_file_is_made_again(damage, tmp_path, exported, plain, monkeypatch):
+    monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path))
+    monkeypatch.setattr(engines, "_onnx", lambda *_: exported)
+    file = export.onnx_file("encoder", fingerprint(engines._weights(engines.ENCODER, plain)))
+    file.parent.mkdir()
+    file.write_bytes(damage(exported))
+    assert chosen(build("onnxruntime")) == version("onnxruntime")
+    assert file.read_bytes() == exported
 
 
-def test_a_cache_folder_that_cannot_be_written(tmp_path, monkeypatch, expected):
+def test_a_file_that_was_exchanged_is_compared_anew(tmp_path, exported, monkeypatch):
+    one = export.Exported(exported, tmp_path / "a.onnx")
+    export.note_check(one, "openvino-1", {"dice": 1.0})
+    assert export.was_checked(one, "openvino-1")
+    assert not export.was_checked(one, "openvino-2")
+    assert not export.was_checked(export.Exported(exported + b"x", one.file), "openvino-1")
+    (tmp_path / "a.openvino-1.json").write_text("{")
+    assert not export.was_checked(one, "openvino-1")
+
+
+def test_a_cache_folder_that_cannot_be_written(tmp_path, exported, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ONCOSEG_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr(engines, "_onnx", lambda *_: exported)
     with pytest.warns(UserWarning, match="encoder has to be exported again the next time: cannot write"):
-        assert relative(encoded(build("onnxruntime")), expected) < 1e-4
+        assert chosen(build("onnxruntime")) == version("onnxruntime")
 
 
 def test_no_more_files_are_kept_than_a_bound(tmp_path, monkeypatch):
@@ -252,17 +364,26 @@ def test_no_more_files_are_kept_than_a_bound(tmp_path, monkeypatch):
     assert len(list(tmp_path.rglob("*.json"))) == 2
 
 
-def test_a_copy_of_a_model_gets_engines_of_its_own(cache):
+def test_a_copy_of_a_model_gets_engines_of_its_own(named):
     model = build("openvino")
-    encoded(model)
+    chosen(model)
+    assert model.computed_by is not None
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert twin.computed_by is None
         assert twin._engines.engine == "openvino"
 
 
 def test_an_engine_takes_no_more_threads_than_torch(monkeypatch):
-    weights = torch.nn.Linear(4, 4)
-    content = export.onnx_bytes(weights, (torch.zeros(1, 4),), ["x"], ["y"])
+    content = export.onnx_bytes(torch.nn.Linear(4, 4), (torch.zeros(1, 4),), ["x"], ["y"])
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert runtimes.OpenVINO(content, "fp32")._model.get_property("INFERENCE_NUM_THREADS") == 1
     assert runtimes.OnnxRuntime(content)._session.get_session_options().intra_op_num_threads == 1
+
+
+def test_other_weights_than_the_networks_are_not_exported(plain):
+    weights = {f"image_encoder.{name}": tensor for name, tensor in acting_weights(plain.image_encoder).items()}
+    strange = weights | {"image_encoder.new": torch.zeros(1)}
+    lacking = {name: tensor for name, tensor in weights.items() if not name.endswith("neck.0.weight")}
+    for wrong, name in ((strange, "new"), (lacking, "neck.0.weight")):
+        with pytest.raises(WeightsError, match=f"image_encoder: its weights are not LiteMedSAM's, such as {name}"):
+            plain_network(wrong)

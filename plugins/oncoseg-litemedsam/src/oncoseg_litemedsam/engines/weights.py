@@ -74,9 +74,7 @@ def plain_network(weights: dict[str, torch.Tensor]) -> Any:
         )
         strange = sorted((expected - given.keys()) | (given.keys() - known))
         if strange:
-            raise WeightsError(
-                f"{part}: has other weights than LiteMedSAM, such as {strange[0]}; it cannot be exported"
-            )
+            raise WeightsError(f"{part}: its weights are not LiteMedSAM's, such as {strange[0]}: it cannot be exported")
         module.load_state_dict({name: given[name] for name in expected})
     return network.eval()  # computes the attention layers' tables from the weights
 

@@ -57,11 +57,11 @@ def export_model(registry: Registry, request: ModelExport) -> dict[str, Any]:
     if request.output.exists() or request.output.is_symlink():
         raise UsageError(f"{display_path(str(request.output))} is there already; choose another `output`")
     spec = registry.get(ModelSpec, request.model)
-    adapter = None if request.adapter is None else adapter_folder(request.adapter)
-    model: Any = adapted_model(registry, request.model, request.model_settings, adapter)
-    if not hasattr(model, "onnx_parts"):
+    if not spec.engines:
         known = [one.name for one in registry.specs(ModelSpec) if one.engines]
         raise UsageError(f"model {spec.name!r} has no ONNX export{close_matches('', known)}")
+    adapter = None if request.adapter is None else adapter_folder(request.adapter)
+    model: Any = adapted_model(registry, request.model, request.model_settings, adapter)
     parts = {name: _File(f"{spec.name}_{name}", *part) for name, part in model.onnx_parts().items()}
     digest = None if adapter is None else hashlib.sha256((adapter / MANIFEST_FILE).read_bytes()).hexdigest()
     facts = {
