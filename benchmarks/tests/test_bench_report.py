@@ -73,14 +73,17 @@ def test_sides_and_versions_that_are_mixed_are_told():
         "adapters_that_do_not_tell": [],
         "failures": [],
         "environments": [{"commit": "a"}],
+        "engines": {"m": ["openvino 1 fp32"]},
         "datasets": [{"side": "test", "n_cases": 3}, {"side": "all", "n_cases": 0}],
     }
     assert warnings(summary) == []
     summary["datasets"][1]["n_cases"] = 1
     summary["environments"].append({"commit": "b"})
-    first, second = warnings(summary)
+    summary["engines"]["m"].append("torch 2")
+    first, second, third = warnings(summary)
     assert "different sides (all, test)" in first
     assert "2 sets of versions" in second
+    assert third == "Model m was computed by 2 engines: openvino 1 fp32 | torch 2."
 
 
 def test_a_box_plot_that_is_left_out_is_told_of():

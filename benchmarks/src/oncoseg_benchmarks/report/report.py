@@ -80,7 +80,7 @@ def _parts(
     yield f"<h2>Failures</h2>{failure_table(summary)}" if summary["failures"] else ""
     yield f"<h2>Not scored</h2>{skip_table(summary)}" if summary["skipped"] else ""
     yield f"<h2>Time and memory</h2>{timing_table(units)}"
-    kept = ("cases_sha256", "splits", "models", "weights", "licences", "datasets", "commit", "versions")
+    kept = ("cases_sha256", "splits", "models", "weights", "engines", "licences", "datasets", "commit", "versions")
     yield folded("What it was made with", as_json({key: summary[key] for key in kept if key in summary}))
     yield folded("Configuration", as_json(summary["config"]))
 
@@ -112,6 +112,9 @@ def warnings(summary: Mapping[str, Any]) -> list[str]:
     told = [*_on_models(summary), *_on_datasets(summary)]
     if len(summary["environments"]) > 1:
         told.append(f"Scored with {len(summary['environments'])} sets of versions or machines: see summary.json.")
+    for model, engines in summary["engines"].items():
+        if len(engines) > 1:
+            told.append(f"Model {model} was computed by {len(engines)} engines: {' | '.join(engines)}.")
     if summary["failures"]:
         told.append(f"{len(summary['failures'])} scorings failed and are in no table; they are listed below.")
     return told

@@ -38,6 +38,11 @@ def finish(bench: Bench) -> dict[str, Any]:
     return summary
 
 
+def _engines(units: Sequence[Mapping[str, Any]], model: str) -> list[str]:
+    """What computed a model's answers, each once: of several the numbers differ in the last digits."""
+    return sorted({unit["engine"] for unit in units if unit["model"] == model and unit.get("engine")})
+
+
 def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> dict[str, Any]:
     """All that a reader needs to trust a number, and whoever wants to have it again."""
     settings = bench.settings
@@ -49,6 +54,7 @@ def summarise_run(bench: Bench, units: Sequence[Mapping[str, Any]], rows: Sequen
         **identity,
         "environments": bench.folder.environments(),
         "weights": {label: bench.folder.weights(label) for label in models},
+        "engines": {label: _engines(units, label) for label in models},
         "datasets": [
             {
                 "name": choice.name,

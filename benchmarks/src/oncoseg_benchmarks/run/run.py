@@ -218,6 +218,7 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
             "skipped": skipped,
             "latency": result.latency,
             "seconds": time.perf_counter() - started,
+            "engine": subject.engine if isinstance(subject, ModelSubject) else None,
             "peak_memory_mb": peak_memory_mb(),
             "peak_device_mb": _peak_device_mb(),
         },

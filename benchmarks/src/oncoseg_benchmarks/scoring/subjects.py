@@ -64,6 +64,11 @@ class ModelSubject:
     propagation: PropagationSettings
     version: dict[str, str | None]
 
+    @property
+    def engine(self) -> str | None:
+        """What computed the model's answers so far; None from a model that does not tell."""
+        return getattr(self.predictor.model, "computed_by", None)
+
     def refusal(self, policy: Policy) -> str | None:
         """The model's own word."""
         spec, adapted = self.predictor.model.spec, self.predictor.adapted
