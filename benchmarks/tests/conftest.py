@@ -61,6 +61,8 @@ from torch import nn
 
 
 class Bright(nn.Module, PromptableModel):
+    computed_by = "toy 1"
+
     def __init__(self, settings=None):
         nn.Module.__init__(self)
         PromptableModel.__init__(self, settings)

@@ -55,6 +55,7 @@ def test_a_run_scores_every_case_by_every_prompt(config, write_cases, bench, tmp
     summary, outcome = bench(path)
     rows, metrics = read_table(tmp_path / "run" / "results.csv")
     assert (outcome.failed, outcome.missing) == (0, 0)
+    assert summary["engines"] == {"bright": ["toy 1"]}
     assert metrics == list(summary["metric_records"])
     own = [row for row in rows if row["model"] == "bright"]
     assert len(own) == 2 * (3 + 2)  # the third case has no core

@@ -169,6 +169,7 @@ def test_a_dicom_series_is_segmented_and_nobody_is_named(tmp_path):
     manifest = (out / "rs.json").read_text()
     assert json.loads(manifest)["modality"] == "ct (as the image's file tells)"
     assert json.loads(manifest)["image"]["kind"] == "DICOM series, 4 slices"
+    assert json.loads(manifest)["engine"].startswith("openvino 20")
     (one,) = json.loads(manifest)["structures"]
     assert one["measurements"]["voxels"] > 300
     assert one["measurements"]["intensities"][0]["unit"] == "HU"
