@@ -26,6 +26,7 @@ from oncoseg_core.imaging import read_image
 from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
 from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.viewer import fetch_viewer
+from oncoseg_server.web.errors import STATUS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER = Path(__file__).parent / "browser"
@@ -131,13 +132,27 @@ def visit(tmp_path_factory, origin, scan, tools):
         "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": STUDY_UID,
         "sop": str(header.SOPInstanceUID), "pixel": PIXEL, "beside": (PIXEL[0] - 12, PIXEL[1] + 3), "stroke": STROKE,
     }  # fmt: skip
-    command = ["node", BROWSER / "visit.mjs", json.dumps(plan)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=VISIT_SECONDS, check=False)
+    return {**browse("visit.mjs", plan, VISIT_SECONDS), "sop": plan["sop"]}
+
+
+def browse(script, plan, seconds):
+    """What a script of ``browser/`` saw."""
+    command = ["node", BROWSER / script, json.dumps(plan)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     seen = json.loads(done.stdout.splitlines()[-1])
     assert "failed" not in seen, json.dumps({key: seen.get(key) for key in ("failed", "panel", "problems", "seconds")})
-    seen["sop"] = plan["sop"]
     return seen
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory, origin, tools):
+    pictures = os.environ.get("ONCOSEG_PICTURES") or str(tmp_path_factory.mktemp("faults"))
+    plan = {
+        "playwright": str(tools / "playwright-core"), "chromium": CHROMIUM, "origin": origin, "pictures": pictures,
+        "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "source": "pacs", "study": STUDY_UID,
+    }  # fmt: skip
+    return browse("faults.mjs", plan, 120)
 
 
 @pytest.fixture(scope="module")
@@ -229,7 +244,7 @@ def test_a_propagation_follows_the_tumour(visit):
 
 
 def test_saving_says_what_was_read_back(visit, pacs):
-    assert visit["save"]["status"] == 200
+    assert visit["save"]["status"] == 201
     assert visit["saved"]["saved"].startswith("Saved and read back: SEG, RTSTRUCT, SR.")
     series = json.loads(pacs.get(f"/dicom-web/studies/{STUDY_UID}/series"))
     assert sorted(one["00080060"]["Value"][0] for one in series) == ["CT", "RTSTRUCT", "SEG", "SR"]
@@ -245,3 +260,40 @@ def test_nothing_was_loaded_from_anywhere_else(visit, origin):
     assert set(visit["origins"]) - {"null"} == {origin}
     assert not [problem for problem in visit["problems"] if "Content Security Policy" in problem]
     assert "token" not in visit["address"]
+
+
+FAULTS = {
+    "wrong_port": ("unreachable", "lost", "the address and port are right"),
+    "wrong_token": ("unauthorized", None, "refuses the token"),
+    "pacs_down": ("source_unreachable", "failed", "check that the archive runs"),
+    "series_gone": ("not_found", "failed", "no such series"),
+    "model_missing": ("model_unavailable", "failed", "weights of `litemedsam`"),
+    "gpu_out_of_memory": ("out_of_memory", "ready", "GPU ran out of memory"),
+    "other_image": ("other_image", "failed", "another image than this viewer shows"),
+    "full_disk": ("disk_full", "ready", "disk is full"),
+    "lease_taken": ("lease_taken", "failed", "belongs to somebody else"),
+    "version_mismatch": ("version_mismatch", "failed", "version 2; reload the page"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_every_fault_is_named_in_one_sentence(faults, fault):
+    code, phase, words = FAULTS[fault]
+    seen = faults["faults"][fault]
+    assert (seen["code"], seen.get("phase")) == (code, phase)
+    assert words in seen["error"]
+    assert re.fullmatch(r"[A-Z].*[^.]\.", seen["error"])
+    assert ". " not in seen["error"]
+
+
+def test_the_stand_in_answers_with_the_servers_codes():
+    script = (BROWSER / "faults.mjs").read_text()
+    used = re.findall(r"failure\('\w+', (\d+), '(\w+)'", script)
+    assert len(used) == 6
+    assert all(STATUS[code] == int(status) for status, code in used)
+
+
+def test_after_a_lost_server_the_work_goes_on(faults):
+    assert "answers again; the session was opened again with its" in faults["back"]["notice"]
+    assert faults["back"]["steps"] == faults["back"]["before"] > 0
+    assert faults["problems"] == []
