@@ -231,7 +231,7 @@ def test_a_stroke_of_ohifs_brush_is_an_edit(visit):
     added = after & ~before
     assert (after >= before).all()
     assert added.sum() > 100
-    rows, columns = np.nonzero(added)
+    _, columns = np.nonzero(added)
     assert abs(columns.mean() - (STROKE["from"][0] + STROKE["to"][0]) / 2) < 6
     assert visit["unedited"]["masks"] == visit["clicked"]["masks"]
 
@@ -297,3 +297,18 @@ def test_after_a_lost_server_the_work_goes_on(faults):
     assert "answers again; the session was opened again with its" in faults["back"]["notice"]
     assert faults["back"]["steps"] == faults["back"]["before"] > 0
     assert faults["problems"] == []
+
+
+def test_the_list_of_structures(faults):
+    assert faults["renamed"] == ["GTV primary"]
+    assert faults["added"] == ["GTV primary", "Lesion"]
+    assert faults["removed"]["step"] == {"step": "remove", "structure": "GTV primary"}
+    assert faults["removed"]["structures"] == ["Lesion"]
+
+
+def test_a_box_is_sent_with_its_lower_corner_first(faults):
+    box = faults["box"]
+    assert box["structure"] == "Lesion"
+    (hint,) = box["hints"]
+    assert hint["kind"] == "box"
+    assert np.allclose(hint["points"], [[300.5, 310.5], [340.5, 360.5]], atol=1)

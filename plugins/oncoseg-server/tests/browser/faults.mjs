@@ -18,14 +18,19 @@ let instances = [];
 let steps = [];
 let version = 1;
 
-const answer = () => ({
-  steps: steps.length, undone: 0, findings: [], timing_ms: { total: 1 },
-  structures: steps.length ? [{
-    name: 'Lesion', slices: [0], score: 0.9, presence: null, edited: false, propagated: false, voxels: 960, area_mm2: null,
-    volume_ml: null, mean: null, unit: null, diameter_slice: null, long: null, short: null, findings: [],
-  }] : [],
-  changes: steps.length ? [{ structure: 'Lesion', slice: 0, mask: FULL }] : [],
+const structureOf = name => ({
+  name, slices: [0], score: 0.9, presence: null, edited: false, propagated: false, voxels: 960, area_mm2: null,
+  volume_ml: null, mean: null, unit: null, diameter_slice: null, long: null, short: null, findings: [],
 });
+
+function answer() {
+  const removed = steps.filter(({ step }) => step === 'remove').map(({ structure }) => structure);
+  const names = [...new Set(steps.map(({ structure }) => structure))].filter(name => !removed.includes(name));
+  return {
+    steps: steps.length, undone: 0, findings: [], timing_ms: { total: 1 }, structures: names.map(structureOf),
+    changes: names.map(structure => ({ structure, slice: 0, mask: FULL })),
+  };
+}
 
 function reply(route, call) {
   if (fault?.abort) {
@@ -98,7 +103,10 @@ try {
   await viewer.openStudy(plan.source, plan.study);
   await note('pacs_down', 'failed');
   instances = await viewer.page.evaluate(() =>
-    window.services.displaySetService.getActiveDisplaySets()[0].images.map(({ SOPInstanceUID }) => SOPInstanceUID)
+    window.services.displaySetService
+      .getActiveDisplaySets()
+      .find(({ Modality }) => Modality === 'CT')
+      .images.map(({ SOPInstanceUID }) => SOPInstanceUID)
   );
 
   await during(failure('open', 404, 'not_found', 'the archive has no such series'), again, 'series_gone', 'failed');
@@ -125,7 +133,26 @@ try {
   const before = steps.length;
   await during({ abort: true }, click, 'wrong_port', 'lost');
   await isReady();
+  await viewer.page.waitForFunction(() => document.querySelector('.oncoseg-notice'));
   seen.back = { notice: (await viewer.panel()).notice, before, steps: steps.length };
+
+  // The list of structures: rename one that has steps, add one, hide it, take the first away.
+  await viewer.page.locator('.oncoseg-name').first().dblclick();
+  await viewer.page.locator('.oncoseg-structures input[type="text"]').fill('GTV primary');
+  await viewer.page.keyboard.press('Enter');
+  await viewer.page.waitForFunction(() => document.querySelector('.oncoseg-name')?.textContent === 'GTV primary');
+  await viewer.phase();
+  seen.renamed = [...new Set(steps.map(({ structure }) => structure))];
+  await viewer.page.keyboard.press('g');
+  await viewer.page.keyboard.press('s');
+  await viewer.page.waitForFunction(() => document.querySelector('.oncoseg-structures [title="Show (S)"]'));
+  seen.added = (await viewer.panel()).structures;
+  await viewer.page.keyboard.press('x');
+  await viewer.page.waitForSelector('[data-tool="box"].oncoseg-on');
+  await viewer.answered(() => viewer.drag([300.5, 310.5], [340.5, 360.5]));
+  seen.box = steps.at(-1);
+  await viewer.answered(() => viewer.page.locator('.oncoseg-structures [title="Remove"]').first().click());
+  seen.removed = { step: steps.at(-1), structures: (await viewer.panel()).structures };
 } catch (error) {
   seen.failed = error.message;
   seen.panel = await viewer.panel().catch(() => null);

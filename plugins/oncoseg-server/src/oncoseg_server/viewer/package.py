@@ -118,7 +118,8 @@ def unpack(archive: Path, folder: Path, package: PinnedPackage) -> None:
                 if left < 0:
                     raise DataError(f"{package.requirement} unpacks to more than {package.largest} bytes")
                 source = opened.extractfile(member)
-                assert source is not None  # a regular file has content
+                if source is None:
+                    raise DataError(f"the viewer's archive holds no content of {member.name!r}")
                 path = folder / target
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("wb") as stream:

@@ -1,4 +1,4 @@
-"""The viewer's pages and files, and OncoSeg's modules, on the server's origin. No token: there is no patient in them."""
+"""The viewer's pages and files, and OncoSeg's modules, on the server's origin. No patient is in them: no token."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def viewer_routes(folder: Path, sources: Sequence[str]) -> APIRouter:
         return RedirectResponse(PAGE + "/")
 
     @router.get(PAGE)
-    @router.get(PAGE + "/{path:path}")
-    def viewer_page(path: str = "") -> Response:
+    @router.get(PAGE + "/{_:path}")
+    def viewer_page() -> Response:
         return HTMLResponse(html, headers=headers)
 
     @router.get("/app-config.js")

@@ -27,7 +27,7 @@ const SENTENCES = {
   timed_out: 'The server took longer than it may; try again.',
   too_large: 'This is larger than the server allows.',
   too_many_sessions: 'The server serves as many sessions as it may; close one, or try again in a minute.',
-  unauthorized: 'The server refuses the token; open the page with the address that oncoseg serve printed.',
+  unauthorized: 'The server refuses the token; open the page with #token= and the right one at the end of its address.',
   unknown_model: 'The server has no such model; choose another one.',
   unknown_session: 'The server does not know this session any more.',
   unknown_source: 'The server has no such source any more; reload the page.',

@@ -98,7 +98,7 @@ export class Panel {
   #state({ session }) {
     const { phase, error, progress } = session;
     const isBroken = phase === 'lost' || phase === 'failed';
-    const time = latency(session.timing);
+    const time = session.steps.length ? latency(session.timing) : undefined;
     return h(
       'section',
       { className: 'oncoseg-state', data: { phase } },
