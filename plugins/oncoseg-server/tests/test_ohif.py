@@ -23,6 +23,7 @@ from node_tools import node_modules
 from oncoseg_core import OncoSegError
 from oncoseg_core.cli import installed_registry
 from oncoseg_core.imaging import read_image
+from oncoseg_core.system import cache_directory
 from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
 from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.viewer import fetch_viewer
@@ -66,17 +67,16 @@ def scan():
         pytest.skip(f"no sample scan: {error}")
     finally:
         private.close()
-    from oncoseg_core.system import cache_directory
-
-    files = sorted((cache_directory() / "demo").rglob("*.dcm"), key=lambda path: float(position(path)))
+    # Results that somebody saved into the demonstration lie beside the series.
+    headers = {path: header_of(path) for path in (cache_directory() / "demo").rglob("*.dcm")}
+    files = [path for path, header in headers.items() if header.SeriesInstanceUID == SERIES_UID]
+    files.sort(key=lambda path: float(headers[path].ImagePositionPatient[2]))
     assert len(files) == 61
     return files
 
 
-def position(path):
-    return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["ImagePositionPatient"]).ImagePositionPatient[
-        2
-    ]
+def header_of(path):
+    return pydicom.dcmread(path, stop_before_pixels=True)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +126,10 @@ def answers(address):
 def visit(tmp_path_factory, origin, scan, tools):
     """What one visit saw; the pictures stay in ``$ONCOSEG_PICTURES`` where that names a folder."""
     pictures = os.environ.get("ONCOSEG_PICTURES") or str(tmp_path_factory.mktemp("pictures"))
-    header = pydicom.dcmread(scan[SLICE], stop_before_pixels=True)
     plan = {
         "playwright": str(tools / "playwright-core"), "chromium": CHROMIUM, "origin": origin, "pictures": pictures,
         "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": STUDY_UID,
-        "sop": str(header.SOPInstanceUID), "pixel": PIXEL, "beside": (PIXEL[0] - 12, PIXEL[1] + 3), "stroke": STROKE,
+        "sop": str(header_of(scan[SLICE]).SOPInstanceUID), "pixel": PIXEL, "beside": (PIXEL[0] - 12, PIXEL[1] + 3), "stroke": STROKE,
     }  # fmt: skip
     return {**browse("visit.mjs", plan, VISIT_SECONDS), "sop": plan["sop"]}
 
