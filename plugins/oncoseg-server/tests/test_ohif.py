@@ -160,7 +160,7 @@ def by_command(tmp_path_factory, scan, visit):
     folder = tmp_path_factory.mktemp("command")
     ((x, y),) = visit["click"]["sent"]["hints"][0]["points"]
     command = [
-        "segment", scan[0].parent, "--model", "litemedsam", "--point", f"{x},{y},{SLICE}", "--slice", str(SLICE),
+        "segment", scan[0].parent, "--model", "litemedsam", "--point", f"{x},{y}", "--slice", str(SLICE),
         "--modality", "ct", "--output", folder / "mask.nii.gz",
     ]  # fmt: skip
     done = subprocess.run(

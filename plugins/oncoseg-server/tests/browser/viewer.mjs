@@ -97,12 +97,16 @@ export class Viewer {
 
   /** Do it, and wait until the server has answered. */
   async answered(action, path = /\/api\/v1\/sessions\/[^/]+\/(steps|undo|redo|save)$/) {
+    const count = () => this.page.evaluate(() => Number(document.querySelector('.oncoseg-state').dataset.answered));
+    const before = await count();
     const answer = this.page.waitForResponse(response => path.test(new URL(response.url()).pathname));
     await action();
     const response = await answer;
-    await this.page.waitForTimeout(200); // the panel is drawn in the next frame
+    await this.page.waitForFunction(
+      last => Number(document.querySelector('.oncoseg-state').dataset.answered) > last, before
+    );
     await this.phase();
-    await this.page.waitForTimeout(200);
+    await this.page.waitForTimeout(200); // the image is drawn in the next frames
     return { status: response.status(), sent: response.request().postDataJSON() };
   }
 

@@ -101,7 +101,7 @@ export class Panel {
     const time = session.steps.length ? latency(session.timing) : undefined;
     return h(
       'section',
-      { className: 'oncoseg-state', data: { phase } },
+      { className: 'oncoseg-state', data: { phase, answered: session.answered } },
       h('div', { className: `oncoseg-phase oncoseg-${phase}` }, h('i', { className: 'oncoseg-dot' }), PHASES[phase]),
       error && h('p', { className: 'oncoseg-error', role: 'alert', data: { code: error.code ?? '' } }, error.message),
       this.controller.notice && h('p', { className: 'oncoseg-notice', role: 'status' }, this.controller.notice),

@@ -19,6 +19,7 @@ export class Session extends EventTarget {
   phase = 'closed';
   error = null;
   progress = null;
+  answered = 0; // calls that ended, well or not
   steps = [];
   undone = [];
   structures = [];
@@ -135,9 +136,11 @@ export class Session extends EventTarget {
       this.#set(phase);
       try {
         const result = await work();
+        this.answered += 1;
         this.#set('ready');
         return result;
       } catch (error) {
+        this.answered += 1;
         this.#failed(error);
         throw error;
       }
