@@ -74,7 +74,9 @@ async function note(name, phase) {
 
 async function during(next, act, name, phase = 'ready') {
   fault = next;
+  const before = await viewer.answers();
   await act();
+  await viewer.oneMore(before);
   await note(name, phase);
   fault = null;
 }

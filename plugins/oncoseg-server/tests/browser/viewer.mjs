@@ -95,16 +95,22 @@ export class Viewer {
     return this.page.click(`.oncoseg-panel button:text-is("${name}")`);
   }
 
+  /** How many calls of the session have ended. */
+  answers() {
+    return this.page.evaluate(() => Number(document.querySelector('.oncoseg-state').dataset.answered));
+  }
+
+  async oneMore(before) {
+    await this.page.waitForFunction(last => Number(document.querySelector('.oncoseg-state').dataset.answered) > last, before);
+  }
+
   /** Do it, and wait until the server has answered. */
   async answered(action, path = /\/api\/v1\/sessions\/[^/]+\/(steps|undo|redo|save)$/) {
-    const count = () => this.page.evaluate(() => Number(document.querySelector('.oncoseg-state').dataset.answered));
-    const before = await count();
+    const before = await this.answers();
     const answer = this.page.waitForResponse(response => path.test(new URL(response.url()).pathname));
     await action();
     const response = await answer;
-    await this.page.waitForFunction(
-      last => Number(document.querySelector('.oncoseg-state').dataset.answered) > last, before
-    );
+    await this.oneMore(before);
     await this.phase();
     await this.page.waitForTimeout(200); // the image is drawn in the next frames
     return { status: response.status(), sent: response.request().postDataJSON() };
