@@ -6,6 +6,7 @@ import errno
 import logging
 import signal
 import socket
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -57,9 +58,7 @@ def _bound(settings: ServerSettings) -> socket.socket:
 
 
 def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for library in ("httpx", "httpcore"):  # their lines hold whole addresses, and those hold UIDs
-        logging.getLogger(library).setLevel(logging.WARNING)
+    _log_own_lines_alone()
     tls = settings.tls
     config = uvicorn.Config(
         app,
@@ -78,3 +77,16 @@ def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) ->
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
+
+
+def _log_own_lines_alone() -> None:
+    """Lines and warnings of other libraries hold addresses with UIDs, and values of DICOM elements: none is shown."""
+    shown = logging.StreamHandler()
+    shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    own = logging.getLogger("oncoseg")
+    own.addHandler(shown)
+    own.setLevel(logging.INFO)
+    own.propagate = False
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore")
+    warnings.filterwarnings("default", module=r"oncoseg_\w+")
