@@ -192,3 +192,12 @@ def failing_with(error):
         raise error
 
     return fails
+
+
+def test_what_computes_is_said_once_it_has(client, monkeypatch):
+    server = client.app.state.server
+    model = server.models.get("toy").loaded.model
+    assert client.get("/api/v1/server").json()["models"][0]["engine"] == "torch"
+    monkeypatch.setattr(type(model), "computed_by", "an engine", raising=False)
+    server.warm_up()
+    assert client.get("/api/v1/server").json()["models"][0]["engine"] == "an engine"

@@ -41,7 +41,7 @@ def test_check_says_how_each_part_is(serve, scan):
     result = serve({"models": TOY, "sources": {"scans": {"folder": {"path": str(scan.folder)}}}}, "--check")
     assert result.exit_code == 0, result.output
     told = lines(result)
-    assert told[0].startswith("ok: model toy: brighter loads")
+    assert told[0] == "ok: model toy: brighter answers, computed by torch fp32; takes box, text, point"
     assert told[1] == "ok: source scans: folder answers"
     assert [line.split(":")[1].strip() for line in told[2:]] == ["cache folder", "disk", "access"]
     assert all(line.startswith("ok: ") for line in told)

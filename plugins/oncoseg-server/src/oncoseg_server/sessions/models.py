@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from oncoseg_clicks import record_with_clicks
-from oncoseg_core import ModelSpec, OncoSegError, Registry
+from oncoseg_core import Box, ModelSpec, OncoSegError, Registry
+from oncoseg_core.inference import autocast
 from oncoseg_segment.api import LoadedModel, OpenedImage, SegmentSettings
-from oncoseg_server.sessions.device import DeviceLock
+from oncoseg_server.sessions.device import DeviceLock, Priority
 from oncoseg_server.sessions.embeddings import ModelEmbeddings, SharedEmbeddings
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.volumes import OpenedSeries
@@ -26,6 +29,25 @@ class ServedModel:
     device: DeviceLock
     embeddings: ModelEmbeddings
     info: ModelInfo
+
+    def warm_up(self) -> str | None:
+        """Answer a box on an empty image, and say what computes: engines compile, and compare themselves with torch,
+        when they are first used.
+
+        Raises:
+            OncoSegError: an engine that was asked for cannot be used.
+        """
+        spec, model = self.loaded.spec, self.loaded.model
+        side, middle = spec.input_size, sum(spec.input_range) / 2
+        pixels = torch.full((1, 3, side, side), middle, device=self.loaded.device)
+        precision = autocast(self.loaded.device, self.loaded.settings.precision)
+        with self.device.priority(Priority.AHEAD), self.device, torch.inference_mode(), precision:
+            model.eval()
+            embedding = model.encode_image(pixels)
+            if "box" in self.info.prompts:
+                model.decode(embedding, [(Box(side / 4, side / 4, side / 2, side / 2),)])
+        computed_by: str | None = getattr(model, "computed_by", None)
+        return computed_by
 
     def image_of(self, opened: OpenedSeries) -> OpenedImage:
         """A series as this model takes it; fitted once for all sessions.
@@ -54,7 +76,7 @@ def model_info(name: str, settings: SegmentSettings, registry: Registry) -> Mode
         adapter=None if settings.adapter is None else Path(settings.adapter).name,
         prompts=[kind for kind in spec.prompt_kinds if spec.refusal(kind, adapted=adapted) is None],
         precision=settings.precision,
-        engine=str(settings.model_settings.get("engine", "torch")),
+        engine=str(settings.model_settings.get("engine", "auto" if spec.engines else "torch")),
         notice=(spec.licence.notice if spec.licence else None) or None,
     )
 
@@ -85,7 +107,13 @@ class Models:
 
     def infos(self) -> list[ModelInfo]:
         """What clients are told of each; nothing is loaded for that."""
-        return [model_info(name, settings, self._registry) for name, settings in self._settings.items()]
+        return [self._info(name, settings) for name, settings in self._settings.items()]
+
+    def _info(self, name: str, settings: SegmentSettings) -> ModelInfo:
+        """From the record; the engine from the model, once it has computed something."""
+        info, served = model_info(name, settings, self._registry), self._served.get(name)
+        engine = None if served is None else getattr(served.loaded.model, "computed_by", None)
+        return info if engine is None else info.model_copy(update={"engine": engine})
 
     @property
     def waiting(self) -> int:

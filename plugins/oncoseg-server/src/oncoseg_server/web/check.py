@@ -62,9 +62,11 @@ def _tried(what: str, attempt: Callable[[], str]) -> Line:
 
 
 def _loaded(models: Models, name: str) -> str:
-    info = models.get(name).info
+    served = models.get(name)
+    info, engine = served.info, served.warm_up()
     adapter = f", adapter {info.adapter}" if info.adapter else ""
-    return f"{info.model} loads{adapter}, engine {info.engine}, {info.precision}; takes {', '.join(info.prompts)}"
+    computes = engine or f"{info.engine} {info.precision}"
+    return f"{info.model} answers{adapter}, computed by {computes}; takes {', '.join(info.prompts)}"
 
 
 def _answers(archive: Archive) -> str:

@@ -6,6 +6,7 @@ import errno
 import logging
 import signal
 import socket
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -73,6 +74,7 @@ def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) ->
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"`tls`: the certificate or its key cannot be used ({error.strerror or error})") from error
+    threading.Thread(target=app.state.server.warm_up, name="oncoseg-warm-up", daemon=True).start()
     # uvicorn ends gracefully and then raises the signal again: copies of series still have to be deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):

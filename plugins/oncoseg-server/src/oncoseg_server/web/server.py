@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from oncoseg_core import Registry, load_plugins
+from oncoseg_core import OncoSegError, Registry, load_plugins
 from oncoseg_server.archives.archive import Archive
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
@@ -181,6 +181,14 @@ class Server:
         session.close()
         self.volumes.close(session.opened)
         self.metrics.ended()
+
+    def warm_up(self) -> None:
+        """Let the first model answer once, so that the first user does not wait for engines to be made."""
+        try:
+            engine = self.models.get(None).warm_up()
+            log.info("model %s is ready%s", self.models.names[0], f": {engine}" if engine else "")
+        except OncoSegError as error:
+            log.error("%s", error)  # noqa: TRY400 - one line; clients get it too
 
     def _load_first(self) -> None:
         try:
