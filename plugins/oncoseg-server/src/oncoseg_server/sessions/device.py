@@ -14,7 +14,6 @@ from enum import IntEnum
 
 from oncoseg_segment.api import TurnLock
 
-
 NICENESS = 5
 """Of what is done ahead: a third of the share of a prompt. More, and a prompt for the slice at hand waits too long."""
 

@@ -6,7 +6,6 @@ import errno
 import logging
 import signal
 import socket
-import threading
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
@@ -63,8 +62,8 @@ def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) ->
     tls = settings.tls
     config = uvicorn.Config(
         app,
-        log_level="warning",
-        access_log=False,  # for the same reason
+        log_config=None,  # it would print tracebacks with messages, and those can hold patients' data
+        access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GOODBYE_SECONDS,
         ssl_certfile=None if tls is None else tls.certificate,
@@ -74,7 +73,7 @@ def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) ->
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"`tls`: the certificate or its key cannot be used ({error.strerror or error})") from error
-    threading.Thread(target=app.state.server.warm_up, name="oncoseg-warm-up", daemon=True).start()
+    app.state.server.warm_up_soon()
     # uvicorn ends gracefully and then raises the signal again: copies of series still have to be deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):

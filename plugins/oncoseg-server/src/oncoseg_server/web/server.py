@@ -182,6 +182,10 @@ class Server:
         self.volumes.close(session.opened)
         self.metrics.ended()
 
+    def warm_up_soon(self) -> None:
+        """:meth:`warm_up`, in a thread that :meth:`close` waits for: engines cannot be left in the middle."""
+        self._long.submit(self.warm_up)
+
     def warm_up(self) -> None:
         """Let the first model answer once, so that the first user does not wait for engines to be made."""
         try:
