@@ -367,13 +367,15 @@ def test_what_a_killed_process_left_is_deleted_and_what_runs_is_not(tmp_path):
         "private = PrivateFolders(Path(sys.argv[1])); folder = private.make(); (folder / 'patient.dcm').write_bytes(b'x')\n"
         "print(folder, flush=True); time.sleep(600)"
     )
-    with subprocess.Popen([sys.executable, "-c", script, tmp_path / "p"], stdout=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "p"], stdout=subprocess.PIPE, text=True)
+    try:
         left = process.stdout.readline().strip()
         running = PrivateFolders(tmp_path / "p")
-        spared, mode = os.path.exists(f"{left}/patient.dcm"), os.stat(left).st_mode & 0o777
+        assert os.path.exists(f"{left}/patient.dcm")
+        assert os.stat(left).st_mode & 0o777 == 0o700
+    finally:
         process.kill()
-        process.wait()
-    assert (spared, mode) == (True, 0o700)
+        process.communicate()
     other = PrivateFolders(tmp_path / "p")
     assert not os.path.exists(left)
     assert running.make().is_dir()
