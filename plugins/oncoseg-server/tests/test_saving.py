@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from local_orthanc import DICOMWEB_PLUGIN, ORTHANC, running_orthanc
+from pydantic import ValidationError
 
 from oncoseg_core import StorageError, UsageError, load_plugins
 from oncoseg_core.imaging import read_image
@@ -270,6 +271,20 @@ def test_a_disk_that_is_full_while_the_objects_are_written_is_told_as_such(folde
     with pytest.raises(OSError, match="cannot write seg.dcm") as failed:
         save(folder, result, private)
     assert failed.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("label", ["", " ", "a\\b", "a\nb", "\x00", "\u0085a", "x" * 17])
+def test_labels_that_dicom_has_no_room_for(label):
+    with pytest.raises(ValidationError):
+        SaveRequest(label=label)
+
+
+def test_a_label_of_any_language_is_written(folder, result, private, tmp_path):
+    saved = save(folder, result, private, label="Größe 肿瘤")
+    require_same(folder, saved, result, tmp_path)
+    assert {entry.description for entry in folder.series(STUDY_UID) if entry.modality in {"SEG", "SR"}} == {
+        "Größe 肿瘤"
+    }
 
 
 def test_a_report_needs_its_segments_and_a_series_its_own_result(folder, result, private):

@@ -16,6 +16,8 @@ Point = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
 """``[x, y]`` in pixels of the slice, or ``[x, y, z]`` in LPS mm."""
 Name = Annotated[str, Field(min_length=1, max_length=64)]
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
+Label = Annotated[str, Field(max_length=16, pattern=r"^[^\\\x00-\x20\x7f-\x9f][^\\\x00-\x1f\x7f-\x9f]*$")]
+"""A name that DICOM has room for: printable, without a backslash, not of blanks."""
 SliceIndex = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
@@ -195,7 +197,7 @@ class SaveRequest(Message):
     """Which objects to write; ``label`` names the series of the objects."""
 
     formats: list[SavedFormat] = Field(default=["seg", "rtstruct", "sr"], min_length=1, max_length=3)
-    label: Annotated[str, Field(max_length=16)] = "OncoSeg"
+    label: Label = "OncoSeg"
 
 
 class SavedObject(Message):
