@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -87,6 +88,23 @@ def test_a_batch_is_encoded_image_by_image(expected):
     assert found.shape == (2, 256, 64, 64)
     assert relative(found[1:], expected) < 1e-4
     assert relative(found[:1], expected) > 0.1
+
+
+@pytest.mark.parametrize("engine", NAMES)
+def test_several_threads_encode_at_once(engine, expected):
+    model = build(engine)
+    images = [phantom(), phantom().flip(-1)] * 3
+
+    def encode(image):
+        with torch.inference_mode():
+            return model.encode_image(image)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(encode, images))
+    for embedding in found[::2]:
+        assert relative(embedding, expected) < 1e-4
+    for embedding in found[1::2]:
+        assert torch.equal(embedding, found[1])
 
 
 def test_bfloat16_is_less_exact_and_says_so(expected):

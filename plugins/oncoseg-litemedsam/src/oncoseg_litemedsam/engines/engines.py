@@ -70,12 +70,14 @@ class Engines:
         found = None
         if self.engine != "torch" and not torch.is_grad_enabled() and not model.training and self._takes(model, at):
             found = self._current(part, model, _precision())
-        self.used.setdefault(part.name, set()).add(f"torch {torch.__version__}" if found is None else found.name)
+        with self._lock:
+            self.used.setdefault(part.name, set()).add(f"torch {torch.__version__}" if found is None else found.name)
         return found
 
     def summary(self) -> str | None:
         """All that computed, by part; None where nothing was computed."""
-        by_part = {part: ", ".join(sorted(names)) for part, names in self.used.items()}
+        with self._lock:
+            by_part = {part: ", ".join(sorted(names)) for part, names in self.used.items()}
         if len(set(by_part.values())) == 1:
             return next(iter(by_part.values()))
         return "; ".join(f"{part}: {names}" for part, names in by_part.items()) or None
