@@ -185,6 +185,12 @@ export class Controller extends EventTarget {
       return;
     }
     await bench.prepare();
+    for (const [id, overlay] of this.#overlays) {
+      if (this.#viewport(id) !== overlay.viewport) {
+        overlay.destroy(); // the layout changed
+        this.#overlays.delete(id);
+      }
+    }
     for (const [id, { displaySetInstanceUIDs }] of this.services.viewportGridService.getState().viewports) {
       const viewport = this.#viewport(id);
       if (!viewport || !displaySetInstanceUIDs?.includes(bench.displaySet.displaySetInstanceUID)) {
