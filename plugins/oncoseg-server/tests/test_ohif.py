@@ -126,9 +126,12 @@ def answers(address):
 def visit(tmp_path_factory, origin, scan, tools):
     """What one visit saw; the pictures stay in ``$ONCOSEG_PICTURES`` where that names a folder."""
     pictures = os.environ.get("ONCOSEG_PICTURES") or str(tmp_path_factory.mktemp("pictures"))
+    x, y, z = header_of(scan[SLICE + 1]).ImagePositionPatient
+    spacing = header_of(scan[SLICE]).PixelSpacing
+    world = [float(x + (PIXEL[0] - 0.5) * spacing[1]), float(y + (PIXEL[1] - 0.5) * spacing[0]), float(z)]
     plan = {
         "playwright": str(tools / "playwright-core"), "chromium": CHROMIUM, "origin": origin, "pictures": pictures,
-        "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": STUDY_UID,
+        "world": world, "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": STUDY_UID,
         "sop": str(header_of(scan[SLICE]).SOPInstanceUID), "pixel": PIXEL, "beside": (PIXEL[0] - 12, PIXEL[1] + 3), "stroke": STROKE,
     }  # fmt: skip
     return {**browse("visit.mjs", plan, VISIT_SECONDS), "sop": plan["sop"]}
@@ -253,6 +256,17 @@ def test_saving_says_what_was_read_back(visit, pacs):
 def test_after_a_reload_the_seg_is_there_with_the_same_voxels(visit):
     (seg,) = visit["reloaded"]
     assert seg["slices"] == visit["followed"]["masks"]
+
+
+def test_a_click_in_another_plane_is_a_prompt_on_its_slice(visit):
+    sent = visit["coronal"]["sent"]
+    assert sent["slice"] == SLICE + 1
+    assert sent["hints"][0]["points"][0] == pytest.approx(PIXEL, abs=3)
+
+
+def test_a_reload_loses_no_unsaved_work(visit):
+    assert visit["again"]["notice"] == "What was not saved before is here again."
+    assert visit["again"]["rows"].keys() >= {"Long × short", "Volume"}
 
 
 def test_nothing_was_loaded_from_anywhere_else(visit, origin):

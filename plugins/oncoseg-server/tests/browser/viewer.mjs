@@ -72,6 +72,25 @@ export class Viewer {
     }, [x, y]);
   }
 
+  /** Where a point in LPS mm is on the page, once a viewport of another plane shows the plane through it. */
+  async inPlane(viewportId, world) {
+    await this.page.waitForFunction(
+      id => window.services.cornerstoneViewportService.getCornerstoneViewport(id)?.element.querySelector('.oncoseg-overlay'),
+      viewportId
+    );
+    return this.page.evaluate(([id, point]) => {
+      const viewport = window.services.cornerstoneViewportService.getCornerstoneViewport(id);
+      const { focalPoint, position, viewPlaneNormal: normal } = viewport.getCamera();
+      const distance = point.reduce((sum, value, axis) => sum + (value - focalPoint[axis]) * normal[axis], 0);
+      const moved = from => from.map((value, axis) => value + distance * normal[axis]);
+      viewport.setCamera({ focalPoint: moved(focalPoint), position: moved(position) });
+      viewport.render();
+      const [left, top] = viewport.worldToCanvas(point);
+      const box = viewport.canvas.getBoundingClientRect();
+      return [box.left + left, box.top + top];
+    }, [viewportId, world]);
+  }
+
   async click(pixel, options) {
     const [x, y] = await this.place(pixel);
     await this.page.mouse.move(x, y);

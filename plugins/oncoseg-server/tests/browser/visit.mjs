@@ -56,9 +56,21 @@ try {
   await picture('ohif-saved');
   mark('save');
 
-  // A new page: the SEG is a series of the study now.
+  // Three planes: a click in another plane is a prompt on its slice. OHIF's first click chooses the viewport.
+  await viewer.page.evaluate(() => window.commandsManager.run('setHangingProtocol', { protocolId: 'mpr' }));
+  const coronal = await viewer.inPlane('mpr-coronal', plan.world);
+  await viewer.page.mouse.click(...coronal);
+  await viewer.page.waitForFunction(() => window.services.viewportGridService.getActiveViewportId() === 'mpr-coronal');
+  await viewer.page.waitForTimeout(1_000);
+  seen.coronal = await viewer.answered(() => viewer.page.mouse.click(...coronal));
+  await picture('ohif-planes');
+  mark('planes');
+
+  // A new page: what was not saved is taken up again, and the SEG is a series of the study now.
   await viewer.page.reload();
   await viewer.ready();
+  await viewer.page.waitForSelector('.oncoseg-notice');
+  seen.again = await viewer.panel();
   const seg = viewer.page.locator('[data-cy="study-browser-thumbnail-no-image"]').filter({ hasText: 'SEG' }).first();
   await seg.dblclick();
   const load = viewer.page.getByRole('button', { name: 'Yes' });

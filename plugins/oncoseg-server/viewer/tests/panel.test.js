@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { hintsOf } from '../../src/oncoseg_server/viewer/modules/hints.js';
 import { diameters, latency, lines, range, rows } from '../../src/oncoseg_server/viewer/modules/measurements.js';
 import { KEYS, keyOf } from '../../src/oncoseg_server/viewer/modules/shortcuts.js';
+import { clickOf } from '../../src/oncoseg_server/viewer/modules/tools.js';
 import { Structures, fromHex, toHex } from '../../src/oncoseg_server/viewer/modules/structures.js';
 
 const LINE = { mm: 44.81, ends_lps_mm: [[0, 0, 0], [44.81, 0, 0]] };
@@ -92,6 +93,28 @@ describe('shortcuts', () => {
   test('none is one of the keys of OHIF 3.13 but undo and redo', () => {
     const ohif = 'z + - = r l h v c i right left pageup pagedown . , down up home end space esc 1 2 3 4 backspace enter n ] [ e b a';
     expect(KEYS.map(({ key }) => key).filter(key => ohif.split(' ').includes(key))).toEqual([]);
+  });
+});
+
+describe('clicks of the mouse', () => {
+  const viewport = {
+    canvas: { getBoundingClientRect: () => ({ left: 100, top: 50 }) },
+    canvasToWorld: ([x, y]) => [x, y, 7],
+  };
+  const press = more => ({ button: 0, clientX: 130, clientY: 60, ctrlKey: false, metaKey: false, shiftKey: false, altKey: false, ...more });
+
+  test('are places in the world, positive or not, the other with Alt', () => {
+    expect(clickOf(press(), viewport, 'include')).toEqual({ world: [30, 10, 7], positive: true });
+    expect(clickOf(press(), viewport, 'exclude').positive).toBe(false);
+    expect(clickOf(press({ altKey: true }), viewport, 'include').positive).toBe(false);
+    expect(clickOf(press({ altKey: true }), viewport, 'exclude').positive).toBe(true);
+  });
+
+  test('of other buttons, with other keys and for other tools are not ours', () => {
+    expect(clickOf(press({ button: 2 }), viewport, 'include')).toBeUndefined();
+    expect(clickOf(press({ ctrlKey: true }), viewport, 'include')).toBeUndefined();
+    expect(clickOf(press(), viewport, 'box')).toBeUndefined();
+    expect(clickOf(press(), viewport, null)).toBeUndefined();
   });
 });
 

@@ -6,7 +6,7 @@ import { sliceOfImage } from './labelmap.js';
 import { lines } from './measurements.js';
 import { Overlay } from './overlay.js';
 import { css } from './structures.js';
-import { TOOLS, addTools, toolKind } from './tools.js';
+import { TOOLS, addTools, clickOf, toolKind } from './tools.js';
 import { Workbench } from './workbench.js';
 
 const VIEW_MS = 150;
@@ -46,11 +46,11 @@ export class Controller extends EventTarget {
       this.tool = toolKind(toolName) ?? null;
       this.#emit();
     });
-    addTools(this.libraries, groups, () => ({
+    addTools(this.libraries, groups, {
       point: (id, world, positive) => this.#point(id, world, positive),
       box: (id, from, to) => this.#box(id, from, to),
       drawing: (id, from, to) => this.#overlays.get(id)?.drawing(from, to),
-    }));
+    });
     window.addEventListener('pagehide', this.#leave);
     this.#sync();
   }
@@ -208,14 +208,22 @@ export class Controller extends EventTarget {
   #overlay(id, viewport) {
     const { cornerstone } = this.libraries;
     const { STACK_NEW_IMAGE, VOLUME_NEW_IMAGE } = cornerstone.Enums.Events;
-    for (const name of [STACK_NEW_IMAGE, VOLUME_NEW_IMAGE]) {
-      viewport.element.addEventListener(name, () => {
-        this.#viewed(this.slice);
-        this.#emit();
-      });
-    }
-    viewport.element.addEventListener('pointerenter', () => this.#viewed(this.slice, this.sliceIn(id)));
-    return new Overlay({ cornerstone, viewport, content: () => this.#content() });
+    const looked = () => {
+      this.#viewed(this.slice);
+      this.#emit();
+    };
+    const listeners = {
+      [STACK_NEW_IMAGE]: looked,
+      [VOLUME_NEW_IMAGE]: looked,
+      pointerenter: () => this.#viewed(this.slice, this.sliceIn(id)),
+      mousedown: event => {
+        const click = clickOf(event, viewport, this.tool);
+        if (click) {
+          this.#point(id, click.world, click.positive);
+        }
+      },
+    };
+    return new Overlay({ cornerstone, viewport, listeners, content: () => this.#content() });
   }
 
   #content() {

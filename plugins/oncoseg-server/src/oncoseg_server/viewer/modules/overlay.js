@@ -3,22 +3,28 @@
 const SVG = 'http://www.w3.org/2000/svg';
 const NEAR_PLANE = 0.51; // of a slice's thickness
 
-/** The drawing of one viewport. `content()` gives `{lines, points, boxes}` in LPS mm; drawn anew with every image. */
+/**
+ * The drawing of one viewport. `content()` gives `{lines, points, boxes, thickness}` in LPS mm; drawn anew with every
+ * image. `listeners` to events of the viewport's element live as long as the drawing.
+ */
 export class Overlay {
-  constructor({ cornerstone, viewport, content }) {
+  #life = new AbortController();
+
+  constructor({ cornerstone, viewport, content, listeners = {} }) {
     this.viewport = viewport;
     this.content = content;
     this.element = viewport.element;
     this.svg = shape('svg', { class: 'oncoseg-overlay' });
     this.element.append(this.svg);
-    this.rendered = cornerstone.Enums.Events.IMAGE_RENDERED;
-    this.draw = this.draw.bind(this);
-    this.element.addEventListener(this.rendered, this.draw);
+    const all = { ...listeners, [cornerstone.Enums.Events.IMAGE_RENDERED]: () => this.draw() };
+    for (const [name, listener] of Object.entries(all)) {
+      this.element.addEventListener(name, listener, { signal: this.#life.signal });
+    }
     this.box = null;
   }
 
   destroy() {
-    this.element.removeEventListener(this.rendered, this.draw);
+    this.#life.abort();
     this.svg.remove();
   }
 

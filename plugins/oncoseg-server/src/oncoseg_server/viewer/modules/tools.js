@@ -6,6 +6,18 @@ export const TOOLS = {
   box: 'OncoSegBox',
 };
 const SMALLEST_BOX = 4; // canvas pixels: less is a click with an unsteady hand
+// Cornerstone keeps the tools for good, a controller lives as long as its visit of the mode.
+let prompts = null;
+
+/** Where a click of the mouse with a tool is: `{world, positive}`; undefined where it is not one of ours. */
+export function clickOf(event, viewport, kind) {
+  if (!['include', 'exclude'].includes(kind) || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey) {
+    return undefined;
+  }
+  const { left, top } = viewport.canvas.getBoundingClientRect();
+  const world = viewport.canvasToWorld([event.clientX - left, event.clientY - top]);
+  return { world, positive: (kind === 'include') !== event.altKey };
+}
 
 /**
  * Add the tools to cornerstone and to every tool group.
@@ -15,11 +27,11 @@ const SMALLEST_BOX = 4; // canvas pixels: less is a click with an unsteady hand
 export function addTools(libraries, toolGroupService, on) {
   const { cornerstoneTools } = libraries;
   for (const [kind, name] of Object.entries(TOOLS)) {
-    const tool = toolClass(cornerstoneTools.BaseTool, name, kind, on);
-    if (!cornerstoneTools.state?.tools?.[name]) {
-      cornerstoneTools.addTool(tool);
+    if (!prompts) {
+      cornerstoneTools.addTool(toolClass(cornerstoneTools.BaseTool, name, kind));
     }
   }
+  prompts = on;
   for (const id of toolGroupService.getToolGroupIds()) {
     if (id !== 'volume3d') {
       toolGroupService.addToolsToToolGroup(id, {
@@ -32,7 +44,7 @@ export function addTools(libraries, toolGroupService, on) {
 /** Which of our tools a tool name is; undefined for another's. */
 export const toolKind = name => Object.keys(TOOLS).find(kind => TOOLS[kind] === name);
 
-function toolClass(BaseTool, name, kind, on) {
+function toolClass(BaseTool, name, kind) {
   const Tool = class extends BaseTool {
     static toolName = name;
 
@@ -41,7 +53,8 @@ function toolClass(BaseTool, name, kind, on) {
       this.start = null;
     }
 
-    preMouseDownCallback = event => this.#begin(event);
+    // Clicks of a mouse come from the viewport's own element: cornerstone waits 400 ms for a second one.
+    preMouseDownCallback = event => (kind === 'box' ? this.#begin(event) : true);
     preTouchStartCallback = event => this.#begin(event);
     mouseDragCallback = event => this.#drag(event);
     touchDragCallback = event => this.#drag(event);
@@ -52,16 +65,14 @@ function toolClass(BaseTool, name, kind, on) {
       if (kind === 'box') {
         this.start = detail.currentPoints;
       } else {
-        const isInclude = kind === 'include';
-        const isOpposite = Boolean(detail.event?.altKey);
-        on().point(detail.viewportId, detail.currentPoints.world, isInclude !== isOpposite);
+        prompts.point(detail.viewportId, detail.currentPoints.world, kind === 'include');
       }
       return true;
     }
 
     #drag({ detail }) {
       if (this.start) {
-        on().drawing(detail.viewportId, this.start.canvas, detail.currentPoints.canvas);
+        prompts.drawing(detail.viewportId, this.start.canvas, detail.currentPoints.canvas);
       }
     }
 
@@ -71,11 +82,11 @@ function toolClass(BaseTool, name, kind, on) {
       if (!start) {
         return;
       }
-      on().drawing(detail.viewportId);
+      prompts.drawing(detail.viewportId);
       const end = detail.currentPoints;
       const sides = [0, 1].map(axis => Math.abs(end.canvas[axis] - start.canvas[axis]));
       if (Math.min(...sides) >= SMALLEST_BOX) {
-        on().box(detail.viewportId, start.world, end.world);
+        prompts.box(detail.viewportId, start.world, end.world);
       }
     }
   };
