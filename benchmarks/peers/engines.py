@@ -81,23 +81,22 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
-    parser.add_argument("--most", type=int, default=MOST, help="objects at most, to try the script")
+    parser.add_argument(
+        "--most", type=int, default=MOST, help="objects, to try the script; records nothing"
+    )
     options = parser.parse_args()
     registry = load_plugins()
-    with tempfile.TemporaryDirectory() as folder:
-        found: dict[str, Any] = {
-            "load": options.load,
-            "threads": torch.get_num_threads(),
-            "seconds to start": starts(Path(folder)),
-        }
+    found: dict[str, Any] = {"load": options.load, "threads": torch.get_num_threads()}
+    if options.most == MOST:
+        with tempfile.TemporaryDirectory() as folder:
+            found["seconds to start"] = starts(Path(folder))
     rows = measured(registry, options.most)
     found |= {"load average": [round(each, 1) for each in os.getloadavg()], **summary(rows)}
     sys.stdout.write(f"{found}\n")
-    limit = "" if options.most == MOST else f" --most {options.most}"
-    command = (
-        f"OMP_NUM_THREADS={torch.get_num_threads()} python benchmarks/peers/engines.py{limit} --load '{options.load}'"
-    )
-    sys.stdout.write(f"{record('engines', command, found)}\n")
+    if options.most == MOST:
+        threads = torch.get_num_threads()
+        command = f"OMP_NUM_THREADS={threads} python benchmarks/peers/engines.py --load '{options.load}'"
+        sys.stdout.write(f"{record('engines', command, found)}\n")
 
 
 def starts(folder: Path) -> dict[str, dict[str, float]]:
