@@ -169,3 +169,6 @@ _.edited
 _.propagated
 _.diameter_slice
 _.heartbeat  # of the client, for who holds a session open
+# Settings of onnxruntime, read by it.
+_.intra_op_num_threads
+_.log_severity_level

@@ -81,9 +81,7 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
-    parser.add_argument(
-        "--most", type=int, default=MOST, help="objects, to try the script; records nothing"
-    )
+    parser.add_argument("--most", type=int, default=MOST, help="objects, to try the script; records nothing")
     options = parser.parse_args()
     registry = load_plugins()
     found: dict[str, Any] = {"load": options.load, "threads": torch.get_num_threads()}
