@@ -193,13 +193,14 @@ def test_what_is_on_its_way_is_waited_for_and_not_made_twice():
     ahead = threading.Thread(target=encodes_ahead)
     ahead.start()
     encoding.wait(10)
-    prompt = threading.Thread(target=lambda: found.append(own.get("key")))
+    prompt = threading.Thread(target=lambda: found.extend([own.get("key"), own.encode_seconds]))
     prompt.start()
     prompt.join(0.1)
     assert found == []
     may_end.set()
     prompt.join(10)
     assert torch.equal(found[0], torch.ones(1))
+    assert found[1] > 0.05  # the client learns what it waited for
     ahead.join()
 
 

@@ -75,14 +75,16 @@ class ModelEmbeddings(EmbeddingCache):
 
     @property
     def encode_seconds(self) -> float:
-        """Seconds that this thread has spent encoding."""
+        """Seconds that this thread has spent encoding, or waiting for another one that did."""
         return float(getattr(self._thread, "seconds", 0.0))
 
     def get(self, key: str) -> Any | None:
         """The embedding under that key, or None."""
         embedding = self._shared.get(self._prefix + key)
         if embedding is None and (coming := self._on_the_way.get(key)) is not None:
+            start = time.perf_counter()
             coming.wait(LONGEST_WAIT)
+            self._thread.seconds = self.encode_seconds + time.perf_counter() - start
             embedding = self._shared.get(self._prefix + key)
         if embedding is None and getattr(self._thread, "announces", False):
             self._thread.announced = key
