@@ -65,7 +65,7 @@ def main() -> None:
 
 def measured(scratch: Path, folder: Path, engine: str, precision: str, prompts: int) -> dict[str, Any]:
     """All situations of one engine."""
-    model = {"model": "litemedsam", "model_settings": {"engine": engine}, "precision": precision, "zoom": None}
+    model = {"model": "litemedsam", "model_settings": {"engine": engine}, "precision": precision}
     found: dict[str, Any] = {
         "engine": engine,
         "precision": precision,
