@@ -57,6 +57,7 @@ try {
   mark('save');
 
   // Three planes: a click in another plane is a prompt on its slice. OHIF's first click chooses the viewport.
+  await viewer.tool('include');
   await viewer.page.evaluate(() => window.commandsManager.run('setHangingProtocol', { protocolId: 'mpr' }));
   const coronal = await viewer.inPlane('mpr-coronal', plan.world);
   await viewer.page.mouse.click(...coronal);
