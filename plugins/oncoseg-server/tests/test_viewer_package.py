@@ -121,7 +121,7 @@ def test_what_npm_says_is_passed_on(registry, cache):
 
 
 @pytest.mark.parametrize(
-    "name", ["package/dist/../../evil.js", "../evil.js", "/tmp/evil.js", "package/dist/..\\evil.js"]
+    "name", ["package/dist/../../evil.js", "../evil.js", "/evil.js", "package/dist/..\\evil.js"]
 )
 def test_a_file_outside_is_refused(registry, cache, name):
     with pytest.raises(DataError, match="names a file outside it"):
