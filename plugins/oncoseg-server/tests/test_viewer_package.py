@@ -120,9 +120,7 @@ def test_what_npm_says_is_passed_on(registry, cache):
     assert left_over(cache) == []
 
 
-@pytest.mark.parametrize(
-    "name", ["package/dist/../../evil.js", "../evil.js", "/evil.js", "package/dist/..\\evil.js"]
-)
+@pytest.mark.parametrize("name", ["package/dist/../../evil.js", "../evil.js", "/evil.js", "package/dist/..\\evil.js"])
 def test_a_file_outside_is_refused(registry, cache, name):
     with pytest.raises(DataError, match="names a file outside it"):
         fetch_viewer(registry.serve({**GOOD, name: "evil"}))
