@@ -4,12 +4,14 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy_engine import registry_of
+from toy_engine import SPEC, Brighter, BrighterSettings, registry_of
 
-from oncoseg_client import encode_mask
-from oncoseg_core import OncoSegError
+from oncoseg_client import RemoteSession, encode_mask
+from oncoseg_core import Decoded, ModelSpec, OncoSegError
+from oncoseg_core.plugins.registry import Plugin, RegisteredComponent
 from oncoseg_segment.api import SegmentSettings
 from oncoseg_server.sessions.embeddings import SharedEmbeddings
 from oncoseg_server.sessions.models import Models
@@ -64,26 +66,81 @@ class Late(threading.Event):
         return self.session.engine.structures is not self.before
 
 
+class TakesMasks(Brighter):
+    """The toy that also takes masks: what is bright in a mask, and in all boxes that come with it."""
+
+    spec = SPEC.model_copy(update={"prompt_kinds": ("box", "mask")})
+
+    def decode(self, embedding, prompts):
+        logits, scores = [], []
+        for prompt in prompts:
+            one = embedding - 0.5
+            for hint in prompt:
+                if hint.kind == "mask":
+                    one = one.where(torch.as_tensor(hint.mask), -0.5)
+                else:
+                    one = super().decode(one + 0.5, [(hint,)]).logits
+            logits.append(one)
+            scores.append(torch.tensor([0.8]))
+        return Decoded(torch.cat(logits), torch.cat(scores))
+
+
+def registry_with_masks():
+    registry = registry_of()
+    registry.components = [one for one in registry.components if one.spec is not SPEC]
+    registry.components.append(RegisteredComponent("oncoseg_models", TakesMasks.spec, Plugin("test", "1")))
+    build = registry.build
+    registry.build = lambda record, name, settings=None: (
+        TakesMasks(BrighterSettings(**(settings or {}))) if record is ModelSpec else build(record, name, settings)
+    )
+    return registry
+
+
 @pytest.fixture
-def new_session(sources, scan):
-    model = Models({"toy": TOY}, registry_of(), SharedEmbeddings(10**9)).get("toy")
-    opened = Volumes(10**9, 60).open(sources.archives["scans"], scan.study, scan.series)
-    return lambda: WorkSession("ann", model, opened)
+def sessions_of(sources, scan):
+    """Makes sessions on the toy, or on the one that takes masks."""
+    opened = Volumes(10**9, 60, models=2).open(sources.archives["scans"], scan.study, scan.series)
+
+    def of(takes_masks):
+        registry = registry_with_masks() if takes_masks else registry_of()
+        settings = TOY.model_copy(update={"fit": "letterbox"}) if takes_masks else TOY
+        name = f"toy {takes_masks}"
+        model = Models({name: settings}, registry, SharedEmbeddings(10**9)).get(name)
+        opened.images.pop(name, None)
+        return lambda: WorkSession("ann", model, opened)
+
+    return of
+
+
+@pytest.fixture
+def new_session(sessions_of):
+    return sessions_of(False)
+
+
+class NoTransport:
+    """Gives a client its session, and nothing else."""
+
+    def __init__(self, session):
+        answer = session.state(Work()).model_dump()
+        self.opened = {"session": session.id, "lease": session.lease, "image": session.image().model_dump(),
+                       "answer": answer}  # fmt: skip
+
+    def call(self, *_):
+        return self.opened
 
 
 def act(session, action):
-    """Do it; what is refused must change nothing, which the comparison shows."""
+    """Do it; the answer, None where it is refused, which must change nothing: the comparison shows it."""
     work = Work()
     try:
         if action in ("undo", "redo"):
-            getattr(session, action)(work)
-        elif isinstance(action, tuple):
+            return getattr(session, action)(work)
+        if isinstance(action, tuple):
             work.stop = Late(session)
-            session.apply(action[0], work)
-        else:
-            session.apply(action, work)
+            return session.apply(action[0], work)
+        return session.apply(action, work)
     except OncoSegError:
-        return
+        return None
 
 
 def state_of(answer):
@@ -104,6 +161,27 @@ def test_a_new_session_with_the_same_steps_has_the_same_masks(new_session, actio
         assert state_of(again.redo(Work())) == state_of(session.redo(Work()))
     while session.steps:
         assert state_of(again.undo(Work())) == state_of(session.undo(Work()))
+
+
+@pytest.mark.parametrize("takes_masks", [False, True])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=st.lists(ACTIONS, max_size=14))
+def test_a_client_that_applies_every_answer_holds_the_masks_of_the_server(sessions_of, takes_masks, actions):
+    new_session = sessions_of(takes_masks)
+    session = new_session()
+    client = RemoteSession(NoTransport(session), "scans", "1", "2")
+    for action in actions:
+        answer = act(session, action)
+        if answer is not None:
+            client._take(answer.model_dump())
+        fresh = RemoteSession(NoTransport(session), "scans", "1", "2")
+        again = new_session()
+        again.replay(session.steps, session.undone, Work())
+        assert client.structures.keys() == fresh.structures.keys() == again._masks.keys()
+        for name, mask in again._masks.items():
+            assert (client.mask(name) == mask).all()
+            assert (fresh.mask(name) == mask).all()
+            assert client.structures[name]["voxels"] == np.count_nonzero(mask)
 
 
 def test_what_waited_for_a_session_that_was_closed_is_not_begun(new_session):

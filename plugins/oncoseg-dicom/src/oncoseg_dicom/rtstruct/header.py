@@ -131,7 +131,7 @@ def _roi(number: int, structure: Structure, frame_of_reference: str, provenance:
     if structure.description:
         roi.ROIDescription = structure.description[:SHORT_TEXT]
     roi.ROIGenerationAlgorithm = structure.algorithm
-    if structure.algorithm == "AUTOMATIC" and provenance.get("model"):
+    if structure.algorithm in {"AUTOMATIC", "SEMIAUTOMATIC"} and provenance.get("model"):
         roi.ROIGenerationDescription = provenance["model"][:LONG_STRING]
     return roi
 

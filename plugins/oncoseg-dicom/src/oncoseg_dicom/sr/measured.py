@@ -28,6 +28,7 @@ class MeasuredStructure:
 
     ``area_mm2`` is on slice ``area_slice``. ``mean`` is over the whole structure in ``unit``: ``HU``, ``SUV``, or
     ``as stored``. ``tracking_uid`` ties it to the same lesion elsewhere; a new one when None.
+    ``drawn_by_hand``: no algorithm is named.
     """
 
     label: str
@@ -39,3 +40,4 @@ class MeasuredStructure:
     mean: float | None = None
     unit: str | None = None
     tracking_uid: str | None = None
+    drawn_by_hand: bool = False

@@ -142,7 +142,7 @@ def _groups(
         "finding_type": segment.type,
         "finding_category": segment.category,
         "finding_sites": None if segment.region is None else [sr.FindingSite(segment.region)],
-        "algorithm_id": algorithm,
+        "algorithm_id": None if structure.drawn_by_hand else algorithm,
     }
     measurements, notes = _numbers(structure, series)
     groups: list[_Group] = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from oncoseg_core import BoolArray, NormalizerSpec, Volume
 from oncoseg_segment.engine.checks import Finding, examine_structure
@@ -37,6 +39,15 @@ class KeptStructure:
     def detected(self) -> bool:
         """Whether the model found anything."""
         return any(one.voxels for one in self.result.found)
+
+    @property
+    def drawn(self) -> Literal["all", "parts"] | None:
+        """Whether a hand drew every slice that holds it, or some slices; None where the model made them all."""
+        by_hand = [math.isnan(one.score) for one in self.result.found]
+        if not any(by_hand):
+            return None
+        holding = [one for one, hand in zip(self.result.found, by_hand, strict=True) if one.voxels and not hand]
+        return "parts" if holding else "all"
 
 
 def keep_structures(

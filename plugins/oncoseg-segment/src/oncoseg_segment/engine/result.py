@@ -119,4 +119,10 @@ class SegmentationResult:
         }
         scores = self.scores
         kept_scores = {name: scores[name] for name in masks if not math.isnan(scores[name])}
-        return Segmentation(masks, self.fitted.volume.geometry, kept_scores, self.provenance, self.image.handle)
+        details = {
+            one.name: {"ROIGenerationAlgorithm": "MANUAL" if one.drawn == "all" else "SEMIAUTOMATIC"}
+            for one in self.structures
+            if one.drawn is not None
+        }
+        geometry, handle = self.fitted.volume.geometry, self.image.handle
+        return Segmentation(masks, geometry, kept_scores, self.provenance, handle, details)

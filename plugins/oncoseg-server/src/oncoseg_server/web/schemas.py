@@ -9,12 +9,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Point = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
 """``[x, y]`` in pixels of the slice, or ``[x, y, z]`` in LPS mm."""
 Name = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+def _writable(name: str) -> str:
+    """Refuse at the first step what no SEG could be saved under at the last."""
+    if name != name.strip() or "\\" in name or not name.isprintable():
+        raise ValueError(
+            "expected printable characters without a backslash, and no blanks before or after: DICOM has "
+            "no room for others; choose another name"
+        )
+    return name
+
+
+StructureName = Annotated[Name, AfterValidator(_writable)]
 Uid = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)*$", max_length=64)]
 Label = Annotated[str, Field(max_length=16, pattern=r"^[^\\\x00-\x20\x7f-\x9f][^\\\x00-\x1f\x7f-\x9f]*$")]
 """A name that DICOM has room for: printable, without a backslash, not of blanks."""
@@ -56,7 +69,7 @@ class PromptStep(Message):
     """
 
     step: Literal["prompt"] = "prompt"
-    structure: Name
+    structure: StructureName
     slice: SliceIndex | None = None
     hints: list[HintMessage] = Field(default_factory=list, max_length=1_000)
     text: Annotated[str, Field(max_length=200)] | None = None
@@ -68,7 +81,7 @@ class EditStep(Message):
     """The mask of a structure on a slice as a hand drew it: it stands as it is, and is the next prompt there."""
 
     step: Literal["edit"] = "edit"
-    structure: Name
+    structure: StructureName
     slice: SliceIndex
     mask: Bits
 
@@ -77,14 +90,14 @@ class PropagateStep(Message):
     """Follow a structure from each of its slices that has a prompt or an edit; these keep their masks."""
 
     step: Literal["propagate"] = "propagate"
-    structure: Name
+    structure: StructureName
 
 
 class RemoveStep(Message):
     """Take a structure out."""
 
     step: Literal["remove"] = "remove"
-    structure: Name
+    structure: StructureName
 
 
 Step = Annotated[PromptStep | EditStep | PropagateStep | RemoveStep, Field(discriminator="step")]
