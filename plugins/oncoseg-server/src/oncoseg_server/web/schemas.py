@@ -125,7 +125,11 @@ class Instance(Message):
 
 
 class ImageInfo(Message):
-    """The opened series. ``affine`` maps (column, row, slice) indices to LPS mm, 4 x 4."""
+    """The opened series. ``affine`` maps (column, row, slice) indices to LPS mm, 4 x 4.
+
+    ``spacing_mm`` is between slices, rows and columns. Of an unevenly spaced stack both run evenly from the first slice
+    to the last; diameters, areas and volumes are by each slice's own place.
+    """
 
     rows: int
     columns: int

@@ -250,7 +250,7 @@ export class Controller extends EventTarget {
       }),
       points,
       boxes,
-      thickness: image.spacing_mm.at(-1) || 1,
+      thickness: image.spacing_mm[0] || 1,
     };
   }
 
