@@ -46,7 +46,7 @@ function reply(route, call) {
   if (call === 'open') {
     ({ steps } = request.postDataJSON());
     const image = {
-      rows: 512, columns: 512, slices: instances.length, modality: 'CT', physical: true, spacing_mm: [0.6, 0.6, 5],
+      rows: 512, columns: 512, slices: instances.length, modality: 'CT', physical: true, spacing_mm: [5, 0.6, 0.6],
       affine: [[0.6, 0, 0, 0], [0, 0.6, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1]], findings: [],
       instances: instances.map(sop_uid => ({ sop_uid, frame: null })),
     };

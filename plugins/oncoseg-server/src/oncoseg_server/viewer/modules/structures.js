@@ -55,7 +55,7 @@ export class Structures {
 
   /** A name that no other structure has, at most 64 characters. */
   distinct(wish, except = null) {
-    const base = wish.replace(/\s+/g, ' ').trim().slice(0, NAME_LENGTH) || 'Lesion';
+    const base = wish.replace(/\s+/g, ' ').slice(0, NAME_LENGTH).trim() || 'Lesion';
     const taken = name => this.list.some(structure => structure !== except && structure.name === name);
     if (!taken(base)) {
       return base;
