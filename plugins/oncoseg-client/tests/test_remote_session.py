@@ -19,6 +19,7 @@ class StandIn:
 
     def __init__(self):
         self.calls, self.sessions, self.fail = [], {}, None
+        self.lose = None  # what comes in place of the answer to a step that was taken
 
     def __call__(self, request):
         path = request.url.path.removeprefix("/api/v1")
@@ -41,6 +42,9 @@ class StandIn:
         if path.endswith("/steps"):
             self.sessions[name].append(body)
             answer = self.answer(name, self.change(body))
+            if self.lose is not None:
+                lost, self.lose = self.lose, None
+                return lost()
             if body["step"] == "propagate":
                 events = (
                     f'event: progress\ndata: {{"done": 1, "total": 2}}\n\nevent: answer\ndata: {json.dumps(answer)}\n\n'
@@ -68,7 +72,8 @@ class StandIn:
 
     def answer(self, name, changes):
         names = dict.fromkeys(step["structure"] for step in self.sessions[name])
-        return {"structures": [{"name": one} for one in names], "changes": changes}
+        count = len(self.sessions[name])
+        return {"structures": [{"name": one} for one in names], "changes": changes, "steps": count, "undone": 0}
 
 
 def bits(mask):
@@ -135,6 +140,41 @@ def test_a_refusal_changes_nothing(session, stand_in):
     assert (refused.value.code, refused.value.status) == ("prompt_refused", 422)
     assert session.steps == steps
     np.testing.assert_array_equal(session.mask("tumour"), before)
+
+
+def broken_off():
+    raise httpx.ReadTimeout("too late")
+
+
+@pytest.mark.parametrize("loss", [broken_off, lambda: httpx.Response(504), lambda: failure(503, "timed_out")])
+def test_after_an_answer_that_never_came_the_masks_are_those_of_the_steps_here(session, stand_in, loss):
+    session.point("tumour", 1, 3.5, 2.5)
+    stand_in.lose = loss
+    with pytest.raises(ServerError):
+        session.point("lost", 0, 3.5, 2.5)
+    assert len(stand_in.sessions["s0"]) == 2
+    session.point("node", 2, 3.5, 2.5)
+    assert [step["structure"] for step in session.steps] == ["tumour", "node"]
+    assert stand_in.sessions["s1"] == session.steps
+    assert set(session.masks) == set(session.structures) == {"tumour", "node"}
+
+
+def test_nothing_is_saved_that_is_not_here(session, stand_in):
+    session.point("tumour", 1, 3.5, 2.5)
+    stand_in.lose = broken_off
+    with pytest.raises(ServerError, match="did not answer in time"):
+        session.point("lost", 0, 3.5, 2.5)
+    session.save()
+    assert stand_in.calls[-1][:2] == ("POST", "/sessions/s1/save")
+    assert stand_in.sessions["s1"] == session.steps
+
+
+def test_a_session_that_somebody_else_used_is_opened_again(session, stand_in):
+    session.point("tumour", 1, 3.5, 2.5)
+    stand_in.sessions["s0"].append({"step": "prompt", "structure": "other", "slice": 0})
+    session.point("node", 2, 3.5, 2.5)
+    assert stand_in.sessions["s1"] == session.steps
+    assert set(session.masks) == {"tumour", "node"}
 
 
 def test_another_version_of_the_interface_is_refused(server):

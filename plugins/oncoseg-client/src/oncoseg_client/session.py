@@ -15,12 +15,16 @@ from oncoseg_client.transport import Transport
 LOST = {"unknown_session", "lease_expired"}
 """The server no longer knows the session: restarted, or nobody was heard of for too long."""
 
+UNSURE = {"unreachable", "no_reason", "timed_out", "internal"}
+"""It is not known whether the server did what was asked for."""
+
 
 class RemoteSession:
     """A session on a series: what :class:`oncoseg_segment.api.Session` is, over HTTP.
 
     The list of steps is kept here: where the server has lost the session, it is opened again with them, and the call is
-    made once more.
+    made once more. After an answer that never came, the next call opens the session again first: ``masks`` are always
+    those of ``steps``.
 
     Args:
         transport: to the server.
@@ -40,6 +44,7 @@ class RemoteSession:
         self.masks: dict[str, dict[int, BoolArray]] = {}
         self.answer: dict[str, Any] = {}
         self.opened: dict[str, Any] = {}
+        self._sure = True  # that the server has the steps that are here
         self._open()
 
     @property
@@ -120,16 +125,17 @@ class RemoteSession:
                     progress(data["done"], data["total"])
             raise ServerError("unreachable", "the server hung up before it answered; is it still running?")
 
-        return self._done(self._again(call), [*self.steps, step], [])
+        answer = self._changed(call)
+        return self._done(answer, [*self.steps, step], [])
 
     def undo(self) -> dict[str, Any]:
         """Take the last step back."""
-        answer = self._again(lambda: self._post("undo"))
+        answer = self._changed(lambda: self._post("undo"))
         return self._done(answer, self.steps[:-1], [*self.undone, *self.steps[-1:]])
 
     def redo(self) -> dict[str, Any]:
         """Take the step again that was undone last."""
-        answer = self._again(lambda: self._post("redo"))
+        answer = self._changed(lambda: self._post("redo"))
         return self._done(answer, [*self.steps, *self.undone[-1:]], self.undone[:-1])
 
     def view(self, slice_index: int, hover: int | None = None) -> None:
@@ -143,6 +149,7 @@ class RemoteSession:
     def save(self, formats: Sequence[str] = ("seg", "rtstruct", "sr"), label: str = "OncoSeg") -> dict[str, Any]:
         """Write the structures to the source; what is returned was read back from it."""
         body = {"formats": list(formats), "label": label}
+        self._make_sure()
         saved: dict[str, Any] = self._again(lambda: self._post("save", body))
         return saved
 
@@ -151,9 +158,10 @@ class RemoteSession:
         self._again(lambda: self._post("heartbeat"))
 
     def reopen(self) -> None:
-        """Open the session again with its steps: after an answer that never came, it is not known what was done."""
+        """Open the session again with its steps."""
         self.close()
         self._open()
+        self._sure = True
 
     def close(self) -> None:
         """End the session; a server that is gone is no error."""
@@ -185,8 +193,24 @@ class RemoteSession:
         return self._transport.call("POST", f"{self._path}/{what}", body, self._lease)
 
     def _step(self, step: dict[str, Any]) -> dict[str, Any]:
-        answer = self._again(lambda: self._post("steps", step))
+        answer = self._changed(lambda: self._post("steps", step))
         return self._done(answer, [*self.steps, step], [])
+
+    def _changed(self, call: Callable[[], Any]) -> Any:
+        """A call that changes the server's steps; if it breaks off, nobody knows whether it did."""
+        self._make_sure()
+        self._sure = False
+        try:
+            answer = self._again(call)
+        except ServerError as error:
+            self._sure = error.code not in UNSURE
+            raise
+        self._sure = True
+        return answer
+
+    def _make_sure(self) -> None:
+        if not self._sure:
+            self.reopen()
 
     def _again(self, call: Callable[[], Any]) -> Any:
         """The call; where the server has lost the session, opened again first."""
@@ -202,8 +226,11 @@ class RemoteSession:
         self, answer: dict[str, Any], steps: list[dict[str, Any]], undone: list[dict[str, Any]]
     ) -> dict[str, Any]:
         self.steps, self.undone = steps, undone
-        self._take(answer)
-        return answer
+        if answer["steps"] == len(steps):
+            self._take(answer)
+        else:  # somebody else has used the session
+            self.reopen()
+        return self.answer
 
     def _take(self, answer: dict[str, Any]) -> None:
         self.answer = answer
