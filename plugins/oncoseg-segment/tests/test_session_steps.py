@@ -6,9 +6,10 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from toy_engine import Brighter, image_file, registry_of
 
-from oncoseg_core import PromptError
+from oncoseg_core import Decoded, PromptError, SliceTracker
 from oncoseg_core.imaging import read_image
 from oncoseg_segment import api
 
@@ -128,6 +129,32 @@ def test_a_correction_after_following_changes_its_slice_alone(session):
     np.testing.assert_array_equal(session.result().masks["a"], followed)
     session.undo()
     assert np.flatnonzero(session.result().masks["a"].any(axis=(1, 2))).tolist() == [3]
+
+
+class Everything(SliceTracker):
+    """A tracker that finds all that is bright, also beyond the box."""
+
+    def start(self, embedding, prompt):
+        return Decoded(embedding - 0.5, torch.tensor([0.8]))
+
+    def follow(self, embedding):
+        return self.start(embedding, ())
+
+    def rewind(self):
+        pass
+
+
+def test_what_the_models_own_tracker_found_stays_where_no_hint_is_new(registry, volume, monkeypatch):
+    monkeypatch.setattr(Brighter, "slice_tracker", lambda _: Everything())
+    settings = SETTINGS.model_copy(update={"propagation": api.PropagationSettings(tracker="own")})
+    with api.Session(volume, settings, registry=registry) as session:
+        session.add(on(3, "box", *BOX))
+        followed = masks(session.propagate("a"))["a"]
+        corrected = session.add(on(5, "box", *OTHER)).masks["a"]
+        assert not np.array_equal(corrected[5], followed[5])
+        np.testing.assert_array_equal(corrected[:5], followed[:5])
+        again = session.add(on(3, "box", *OTHER), replaced=True).masks["a"]
+        assert not np.array_equal(again[3], followed[3])
 
 
 def test_a_structure_is_removed_and_comes_back(session):

@@ -145,9 +145,10 @@ def _slice_by_slice(
     shape = fitted.volume.geometry.shape
     masks = [np.zeros(shape, dtype=bool) if base is None else base.mask.copy() for base in bases]
     found: list[dict[int, OnSlice]] = [{} if base is None else {one.index: one for one in base.found} for base in bases]
-    chosen = sorted({index for structure in structures for index in structure.prompts})
+    new = [structure.prompts.keys() - structure.settled for structure in structures]
+    chosen = sorted(set().union(*new))
     for done, index in enumerate(chosen, start=1):
-        numbers = [number for number, structure in enumerate(structures) if index in structure.prompts]
+        numbers = [number for number, indices in enumerate(new) if index in indices]
         prompts = [structures[number].prompts[index] for number in numbers]
         for number, answer in zip(numbers, _answered(predictor, fitted, index, prompts, answers), strict=True):
             masks[number][index], found[number][index] = answer

@@ -37,7 +37,8 @@ _TOUCH = 1e-3
 class PlacedStructure:
     """A structure with its prompt on each slice that has one, in pixels; ``propagate`` from these.
 
-    ``drawn`` are masks ``(y, x)`` that stand as they are, by slice. ``over`` is what was followed before.
+    ``drawn`` are masks ``(y, x)`` that stand as they are, by slice. ``over`` is what was followed before; on
+    the slices ``settled`` nothing is new since, and its masks stand.
     """
 
     name: str
@@ -45,6 +46,7 @@ class PlacedStructure:
     propagate: bool
     drawn: Mapping[int, BoolArray] = field(default_factory=dict)
     over: StructureRequest | None = None
+    settled: frozenset[int] = frozenset()
 
     @property
     def slices(self) -> list[int]:
@@ -107,7 +109,9 @@ def _as_placed(request: StructureRequest, volume: Volume) -> PlacedStructure:
             _check(one.index, prompts[one.index], height, width)
         elif one.drawn is not None:
             drawn[one.index] = one.drawn.mask()
-    return PlacedStructure(request.name, prompts, request.propagate, drawn, request.over)
+    before = () if request.over is None else request.over.placed
+    settled = frozenset(one.index for one in request.placed if one in before)
+    return PlacedStructure(request.name, prompts, request.propagate, drawn, request.over, settled)
 
 
 def _with_their_slices(request: StructureRequest, volume: Volume) -> dict[int, list[AnyPrompt]]:

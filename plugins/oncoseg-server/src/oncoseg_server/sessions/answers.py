@@ -60,7 +60,7 @@ def structure_info(result: SegmentationResult, one: KeptStructure, step_slice: i
     area = None
     if volume.physical and step_slice is not None:
         area = float(np.count_nonzero(one.mask[step_slice])) * _pixel_mm2(volume.geometry)
-    intensity = measured.intensities[0] if measured.intensities else None
+    intensity = measured.intensities[0] if len(measured.intensities) == 1 else None  # one of several says too little
     return StructureInfo(
         name=one.name,
         slices=slices,
