@@ -80,3 +80,23 @@ def test_numbers_are_those_of_the_headers(stack, client, open_session):
     part = changes[bright[1]]
     assert part["x"] <= 42
     assert part["x"] + part["width"] >= 50
+
+
+def test_of_several_colours_no_single_mean_is_given(scan, open_session):
+    for number, path in enumerate(sorted(scan.folder.rglob("*.dcm"))):
+        image = pydicom.dcmread(path)
+        grey = np.zeros((128, 128), np.uint8)
+        if 2 <= number < 6:
+            grey[30:50, 40:60] = 200
+        for keyword in ("RescaleSlope", "RescaleIntercept", "RescaleType", "WindowCenter", "WindowWidth"):
+            if keyword in image:
+                del image[keyword]
+        image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 8, 8, 7, 0
+        image.PixelData = np.stack([grey, grey // 2, 255 - grey], axis=-1).tobytes()
+        image.save_as(path)
+    reply = open_session().box()
+    assert reply.status_code == 200, reply.text
+    (structure,) = reply.json()["structures"]
+    assert structure["voxels"] > 0
+    assert (structure["mean"], structure["unit"]) == (None, None)
