@@ -86,7 +86,7 @@ def test_one_session_has_one_name_in_the_log(open_session, caplog):
 def test_every_request_has_an_example_that_its_schema_takes(client):
     import pydantic
 
-    from oncoseg_server.web.schemas import OpenRequest, SaveRequest, Step, View
+    from oncoseg_server.wire import OpenRequest, SaveRequest, Step, View
 
     description = client.get("/api/v1/openapi.json").json()
     models = {"OpenRequest": OpenRequest, "Step": Step, "View": View, "SaveRequest": SaveRequest}

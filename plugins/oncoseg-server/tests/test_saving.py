@@ -24,7 +24,7 @@ from oncoseg_server.archives.dicomweb import DicomwebArchive
 from oncoseg_server.archives.folder import FolderArchive
 from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.saving import save as saving
-from oncoseg_server.web.schemas import SaveRequest
+from oncoseg_server.wire import SaveRequest
 
 SLICE, BOX = 22, (319, 332, 22, 395, 401, 24)
 """Where lung2's label is largest: that slice and the next, and 2 pixels around it."""

@@ -18,7 +18,7 @@ from oncoseg_server.sessions.models import Models
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.sessions.volumes import Volumes
-from oncoseg_server.web.schemas import EditStep, PromptStep, PropagateStep, RemoveStep
+from oncoseg_server.wire import EditStep, PromptStep, PropagateStep, RemoveStep
 
 TOY = SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)
 NAMES = st.sampled_from(["a", "b"])

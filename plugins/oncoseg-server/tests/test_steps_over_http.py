@@ -8,7 +8,7 @@ import pytest
 from oncoseg_client import decode_mask, encode_mask
 from oncoseg_segment.api import SegmentationCancelledError
 from oncoseg_server.sessions.session import Work
-from oncoseg_server.web.schemas import PromptStep
+from oncoseg_server.wire import PromptStep
 
 
 def applied(changes, shape=(8, 128, 128)):

@@ -16,7 +16,7 @@ from oncoseg_segment import api
 from oncoseg_server.archives.archive import Archive, ArchiveError
 from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.saving.measured import measured_structures
-from oncoseg_server.web.schemas import SavedObject, SaveRequest
+from oncoseg_server.wire import SavedObject, SaveRequest
 
 _MOST_SERIES = 10_000
 _WAITS = (0.1, 0.4, 1.0, 2.0, 4.0)

@@ -12,7 +12,7 @@ from oncoseg_client import encode_mask
 from oncoseg_core import BoolArray, Geometry
 from oncoseg_dicom import Series
 from oncoseg_segment.api import Diameters, KeptStructure, SegmentationResult, StructureRequest
-from oncoseg_server.web.schemas import Bits, Change, ImageInfo, Instance, Line, StructureInfo
+from oncoseg_server.wire import Bits, Change, ImageInfo, Instance, Line, StructureInfo
 
 Masks = Mapping[str, BoolArray]
 """Bool ``(z, y, x)`` by structure."""

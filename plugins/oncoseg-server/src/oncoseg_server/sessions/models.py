@@ -17,7 +17,7 @@ from oncoseg_server.sessions.device import DeviceLock, Priority
 from oncoseg_server.sessions.embeddings import ModelEmbeddings, SharedEmbeddings
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.volumes import OpenedSeries
-from oncoseg_server.web.schemas import ModelInfo
+from oncoseg_server.wire import ModelInfo
 
 
 @dataclass(frozen=True, eq=False)

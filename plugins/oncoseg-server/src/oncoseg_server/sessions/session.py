@@ -18,7 +18,7 @@ from oncoseg_server.sessions.models import ServedModel
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.steps import Report, take
 from oncoseg_server.sessions.volumes import OpenedSeries
-from oncoseg_server.web.schemas import Answer, EditStep, ImageInfo, PromptStep, PropagateStep, Step
+from oncoseg_server.wire import Answer, EditStep, ImageInfo, PromptStep, PropagateStep, Step
 
 MOST_WAITING = 8
 """Requests of one session that wait for one another: more would take the threads of other sessions."""

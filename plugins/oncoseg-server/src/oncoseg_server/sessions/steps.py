@@ -10,7 +10,7 @@ from oncoseg_client import EncodedMask, decode_mask
 from oncoseg_core import BoolArray
 from oncoseg_segment.api import Hint, SegmentationResult, Session, StructureRequest
 from oncoseg_server.sessions.refusal import Refusal
-from oncoseg_server.web.schemas import Bits, EditStep, HintMessage, PromptStep, PropagateStep, Step
+from oncoseg_server.wire import Bits, EditStep, HintMessage, PromptStep, PropagateStep, Step
 
 Report = Callable[[int, int], None]
 """Told how far a propagation is: slices done, and of how many."""

@@ -15,9 +15,9 @@ from oncoseg_server.web.around.guard import API, OPENAPI, Guard
 from oncoseg_server.web.around.observe import Observe
 from oncoseg_server.web.errors import add_handlers
 from oncoseg_server.web.routes import server_routes, session_routes, step_routes
-from oncoseg_server.web.schemas import Failure
 from oncoseg_server.web.server import Server
 from oncoseg_server.web.sources import Sources
+from oncoseg_server.wire import Failure
 
 
 def create_app(

@@ -27,7 +27,7 @@ from oncoseg_core import (
 from oncoseg_segment.api import SegmentationCancelledError
 from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.sessions.refusal import Refusal
-from oncoseg_server.web.schemas import Failure
+from oncoseg_server.wire import Failure
 
 log = logging.getLogger("oncoseg.server")
 

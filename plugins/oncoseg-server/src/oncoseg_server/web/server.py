@@ -25,8 +25,8 @@ from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.sessions.sessions import Sessions
 from oncoseg_server.sessions.volumes import Volumes
 from oncoseg_server.web.metrics import Metrics
-from oncoseg_server.web.schemas import Answer, OpenRequest, Saved, SaveRequest
 from oncoseg_server.web.sources import Sources
+from oncoseg_server.wire import Answer, OpenRequest, Saved, SaveRequest
 
 log = logging.getLogger("oncoseg.server")
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from oncoseg_server.web.errors import reply
-from oncoseg_server.web.schemas import Failure
+from oncoseg_server.wire import Failure
 
 
 class BodyRefusedError(Exception):

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from oncoseg_server.config.settings import ServerSettings, is_loopback
 from oncoseg_server.config.tokens import Tokens
 from oncoseg_server.web.errors import reply
-from oncoseg_server.web.schemas import Failure
+from oncoseg_server.wire import Failure
 
 API = "/api/v1"
 API_VERSION = "1"

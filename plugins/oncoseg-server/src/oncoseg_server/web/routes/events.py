@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.web.errors import report
-from oncoseg_server.web.schemas import Progress, PropagateStep
 from oncoseg_server.web.server import Server
+from oncoseg_server.wire import Progress, PropagateStep
 
 HEADERS = {"X-Accel-Buffering": "no"}
 """No proxy keeps events back."""

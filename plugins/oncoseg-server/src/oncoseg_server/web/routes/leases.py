@@ -8,8 +8,8 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Request
 
 from oncoseg_server.sessions.session import Work, WorkSession
-from oncoseg_server.web.schemas import Answer
 from oncoseg_server.web.server import Server
+from oncoseg_server.wire import Answer
 
 
 def server_of(request: Request) -> Server:

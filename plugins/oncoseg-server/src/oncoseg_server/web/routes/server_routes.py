@@ -12,7 +12,7 @@ from oncoseg_server.archives.archive import SeriesEntry
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.web.routes.leases import TheServer
-from oncoseg_server.web.schemas import SeriesInfo, ServerInfo, SourceInfo, Uid
+from oncoseg_server.wire import SeriesInfo, ServerInfo, SourceInfo, Uid
 
 SourceName = Annotated[str, Path(max_length=64)]
 

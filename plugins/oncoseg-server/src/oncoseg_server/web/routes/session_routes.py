@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Request, Response
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.web.routes.examples import OPEN_EXAMPLES
 from oncoseg_server.web.routes.leases import Held, TheServer, answered
-from oncoseg_server.web.schemas import Answer, Opened, OpenRequest
+from oncoseg_server.wire import Answer, Opened, OpenRequest
 
 router = APIRouter(tags=["sessions"])
 of_one = APIRouter(prefix="/sessions/{session}", tags=["sessions"])

@@ -10,7 +10,7 @@ from oncoseg_server.sessions.session import Work
 from oncoseg_server.web.routes.events import answer_events
 from oncoseg_server.web.routes.examples import SAVE_EXAMPLES, STEP_EXAMPLES, VIEW_EXAMPLES
 from oncoseg_server.web.routes.leases import Held, TheServer, answered
-from oncoseg_server.web.schemas import Answer, EditStep, PromptStep, PropagateStep, Saved, SaveRequest, Step, View
+from oncoseg_server.wire import Answer, EditStep, PromptStep, PropagateStep, Saved, SaveRequest, Step, View
 
 router = APIRouter(prefix="/sessions/{session}", tags=["steps"])
 
