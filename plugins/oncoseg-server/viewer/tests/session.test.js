@@ -200,6 +200,16 @@ describe('a session that the server lost', () => {
     expect(notices.join()).toContain('answers again');
   });
 
+  test.each(['timed_out', 'internal'])('is opened again where nobody knows what it did (%s)', async code => {
+    const { api, session } = await opened();
+    await click(session);
+    api.failOnce('step', code, 503);
+    await expect(click(session)).rejects.toMatchObject({ code });
+    await vi.waitFor(() => expect(session.phase).toBe('ready'));
+    expect(api.opened.at(-1).steps).toHaveLength(1);
+    expect(session.steps).toHaveLength(1);
+  });
+
   test('the heartbeat notices it', async () => {
     vi.useFakeTimers();
     try {

@@ -91,10 +91,11 @@ class SegmentationResult:
             made["engine"] = engine
         if self.settings.adapter is not None:
             made["adapter"] = self.adapter_name()
-        drawn = [request.name for request in self.requests if any(one.drawn for one in request.placed)]
+        drawn = [one.name for one in self.structures if one.drawn is not None]
         if drawn:
             made["drawn by hand"] = f"parts of {', '.join(drawn)}"
-        asked = {kind for request in self.requests for kind in request.kinds}
+        followed = [request.over for request in self.requests if request.over is not None]
+        asked = {kind for request in (*self.requests, *followed) for kind in request.kinds}
         for kind, reading in sorted(self.model.spec.reads_as.items()):
             if kind in asked:
                 made[f"{kind} read as"] = reading

@@ -42,15 +42,17 @@ class PrivateFolders:
             raise StorageError(write_failure(error, self._base)) from error
 
     def make(self) -> Path:
-        """A new empty folder.
+        """A new empty folder, with a name that messages may show.
 
         Raises:
             StorageError: the disk is full or cannot be written.
         """
         try:
-            return Path(tempfile.mkdtemp(dir=self._root))
+            folder = Path(tempfile.mkdtemp(dir=self._root)) / "series"
+            folder.mkdir(mode=0o700)
         except OSError as error:
             raise StorageError(write_failure(error, self._root)) from error
+        return folder
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
@@ -59,7 +61,7 @@ class PrivateFolders:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder.parent, ignore_errors=True)
 
     def close(self) -> None:
         """Delete all of them."""

@@ -8,6 +8,8 @@ import { decodeMask, encodeMask } from './bits.js';
 import { ServerError, isLost, isUnreachable } from './failures.js';
 import { Masks } from './masks.js';
 
+// After these nobody knows whether the server took the step: the session is opened again with the steps of this page.
+const UNSURE = new Set(['timed_out', 'internal', 'no_reason']);
 const RESUMED = { lease_expired: 'The session had expired', unknown_session: 'The server had lost the session' };
 
 /**
@@ -285,7 +287,7 @@ export class Session extends EventTarget {
 
   #failed(error) {
     this.error = error;
-    if (isUnreachable(error)) {
+    if (isUnreachable(error) || UNSURE.has(error.code)) {
       this.#set('lost', error);
       this.#waitForServer();
     } else if (isLost(error) || ['lease_taken', 'out_of_step', 'version_mismatch', 'other_image'].includes(error.code)) {
