@@ -202,7 +202,7 @@ def test_threads_that_prompt_at_once_get_their_own_answers(registry, volume):
 
 
 def test_turns_are_given_in_the_order_of_asking():
-    lock, order = api.TurnLock(), []
+    lock, order = api.DeviceLock(), []
 
     def worker(number):
         with lock:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_engine import Brighter
 
+from oncoseg_segment.api import DeviceLock
 from oncoseg_server.sessions.ahead import EncodeAhead, encoding_order
-from oncoseg_server.sessions.device import DeviceLock
 
 
 @given(st.integers(0, 50), st.none() | st.integers(0, 50), st.integers(1, 40), st.integers(0, 60))

@@ -17,7 +17,8 @@ from oncoseg_core import Progress, Registry, Volume
 from oncoseg_core.path import ZoomSettings
 from oncoseg_core.plugins import validate
 from oncoseg_segment.engine.checks import Finding
-from oncoseg_segment.engine.loaded_model import LoadedModel, OpenedImage, TurnLock
+from oncoseg_segment.engine.device_lock import DeviceLock, Priority, yield_to_others
+from oncoseg_segment.engine.loaded_model import LoadedModel, OpenedImage
 from oncoseg_segment.engine.measurements import Diameters, Measurements, longest_diameter, measure
 from oncoseg_segment.engine.postprocess import KeptStructure
 from oncoseg_segment.engine.propagation import Propagation, PropagationSettings, propagate
@@ -30,6 +31,7 @@ from oncoseg_segment.files.outputs import Output, Written
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest
 
 __all__ = [
+    "DeviceLock",
     "Diameters",
     "Finding",
     "Hint",
@@ -38,6 +40,7 @@ __all__ = [
     "Measurements",
     "OpenedImage",
     "Output",
+    "Priority",
     "Propagation",
     "PropagationSettings",
     "SegmentSettings",
@@ -45,7 +48,6 @@ __all__ = [
     "SegmentationResult",
     "Session",
     "StructureRequest",
-    "TurnLock",
     "Written",
     "ZoomSettings",
     "export",
@@ -54,6 +56,7 @@ __all__ = [
     "propagate",
     "segment",
     "smallest_resolvable_mm",
+    "yield_to_others",
 ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from oncoseg_core.inference import EmbeddingCache, FittedVolume, Predictor, choo
 from oncoseg_core.path import Preprocessor
 from oncoseg_lora import adapter_folder
 from oncoseg_segment.engine.checks import Finding, examine_image
+from oncoseg_segment.engine.device_lock import DeviceLock
 from oncoseg_segment.engine.resolve import (
     build_model,
     modality_of,
@@ -28,42 +28,10 @@ EMBEDDING_BYTES = 1024 * 1024 * 1024
 """Memory for embeddings: about 1,000 slices of LiteMedSAM, 50 of SAM3."""
 
 
-class TurnLock:
-    """A lock that is given in the order of asking, which a plain one is not: a long piece of work that takes it again
-    and again lets those in between that wait for one answer.
-    """
-
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._held = False
-        self._queue: deque[threading.Event] = deque()
-
-    @property
-    def waiting(self) -> int:
-        """How many threads wait for it."""
-        return len(self._queue)
-
-    def __enter__(self) -> None:
-        turn = threading.Event()
-        with self._guard:
-            if not self._held:
-                self._held = True
-                return
-            self._queue.append(turn)
-        turn.wait()
-
-    def __exit__(self, *_: object) -> None:
-        with self._guard:
-            if self._queue:
-                self._queue.popleft().set()  # the lock stays held, by the one whose turn it is
-            else:
-                self._held = False
-
-
 class _InTurn(Predictor):
     """A predictor whose model and cache one thread at a time uses; the others go on between two slices."""
 
-    def __init__(self, lock: TurnLock, *arguments: Any) -> None:
+    def __init__(self, lock: DeviceLock, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._turns = lock
 
@@ -117,7 +85,7 @@ class LoadedModel:
         self.adapter = None if settings.adapter is None else adapter_folder(settings.adapter)
         self.device = choose_device(settings.device)
         self.cache = EmbeddingCache(keep_embeddings) if keep_embeddings else None
-        self.lock = TurnLock()
+        self.lock = DeviceLock()
         self.model: Any = None
         self._building = threading.Lock()
         self._predictors: Mapping[str, Predictor] = {}

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from oncoseg_server.sessions.device import DeviceLock, yield_to_others
+from oncoseg_segment.api import DeviceLock, yield_to_others
 from oncoseg_server.sessions.session import Work, WorkSession
 
 log = logging.getLogger("oncoseg.server")

@@ -12,8 +12,7 @@ import torch
 from oncoseg_clicks import record_with_clicks
 from oncoseg_core import Box, ModelSpec, OncoSegError, Registry
 from oncoseg_core.inference import autocast
-from oncoseg_segment.api import LoadedModel, OpenedImage, SegmentSettings
-from oncoseg_server.sessions.device import DeviceLock, Priority
+from oncoseg_segment.api import DeviceLock, LoadedModel, OpenedImage, Priority, SegmentSettings
 from oncoseg_server.sessions.embeddings import ModelEmbeddings, SharedEmbeddings
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.volumes import OpenedSeries

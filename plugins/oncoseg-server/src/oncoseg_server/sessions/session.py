@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from oncoseg_core import BoolArray, PromptError
-from oncoseg_segment.api import SegmentationCancelledError, SegmentationResult, Session
+from oncoseg_segment.api import Priority, SegmentationCancelledError, SegmentationResult, Session
 from oncoseg_server.config.settings import Limits
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
-from oncoseg_server.sessions.device import Priority
 from oncoseg_server.sessions.models import ServedModel
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.steps import Report, take

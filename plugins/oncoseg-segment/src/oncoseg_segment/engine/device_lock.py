@@ -12,8 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
 
-from oncoseg_segment.api import TurnLock
-
 NICENESS = 5
 """Of what is done ahead: a third of the share of a prompt. More, and a prompt for the slice at hand waits too long."""
 
@@ -26,7 +24,7 @@ class Priority(IntEnum):
     AHEAD = 2
 
 
-class DeviceLock(TurnLock):
+class DeviceLock:
     """The lock of a device: held for one slice at a time, given by the priority of those that wait.
 
     A thread says its priority with :meth:`priority`; without, it is that of a prompt.
@@ -37,7 +35,6 @@ class DeviceLock(TurnLock):
     """
 
     def __init__(self, *, beside: bool = False) -> None:
-        super().__init__()
         self._beside = threading.Lock() if beside else None
         self._changed = threading.Condition()
         self._places: list[tuple[int, int]] = []

@@ -4,7 +4,7 @@ import threading
 import time
 from contextlib import suppress
 
-from oncoseg_server.sessions.device import DeviceLock, Priority
+from oncoseg_segment.engine.device_lock import DeviceLock, Priority
 
 
 def begun(lock, work, waiting):

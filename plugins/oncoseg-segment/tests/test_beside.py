@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from oncoseg_server.sessions.device import NICENESS, DeviceLock, Priority, yield_to_others
+from oncoseg_segment.engine.device_lock import NICENESS, DeviceLock, Priority, yield_to_others
 
 
 def ahead(device, entered, leave):
