@@ -252,7 +252,15 @@ def test_an_interrupt_is_one_line(samples, tmp_path):
          str(samples / "lung1_image.nrrd"), *BOX, "--slice", "1"],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=tmp_path,
     )  # fmt: skip
-    time.sleep(1.5)
+    maps = Path(f"/proc/{child.pid}/maps")
+    for _ in range(600):  # once torch is there, it is at work
+        if not maps.exists() or "libtorch" in maps.read_text():
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("it does not begin")
+    if not maps.exists():
+        time.sleep(1.5)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
     assert (child.returncode, errors) == (1, "error: interrupted\n")

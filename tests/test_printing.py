@@ -40,6 +40,7 @@ HASHED = {
     "benchmarks/src/oncoseg_benchmarks/cases/case_selection.py",
     "benchmarks/src/oncoseg_benchmarks/cases/leaks.py",
     "plugins/oncoseg-dicom/src/oncoseg_dicom/series/decoding.py",
+    "plugins/oncoseg-server/src/oncoseg_server/archives/headers.py",
     "plugins/oncoseg-dicom/src/oncoseg_dicom/series/decoding_worker.py",
     "plugins/oncoseg-testing/src/oncoseg_testing/checks/normalizers.py",
     "plugins/oncoseg-testing/src/oncoseg_testing/checks/trackers.py",
@@ -48,7 +49,8 @@ HASHED = {
     "plugins/oncoseg-trainer/src/oncoseg_trainer/data/case_selection.py",
     "plugins/oncoseg-trainer/src/oncoseg_trainer/distributed/liveness.py",
 }
-"""Modules with a ``json.dumps`` whose text is hashed, compared or sent to a process of our own, and read by nobody else."""
+"""Modules with a ``json.dumps`` whose text is hashed, compared or sent to a process of our own, and read by nobody else;
+in ``headers.py``, one that refuses NaN, for which ``json_text`` steps in."""
 
 
 def name_of(node):

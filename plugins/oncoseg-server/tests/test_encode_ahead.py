@@ -142,3 +142,20 @@ def test_encoding_ahead_can_be_turned_off(make_client, open_session):
     session.post("/view", {"slice": 4})
     assert client.app.state.server.ahead.waiting == 0
     assert client.app.state.server.ahead._threads == []
+
+
+def test_what_was_encoded_for_a_session_is_not_looked_at_again(ahead):
+    """Every prompt is a view; to find all neighbours encoded again would slow the next prompt down."""
+    log, gate, model = [], threading.Semaphore(1_000), Model()
+    session = FakeSession("a", model, log, gate)
+    ahead.view(session, 10)
+    settled(ahead, gate, 0)
+    assert sorted(index for _, index in log) == [8, 9, 10, 11, 12]
+    ahead.view(session, 10)
+    ahead.view(session, 11)
+    settled(ahead, gate, 0)
+    assert sorted(index for _, index in log) == [8, 9, 10, 11, 12, 13]
+    ahead.end(session)
+    ahead.view(session, 10)
+    settled(ahead, gate, 0)
+    assert len(log) == 11

@@ -191,3 +191,16 @@ def test_the_defaults_of_the_how_to_are_right():
         names = [name.strip(" `") for name in keys.split(",")]
         if all(name in type(limits).model_fields for name in names):
             assert [float(getattr(limits, name)) for name in names] == [float(value) for value in defaults.split(",")]
+
+
+def test_no_answer_waits_for_an_acknowledgement():
+    import socket
+
+    from oncoseg_server.config.settings import ServerSettings
+    from oncoseg_server.web.run import _bound
+
+    with _bound(ServerSettings(port=0)) as listening, socket.create_connection(listening.getsockname()) as client:
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        del client

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from oncoseg_core import StorageError
-from oncoseg_core.system import atomic_write, cache_directory
+from oncoseg_core.system import atomic_write, cache_directory, json_text
 
 OPSET = 17
 FORMAT = 1
@@ -106,7 +106,7 @@ def was_checked(exported: Exported, engine: str) -> bool:
 def note_check(exported: Exported, engine: str, figures: dict[str, float]) -> None:
     """Note that the file was compared with torch on this engine, so that a further process need not."""
     with contextlib.suppress(StorageError):  # the next process compares once more
-        atomic_write(_check_file(exported, engine), json.dumps({"sha256": exported.sha256, **figures}))
+        atomic_write(_check_file(exported, engine), json_text({"sha256": exported.sha256, **figures}))
 
 
 def _check_file(exported: Exported, engine: str) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import uuid
@@ -22,7 +21,7 @@ from oncoseg_server.archives import queries
 from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.archives.failures import failure
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.headers import StoredInstance
+from oncoseg_server.archives.headers import StoredInstance, json_bytes
 
 JSON = "application/dicom+json"
 OCTETS = "application/octet-stream"
@@ -100,7 +99,7 @@ class EmbeddedDicomweb:
             results = queries.instances(found, query, match["study"], match["series"])
         else:
             return failure(404, "not_found", "no such resource; a search is for studies, series or instances")
-        return Response(json.dumps(results), media_type=JSON)
+        return Response(json_bytes(results), media_type=JSON)
 
     def _chosen(self, match: re.Match[str]) -> list[StoredInstance]:
         """The instances of a path, each once."""
@@ -128,7 +127,7 @@ class EmbeddedDicomweb:
             if key in self._metadata:
                 self._metadata.move_to_end(key)
                 return self._metadata[key]
-        content = json.dumps([_metadata(one, root) for one in stored]).encode()
+        content = json_bytes([_metadata(one, root) for one in stored])
         with self._lock:
             self._metadata[key] = content
             while sum(map(len, self._metadata.values())) > _CACHED_BYTES:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import OncoSegError
+from oncoseg_core.system import json_text
 from oncoseg_dicom import read_json_model
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -62,6 +63,18 @@ def first_value(attributes: JsonObject, tag: str) -> Any:
     return values[0]
 
 
+def json_bytes(value: Any) -> bytes:
+    """A value as JSON; null for NaN and infinities, which JSON lacks.
+
+    The attributes of a series of 1,000 slices have megabytes, and those with such a number are rare: only they take the
+    way of :func:`oncoseg_core.system.json_text`, which looks at every character.
+    """
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except ValueError:
+        return json_text(value).encode()
+
+
 def stored_instance(path: Path) -> StoredInstance | None:
     """What a file is; None where it is no DICOM file, is damaged, or says not of which series it is."""
     try:
@@ -72,12 +85,12 @@ def stored_instance(path: Path) -> StoredInstance | None:
     study, series, sop = (str(first_value(attributes, tag) or "") for tag in ("0020000D", "0020000E", "00080018"))
     if not (is_uid(study) and is_uid(series) and is_uid(sop)):
         return None
-    shared = {tag: _shared(json.dumps(element)) for tag, element in attributes.items()}
+    shared = {tag: _shared(json_bytes(element)) for tag, element in attributes.items()}
     return StoredInstance(path, state.st_size, state.st_mtime_ns, study, series, sop, shared)
 
 
 @lru_cache(20_000)
-def _shared(element: str) -> dict[str, Any]:
+def _shared(element: bytes) -> dict[str, Any]:
     """An element, one for all that are equal: most are the same in all files of a series."""
     found: dict[str, Any] = json.loads(element)
     return found

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from oncoseg_server.archives.dicomweb import DicomwebArchive
 from oncoseg_server.archives.failures import failure
+from oncoseg_server.archives.headers import json_bytes
 
 _UID = r"[0-9]+(?:\.[0-9]+)*"
 _INSTANCE = rf"studies/{_UID}/series/{_UID}/instances/{_UID}"
@@ -78,7 +79,7 @@ def _with_addresses(content: bytes, root: str) -> bytes:
         _redirect(answer, root)
     except (ValueError, RecursionError):
         return content
-    return json.dumps(answer).encode()
+    return json_bytes(answer)
 
 
 def _redirect(item: Any, root: str) -> None:

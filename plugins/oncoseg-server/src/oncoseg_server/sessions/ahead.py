@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,10 @@ from oncoseg_segment.api import DeviceLock, yield_to_others
 from oncoseg_server.sessions.session import Work, WorkSession
 
 log = logging.getLogger("oncoseg.server")
+
+RECENT = 64
+"""Slices of a session that are not looked at again: to find out that an embedding is there takes 20 ms of hashing, and
+every prompt is a view of 17 slices. Of more slices, the first may have made room for others."""
 
 
 def encoding_order(shown: int, hover: int | None, slices: int, neighbours: int) -> list[int]:
@@ -59,6 +64,7 @@ class EncodeAhead:
         self._neighbours = neighbours
         self._encoded = encoded
         self._changed = threading.Condition()
+        self._recent: dict[str, deque[int]] = {}
         self._plans: dict[DeviceLock, dict[str, _Plan]] = {}
         self._threads: list[threading.Thread] = []
         self._views = itertools.count()
@@ -72,7 +78,11 @@ class EncodeAhead:
 
     def view(self, session: WorkSession, shown: int, hover: int | None = None) -> None:
         """Encode what a session looks at now, in the place of what it looked at before."""
-        order = encoding_order(shown, hover, session.depth, self._neighbours)
+        with self._changed:
+            recent = self._recent.setdefault(session.id, deque(maxlen=RECENT))
+            order = [
+                index for index in encoding_order(shown, hover, session.depth, self._neighbours) if index not in recent
+            ]
         plan = _Plan(session, iter(list(enumerate(order))), next(self._views), Work())
         plan.advance()
         with self._changed:
@@ -89,6 +99,7 @@ class EncodeAhead:
         """Encode nothing more for a session."""
         with self._changed:
             plan = self._plans.get(session.model.device, {}).pop(session.id, None)
+            self._recent.pop(session.id, None)
         if plan is not None:
             plan.work.stop.set()
 
@@ -114,6 +125,9 @@ class EncodeAhead:
             try:
                 if plan.session.encode(plan.next[1], plan.work):
                     self._encoded()
+                with self._changed:
+                    if plan.session.id in self._recent and not plan.work.stop.is_set():
+                        self._recent[plan.session.id].append(plan.next[1])
             except Exception as error:  # noqa: BLE001 - the prompt itself will tell its user
                 log.warning("a slice was not encoded ahead: %s", type(error).__name__)
                 self.end(plan.session)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Sequence
+
+from oncoseg_core.system import json_text
 
 PAGE = "/viewer"
 """Below it are the viewer's pages. Its own files are at the root: the built bundles load each other from there."""
 MODULES = "/extension"
 """Below it are OncoSeg's modules."""
-_IMPORT_MAP = json.dumps(
+_IMPORT_MAP = json_text(
     {"imports": {"@oncoseg/extension": f"{MODULES}/extension.js", "@oncoseg/mode": f"{MODULES}/mode.js"}}
 )
 _SCRIPT = re.compile(r"<script(?P<attributes>[^>]*)>(?P<code>.*?)</script>", re.DOTALL)
@@ -46,7 +47,7 @@ def app_config(sources: Sequence[str]) -> str:
         "window.config.httpErrorHandler = error =>"
         " window.dispatchEvent(new CustomEvent('oncoseg:http', {detail: error.status}));"
     )
-    return f"window.config = {json.dumps(config, indent=1)};\n{handler}\n"
+    return f"window.config = {json_text(config, indent=1)};\n{handler}\n"
 
 
 def page_headers(html: str) -> dict[str, str]:
