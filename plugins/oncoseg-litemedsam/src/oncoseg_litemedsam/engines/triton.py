@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from oncoseg_core import MissingDependencyError, OncoSegError, UsageError
+from oncoseg_core.system import json_text
 from oncoseg_litemedsam.engines.parts import Part
 from oncoseg_litemedsam.engines.runtimes import Runtime
 
@@ -74,7 +75,7 @@ class Triton(Runtime):
             for name, array in zip(self._part.inputs, inputs, strict=True)
         ]
         wanted = [{"name": name, "parameters": {"binary_data": True}} for name in self._part.outputs]
-        head = json.dumps({"inputs": described, "outputs": wanted}).encode()
+        head = json_text({"inputs": described, "outputs": wanted}).encode()
         body = b"".join([head, *(np.ascontiguousarray(array, "<f4").tobytes() for array in inputs)])
         content, length = self._send(
             "POST",

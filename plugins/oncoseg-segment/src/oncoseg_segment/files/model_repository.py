@@ -55,7 +55,7 @@ def export_model(registry: Registry, request: ModelExport) -> dict[str, Any]:
         StorageError: it cannot be written; nothing is left behind.
     """
     if request.output.exists() or request.output.is_symlink():
-        raise UsageError(f"{display_path(str(request.output))} is there already; choose another folder")
+        raise UsageError(f"{display_path(str(request.output))} is there already; choose another `output`")
     spec = registry.get(ModelSpec, request.model)
     if not spec.engines:
         known = [one.name for one in registry.specs(ModelSpec) if one.engines]
@@ -89,7 +89,7 @@ def _write(request: ModelExport, files: list[_File], facts: Mapping[str, str | N
                 atomic_write(beside / one.name / "config.pbtxt", _configuration(one))
         atomic_write(beside / "README.md", _readme(request, files, facts))
         if output.exists():
-            raise UsageError(f"{display_path(str(output))} is there already; choose another folder")
+            raise UsageError(f"{display_path(str(output))} is there already; choose another `output`")
         beside.rename(output)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
