@@ -1,4 +1,4 @@
-"""One user of ``server_soak.py``: ``python server_user.py URL FOLDER NUMBER SEED``, until it is told to end."""
+"""One user of ``server_soak.py``: ``python server_user.py URL FOLDER NUMBER SEED``, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ State: TypeAlias = dict[str, dict[int, Any]]
 
 
 class User:
-    """Gives known prompts, and knows what every mask must be; tells what happened, one JSON a line."""
+    """Gives known prompts, and knows what every mask must be, and reports what happened, one JSON a line."""
 
     def __init__(self, url: str, folder: Path, number: int, seed: int) -> None:
         self.dice = random.Random(seed)  # noqa: S311 - nothing secret
@@ -37,13 +37,13 @@ class User:
         """After the step at hand."""
         self.going = False
 
-    def tell(self, what: str, **more: Any) -> None:
+    def report(self, what: str, **more: Any) -> None:
         """One line of what happened."""
         self.log.write(json.dumps({"what": what, **more}) + "\n")
 
     def refused(self, error: ServerError, call: str) -> None:
         """A call that was not answered."""
-        self.tell("refused", code=error.code, message=str(error), call=call)
+        self.report("refused", code=error.code, message=str(error), call=call)
 
     def work(self) -> None:
         """One session after the other."""
@@ -66,7 +66,7 @@ class Visit:
             self.height, self.width = (int(number) for number in known["shape"])
         self.prompts = told["prompts"]
         self.session: RemoteSession = user.server.open("scans", told["study"], told["series"])
-        user.tell("opened", series=series)
+        user.report("opened", series=series)
         self.states: list[State] = [{}]
         self.undone: list[State] = []
 
@@ -78,7 +78,7 @@ class Visit:
             action = self.dice.choices(list(OFTEN), list(OFTEN.values()))[0]
             try:
                 getattr(self, action)()
-                self.user.tell(action)
+                self.user.report(action)
             except ServerError as error:
                 self.user.refused(error, action)
                 if error.code == "unreachable" and not self.resumed():
@@ -143,7 +143,7 @@ class Visit:
             formats = ("seg",) if self.dice.random() < 0.5 else ("seg", "rtstruct", "sr")
             objects = self.session.save(formats)["objects"]
             kept = {name: count for name, count in voxels.items() if count}
-            self.user.tell("saved", series=self.series, objects=objects, voxels=kept)
+            self.user.report("saved", series=self.series, objects=objects, voxels=kept)
 
     def look(self) -> None:
         """Scroll to another slice."""
@@ -165,7 +165,7 @@ class Visit:
             except ServerError as error:
                 self.user.refused(error, "reopen")
             else:
-                self.user.tell("resumed")
+                self.user.report("resumed")
                 return True
         return False
 
@@ -180,7 +180,7 @@ class Visit:
                 if not np.array_equal(one, other):
                     pixels = [int(one.sum()), int(other.sum()), int((one ^ other).sum())]
                     more = {"structure": structure, "slice": index, "after": after, "pixels": pixels}
-                    self.user.tell("wrong", series=self.series, **more)
+                    self.user.report("wrong", series=self.series, **more)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import pytest
 import torch
 from toy_engine import Brighter, image_file, registry_of
 
-from oncoseg_core import Decoded, PromptError, SliceTracker
+from oncoseg_core import Decoded, OncoSegError, PromptError, SliceTracker
 from oncoseg_core.imaging import read_image
 from oncoseg_segment import api
+from oncoseg_segment.engine.checks import Finding
 
 SETTINGS = api.SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)
 
@@ -219,3 +220,29 @@ def test_turns_are_given_in_the_order_of_asking():
         thread.join()
     assert order == list(range(5))
     assert lock.waiting == 0
+
+
+def test_settings_that_do_not_fit_the_image_are_refused_before_the_model_is_loaded(registry, volume, monkeypatch):
+    monkeypatch.setattr(
+        "oncoseg_segment.engine.loaded_model.build_model", lambda *_: pytest.fail("the model was loaded")
+    )
+    unknown = api.SegmentSettings(model="brighter", model_settings={"weights": "abc"}, zoom=None)
+    with pytest.raises(OncoSegError, match="its modality cannot be told"):
+        api.Session(volume, unknown, registry=registry)
+
+
+def test_what_is_to_be_said_of_the_followed_part_is_said_after_a_correction(session, monkeypatch):
+    asked = []
+
+    def examined(_model, kinds, name, *, tracked):
+        asked.append((tuple(kinds), tracked))
+        return [Finding("warning", name, f"about {kinds}")]
+
+    monkeypatch.setattr("oncoseg_segment.engine.session.examine_answerer", examined)
+    session.add(on(3, "box", *BOX))
+    session.propagate("a")
+    asked.clear()
+    drawn = np.zeros(session.image.geometry.shape[1:], dtype=bool)
+    result = session.draw("a", 3, drawn)
+    assert asked == [(("box",), False), ((), False)]
+    assert [one.message for one in result.findings if one.message.startswith("about")] == ["about ['box']", "about []"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -87,11 +88,12 @@ class LoadedModel:
         self.cache = EmbeddingCache(keep_embeddings) if keep_embeddings else None
         self.lock = DeviceLock()
         self.model: Any = None
+        self.load_seconds = 0.0
         self._building = threading.Lock()
         self._predictors: Mapping[str, Predictor] = {}
 
     def open(self, volume: Volume) -> OpenedImage:
-        """Fit an image; the first one loads the model.
+        """Fit an image; the first one loads the model, once it is sure that the settings fit the image.
 
         Raises:
             UsageError: a setting does not fit the image.
@@ -113,7 +115,9 @@ class LoadedModel:
 
     def _load(self) -> None:
         if self.model is None:
+            start = time.perf_counter()
             self.model = build_model(self.registry, self.settings, self.adapter).to(self.device)  # type: ignore[attr-defined]
+            self.load_seconds = time.perf_counter() - start
 
     def _predictor(self, modality: str) -> Predictor:
         """One for each modality: it remembers the fingerprint of the weights."""

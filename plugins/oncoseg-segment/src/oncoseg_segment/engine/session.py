@@ -69,10 +69,9 @@ class Session:
     ) -> None:
         self.seconds: dict[str, float] = {}
         loaded = LoadedModel(settings, registry=registry, keep_embeddings=EMBEDDING_BYTES if keep_embeddings else 0)
-        with self._phase("model"):
-            loaded.load()
         with self._phase("segment"):
             self._begin(loaded.open(volume))
+        self.seconds = {"model": loaded.load_seconds, "segment": self.seconds["segment"] - loaded.load_seconds}
         self._cache = loaded.cache
 
     @classmethod
@@ -256,9 +255,11 @@ class Session:
             findings = [*self._opened.findings, *examine_model(self.model)]
             own_tracker = self.settings.propagation.tracker == "own"
             for one in self.structures:
-                tracked = own_tracker and one.propagate
-                findings += examine_answerer(self.model, sorted(one.kinds), one.name, tracked=tracked)
+                for request in (one,) if one.over is None else (one.over, one):
+                    tracked = own_tracker and request.propagate
+                    findings += examine_answerer(self.model, sorted(request.kinds), one.name, tracked=tracked)
             findings += [finding for one in kept for finding in findings_of(one)]
+            findings = list(dict.fromkeys(findings))
         return SegmentationResult(
             registry=self.registry,
             settings=self.settings,

@@ -62,7 +62,7 @@ class ServedModel:
 
 
 def model_info(name: str, settings: SegmentSettings, registry: Registry) -> ModelInfo:
-    """What clients are told of a model, from its record.
+    """What clients learn of a model, from its record.
 
     Raises:
         UnknownComponentError: no plugin provides it.
@@ -105,7 +105,7 @@ class Models:
         return list(self._settings)
 
     def infos(self) -> list[ModelInfo]:
-        """What clients are told of each; nothing is loaded for that."""
+        """What clients learn of each; nothing is loaded for that."""
         return [self._info(name, settings) for name, settings in self._settings.items()]
 
     def _info(self, name: str, settings: SegmentSettings) -> ModelInfo:

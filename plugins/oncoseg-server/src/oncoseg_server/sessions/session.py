@@ -112,7 +112,7 @@ class WorkSession:
             return replace(self._result, image=replace(self._result.image, source=self.opened.folder))
 
     def replay(self, steps: Sequence[Step], undone: Sequence[Step], work: Work) -> Answer:
-        """Go on with the steps of an earlier session."""
+        """Resume an earlier session from its steps."""
         with self._working(work, propagates=False) as times:
             for step in steps:
                 work.require_going()

@@ -80,7 +80,7 @@ _SHARED_FAULTS = "; the other sessions go on"
 
 
 def failure_of(error: BaseException) -> tuple[Failure, bool]:
-    """What a client is told of an error, and whether it was expected: an unexpected one is logged with an incident."""
+    """The failure for a client, and whether the error was expected: an unexpected one is logged with an incident."""
     code, message = _explained(error)
     if code is not None:
         return Failure(code=code, message=_without_folders(_one_line(message))), True
@@ -134,7 +134,7 @@ def reply(failure: Failure) -> JSONResponse:
 
 
 def report(error: BaseException) -> Failure:
-    """What a client is told; what nobody foresaw goes to the log, without its message: that may name a patient."""
+    """The reply to a client; what nobody foresaw goes to the log, without its message: that may name a patient."""
     failure, expected = failure_of(error)
     if not expected:
         log.error("%s: %s", failure.message.rpartition("incident ")[2], _trace(error))
