@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from oncoseg_core.contract.grid_checks import grid_findings
     from oncoseg_core.contract.hookspecs import hookimpl
     from oncoseg_core.contract.interfaces import (
+        AutomaticModel,
+        AutomaticResult,
         Component,
         DatasetAdapter,
         Decoded,
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     )
     from oncoseg_core.contract.records import (
         Annotation,
+        AutomaticModelSpec,
         Case,
         CommandSpec,
         ComponentSpec,
@@ -105,6 +108,9 @@ __all__ = [
     "ROUNDED_MM",
     "Annotation",
     "AnyPrompt",
+    "AutomaticModel",
+    "AutomaticModelSpec",
+    "AutomaticResult",
     "BoolArray",
     "Box",
     "Case",

@@ -15,7 +15,7 @@ import yaml
 import oncoseg_core
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = {"oncoseg-clicks", "oncoseg-client", "oncoseg-lora", "oncoseg-store"}
+LIBRARIES = {"oncoseg-clicks", "oncoseg-client", "oncoseg-dicomweb", "oncoseg-lora", "oncoseg-store"}
 """They offer no component."""
 ALONE = {"oncoseg-client"}
 """They need nothing else of ours: a client is installed where neither torch nor the core is."""

@@ -3,13 +3,13 @@
 import json
 
 import pytest
+from oncoseg_core.data.leakage import TrainedOn
 
 from oncoseg_benchmarks.config.settings import load_settings
 from oncoseg_benchmarks.scoring.plans import ModelPlan
 from oncoseg_benchmarks.scoring.policies import build_policies
 from oncoseg_benchmarks.table.results import read_table
 from oncoseg_core import DataError, DatasetSpec, ModelSpec, load_plugins
-from oncoseg_core.data.leakage import TrainedOn
 from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_lora.inject import adapt

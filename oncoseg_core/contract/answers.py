@@ -221,6 +221,18 @@ def structures(answer: Any, arguments: Mapping[str, Any]) -> str:
     return masks_on(answer.masks, arguments["image"].geometry.shape)
 
 
+def automatic(answer: Any, arguments: Mapping[str, Any]) -> str:
+    """A mask for each structure asked for, and confidences in [0, 1]."""
+    if not (isinstance(answer, tuple) and hasattr(answer, "masks") and hasattr(answer, "confidences")):
+        return f"expected AutomaticResult, got {_short(answer)}"
+    if set(answer.masks) != set(arguments["structures"]):
+        return f"expected masks of {sorted(arguments['structures'])}, got {sorted(answer.masks)}"
+    for name, confidence in answer.confidences.items():
+        if name not in answer.masks or not (_is_number(confidence) and 0 <= confidence <= 1):
+            return f"expected confidences in [0, 1] of these structures, got {confidence!r} of {name!r}"
+    return masks_on(answer.masks, arguments["volume"].geometry.shape)
+
+
 def prompt(answer: Any, arguments: Mapping[str, Any]) -> str:
     """A tuple of hints that lie on the slice."""
     from oncoseg_core.contract.prompts import AnyPrompt, check_on_slice

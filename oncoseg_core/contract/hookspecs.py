@@ -1,4 +1,4 @@
-"""The whole extension surface of OncoSeg: ten hooks, each without arguments, each yielding records.
+"""The whole extension surface of OncoSeg: eleven hooks, each without arguments, each yielding records.
 
 A plugin is a distribution with an entry point in the group ``oncoseg`` whose value is a light module::
 
@@ -20,6 +20,7 @@ from collections.abc import Iterable
 import pluggy
 
 from oncoseg_core.contract.records import (
+    AutomaticModelSpec,
     CommandSpec,
     ComponentSpec,
     DatasetSpec,
@@ -79,6 +80,14 @@ def oncoseg_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]
 
 
 @hookspec
+def oncoseg_automatic_models() -> Iterable[AutomaticModelSpec]:  # type: ignore[empty-body]
+    """Models that need no prompt.
+
+    Behaviour: :class:`oncoseg_core.contract.interfaces.AutomaticModel`, built with its settings.
+    """
+
+
+@hookspec
 def oncoseg_readers() -> Iterable[ReaderSpec]:  # type: ignore[empty-body]
     """Formats of images and structures that can be read besides the core's own.
 
@@ -128,6 +137,7 @@ HOOK_RECORDS: dict[str, type[ComponentSpec]] = {
     "oncoseg_prompt_generators": PromptGeneratorSpec,
     "oncoseg_losses": LossSpec,
     "oncoseg_models": ModelSpec,
+    "oncoseg_automatic_models": AutomaticModelSpec,
     "oncoseg_readers": ReaderSpec,
     "oncoseg_exporters": ExporterSpec,
     "oncoseg_metrics": MetricSpec,

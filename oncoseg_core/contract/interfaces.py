@@ -23,7 +23,7 @@ from oncoseg_core.contract import answers as expected
 from oncoseg_core.contract.answers import Provider, answers, guard
 from oncoseg_core.contract.errors import DataError
 from oncoseg_core.contract.prompts import Prompt
-from oncoseg_core.contract.records import Case, DatasetSpec, Header, ModelSpec, Stats, Target
+from oncoseg_core.contract.records import AutomaticModelSpec, Case, DatasetSpec, Header, ModelSpec, Stats, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -296,6 +296,39 @@ class PromptableModel(Component[S]):
     def slice_tracker(self) -> SliceTracker | None:
         """The model's own way to follow an object through slices; None where it has none (default)."""
         return None
+
+
+class AutomaticResult(NamedTuple):
+    """Masks bool ``(z, y, x)`` on the image's grid by structure; a mapping may make each when it is asked for.
+
+    An empty mask: the structure was looked for and is not there. ``confidences`` in [0, 1] are of those structures that
+    the model judges, ``method`` says how. ``notes`` are what a user must know, without a word about the patient.
+    """
+
+    masks: Mapping[str, np.ndarray]
+    confidences: Mapping[str, float] = MappingProxyType({})
+    method: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class AutomaticModel(Component[S]):
+    """Finds its structures without a prompt.
+
+    ``spec`` is the record it was registered with, completed by what its settings say (structures, modalities,
+    spacing, licence). ``weights_sha256`` is the digest of what its answers come from: weights, atlases, the rules.
+    """
+
+    spec: AutomaticModelSpec
+    weights_sha256: str
+
+    @answers(expected.automatic)
+    @abstractmethod
+    def segment(self, volume: Volume, structures: Sequence[str], progress: Progress) -> AutomaticResult:
+        """Segment these of its structures on one image of calibrated values, which is not modified.
+
+        Raises:
+            DataError: the image is none that it can work on; the message says what it expects.
+        """
 
 
 class Finding(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator, model_validator
 
 from oncoseg_core.contract.errors import PromptError
 from oncoseg_core.contract.prompts import Prompt, PromptKind
@@ -312,6 +312,24 @@ class ModelSpec(ComponentSpec):
         if value[0] >= value[1]:
             raise ValueError(f"input_range must increase, found {value}")
         return value
+
+
+class AutomaticModelSpec(ComponentSpec):
+    """A model without prompts: an image in, named masks out.
+
+    ``structures`` are those that it makes, ``modalities`` those that it was made for; empty where its settings say so
+    (a folder of weights, of atlases). ``spacing`` is what it was made for, in mm ``(z, y, x)``. ``weights`` says where
+    its knowledge comes from.
+    """
+
+    kind: ClassVar[str] = "automatic model"
+
+    name: Name
+    structures: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = ()
+    modalities: tuple[Name, ...] = ()
+    spacing: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
+    weights: str
+    licence: Licence | None = None
 
 
 class ReaderSpec(ComponentSpec):

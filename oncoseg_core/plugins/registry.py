@@ -51,6 +51,7 @@ BEHAVIOURS: dict[type[ComponentSpec], type[interfaces.Component]] = {
     records.PromptGeneratorSpec: interfaces.PromptGenerator,
     records.LossSpec: interfaces.SegmentationLoss,
     records.ModelSpec: interfaces.PromptableModel,
+    records.AutomaticModelSpec: interfaces.AutomaticModel,
     records.ReaderSpec: interfaces.Reader,
     records.ExporterSpec: interfaces.Exporter,
     records.MetricSpec: interfaces.Metric,

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from oncoseg_benchmarks.cases.case_selection import BenchCases, Scored
 from oncoseg_core import Case, DataError, DatasetAdapter, DatasetSpec, Progress, Registry, Volume
-from oncoseg_core.data import Leak, Scan, declared_leaks, refuse_leaks, seen_scans
 from oncoseg_core.imaging import content_hash
 from oncoseg_core.system import atomic_write
-from oncoseg_lora import read_manifest, read_trained_on
+from oncoseg_lora import Leak, Scan, declared_leaks, read_manifest, read_trained_on, refuse_leaks, seen_scans
 
 SETTING = "leakage=mark"  # as an option: --set leakage=mark
 

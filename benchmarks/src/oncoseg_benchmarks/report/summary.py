@@ -16,8 +16,8 @@ from oncoseg_benchmarks.statistics.groups import all_groups, of_section, section
 from oncoseg_benchmarks.statistics.statistics import ranking_stability
 from oncoseg_benchmarks.table.results import write_table, write_timing
 from oncoseg_benchmarks.table.rows import BOUNDS, Row
-from oncoseg_core.data import leak_rows
 from oncoseg_core.system import atomic_write, derived_seed, json_text
+from oncoseg_lora import leak_rows
 
 
 def finish(bench: Bench) -> dict[str, Any]:

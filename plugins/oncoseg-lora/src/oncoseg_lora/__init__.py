@@ -1,4 +1,4 @@
-"""LoRA adapters: inject, save, load, describe.
+"""LoRA adapters: inject, save, load, describe; what they were trained on, found again among what is scored.
 
 The names below are for plugins and programs; each is imported when it is first asked for.
 """
@@ -10,6 +10,16 @@ from oncoseg_core.system import lazy_exports
 if TYPE_CHECKING:
     from oncoseg_lora.card import DatasetFacts, Evidence
     from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters, trained_parts
+    from oncoseg_lora.leakage import (
+        Leak,
+        Scan,
+        TrainedOn,
+        declared_leaks,
+        leak_rows,
+        refuse_leaks,
+        same_scans,
+        seen_scans,
+    )
     from oncoseg_lora.manifest import (
         ADAPTER_FILES,
         CARD_FILE,
@@ -61,26 +71,34 @@ __all__ = [
     "Evidence",
     "HubName",
     "Imported",
+    "Leak",
     "LeakageRecord",
     "LoraSettings",
     "MetricRow",
     "Origin",
+    "Scan",
     "ScoreSummary",
     "SplitRecord",
     "SplitSide",
+    "TrainedOn",
     "TrainedParts",
     "Use",
     "adapt",
     "adapter_folder",
     "check_files",
+    "declared_leaks",
     "has_random_weights",
     "import_adapter",
+    "leak_rows",
     "load_adapter",
     "pulled_adapters",
     "read_checked",
     "read_manifest",
     "read_trained_on",
+    "refuse_leaks",
+    "same_scans",
     "save_adapter",
+    "seen_scans",
     "set_training_mode",
     "trainable_parameters",
     "trained_parts",

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field, ValidationError
 
 from oncoseg_core import DataError, PromptKind, Record, WeightsError
-from oncoseg_core.data import Side, TrainedOn
+from oncoseg_core.data import Side
 from oncoseg_core.path import PathSettings
 from oncoseg_core.system import not_fetched, read_regular
+from oncoseg_lora.leakage import TrainedOn
 from oncoseg_lora.settings import LoraSettings
 
 WEIGHTS_FILE: Final = "adapter_model.safetensors"

@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from oncoseg_core import PromptableModel, UsageError, WeightsError
-from oncoseg_core.data import TrainedOn
 from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_core.path import PathSettings
 from oncoseg_core.system import atomic_path
 from oncoseg_lora.card import Evidence, render_card
 from oncoseg_lora.inject import adapt, trained_parts
+from oncoseg_lora.leakage import TrainedOn
 from oncoseg_lora.manifest import (
     CARD_FILE,
     CONFIG_FILE,

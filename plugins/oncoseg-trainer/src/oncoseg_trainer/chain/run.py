@@ -11,9 +11,8 @@ from typing import Any
 import yaml
 
 from oncoseg_core import Registry, RunError
-from oncoseg_core.data import TrainedOn, seen_scans
 from oncoseg_core.system import atomic_write, json_text
-from oncoseg_lora import read_manifest, read_trained_on
+from oncoseg_lora import TrainedOn, read_manifest, read_trained_on, seen_scans
 from oncoseg_trainer.chain.forgetting import Column, ForgettingMatrix, ForgettingRow
 from oncoseg_trainer.chain.forgetting_drawing import draw_html, draw_png
 from oncoseg_trainer.chain.manifest import ADAPTER, TASKS, TaskRecord, sha256_of, survey, write_record

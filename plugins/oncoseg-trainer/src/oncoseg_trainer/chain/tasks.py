@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import ConfigError, DataError, DatasetAdapter, DatasetSpec, Registry, close_matches
-from oncoseg_core.data import Leak, declared_leaks, refuse_leaks
 from oncoseg_core.plugins import validate
+from oncoseg_lora import Leak, declared_leaks, refuse_leaks
 from oncoseg_store import INDEX
 from oncoseg_trainer.chain.settings import ChainDataset, ChainSettings, task_values
 from oncoseg_trainer.config.data_settings import DatasetChoice, DataSettings

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from oncoseg_core import DatasetAdapter, ModelSpec, Registry, RunError
-from oncoseg_core.data import Scan
 from oncoseg_core.path import PathSettings, Preprocessor
 from oncoseg_core.system import atomic_write, derived_seed, json_text
+from oncoseg_lora import Scan
 from oncoseg_trainer.chain.manifest import sha256_of
 from oncoseg_trainer.chain.tasks import ChainTask
 from oncoseg_trainer.data.case_selection import DatasetLookup, choose_cases

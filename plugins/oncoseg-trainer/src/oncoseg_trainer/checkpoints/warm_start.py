@@ -12,10 +12,9 @@ from typing import Any
 from torch import nn
 
 from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, Registry, RunError, WeightsError
-from oncoseg_core.data import TrainedOn
 from oncoseg_core.path import PathSettings
 from oncoseg_core.system import atomic_write, json_text
-from oncoseg_lora import MANIFEST_FILE, LoraSettings, adapt, load_adapter, read_manifest, read_trained_on
+from oncoseg_lora import MANIFEST_FILE, LoraSettings, TrainedOn, adapt, load_adapter, read_manifest, read_trained_on
 from oncoseg_trainer.config.settings import TrainSettings
 
 STARTED_FILE = "started_from.json"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from oncoseg_core import BoolArray, Case, Metric, Volume
-from oncoseg_core.data import Scan, labelled_slices
+from oncoseg_core.data import labelled_slices
 from oncoseg_core.inference import Predictor
+from oncoseg_lora import Scan
 from oncoseg_prompts.api import Prompting
 from oncoseg_trainer.data.case_source import CaseSource
 from oncoseg_trainer.data.sampling import LabelledSlices

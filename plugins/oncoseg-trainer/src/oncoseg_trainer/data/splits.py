@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from oncoseg_core.data import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans, seen_scans
 from oncoseg_core.path import Preprocessor
+from oncoseg_lora import Leak, Scan, TrainedOn, declared_leaks, refuse_leaks, same_scans, seen_scans
 from oncoseg_trainer.checkpoints.warm_start import NOTHING, Ancestry
 from oncoseg_trainer.config.data_settings import AugmentationSettings
 from oncoseg_trainer.config.settings import TrainSettings

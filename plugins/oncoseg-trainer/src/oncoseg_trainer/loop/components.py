@@ -18,12 +18,12 @@ from oncoseg_core import (
     PromptableModel,
     Registry,
 )
-from oncoseg_core.data import Scan, require_known_modalities
+from oncoseg_core.data import require_known_modalities
 from oncoseg_core.inference import Predictor
 from oncoseg_core.path import PathSettings, Preprocessor
 from oncoseg_core.plugins import environment_summary
 from oncoseg_core.system import derived_seed
-from oncoseg_lora import has_random_weights, trainable_parameters, trained_parts
+from oncoseg_lora import Scan, has_random_weights, trainable_parameters, trained_parts
 from oncoseg_trainer.checkpoints.checkpoint import RunState, Stateful
 from oncoseg_trainer.checkpoints.resume import (
     Resumed,

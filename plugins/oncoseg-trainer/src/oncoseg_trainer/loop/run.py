@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from oncoseg_core import Registry, RunError
-from oncoseg_core.data import Scan
 from oncoseg_core.plugins import library_versions
 from oncoseg_core.system import atomic_write, json_text
-from oncoseg_lora import save_adapter, trained_parts
+from oncoseg_lora import Scan, save_adapter, trained_parts
 from oncoseg_trainer.checkpoints.checkpoint import Checkpoint, tensor_bytes
 from oncoseg_trainer.checkpoints.disk_space import expected_checkpoint_bytes, require_room_for_run
 from oncoseg_trainer.checkpoints.folder import CheckpointFolder

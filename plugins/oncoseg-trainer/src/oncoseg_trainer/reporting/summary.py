@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oncoseg_core import ModelSpec
-from oncoseg_core.data import leak_rows
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
-from oncoseg_lora import TrainedParts, has_random_weights
+from oncoseg_lora import TrainedParts, has_random_weights, leak_rows
 from oncoseg_trainer.data.case_selection import BY_NAME, ChosenDataset
 from oncoseg_trainer.data.scoring import summarise
 from oncoseg_trainer.reporting.run_facts import RunFacts

@@ -1,8 +1,8 @@
 """Finding what was trained on among what is scored: a score on it would be no test.
 
-Two ways: the same voxels under whatever names, by :mod:`oncoseg_core.imaging.voxel_hash`, and the overlaps that the
-records
-of datasets declare. The first sees exact copies only, the second what is known to have been converted or cut as well.
+Two ways: the same voxels under whatever names, by :func:`oncoseg_core.imaging.content_hash`, and the overlaps that the
+records of datasets declare. The first sees exact copies only, the second what is known to have been converted or cut
+as well.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from oncoseg_core.contract.errors import DataError
-from oncoseg_core.contract.records import DatasetSpec
+from oncoseg_core import DataError, DatasetSpec
 
 SHOWN = 5
 """Of so many leaks a message tells."""

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from oncoseg_core import DataError, DatasetSpec, Geometry, Overlap, Target
-from oncoseg_core.data.leakage import (
+from oncoseg_core.imaging import content_hash
+from oncoseg_lora import (
     Leak,
     Scan,
     TrainedOn,
@@ -16,7 +17,6 @@ from oncoseg_core.data.leakage import (
     same_scans,
     seen_scans,
 )
-from oncoseg_core.imaging.voxel_hash import content_hash
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 

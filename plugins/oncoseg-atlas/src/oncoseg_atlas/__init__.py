@@ -1,0 +1,1 @@
+"""Multi-atlas contouring."""

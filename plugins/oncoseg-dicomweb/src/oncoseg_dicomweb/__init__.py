@@ -1,0 +1,1 @@
+"""A DICOMweb archive: QIDO-RS, WADO-RS, STOW-RS."""

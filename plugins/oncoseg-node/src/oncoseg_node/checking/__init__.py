@@ -1,0 +1,1 @@
+"""Which structures are written, marked or left out."""

@@ -1,0 +1,1 @@
+"""Is a series whole and fit, and which rule is it for."""

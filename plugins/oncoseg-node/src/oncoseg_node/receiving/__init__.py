@@ -1,0 +1,1 @@
+"""Instances in: C-STORE, STOW-RS, a watched folder."""

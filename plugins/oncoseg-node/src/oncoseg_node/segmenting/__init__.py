@@ -1,0 +1,1 @@
+"""Structures made by automatic models and by text."""

@@ -1,0 +1,1 @@
+"""Objects out, and the proof that they arrived."""

@@ -1,0 +1,1 @@
+"""The running node: its loops, status page and metrics."""

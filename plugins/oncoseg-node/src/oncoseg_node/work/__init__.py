@@ -1,0 +1,1 @@
+"""Worker processes, and the steps of a job."""

@@ -1,0 +1,1 @@
+"""RTSTRUCT and SEG of a job."""

@@ -1,0 +1,1 @@
+"""Names of structures by TG-263, and protocols."""

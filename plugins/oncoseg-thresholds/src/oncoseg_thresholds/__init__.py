@@ -1,0 +1,1 @@
+"""Body, lungs and bones on CT by Hounsfield units."""
