@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from oncoseg_core import (
+    AutomaticModel,
+    AutomaticModelSpec,
+    AutomaticResult,
     Box,
     Case,
     DataError,
@@ -151,6 +154,11 @@ class AnyExporter(Exporter):
         return answer_of(self.answer)
 
 
+class AnyAutomatic(AutomaticModel):
+    def segment(self, volume, structures, progress):
+        return answer_of(self.answer)
+
+
 class AnyMetric(Metric):
     answer = None
 
@@ -181,6 +189,7 @@ RECORDS = {
     ),
     AnyReader: ReaderSpec(format="x", factory="f:f", summary="s"),
     AnyExporter: ExporterSpec(format="x", factory="f:f", summary="s", suffix=".x"),
+    AnyAutomatic: AutomaticModelSpec(name="x", factory="f:f", summary="s", weights="none"),
     AnyMetric: MetricSpec(name="x", factory="f:f", summary="s", unit="", better="higher"),
     AnyTracker: TrackerSpec(name="x", factory="f:f", summary="s"),
 }  # fmt: skip
@@ -236,6 +245,14 @@ CALLS = {
             None, torch.zeros(1, 4, 4), Decoded(torch.zeros(2, 4, 4), torch.zeros(2)),
             Decoded(torch.zeros(1, 4, 4), torch.zeros(1, 1)), Decoded(torch.zeros(4, 4), torch.zeros(1)),
             Decoded(torch.full((1, 4, 4), torch.nan), torch.zeros(1)),
+        ],
+    ),
+    (AnyAutomatic, "segment"): (
+        (IMAGE, ("liver",), print), AutomaticResult({"liver": MASK}, {"liver": 0.5}),
+        [
+            None, {"liver": MASK}, AutomaticResult({}), AutomaticResult({"liver": MASK, "heart": MASK}),
+            AutomaticResult({"liver": MASK[0]}), AutomaticResult({"liver": MASK}, {"liver": 50}),
+            AutomaticResult({"liver": MASK}, {"heart": 0.5}), AutomaticResult({"liver": MASK}, {"liver": float("nan")}),
         ],
     ),
     (AnyReader, "recognises"): ((Path("x"),), False, [None, "no"]),

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from packaging.specifiers import SpecifierSet
 
 from oncoseg_core import (
+    AutomaticModelSpec,
     CommandSpec,
     ConfigError,
     DatasetSpec,
@@ -597,6 +598,7 @@ def test_every_hook_reaches_the_registry(site):
         "oncoseg_prompt_generators": f"PromptGeneratorSpec(name='x', makes=('box',), {common})",
         "oncoseg_losses": f"LossSpec(name='x', {common})",
         "oncoseg_models": f"ModelSpec(name='x', prompt_kinds=('box',), input_size=64, lora=LoraSpec(targets=('qkv',)), weights='w', {common})",
+        "oncoseg_automatic_models": f"AutomaticModelSpec(name='x', weights='w', {common})",
         "oncoseg_readers": f"ReaderSpec(format='x', {common})",
         "oncoseg_exporters": f"ExporterSpec(format='x', suffix='.x', {common})",
         "oncoseg_metrics": f"MetricSpec(name='x', unit='1', better='higher', {common})",
@@ -610,7 +612,7 @@ def test_every_hook_reaches_the_registry(site):
     registry.require_sound()
     for kind in (
         NormalizerSpec, DatasetSpec, PromptGeneratorSpec, LossSpec, ModelSpec, ReaderSpec, ExporterSpec, MetricSpec,
-        TrackerSpec, CommandSpec,
+        TrackerSpec, CommandSpec, AutomaticModelSpec,
     ):  # fmt: skip
         assert registry.get(kind, "x").component_name == "x"
 

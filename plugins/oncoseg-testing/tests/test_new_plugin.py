@@ -25,7 +25,7 @@ from oncoseg_testing.new_plugin import KINDS, TEMPLATES, create_plugin
 
 ROOT = Path(__file__).parents[3]
 
-NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "metric": "off-centre", "reader": "arrays", "exporter": "layers", "model": "tiny-64"}  # fmt: skip
+NAMES = {"modality": "mra", "dataset": "angio-demo", "prompt": "main-box", "loss": "hard", "metric": "off-centre", "reader": "arrays", "exporter": "layers", "model": "tiny-64", "automatic": "dense"}  # fmt: skip
 REGISTRY = load_plugins()
 
 
@@ -69,7 +69,7 @@ def test_it_passes_its_own_tests_where_it_is_installed(kind, packages, environme
 
 
 def test_the_kit_checks_what_is_installed(environment, angiograms, tmp_path):
-    without_torch = ("modality", "dataset", "prompt", "metric", "reader", "exporter")
+    without_torch = ("modality", "dataset", "prompt", "metric", "reader", "exporter", "automatic")
     chosen = [part for kind in without_torch for part in ("--oncoseg", f"oncoseg-{NAMES[kind]}")]
     data = f"{NAMES['dataset']}={angiograms}"
     arguments = ("-m", "pytest", "-p", "no:cacheprovider", *chosen, "--oncoseg-data", data)

@@ -340,6 +340,7 @@ def test_a_component_is_checked_by_its_record(hook, tiny_dataset):
         "oncoseg_models": ("models:Blind", {}),
         "oncoseg_readers": ("readers:Greedy", {"format": "x"}),
         "oncoseg_exporters": ("exporters:NoReport", {"format": "x", "suffix": ".nii.gz"}),
+        "oncoseg_automatic_models": ("automatic_models:NoDigest", {"name": "tissue", "weights": "none"}),
         "oncoseg_metrics": ("metrics:Dice", {"name": "x", "unit": "", "better": "lower"}),
         "oncoseg_trackers": ("trackers:NoPictures", {"name": "x"}),
         "oncoseg_commands": ("commands:silent", {"name": "x"}),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from oncoseg_core import MissingDependencyError
 
 if TYPE_CHECKING:
+    from oncoseg_testing.checks.automatic_models import check_automatic_model
     from oncoseg_testing.checks.by_record import check_component
     from oncoseg_testing.checks.commands import check_command
     from oncoseg_testing.checks.datasets import check_dataset
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from oncoseg_testing.phantoms import Phantom, phantom
 
 _MODULES = {
+    "check_automatic_model": "checks.automatic_models",
     "check_command": "checks.commands",
     "check_component": "checks.by_record",
     "check_dataset": "checks.datasets",
@@ -50,6 +52,7 @@ _MODULES = {
 
 __all__ = [
     "Phantom",
+    "check_automatic_model",
     "check_command",
     "check_component",
     "check_dataset",

@@ -15,6 +15,7 @@ import uuid
 from pathlib import Path
 
 from oncoseg_core import (
+    AutomaticModelSpec,
     ComponentSpec,
     DatasetSpec,
     ExporterSpec,
@@ -44,6 +45,7 @@ KINDS: dict[str, type[ComponentSpec]] = {
     "reader": ReaderSpec,
     "exporter": ExporterSpec,
     "model": ModelSpec,
+    "automatic": AutomaticModelSpec,
 }
 """The kinds that there are templates of, and the record that each yields."""
 

@@ -19,6 +19,7 @@ KINDS = (
     "prompt-generator",
     "loss",
     "model",
+    "automatic-model",
     "reader",
     "exporter",
     "metric",

@@ -9,6 +9,7 @@ from typing import Any
 
 import oncoseg_testing as testing
 from oncoseg_core import (
+    AutomaticModelSpec,
     BoolArray,
     CommandSpec,
     DataError,
@@ -77,6 +78,8 @@ def check_component(  # noqa: C901 - one case per kind
             testing.check_loss(build(modality=modality))
         case ModelSpec():
             testing.check_model(build())
+        case AutomaticModelSpec():
+            testing.check_automatic_model(build(), spec=spec)
         case ReaderSpec():
             with tempfile.TemporaryDirectory() as folder:
                 testing.check_reader(build(), Path(folder), image=root)

@@ -1,0 +1,1 @@
+"""The automatic model newname for OncoSeg."""

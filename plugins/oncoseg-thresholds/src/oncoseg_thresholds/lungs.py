@@ -1,0 +1,141 @@
+"""The lungs: air inside the body that is wide somewhere and not as thin as gas, parted by the body's middle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from oncoseg_core import BoolArray, Geometry
+from oncoseg_thresholds.pieces import boxed, centres_mm, distance_mm, numbered
+
+WINDPIPE_MM = 12.5
+"""Half the width of what is no lung by itself: an adult's windpipe is up to 25 mm wide (Breatnach et al., AJR 1984)."""
+
+LEAST_ML = 150.0
+"""A lung with less air than that is not taken for one."""
+
+GAS_BELOW = -950.0
+"""Hounsfield units under which there is no lung tissue but gas, or emphysema (Gevenois et al., AJRCCM 1996)."""
+
+GAS_PART = 0.4
+"""A piece of air of which more than that is gas is a windpipe, a stomach or a bowel; so would be a destroyed lung."""
+
+SHARED = 0.5
+"""A piece of air without a wide part is lung where more than that of it lies over or under lung: tips, recesses."""
+
+VESSELS_MM = 3.0
+"""Half the width of vessels inside the lungs that are closed."""
+
+LEFT, RIGHT = 1, 2
+Sides = NDArray[np.uint8]
+
+
+def lung_masks(
+    hounsfield: NDArray[Any], body: BoolArray, geometry: Geometry, below: float
+) -> tuple[dict[str, BoolArray], list[str]]:
+    """``Lung_L``, ``Lung_R`` and ``Lungs`` ``(z, y, x)``, and what a user must know of them.
+
+    Where there is not enough air on each side of the body's middle, all three are missing.
+
+    Args:
+        hounsfield: ``(z, y, x)``.
+        body: the mask of the body.
+        geometry: of the grid; left is the patient's left.
+        below: Hounsfield units that lung does not reach.
+    """
+    if not body.any():
+        return {}, ["no body was found, so no lungs"]
+    box = boxed(body)
+    inside, (_, row_mm, column_mm) = body[box], geometry.spacing
+    air = (hounsfield[box] < below) & inside
+    spacing = (column_mm, row_mm)
+    pieces = [_without_gas(flat, values) for flat, values in zip(map(numbered, air), hounsfield[box], strict=True)]
+    seeds = _sides_of_wide_parts(pieces, spacing, geometry, box, inside)
+    sides = _spread(pieces, seeds, spacing)
+    close = [max(1, round(VESSELS_MM / column_mm)), max(1, round(VESSELS_MM / row_mm))]
+    masks = {}
+    for name, side in (("Lung_L", LEFT), ("Lung_R", RIGHT)):
+        masks[name] = np.zeros(body.shape, bool)
+        masks[name][box] = _closed(sides == side, close) & (sides != LEFT + RIGHT - side) & inside
+    volumes = {name: float(mask.sum(axis=(1, 2)) @ geometry.voxel_mm3) / 1000 for name, mask in masks.items()}
+    if min(volumes.values()) < LEAST_ML:
+        sizes = ", ".join(f"{name} {volume:.0f} mL" for name, volume in volumes.items())
+        return {}, [f"there is not enough air on each side of the body to be lungs ({sizes}; {LEAST_ML:g} at least)"]
+    masks["Lungs"] = masks["Lung_L"] | masks["Lung_R"]
+    return masks, []
+
+
+def _without_gas(pieces: NDArray[np.uint32], hounsfield: NDArray[Any]) -> NDArray[np.uint32]:
+    """The numbered pieces of a slice without those of bowel gas."""
+    counts = np.bincount(pieces.ravel())
+    thin = np.bincount(pieces[hounsfield < GAS_BELOW], minlength=len(counts))
+    gas = thin > GAS_PART * counts
+    gas[0] = True
+    return np.where(gas[pieces], np.uint32(0), pieces)
+
+
+def _sides_of_wide_parts(
+    pieces: list[NDArray[np.uint32]],
+    spacing: tuple[float, float],
+    geometry: Geometry,
+    box: tuple[slice, slice, slice],
+    body: BoolArray,
+) -> Sides:
+    """What lies further than half a windpipe from any tissue of its slice, as left or right of the body's middle."""
+    wide = distance_mm(np.stack(pieces) > 0, spacing, inside=True) > WINDPIPE_MM
+    parts = numbered(wide)
+    middle = centres_mm(body.astype(np.uint8), geometry, box)[1, 0]
+    sides = np.where(centres_mm(parts, geometry, box)[:, 0] > middle, LEFT, RIGHT).astype(np.uint8)
+    sides[0] = 0
+    return sides[parts]
+
+
+def _spread(pieces: list[NDArray[np.uint32]], seeds: Sides, spacing: tuple[float, float]) -> Sides:
+    """Each slice's pieces of air as left, right or neither (0): by the wide parts in them, or by the slice beside."""
+    sides = np.zeros_like(seeds)
+    for index, flat in enumerate(pieces):
+        sides[index] = _by_seeds(flat, seeds[index], spacing)
+    count = len(pieces)
+    for order, step in ((range(1, count), -1), (range(count - 2, -1, -1), 1)):
+        for index in order:
+            _from_beside(sides[index], pieces[index], sides[index + step])
+    return sides
+
+
+def _by_seeds(pieces: NDArray[np.uint32], seeds: Sides, spacing: tuple[float, float]) -> Sides:
+    """Pieces with wide parts of one side are that side's; one with both is parted halfway between them."""
+    sides = np.zeros_like(seeds)
+    held = {side: np.unique(pieces[seeds == side]) for side in (LEFT, RIGHT)}
+    for side, numbers in held.items():
+        sides[np.isin(pieces, numbers[numbers > 0])] = side
+    both = np.intersect1d(held[LEFT], held[RIGHT])
+    both = both[both > 0]
+    if both.size:
+        to_left, to_right = (distance_mm((seeds == side)[None], spacing)[0] for side in (LEFT, RIGHT))
+        nearer_left = to_left < to_right
+        shared = np.isin(pieces, both)
+        sides[shared] = np.where(nearer_left[shared], LEFT, RIGHT)
+    return sides
+
+
+def _from_beside(sides: Sides, pieces: NDArray[np.uint32], beside: Sides) -> None:
+    """Give pieces that belong to no side yet to that of the lung over or under them."""
+    free = np.where(sides == 0, pieces, 0)
+    counts = np.bincount(free.ravel())
+    for side in (LEFT, RIGHT):
+        under = np.bincount(free[beside == side], minlength=len(counts))
+        numbers = np.flatnonzero(under > SHARED * np.maximum(counts, 1))
+        sides[np.isin(free, numbers[numbers > 0])] = side
+
+
+def _closed(mask: BoolArray, radius: list[int]) -> BoolArray:
+    """Each slice with its vessels closed and its holes filled."""
+    closed = np.zeros_like(mask)
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        flat = mask[index].astype(np.uint8)
+        image = sitk.BinaryMorphologicalClosing(sitk.GetImageFromArray(flat), radius, sitk.sitkBall)
+        closed[index] = sitk.GetArrayFromImage(sitk.BinaryFillhole(image)) > 0
+    return closed
