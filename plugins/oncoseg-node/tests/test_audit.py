@@ -42,7 +42,10 @@ def test_an_empty_audit_is_intact(folder):
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda lines: [*lines[:2], lines[2].replace(b": 60", b": 61"), *lines[3:]], "line 4, does not follow from line 3"),
+        (
+            lambda lines: [*lines[:2], lines[2].replace(b": 60", b": 61"), *lines[3:]],
+            "line 4, does not follow from line 3",
+        ),
         (lambda lines: [*lines[:2], *lines[3:]], "line 3, has the number 4, expected 3: lines are missing"),
         (lambda lines: [*lines[:2], lines[1], *lines[2:]], "line 3, has the number 2, expected 3"),
         (lambda lines: lines[1:], "line 1, has the number 2, expected 1"),

@@ -72,7 +72,7 @@ def test_an_instance_that_is_here_is_recognised_and_another_of_its_uid_is_a_conf
     other = send(queue, 1, b"other")
     assert other.status == "different"
     assert not other.path.exists()
-    assert queue.conflicts(first.job) == 1
+    assert queue.flaws(first.job) == (1, 0)
 
 
 def test_a_row_without_its_file_is_new_when_it_is_sent_again(queue):
@@ -217,7 +217,34 @@ def test_a_job_that_was_put_off_waits(queue, clock):
     clock.now += 10
     job = queue.take([State.COMPLETE], "worker")
     assert (job.attempts, job.reason) == (2, "the destination is away")
-    assert queue.advance(job, State.SEGMENTED).attempts == 0
+    job = queue.advance(job, State.SEGMENTED, keep=True)
+    assert (job.attempts, job.reason) == (1, "")
+    assert queue.take([State.SEGMENTED], "other") is None
+    queue.advance(job, State.CHECKED)
+    assert queue.take([State.CHECKED], "other").attempts == 1
+
+
+def test_an_examination_that_ends_in_crashes_is_counted_and_put_off(queue, clock):
+    send(queue, 1)
+    clock.now += 60
+    (job,) = queue.quiet_jobs(30)
+    assert queue.begin(job).attempts == 1
+    queue.put_off(job, "crashed", clock.now + 10)
+    assert queue.quiet_jobs(30) == []
+    clock.now += 10
+    (job,) = queue.quiet_jobs(30)
+    assert queue.begin(job).attempts == 2
+
+
+def test_a_series_of_too_many_images_takes_no_more_and_says_so(tmp_path, clock):
+    queue = Queue(tmp_path, most_instances=2, clock=clock)
+    for sop in range(2):
+        send(queue, sop)
+    added = send(queue, 2)
+    assert (added.status, added.instances) == ("too many", 3)
+    assert send(queue, 1).status == "same"
+    assert queue.flaws(added.job) == (0, 1)
+    assert queue.arrived == {"new": 2, "too many": 1, "same": 1}
 
 
 def test_a_failed_job_begins_again_at_its_step(queue, clock):

@@ -17,15 +17,15 @@ from oncoseg_core import Record
 from oncoseg_node.config.salt import pseudonym
 from oncoseg_node.records.job import Job, State
 
-Status = Literal["new", "same", "different", "late"]
+Status = Literal["new", "same", "different", "late", "too many"]
 
 
 class Added(Record):
     """Where an instance goes, and whether it is to be stored there.
 
     ``new``: rename the file to ``path``. The others are not stored: ``same`` is here already, ``different`` has the UID
-    of another one of that series, which is then refused, and ``late`` came after the work on its series had begun.
-    ``instances`` counts those of the job.
+    of another one of that series, ``too many`` is beyond the most of a series (which is refused in both cases), and
+    ``late`` came after the work on its series had begun. ``instances`` counts those of the job, this one included.
     """
 
     job: Job
@@ -47,8 +47,8 @@ class Arrival(NamedTuple):
 class Arrivals:
     """Finds, opens and reopens jobs for instances, within a transaction of the caller."""
 
-    def __init__(self, jobs: Path, salt: bytes, *, again: bool) -> None:
-        self._jobs, self._salt, self._again = jobs, salt, again
+    def __init__(self, jobs: Path, salt: bytes, *, again: bool, most: int) -> None:
+        self._jobs, self._salt, self._again, self._most = jobs, salt, again, most
 
     def add(self, cursor: sqlite3.Connection, one: Arrival, now: float) -> Added:
         """Note an instance, in the job of its series that takes it."""
@@ -77,6 +77,10 @@ class Arrivals:
     def _add_to_open(
         self, cursor: sqlite3.Connection, row: sqlite3.Row, one: Arrival, known: str | None, now: float
     ) -> Added:
+        if known is None and row["instances"] >= self._most:
+            cursor.execute("UPDATE jobs SET excess = excess + 1 WHERE id = ?", (row["id"],))
+            _touch(cursor, row["id"], now)
+            return self._answer(cursor, row["id"], one, "too many")
         if known is None:
             return self._take(cursor, row["id"], one, now)
         if not instance_path(self._jobs / row["folder"], known).exists():
@@ -141,7 +145,8 @@ class Arrivals:
     def _answer(self, cursor: sqlite3.Connection, number: int, one: Arrival, status: Status) -> Added:
         row = cursor.execute("SELECT * FROM jobs WHERE id = ?", (number,)).fetchone()
         job = job_of(row, self._jobs)
-        return Added(job=job, path=instance_path(job.folder, one.sha256), status=status, instances=row["instances"])
+        count = row["instances"] + (status == "too many")
+        return Added(job=job, path=instance_path(job.folder, one.sha256), status=status, instances=count)
 
     @staticmethod
     def _sha256(cursor: sqlite3.Connection, number: int, sop_uid: str) -> str | None:

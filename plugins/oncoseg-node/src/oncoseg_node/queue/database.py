@@ -32,6 +32,7 @@ CREATE TABLE jobs (
     stopped_in TEXT,
     instances INTEGER NOT NULL DEFAULT 0,
     conflicts INTEGER NOT NULL DEFAULT 0,
+    excess INTEGER NOT NULL DEFAULT 0,
     late INTEGER NOT NULL DEFAULT 0,
     kept TEXT NOT NULL DEFAULT 'all'
 );

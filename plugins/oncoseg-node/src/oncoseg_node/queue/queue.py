@@ -11,10 +11,11 @@ import shutil
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from oncoseg_core import UsageError
 from oncoseg_node.config.salt import read_salt
@@ -29,6 +30,13 @@ PROMISE_SECONDS = 300.0
 Kept = Literal["all", "results", "nothing"]
 
 
+class Flaws(NamedTuple):
+    """Images that arrived and are not stored: with the UID of another one, and above the most of a series."""
+
+    different: int
+    excess: int
+
+
 class _Waiting:
     """An arrival that waits for a commit, and what became of it."""
 
@@ -41,16 +49,25 @@ class _Waiting:
 class Queue:
     """The queue of the node whose folder is ``data``; safe for several threads and processes.
 
-    ``again``: whether a series that was worked on becomes a new job when another image of it arrives.
+    ``again``: whether a series that was worked on becomes a new job when another image of it arrives;
+    ``most_instances``: of one series. ``arrived`` counts what arrived in this process, by what became of it.
     """
 
-    def __init__(self, data: Path, *, again: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        again: bool = False,
+        most_instances: int = 20_000,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._salt = read_salt(data)
         self._database = Database(data / DATABASE)
         self._jobs = data / JOBS
         self._jobs.mkdir(mode=0o700, exist_ok=True)
-        self._arrivals = Arrivals(self._jobs, self._salt, again=again)
+        self._arrivals = Arrivals(self._jobs, self._salt, again=again, most=most_instances)
         self._clock = clock
+        self.arrived: Counter[str] = Counter()
         self._waiting: list[_Waiting] = []
         self._arriving, self._commits = threading.Lock(), threading.Lock()
         self._promised: dict[Path, float] = {}
@@ -95,6 +112,7 @@ class Queue:
             for one, answer in zip(batch, added, strict=True):
                 if answer.status == "new":
                     self._promised[answer.path] = self._clock()
+                self.arrived[answer.status] += 1
                 one.added = answer
 
     def quiet_jobs(self, seconds: float, now: float | None = None) -> list[Job]:
@@ -105,7 +123,7 @@ class Queue:
         """
         now = self._clock() if now is None else now
         jobs = self.jobs([State.RECEIVED], changed_before=now - seconds)
-        return [job for job in jobs if self._only_what_is_there(job)]
+        return [job for job in jobs if job.not_before <= now and self._only_what_is_there(job)]
 
     def _only_what_is_there(self, job: Job) -> bool:
         rows = self._database.rows("SELECT sop_uid, sha256 FROM instances WHERE job = ?", job.id)
@@ -136,12 +154,18 @@ class Queue:
             shutil.rmtree(job.folder, ignore_errors=True)
         return left > 0
 
-    def conflicts(self, job: Job) -> int:
-        """How many images arrived that had the UID of another one of the job, and other content."""
-        rows = self._database.rows("SELECT conflicts FROM jobs WHERE id = ?", job.id)
-        return int(rows[0]["conflicts"]) if rows else 0
+    def flaws(self, job: Job) -> Flaws:
+        """What arrived for a job and could not be stored in it."""
+        rows = self._database.rows("SELECT conflicts, excess FROM jobs WHERE id = ?", job.id)
+        return Flaws(different=rows[0]["conflicts"], excess=rows[0]["excess"]) if rows else Flaws(different=0, excess=0)
 
     # A job moves on.
+
+    def begin(self, job: Job) -> Job:
+        """The examination of a quiet series begins: an attempt, also where it ends in a crash."""
+        with self._expected(job) as cursor:
+            cursor.execute("UPDATE jobs SET attempts = attempts + 1 WHERE id = ?", (job.id,))
+        return self.job(job.id)
 
     def complete(self, job: Job, rule: str, priority: int = 0, *, off_peak: bool = False) -> bool:
         """A quiet series is whole and matched: it waits for a worker. False where an image came meanwhile."""
@@ -173,17 +197,17 @@ class Queue:
             cursor.execute("UPDATE jobs SET owner = ?, attempts = attempts + 1 WHERE id = ?", (owner, row["id"]))
         return self.job(row["id"])
 
-    def advance(self, job: Job, state: State, reason: str = "") -> Job:
-        """The step is done: the job is in ``state``, without attempts, and stays with its owner.
+    def advance(self, job: Job, state: State, reason: str = "", *, keep: bool = False) -> Job:
+        """The step is done: the job is in ``state``. ``keep``: its owner goes on with the next step at once.
 
         Raises:
             UsageError: it is not in the state that ``job`` has.
         """
         with self._expected(job) as cursor:
             cursor.execute(
-                "UPDATE jobs SET state = ?, reason = ?, attempts = 0, not_before = 0, changed = ?, "
-                "owner = CASE WHEN ? THEN NULL ELSE owner END WHERE id = ?",
-                (state, reason, self._clock(), state in ENDS, job.id),
+                "UPDATE jobs SET state = ?, reason = ?, attempts = ?, not_before = 0, changed = ?, "
+                "owner = CASE WHEN ? THEN owner END WHERE id = ?",
+                (state, reason, int(keep), self._clock(), keep, job.id),
             )
         return self.job(job.id)
 
@@ -193,11 +217,6 @@ class Queue:
             return cursor.execute(
                 "UPDATE jobs SET owner = NULL WHERE owner IS NOT NULL AND (? IS NULL OR owner = ?)", (owner, owner)
             ).rowcount
-
-    def hand_on(self, job: Job) -> None:
-        """Give a job back that the owner took, as it is, for the owner of its next step."""
-        with self._expected(job) as cursor:
-            cursor.execute("UPDATE jobs SET owner = NULL WHERE id = ?", (job.id,))
 
     def put_off(self, job: Job, reason: str, not_before: float) -> Job:
         """The step failed and is tried again at ``not_before``, not earlier."""
@@ -231,7 +250,7 @@ class Queue:
                 raise UsageError(f"job {job.id}: its images are no longer kept; send the series again")
             cursor.execute(
                 "UPDATE jobs SET state = ?, stopped_in = NULL, reason = '', attempts = 0, not_before = 0, "
-                "conflicts = 0, changed = ? WHERE id = ?",
+                "conflicts = 0, excess = 0, changed = ? WHERE id = ?",
                 (state, self._clock(), job.id),
             )
         return self.job(job.id)
