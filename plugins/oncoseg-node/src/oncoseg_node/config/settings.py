@@ -75,6 +75,9 @@ class ReceiveSettings(Settings):
     most_instance_bytes: PositiveInt = 2**30
     most_instances: PositiveInt = 20_000
     """Of one series."""
+    others: Literal["ignored", "refused"] = "ignored"
+    """Objects that are no images (structure sets, reports): ``ignored`` answers a warning, and their sender goes on;
+    ``refused`` a failure. Nothing is kept of them."""
 
 
 class Condition(Settings):

@@ -1,0 +1,171 @@
+"""One instance in, by whatever door: on the disk, and in the queue, before its sender is answered."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from oncoseg_core import OncoSegError, Record, StorageError
+from oncoseg_dicom import read_header
+from oncoseg_node.config.settings import NodeSettings
+from oncoseg_node.receiving.objects import is_image
+from oncoseg_node.receiving.partial import Bytes, Partial, clear_partial, partial_file, sync_folder
+from oncoseg_node.receiving.refused import RefusedInstanceError
+
+LOG = logging.getLogger("oncoseg.node")
+INCOMING = "incoming"
+
+_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+", re.ASCII)
+_LONGEST_UID = 64
+
+
+class AddedInstance(Protocol):
+    """What the queue answers: ``path`` is where a ``new`` instance goes; ``instances`` counts those of its series."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def status(self) -> Literal["new", "same", "different", "late"]: ...  # noqa: D102
+    @property
+    def instances(self) -> int: ...  # noqa: D102
+
+
+class InstanceQueue(Protocol):
+    """What the intake needs of the queue."""
+
+    def add_instance(self, study_uid: str, series_uid: str, sop_uid: str, sha256: str, size: int) -> AddedInstance:
+        """Note an instance that lies complete and synced under a temporary name, and say where it goes."""
+
+
+class Taken(Record):
+    """An instance that its sender need not send again.
+
+    ``new``: it is stored; ``same``: it was here already; ``ignored``: no image, nothing is kept of it.
+    """
+
+    status: Literal["new", "same", "ignored"]
+    sop_class_uid: str
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+
+
+class Intake:
+    """Takes instances, from any number of threads.
+
+    Args:
+        queue: notes each instance and says where it goes.
+        settings: of the node.
+        is_full: whether nothing may be received because the disk is; looked at for every instance.
+        write_event: writes down what was refused: a name, and facts by keyword. UIDs among them are to be hashed.
+    """
+
+    def __init__(
+        self,
+        queue: InstanceQueue,
+        settings: NodeSettings,
+        *,
+        is_full: Callable[[], bool] = lambda: False,
+        write_event: Callable[..., object] = lambda _event, **_facts: None,
+    ) -> None:
+        self._queue = queue
+        self._limits = settings.receive
+        self._is_full = is_full
+        self._write_event = write_event
+        self._incoming = settings.data / INCOMING
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clear_partial(self._incoming)
+
+    @property
+    def most_bytes(self) -> int:
+        """Of one instance."""
+        return self._limits.most_instance_bytes
+
+    def take(self, chunks: Iterable[Bytes], door: str, expected: tuple[str, str] | None = None) -> Taken:
+        """Store one instance; it is on the disk, and in the queue, when this returns.
+
+        Args:
+            chunks: a DICOM file as it is, in pieces.
+            door: the one it came by, for the record: ``dicom``, ``web`` or ``folder``.
+            expected: class and UID by which its sender announced it.
+
+        Raises:
+            RefusedInstanceError: it is not taken; nothing of it is kept, and it was written down.
+        """
+        try:
+            self._require_room()
+            with partial_file(self._incoming, chunks, self._limits.most_instance_bytes) as partial:
+                return self._stored(partial, expected)
+        except StorageError as error:
+            refusal = RefusedInstanceError("full", str(error))
+            self._write_down(refusal, door)
+            raise refusal from error
+        except RefusedInstanceError as refusal:
+            self._write_down(refusal, door)
+            raise
+
+    def _require_room(self) -> None:
+        if self._is_full():
+            raise RefusedInstanceError("full", "the disk of the node is nearly full; nothing is received")
+
+    def _stored(self, partial: Partial, expected: tuple[str, str] | None) -> Taken:
+        sop_class, sop_uid, study_uid, series_uid = uids_of(partial.path)
+        if expected is not None and expected != (sop_class, sop_uid):
+            raise RefusedInstanceError("mismatch", "the object is not the one that its sender announced")
+        taken = Taken(
+            status="new", sop_class_uid=sop_class, sop_uid=sop_uid, study_uid=study_uid, series_uid=series_uid
+        )
+        if not is_image(sop_class):
+            if self._limits.others == "refused":
+                raise RefusedInstanceError("no image", "the object is no image that is contoured here")
+            return taken.model_copy(update={"status": "ignored"})
+        added = self._queue.add_instance(study_uid, series_uid, sop_uid, partial.sha256, partial.size)
+        if added.status == "same":
+            return taken.model_copy(update={"status": "same"})
+        _require_new(added, self._limits.most_instances)
+        partial.path.rename(added.path)
+        sync_folder(added.path.parent)
+        return taken
+
+    def _write_down(self, refusal: RefusedInstanceError, door: str) -> None:
+        LOG.warning("an instance was refused (%s, by %s): %s", refusal.kind, door, refusal)
+        self._write_event("instance refused", kind=refusal.kind, door=door)
+
+
+def _require_new(added: AddedInstance, most: int) -> None:
+    if added.status == "different":
+        raise RefusedInstanceError(
+            "different", "another instance with this SOPInstanceUID and other content is here already"
+        )
+    if added.status == "late":
+        raise RefusedInstanceError("late", "the series is being contoured, or was; no image is added to it any more")
+    if added.instances > most:
+        raise RefusedInstanceError("too many", f"the series has more than {most} instances, the most that is taken")
+
+
+def uids_of(path: Path) -> tuple[str, str, str, str]:
+    """Class and UID of a file's object, its study and its series.
+
+    Raises:
+        RefusedInstanceError: it is no DICOM object, or lacks one of them.
+    """
+    try:
+        header = read_header(path, _KEYWORDS)
+    except OncoSegError:
+        raise RefusedInstanceError("unreadable", "the object cannot be read as DICOM") from None
+    first, second, third, fourth = (_uid(header, keyword) for keyword in _KEYWORDS)
+    return first, second, third, fourth
+
+
+def _uid(header: Any, keyword: str) -> str:
+    try:
+        value = str(header.get(keyword) or "").strip(" \0")
+    except Exception:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
+        value = ""
+    if len(value) > _LONGEST_UID or not _UID.fullmatch(value):
+        raise RefusedInstanceError("no uid", f"the object has no valid {keyword}")
+    return value
