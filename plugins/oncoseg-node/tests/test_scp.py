@@ -1,0 +1,239 @@
+"""The SCP against pynetdicom's SCU and DCMTK's storescu, over loopback."""
+
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+
+import pydicom
+import pytest
+from node_parts import RememberingQueue, ct_series, node_settings
+from pydicom.uid import CTImageStorage, JPEG2000Lossless, RTStructureSetStorage, generate_uid
+from pynetdicom import AE, build_context
+
+from oncoseg_core import ConfigError, StorageError
+from oncoseg_node.config.settings import DicomReceiver, Peer, TlsSettings
+from oncoseg_node.receiving.intake import Intake
+from oncoseg_node.receiving.peers import Peers
+from oncoseg_node.receiving.scp import start_scp
+
+DCMTK = "/usr/bin/storescu"
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory):
+    return ct_series(tmp_path_factory.mktemp("ct"), 3)
+
+
+class Door:
+    def __init__(self, folder, is_full=lambda: False, dicom=None, **receive):
+        settings = node_settings(folder, dicom={"port": 0} | (dicom or {}), **receive)
+        self.queue = RememberingQueue(folder / "jobs")
+        self.scp = start_scp(settings.receive.dicom, Intake(self.queue, settings, is_full=is_full))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.scp.close()
+
+    def associate(self, *contexts, title="CT1", called="ONCOSEG", **options):
+        scu = AE(title)
+        scu.acse_timeout = scu.dimse_timeout = scu.network_timeout = 10
+        contexts = contexts or (build_context(CTImageStorage),)
+        return scu.associate("127.0.0.1", self.scp.port, list(contexts), ae_title=called, **options)
+
+    def send(self, *datasets, contexts=()):
+        association = self.associate(*contexts)
+        assert association.is_established
+        answers = [association.send_c_store(dataset) for dataset in datasets]
+        association.release()
+        return answers
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory):
+    with Door(tmp_path_factory.mktemp("door")) as opened:
+        yield opened
+
+
+def test_what_is_sent_is_stored_with_meta_information_and_unchanged(door, ct):
+    sent = [pydicom.dcmread(file) for file in ct]
+    assert [answer.Status for answer in door.send(*sent)] == [0, 0, 0]
+    stored = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, door.queue.files)}
+    assert len(stored) == 3
+    for one in sent:
+        assert stored[one.SOPInstanceUID] == one
+        assert stored[one.SOPInstanceUID].file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
+    before = door.queue.files
+    assert [answer.Status for answer in door.send(*sent)] == [0, 0, 0]
+    assert door.queue.files == before
+
+
+def test_it_answers_an_echo(door):
+    association = door.associate(build_context("1.2.840.10008.1.1"))
+    assert association.send_c_echo().Status == 0
+    association.release()
+
+
+def test_compressed_images_are_kept_as_they_come(door, ct):
+    image = pydicom.dcmread(ct[0])
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    image.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51 not decoded here"])
+    image["PixelData"].VR = "OB"
+    image.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    (answer,) = door.send(image, contexts=[build_context(CTImageStorage, JPEG2000Lossless)])
+    assert answer.Status == 0
+    (stored,) = [one for one in map(pydicom.dcmread, door.queue.files) if one.SOPInstanceUID == image.SOPInstanceUID]
+    assert stored.file_meta.TransferSyntaxUID == JPEG2000Lossless
+    assert stored.PixelData == image.PixelData
+
+
+def test_a_structure_set_among_the_images_is_a_warning_and_the_study_goes_on(door, ct):
+    plan = pydicom.Dataset()
+    plan.SOPClassUID, plan.SOPInstanceUID = RTStructureSetStorage, generate_uid()
+    plan.StudyInstanceUID, plan.SeriesInstanceUID = generate_uid(), generate_uid()
+    plan.file_meta = pydicom.dataset.FileMetaDataset()
+    plan.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2"
+    answers = door.send(
+        plan, pydicom.dcmread(ct[0]), contexts=[build_context(RTStructureSetStorage), build_context(CTImageStorage)]
+    )
+    assert [answer.Status for answer in answers] == [0xB006, 0]
+    assert plan.SOPInstanceUID not in {pydicom.dcmread(file).SOPInstanceUID for file in door.queue.files}
+
+
+def test_another_image_with_a_known_uid_fails_and_says_why(door, ct):
+    image = pydicom.dcmread(ct[0])
+    image.KVP = "80"
+    first, second = door.send(pydicom.dcmread(ct[0]), image)
+    assert (first.Status, second.Status) == (0, 0x0111)
+    assert "other content" in second.ErrorComment
+
+
+def test_a_full_disk_is_told(tmp_path, ct):
+    with Door(tmp_path, is_full=lambda: True) as door:
+        (answer,) = door.send(pydicom.dcmread(ct[0]))
+    assert answer.Status == 0xA700
+    assert not door.queue.files
+
+
+def test_another_called_title_is_rejected(door):
+    association = door.associate(called="ANOTHER")
+    assert association.is_rejected
+
+
+def test_only_titles_that_are_allowed_may_send(tmp_path):
+    with Door(tmp_path, dicom={"allowed": [{"ae_title": "CT1"}]}) as door:
+        assert door.associate(title="CT1").is_established
+        assert door.associate(title="CT2").is_rejected
+
+
+def test_only_addresses_that_are_allowed_are_listened_to(tmp_path):
+    with Door(tmp_path, dicom={"allowed": [{"address": "10.0.0.0/8"}]}) as door:
+        assert door.associate().is_aborted
+
+
+@pytest.mark.parametrize(
+    ("allowed", "address", "title", "fits"),
+    [
+        ([], "127.0.0.1", "X", True),
+        ([], "::ffff:127.0.0.1", "X", True),
+        ([], "192.168.0.1", "X", False),
+        ([Peer(address="10.1.0.0/16")], "10.1.2.3", "X", True),
+        ([Peer(address="10.1.0.0/16")], "10.2.2.3", "X", False),
+        ([Peer(address="10.1.2.3", ae_title="CT1")], "10.1.2.3", "CT2", False),
+        ([Peer(address="10.1.2.3", ae_title="CT1")], "10.1.2.3", None, True),
+        ([Peer(address="10.1.2.3", ae_title="CT1"), Peer(ae_title="CT2")], "10.9.9.9", "CT2 ", True),
+        ([Peer(ae_title="CT1")], "no address", "CT1", False),
+    ],
+)
+def test_who_may_send(allowed, address, title, fits):
+    assert Peers(allowed).lets_in(address, title) is fits
+
+
+def test_associations_are_bounded(tmp_path):
+    with Door(tmp_path, dicom={"most_associations": 2}) as door:
+        first, second = door.associate(), door.associate()
+        assert first.is_established
+        assert second.is_established
+        assert door.associate().is_rejected
+        first.release()
+        second.release()
+
+
+def test_connections_that_say_nothing_are_closed(tmp_path):
+    with Door(tmp_path, dicom={"silent_seconds": 0.2}) as door:
+        with socket.create_connection(("127.0.0.1", door.scp.port), 10) as silent:
+            assert silent.recv(1) == b""
+        assert door.scp.alive
+
+
+def test_a_message_that_declares_four_gigabytes_is_not_waited_for(tmp_path):
+    with Door(tmp_path) as door:
+        with socket.create_connection(("127.0.0.1", door.scp.port), 10) as hostile:
+            hostile.sendall(b"\x01\x00\xff\xff\xff\xff" + bytes(100))
+            try:
+                assert hostile.recv(1) in {b"", b"\x07"}
+            except ConnectionResetError:
+                pass
+        assert door.associate().is_established
+
+
+def test_an_object_beyond_the_bound_ends_its_association_alone(tmp_path, ct):
+    image = pydicom.dcmread(ct[0])
+    image.Rows, image.Columns, image.PixelData = 512, 512, bytes(2 * 512 * 512)
+    with Door(tmp_path, most_instance_bytes=100_000) as door:
+        (answer,) = door.send(image)
+        assert answer.get("Status") != 0
+        (answer,) = door.send(pydicom.dcmread(ct[0]))
+        assert answer.Status == 0
+        assert len(door.queue.files) == 1
+
+
+def test_a_port_in_use_is_named(tmp_path, door):
+    with pytest.raises(StorageError, match=f"`receive.dicom`: 127.0.0.1, port {door.scp.port} cannot be listened on"):
+        Door(tmp_path, dicom={"port": door.scp.port})
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-keyout", folder / "key.pem", "-out", folder / "certificate.pem", "-subj", "/CN=localhost",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return folder
+
+
+def test_tls_asks_for_a_known_certificate_and_a_silent_client_stops_nobody(tmp_path, certificate, ct):
+    files = {"certificate": certificate / "certificate.pem", "key": certificate / "key.pem"}
+    with Door(tmp_path, dicom={"tls": files | {"authorities": files["certificate"]}, "silent_seconds": 30}) as door:
+        with socket.create_connection(("127.0.0.1", door.scp.port)):
+            context = ssl.create_default_context(cafile=files["certificate"])
+            assert not door.associate(tls_args=(context, "127.0.0.1")).is_established
+            context.load_cert_chain(files["certificate"], files["key"])
+            association = door.associate(tls_args=(context, "127.0.0.1"))
+            assert association.is_established
+            assert association.send_c_store(pydicom.dcmread(ct[0])).Status == 0
+            association.release()
+        assert not door.associate().is_established
+
+
+def test_a_certificate_that_is_not_there_is_named(tmp_path):
+    tls = TlsSettings(certificate=tmp_path / "none.pem", key=tmp_path / "none.key")
+    settings = node_settings(tmp_path)
+    with pytest.raises(ConfigError, match="`tls`"):
+        start_scp(DicomReceiver(port=0, tls=tls), Intake(RememberingQueue(tmp_path), settings))
+
+
+@pytest.mark.skipif(not os.path.exists(DCMTK), reason="DCMTK is not installed")
+def test_dcmtk_sends_a_series(tmp_path, ct):
+    with Door(tmp_path) as door:
+        command = [DCMTK, "-aec", "ONCOSEG", "-aet", "CT1", "127.0.0.1", str(door.scp.port), *ct]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        assert len(door.queue.files) == 3
