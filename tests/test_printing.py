@@ -40,7 +40,7 @@ HASHED = {
     "benchmarks/src/oncoseg_benchmarks/cases/case_selection.py",
     "benchmarks/src/oncoseg_benchmarks/cases/leaks.py",
     "plugins/oncoseg-dicom/src/oncoseg_dicom/series/decoding.py",
-    "plugins/oncoseg-server/src/oncoseg_server/archives/headers.py",
+    "plugins/oncoseg-dicomweb/src/oncoseg_dicomweb/headers.py",
     "plugins/oncoseg-dicom/src/oncoseg_dicom/series/decoding_worker.py",
     "plugins/oncoseg-testing/src/oncoseg_testing/checks/normalizers.py",
     "plugins/oncoseg-testing/src/oncoseg_testing/checks/trackers.py",

@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 from toy_engine import registry_of
 
 from oncoseg_dicom import write_series
+from oncoseg_dicomweb import PrivateFolders
 from oncoseg_segment.api import SegmentSettings
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app
 from oncoseg_server.web.sources import Sources

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 
 from oncoseg_core import DatasetSpec, Registry, UsageError, load_plugins
 from oncoseg_dicom import find_series, read_voxels
+from oncoseg_dicomweb import PrivateFolders
 from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.archives.routes import dicomweb_router
 
 REGISTRY = load_plugins()

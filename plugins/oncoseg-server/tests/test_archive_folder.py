@@ -1,8 +1,6 @@
 """A folder as a source: what it lists, gives and takes, and that nothing leads out of it. The images are phantoms."""
 
 import os
-import subprocess
-import sys
 import threading
 from io import BytesIO
 
@@ -14,10 +12,9 @@ from fastapi.testclient import TestClient
 from pydicom.uid import JPEG2000Lossless, generate_uid
 
 from oncoseg_dicom import find_series, write_series
+from oncoseg_dicomweb import ArchiveError, PrivateFolders
 from oncoseg_server.archives import folder as folder_module
-from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.archives.routes import dicomweb_router
 
 
@@ -358,30 +355,6 @@ def test_a_second_file_of_one_instance_is_listed_once(client, archive, root):
     assert shown["00201209"]["Value"] == [2]
     with archive.local(study, series) as folder:  # the reader is given both, and says what it makes of them
         assert len(list(folder.iterdir())) == 3
-
-
-def test_what_a_killed_process_left_is_deleted_and_what_runs_is_not(tmp_path):
-    script = (
-        "import sys, time; from pathlib import Path\n"
-        "from oncoseg_server.archives.private_folders import PrivateFolders\n"
-        "private = PrivateFolders(Path(sys.argv[1])); folder = private.make(); (folder / 'patient.dcm').write_bytes(b'x')\n"
-        "print(folder, flush=True); time.sleep(600)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, tmp_path / "p"], stdout=subprocess.PIPE, text=True)
-    try:
-        left = process.stdout.readline().strip()
-        running = PrivateFolders(tmp_path / "p")
-        assert os.path.exists(f"{left}/patient.dcm")
-        assert os.stat(left).st_mode & 0o777 == 0o700
-    finally:
-        process.kill()
-        process.communicate()
-    other = PrivateFolders(tmp_path / "p")
-    assert not os.path.exists(left)
-    assert running.make().is_dir()
-    for private in (running, other):
-        private.close()
-    assert not list((tmp_path / "p").iterdir())
 
 
 def test_a_result_is_seen_at_once_beside_its_images(archive, root, tmp_path):

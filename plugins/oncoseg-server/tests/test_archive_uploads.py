@@ -10,9 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from oncoseg_dicom import find_series, write_series
+from oncoseg_dicomweb import ArchiveError, PrivateFolders
 from oncoseg_segment.api import SegmentSettings
-from oncoseg_server.archives.archive import ArchiveError
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app

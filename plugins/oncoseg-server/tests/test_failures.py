@@ -8,7 +8,7 @@ import torch
 from toy_engine import Brighter
 
 from oncoseg_core import OncoSegError, StorageError, WeightsError
-from oncoseg_server.archives.archive import ArchiveError
+from oncoseg_dicomweb import ArchiveError
 from oncoseg_server.web.errors import STATUS, failure_of
 
 SECRET = "Miller^Anna"

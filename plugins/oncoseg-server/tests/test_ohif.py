@@ -24,8 +24,8 @@ from oncoseg_core import OncoSegError
 from oncoseg_core.cli import installed_registry
 from oncoseg_core.imaging import read_volume
 from oncoseg_core.system import cache_directory
+from oncoseg_dicomweb import PrivateFolders
 from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.viewer import fetch_viewer
 from oncoseg_server.web.errors import STATUS
 
@@ -60,7 +60,7 @@ def tools():
 @pytest.fixture(scope="module")
 def scan():
     """The demonstration's DICOM files, in the order of their slices."""
-    private = PrivateFolders()
+    private = PrivateFolders(cache_directory() / "server")
     try:
         demo_archive(installed_registry(), private, lambda *_: None)
     except OncoSegError as error:

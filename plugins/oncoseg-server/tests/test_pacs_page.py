@@ -7,10 +7,7 @@ import pytest
 import yaml
 from local_orthanc import DICOMWEB_PLUGIN, ORTHANC, running_orthanc
 
-from oncoseg_server.archives.archive import ArchiveError
-from oncoseg_server.archives.dicomweb import DicomwebArchive
-from oncoseg_server.archives.origin import Credentials
-from oncoseg_server.archives.private_folders import PrivateFolders
+from oncoseg_dicomweb import ArchiveError, Credentials, DicomwebArchive, PrivateFolders
 from oncoseg_server.config.settings import ServerSettings
 
 FILES = Path(__file__).parents[3] / "docs" / "how-to" / "orthanc"

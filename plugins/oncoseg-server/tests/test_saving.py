@@ -4,6 +4,7 @@ import errno
 import shutil
 import subprocess
 import sys
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -17,12 +18,10 @@ from pydantic import ValidationError
 from oncoseg_core import StorageError, UsageError, load_plugins
 from oncoseg_core.imaging import read_image
 from oncoseg_dicom import find_series, read_segments, read_structures
+from oncoseg_dicomweb import ArchiveError, DicomwebArchive, PrivateFolders, compare_stored
 from oncoseg_segment import api
-from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
-from oncoseg_server.archives.dicomweb import DicomwebArchive
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.saving import save as saving
 from oncoseg_server.wire import SaveRequest
 
@@ -177,7 +176,7 @@ def test_what_the_archive_refuses_is_not_saved_and_says_that_nothing_reached_it(
 
 
 def test_an_archive_that_lists_a_little_later_is_waited_for_and_no_longer(folder, result, private, monkeypatch):
-    monkeypatch.setattr(saving, "_WAITS", (0.01, 0.01))
+    monkeypatch.setattr(saving, "compare_stored", partial(compare_stored, waits=(0.01, 0.01)))
     times = []
 
     def late(study, series, sop):

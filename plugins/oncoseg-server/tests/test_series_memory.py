@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from oncoseg_core import ImageReadError
-from oncoseg_server.archives.archive import ArchiveError
+from oncoseg_dicomweb import ArchiveError
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.volumes import BYTES_A_VOXEL, Volumes
 

@@ -18,8 +18,8 @@ from oncoseg_core import DatasetSpec, Registry, StorageError, UnknownComponentEr
 from oncoseg_core.imaging import read_image
 from oncoseg_core.system import cache_directory, write_failure
 from oncoseg_dicom import write_series
+from oncoseg_dicomweb import PrivateFolders
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.private_folders import PrivateFolders
 
 NAME = "demo"
 _SAMPLE = "lung2"

@@ -17,11 +17,10 @@ from fastapi.responses import StreamingResponse
 from oncoseg_core import ImageReadError
 from oncoseg_core.system import open_regular
 from oncoseg_dicom import read_encoded_frame, read_header, read_json_model
+from oncoseg_dicomweb import ArchiveError, StoredInstance, json_bytes
 from oncoseg_server.archives import queries
-from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.archives.failures import failure
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.headers import StoredInstance, json_bytes
 
 JSON = "application/dicom+json"
 OCTETS = "application/octet-stream"

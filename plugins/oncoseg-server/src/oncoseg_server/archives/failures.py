@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import Response
 from fastapi.responses import JSONResponse
 
-from oncoseg_server.archives.archive import Problem
+from oncoseg_dicomweb import Problem
 
 STATUS: dict[Problem, int] = {
     "not_found": 404, "refused": 424, "unreachable": 424, "too_large": 413, "not_stored": 409, "damaged": 424,
+    "cancelled": 409,
 }  # fmt: skip
 """HTTP status of an archive's problem; 424: what this server depends on has failed."""
 

@@ -12,9 +12,16 @@ from pathlib import Path
 
 from oncoseg_core import StorageError
 from oncoseg_core.system import open_regular, write_failure
-from oncoseg_server.archives.archive import Archive, ArchiveError, ArchiveKind, SeriesEntry
-from oncoseg_server.archives.headers import StoredInstance, first_value, stored_instance
-from oncoseg_server.archives.private_folders import PrivateFolders
+from oncoseg_dicomweb import (
+    Archive,
+    ArchiveError,
+    ArchiveKind,
+    PrivateFolders,
+    SeriesEntry,
+    StoredInstance,
+    first_value,
+    stored_instance,
+)
 
 _RESULTS = "oncoseg"
 _FRESH_SECONDS, _SHARE, _STALE_SECONDS = 1.0, 20, 60.0

@@ -12,9 +12,8 @@ from urllib.parse import parse_qsl
 from fastapi import Response
 from fastapi.responses import StreamingResponse
 
-from oncoseg_server.archives.dicomweb import DicomwebArchive
+from oncoseg_dicomweb import DicomwebArchive, json_bytes
 from oncoseg_server.archives.failures import failure
-from oncoseg_server.archives.headers import json_bytes
 
 _UID = r"[0-9]+(?:\.[0-9]+)*"
 _INSTANCE = rf"studies/{_UID}/series/{_UID}/instances/{_UID}"

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydicom.datadict import tag_for_keyword
 
-from oncoseg_server.archives.headers import INSTANCE, SERIES, STUDY, JsonObject, StoredInstance, is_uid
+from oncoseg_dicomweb import INSTANCE_KEYWORDS, SERIES_KEYWORDS, STUDY_KEYWORDS, JsonObject, StoredInstance, is_uid
 
 _MOST, _DEFAULT = 1000, 200
 """Most results of one answer, and how many there are without a limit."""
@@ -19,7 +19,8 @@ _CONTROLS = {"limit", "offset", "includefield", "fuzzymatching", "orderby"}
 _RANGED = {"DA", "TM", "DT"}
 _MODALITIES_IN_STUDY = "00080061"
 _STUDY_TAGS, _SERIES_TAGS, _INSTANCE_TAGS = (
-    [f"{tag_for_keyword(keyword):08X}" for keyword in level] for level in (STUDY, SERIES, INSTANCE)
+    [f"{tag_for_keyword(keyword):08X}" for keyword in level]
+    for level in (STUDY_KEYWORDS, SERIES_KEYWORDS, INSTANCE_KEYWORDS)
 )
 
 

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Request, Response
 
-from oncoseg_server.archives.archive import Archive, ArchiveError
-from oncoseg_server.archives.dicomweb import DicomwebArchive
+from oncoseg_dicomweb import Archive, ArchiveError, DicomwebArchive
 from oncoseg_server.archives.embedded import EmbeddedDicomweb
 from oncoseg_server.archives.failures import STATUS, failure
 from oncoseg_server.archives.folder import FolderArchive

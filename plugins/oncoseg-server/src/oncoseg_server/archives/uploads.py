@@ -16,10 +16,8 @@ from typing import BinaryIO
 from oncoseg_core import ImageReadError, StorageError
 from oncoseg_core.system import write_failure
 from oncoseg_dicom import unpack_archive
-from oncoseg_server.archives.archive import ArchiveError, ArchiveKind, SeriesEntry
+from oncoseg_dicomweb import ArchiveError, ArchiveKind, PrivateFolders, SeriesEntry, StoredInstance, stored_instance
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.headers import StoredInstance, stored_instance
-from oncoseg_server.archives.private_folders import PrivateFolders
 
 _CHUNK = 2**20
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")

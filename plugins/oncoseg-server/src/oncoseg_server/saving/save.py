@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from oncoseg_core import OncoSegError, UsageError
-from oncoseg_dicom import Series, find_series, first_difference, read_header, write_measurements
+from oncoseg_dicom import Series, find_series, read_header, write_measurements
+from oncoseg_dicomweb import Archive, ArchiveError, PrivateFolders, compare_stored
 from oncoseg_segment import api
-from oncoseg_server.archives.archive import Archive, ArchiveError
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.saving.measured import measured_structures
 from oncoseg_server.wire import SavedObject, SaveRequest
 
 _MOST_SERIES = 10_000
-_WAITS = (0.1, 0.4, 1.0, 2.0, 4.0)
-"""Seconds between the times that an archive is asked for what it took."""
-
 _MODALITIES = {"seg": "SEG", "rtstruct": "RTSTRUCT", "sr": "SR"}
 
 
@@ -144,35 +139,18 @@ def _require_stored(archive: Archive, objects: Sequence[_Object]) -> None:
     """
     for one in objects:
         try:
-            received = _given_back(archive, one)
+            difference = compare_stored(archive, one.path, one.study_uid, one.series_uid, one.sop_uid)
         except ArchiveError as error:
             raise ArchiveError(
                 "not_stored",
                 f"the {_MODALITIES[one.format]} was sent and is not given back ({error}); {_reached(archive, objects)}",
             ) from error
-        difference = first_difference(one.path, received)
         if difference is not None:
             raise ArchiveError(
                 "not_stored",
                 f"source {archive.name!r}: gives the {_MODALITIES[one.format]} back changed ({difference}); "
                 f"{_reached(archive, objects)}",
             )
-
-
-def _given_back(archive: Archive, one: _Object) -> bytes:
-    """An object as the archive gives it; one that lists what it took a moment later is asked again for a while.
-
-    Raises:
-        ArchiveError: it does not.
-    """
-    for seconds in _WAITS:
-        try:
-            return archive.retrieve(one.study_uid, one.series_uid, one.sop_uid)
-        except ArchiveError as error:
-            if error.problem != "not_found":
-                raise
-            time.sleep(seconds)
-    return archive.retrieve(one.study_uid, one.series_uid, one.sop_uid)
 
 
 def _reached(archive: Archive, objects: Sequence[_Object]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from oncoseg_core import Volume
 from oncoseg_dicom import Series, find_series, read_voxels
+from oncoseg_dicomweb import Archive
 from oncoseg_segment.api import OpenedImage
-from oncoseg_server.archives.archive import Archive
 from oncoseg_server.sessions.refusal import Refusal
 
 BYTES_A_VOXEL = 4

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from oncoseg_core import OncoSegError, Registry
 from oncoseg_core.system import atomic_write, cache_directory
-from oncoseg_server.archives.archive import Archive
+from oncoseg_dicomweb import Archive
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.config.tokens import tokens_of
 from oncoseg_server.sessions.embeddings import SharedEmbeddings

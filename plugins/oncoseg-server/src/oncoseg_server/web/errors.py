@@ -24,8 +24,8 @@ from oncoseg_core import (
     UsageError,
     WeightsError,
 )
+from oncoseg_dicomweb import ArchiveError
 from oncoseg_segment.api import SegmentationCancelledError
-from oncoseg_server.archives.archive import ArchiveError
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.wire import Failure
 

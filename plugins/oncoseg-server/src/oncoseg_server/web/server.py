@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from oncoseg_core import OncoSegError, Registry, load_plugins
-from oncoseg_server.archives.archive import Archive
+from oncoseg_dicomweb import Archive
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.config.settings import MEGABYTE, ServerSettings
 from oncoseg_server.config.tokens import tokens_of

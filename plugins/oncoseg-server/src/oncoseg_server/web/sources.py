@@ -7,13 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from oncoseg_core import ConfigError, Registry
-from oncoseg_server.archives.archive import Archive
+from oncoseg_core.system import cache_directory
+from oncoseg_dicomweb import Archive, Credentials, DicomwebArchive, OriginLimits, PrivateFolders
 from oncoseg_server.archives.demo import NAME as DEMO
 from oncoseg_server.archives.demo import demo_archive
-from oncoseg_server.archives.dicomweb import DicomwebArchive
 from oncoseg_server.archives.folder import FolderArchive
-from oncoseg_server.archives.origin import Credentials, OriginLimits
-from oncoseg_server.archives.private_folders import PrivateFolders
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.config.settings import MEGABYTE, DicomwebSettings, ServerSettings, SourceSettings
 
@@ -38,7 +36,7 @@ def opened_sources(
         ConfigError: a credential is not in the environment, or two sources have one name.
         UsageError, DataError, StorageError: the demonstration cannot be fetched, or the cache cannot be written.
     """
-    private = PrivateFolders()
+    private = PrivateFolders(cache_directory() / "server")
     archives: dict[str, Archive] = {}
     try:
         if demo and DEMO in settings.sources:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, File, Path, Query, Response, UploadFile
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from oncoseg_core import __version__
-from oncoseg_server.archives.archive import SeriesEntry
+from oncoseg_dicomweb import SeriesEntry
 from oncoseg_server.archives.uploads import UploadArchive
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.web.routes.leases import TheServer

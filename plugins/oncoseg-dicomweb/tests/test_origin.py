@@ -1,81 +1,37 @@
-"""Origins that misbehave: each failure is an error with its kind and what to do, and leaves no file.
-
-A thread of this process answers in the place of an archive, with whatever a test gives it.
-"""
+"""Origins that misbehave: each failure is an error with its kind and what to do, and leaves no file."""
 
 import json
 import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pydicom
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
+from false_origin import false_origin
 
 from oncoseg_core import ConfigError
 from oncoseg_dicom import write_series
-from oncoseg_server.archives import multipart
-from oncoseg_server.archives.archive import ArchiveError
-from oncoseg_server.archives.dicomweb import DicomwebArchive
-from oncoseg_server.archives.origin import Credentials, OriginLimits
-from oncoseg_server.archives.private_folders import PrivateFolders
-from oncoseg_server.archives.routes import dicomweb_router
+from oncoseg_dicomweb import (
+    ArchiveError,
+    Credentials,
+    DicomwebArchive,
+    OriginLimits,
+    PrivateFolders,
+    dicomweb,
+    multipart,
+)
 
-JSON = "application/dicom+json"
 LIMITS = OriginLimits(silent_seconds=0.5, answer_seconds=1.5, list_bytes=50_000, series_bytes=200_000)
-
-
-class Origin:
-    """Answers by path; ``requests`` are (method, path, headers) of what it was sent."""
-
-    def __init__(self):
-        self.answers, self.requests = {}, []
-
-    def respond(self, path, content=b"", status=200, media=JSON, headers=(), then=None):
-        self.answers[path] = (status, media, content, dict(headers), then)
 
 
 @pytest.fixture
 def origin():
-    origin = Origin()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            origin.requests.append((self.command, self.path, dict(self.headers)))
-            found = origin.answers.get(self.path.partition("?")[0], (404, JSON, b"", {}, None))
-            status, media, content, headers, then = found
-            self.send_response(status)
-            self.send_header("Content-Type", media)
-            for name, value in ({"Content-Length": str(len(content))} | headers).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-            if then is not None:
-                then(self)
-
-        do_POST = do_GET
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    origin.server = server
-    origin.url = f"http://127.0.0.1:{server.server_port}/dicom-web"
-    yield origin
-    server.shutdown()
-    server.server_close()
+    with false_origin() as origin:
+        yield origin
 
 
 @pytest.fixture
@@ -154,8 +110,8 @@ def test_nothing_listens(private):
 @pytest.mark.parametrize(
     ("status", "problem", "message"),
     [
-        (401, "refused", "refuses the server's credentials .HTTP 401.; correct them"),
-        (403, "refused", "refuses the server's credentials .HTTP 403"),
+        (401, "refused", "refuses the credentials .HTTP 401.; correct them"),
+        (403, "refused", "refuses the credentials .HTTP 403"),
         (404, "not_found", "does not have that any more; reload"),
         (413, "too_large", "HTTP 413"),
         (429, "unreachable", "HTTP 429.; look into its log, or try again later"),
@@ -291,8 +247,6 @@ def test_slices_of_another_series_or_study(origin, archive, files, tmp_path):
 
 def test_an_archive_that_knows_no_pages(origin, archive, files, monkeypatch):
     """It gives its whole list whatever the page: the second page is not taken for more."""
-    from oncoseg_server.archives import dicomweb
-
     monkeypatch.setattr(dicomweb, "_PAGE", 2)
     study, series = serve_series(origin, files)
     assert len(retrieved(archive, study, series)) == 3
@@ -378,77 +332,9 @@ def test_credentials(origin, private, monkeypatch):
         DicomwebArchive("pacs", origin.url, private, credentials=Credentials(token_variable="PACS_TOKEN"))
 
 
-@pytest.fixture
-def viewer(archive):
-    app = FastAPI()
-    app.include_router(dicomweb_router({"pacs": archive}))
-    return TestClient(app)
-
-
-def test_the_proxy_passes_nothing_of_the_client_on_but_what_it_accepts(origin, viewer):
-    origin.respond("/dicom-web/studies", b"[]", headers={"Set-Cookie": "a=b", "X-Secret": "1"})
-    answer = viewer.get(
-        "/dicom-web/pacs/studies?limit=5&00100020=A*&includefield=00081030,00080060",
-        headers={"Authorization": "Bearer ours", "Cookie": "c=d", "X-OncoSeg-Lease": "l", "Accept": "a/b"},
-    )
-    assert answer.json() == []
-    assert not {"set-cookie", "x-secret"} & set(answer.headers)
-    method, path, headers = origin.requests[-1]
-    assert (method, path) == ("GET", "/dicom-web/studies?limit=5&00100020=A*&includefield=00081030,00080060")
-    assert headers["Accept"] == "a/b"
-    assert not {"Authorization", "Cookie", "X-OncoSeg-Lease"} & set(headers)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../system", "..%2fsystem", "studies/..%2f..%2fsystem", "studies/1.2/../../x", "studies/1.2%0d%0aX: y", "modalities",
-        "studies/1.2/archive", "studies/1.2;a", "studies//series", "studies/1.2/series/1.3/instances/1.4/frames/0",
-        "studies/1.2/series/1.3/instances/1.4/frames/1,a", "studies/1.2/series/1.3/instances/1.4/bulk/zz", "http://x/studies",
-        "studies/1.2/series/1.3/instances/1.4/file", "studies/" + "1." * 600 + "1",
-    ],
-)  # fmt: skip
-def test_the_proxy_asks_for_nothing_but_images(origin, viewer, path):
-    answer = viewer.get(f"/dicom-web/pacs/{path}")
-    assert answer.status_code == 404
-    assert not origin.requests
-
-
-def test_the_proxy_only_reads(origin, viewer):
-    for method in ("POST", "PUT", "DELETE", "PATCH"):
-        assert viewer.request(method, "/dicom-web/pacs/studies", content=b"x").status_code == 405
-    assert not origin.requests
-
-
-def test_the_proxy_refuses_searches_that_are_none(origin, viewer):
-    for query in ("a&b", "limit", "%00=1", "a.b=1", "x=" + "1" * 9000):
-        assert viewer.get(f"/dicom-web/pacs/studies?{query}").status_code == 400
-    assert not origin.requests
-
-
-def test_the_proxy_says_what_fails(origin, viewer, archive):
-    answer = viewer.get("/dicom-web/nowhere/studies")
-    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-    origin.respond("/dicom-web/studies", b"", status=401)
-    answer = viewer.get("/dicom-web/pacs/studies")
-    assert (answer.status_code, answer.json()["code"]) == (424, "refused")
-    origin.respond("/dicom-web/studies", b"", status=302, headers={"Location": "http://example.com"})
-    answer = viewer.get("/dicom-web/pacs/studies")
-    assert (answer.status_code, answer.json()["code"]) == (424, "refused")
-
-
-def test_addresses_in_its_json_lead_through_the_proxy_or_nowhere(origin, viewer):
-    path = "studies/1.2/series/1.3/instances/1.4/bulk/7fe00010"
-    item = {
-        "7FE00010": {"vr": "OW", "BulkDataURI": f"http://inner:8042/dicom-web/{path}"},
-        "00420011": {"vr": "OB", "BulkDataURI": "http://example.com/evil"},
-        "00081190": {"vr": "UR", "Value": ["http://inner:8042/dicom-web/studies/1.2"]},
-        "00400275": {"vr": "SQ", "Value": [{"00080005": {"vr": "OB", "BulkDataURI": f"../../{path}"}}]},
-    }
-    origin.respond("/dicom-web/studies/1.2/metadata", json.dumps([item]).encode())
-    (shown,) = viewer.get("/dicom-web/pacs/studies/1.2/metadata").json()
-    root = "http://testserver/dicom-web/pacs"
-    assert shown["7FE00010"] == {"vr": "OW", "BulkDataURI": f"{root}/{path}"}
-    assert shown["00420011"] == {"vr": "OB"}
-    assert shown["00081190"]["Value"] == [f"{root}/studies/1.2"]
-    assert shown["00400275"]["Value"][0]["00080005"]["BulkDataURI"] == f"{root}/{path}"
+def test_a_retrieval_that_is_cancelled_leaves_nothing(origin, archive, files, tmp_path):
+    study, series = serve_series(origin, files)
+    with pytest.raises(ArchiveError, match="cancelled") as stopped, archive.local(study, series, lambda: True):
+        pass
+    assert stopped.value.problem == "cancelled"
+    assert not any((tmp_path / "private").rglob("*.dcm"))

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 from oncoseg_core import OncoSegError
 
 ArchiveKind: TypeAlias = Literal["dicomweb", "folder", "uploads"]
-Problem: TypeAlias = Literal["unreachable", "refused", "not_found", "too_large", "not_stored", "damaged"]
+Problem: TypeAlias = Literal["unreachable", "refused", "not_found", "too_large", "not_stored", "damaged", "cancelled"]
 
 
 class ArchiveError(OncoSegError):

@@ -16,8 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import httpx
 
 from oncoseg_core import ConfigError
-from oncoseg_segment.api import SegmentationCancelledError
-from oncoseg_server.archives.archive import ArchiveError
+from oncoseg_dicomweb.archive import ArchiveError
 
 JSON = "application/dicom+json"
 
@@ -148,8 +147,8 @@ class Origin:
         """The answer's bytes in pieces.
 
         Raises:
-            ArchiveError: it is cut short, has more than ``most`` bytes, or takes too long.
-            SegmentationCancelledError: ``should_stop`` said so.
+            ArchiveError: it is cut short, has more than ``most`` bytes, or takes too long; ``cancelled`` where
+                ``should_stop`` said so.
         """
         total, end = 0, time.monotonic() + self.limits.answer_seconds
         with self.spoken():
@@ -164,7 +163,7 @@ class Origin:
                         "unreachable", f"its answer took more than {self.limits.answer_seconds:g} s; try again later"
                     )
                 if should_stop is not None and should_stop():
-                    raise SegmentationCancelledError("the retrieval of the series was cancelled")
+                    raise ArchiveError("cancelled", "the retrieval of the series was cancelled")
                 yield chunk
 
     def search(self, path: str, parameters: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
@@ -209,9 +208,7 @@ class Origin:
         if 200 <= status < 300:
             return
         if status in {401, 403}:
-            raise self.failure(
-                "refused", f"it refuses the server's credentials (HTTP {status}); correct them there or here"
-            )
+            raise self.failure("refused", f"it refuses the credentials (HTTP {status}); correct them there or here")
         if 300 <= status < 400:
             raise self.failure("refused", "it sends to another address, which is not followed; name that one in `url`")
         if status in {404, 410}:

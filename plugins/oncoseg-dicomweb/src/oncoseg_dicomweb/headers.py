@@ -15,19 +15,19 @@ from oncoseg_dicom import read_json_model
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
-STUDY = (
+STUDY_KEYWORDS = (
     "SpecificCharacterSet", "StudyDate", "StudyTime", "AccessionNumber", "ReferringPhysicianName", "StudyDescription",
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyID",
 )  # fmt: skip
-SERIES = (
+SERIES_KEYWORDS = (
     "SpecificCharacterSet", "Modality", "SeriesDescription", "SeriesDate", "SeriesTime", "BodyPartExamined",
     "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "Manufacturer", "FrameOfReferenceUID",
 )  # fmt: skip
-INSTANCE = (
+INSTANCE_KEYWORDS = (
     "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality",
     "InstanceNumber", "Rows", "Columns", "BitsAllocated", "NumberOfFrames",
 )  # fmt: skip
-KEYWORDS = tuple(dict.fromkeys((*STUDY, *SERIES, *INSTANCE)))
+KEYWORDS = tuple(dict.fromkeys((*STUDY_KEYWORDS, *SERIES_KEYWORDS, *INSTANCE_KEYWORDS)))
 """What is read of every file (PS3.18, 10.6.3: the attributes that a search answers with)."""
 
 JsonObject = dict[str, Any]

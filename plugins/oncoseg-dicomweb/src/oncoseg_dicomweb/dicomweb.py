@@ -11,11 +11,11 @@ from typing import Any
 
 from oncoseg_core import StorageError
 from oncoseg_core.system import write_failure
-from oncoseg_server.archives.archive import Archive, ArchiveError, ArchiveKind, SeriesEntry
-from oncoseg_server.archives.headers import StoredInstance, first_value, is_uid, stored_instance
-from oncoseg_server.archives.multipart import MultipartError, boundary_of, encoded, encoded_length, write_parts
-from oncoseg_server.archives.origin import JSON, Credentials, Origin, OriginLimits
-from oncoseg_server.archives.private_folders import PrivateFolders
+from oncoseg_dicomweb.archive import Archive, ArchiveError, ArchiveKind, SeriesEntry
+from oncoseg_dicomweb.headers import StoredInstance, first_value, is_uid, stored_instance
+from oncoseg_dicomweb.multipart import MultipartError, boundary_of, encoded, encoded_length, write_parts
+from oncoseg_dicomweb.origin import JSON, Credentials, Origin, OriginLimits
+from oncoseg_dicomweb.private_folders import PrivateFolders
 
 DICOM = "application/dicom"
 _AS_STORED = f'multipart/related; type="{DICOM}"; transfer-syntax=*'

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from oncoseg_core import StorageError
-from oncoseg_core.system import cache_directory, write_failure
+from oncoseg_core.system import write_failure
 
 if sys.platform != "win32":  # where nothing tells whether the process that made a folder still runs
     import fcntl
@@ -26,13 +26,13 @@ class PrivateFolders:
     one begins; folders of a process that still runs stay.
     """
 
-    def __init__(self, base: Path | None = None) -> None:
-        """``base`` is a folder in the user's cache when omitted.
+    def __init__(self, base: Path) -> None:
+        """``base`` is made where it is missing; processes of one kind share it.
 
         Raises:
             StorageError: it cannot be written.
         """
-        self._base = cache_directory() / "server" if base is None else base
+        self._base = base
         try:
             self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._delete_orphans()
