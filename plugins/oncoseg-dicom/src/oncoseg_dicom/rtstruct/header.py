@@ -35,13 +35,16 @@ _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 class Structure:
     """A structure's entry: its name in the file, its RT ROI Interpreted Type (may be empty) and what is said of it.
 
-    ``algorithm`` is its ROI Generation Algorithm; empty where it is not known who or what drew it.
+    ``algorithm`` is its ROI Generation Algorithm; empty where it is not known who or what drew it. ``maker`` is the
+    model that drew it, where it is not that of the whole set; ``observation`` is what is to be seen of it at once.
     """
 
     name: str
     interpreted_type: str
     description: str
     algorithm: str = ""
+    maker: str = ""
+    observation: str = ""
 
 
 def header_of(
@@ -131,8 +134,9 @@ def _roi(number: int, structure: Structure, frame_of_reference: str, provenance:
     if structure.description:
         roi.ROIDescription = structure.description[:SHORT_TEXT]
     roi.ROIGenerationAlgorithm = structure.algorithm
-    if structure.algorithm in {"AUTOMATIC", "SEMIAUTOMATIC"} and provenance.get("model"):
-        roi.ROIGenerationDescription = provenance["model"][:LONG_STRING]
+    maker = structure.maker or provenance.get("model", "")
+    if structure.algorithm in {"AUTOMATIC", "SEMIAUTOMATIC"} and maker:
+        roi.ROIGenerationDescription = maker[:LONG_STRING]
     return roi
 
 
@@ -140,4 +144,7 @@ def _observation(number: int, structure: Structure) -> Dataset:
     observation = Dataset()
     observation.ObservationNumber = observation.ReferencedROINumber = number
     observation.RTROIInterpretedType, observation.ROIInterpreter = structure.interpreted_type, ""
+    if structure.observation:
+        observation.ROIObservationLabel = structure.observation[:SHORT_STRING]
+        observation.ROIObservationDescription = structure.description[:SHORT_TEXT]
     return observation

@@ -208,9 +208,12 @@ def _structure(name: str, written: str, segmentation: Segmentation, settings: RT
     if name in segmentation.scores:
         said.append(f"model score {segmentation.scores[name]:.3f}")
     details = segmentation.details.get(name, {})
+    if "ROIDescription" in details:
+        said.append(details["ROIDescription"])
     algorithm = details.get("ROIGenerationAlgorithm", "AUTOMATIC" if segmentation.provenance.get("model") else "")
     interpreted_type = settings.types.get(name, details.get("RTROIInterpretedType", ""))
-    return Structure(written, interpreted_type, "; ".join(said), algorithm)
+    maker, observation = (details.get(key, "") for key in ("ROIGenerationDescription", "ROIObservationLabel"))
+    return Structure(written, interpreted_type, "; ".join(said), algorithm, maker, observation)
 
 
 def color_of(number: int, details: Mapping[str, str]) -> Sequence[int]:

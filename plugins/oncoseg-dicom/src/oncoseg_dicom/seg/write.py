@@ -41,7 +41,7 @@ from oncoseg_core import (
 )
 from oncoseg_core.system import atomic_path, display_path
 from oncoseg_dicom.quiet import quiet
-from oncoseg_dicom.rtstruct.header import LONG_STRING
+from oncoseg_dicom.rtstruct.header import LONG_STRING, SHORT_TEXT
 from oncoseg_dicom.rtstruct.write import color_of
 from oncoseg_dicom.seg.codes import Coded, category_of, coded
 from oncoseg_dicom.seg.read import SegFrames
@@ -296,17 +296,18 @@ def _stacked(
 
 def _description(number: int, segment: _Segment, segmentation: Segmentation) -> highdicom.seg.SegmentDescription:
     algorithm, made_by = None, segmentation.provenance
+    details = segmentation.details.get(segment.name, {})
     if segment.algorithm != "MANUAL":
         parameters = {key: value for key, value in made_by.items() if key not in {"model", "version"}}
         length = sum(len(f"{key}={value},") for key, value in parameters.items())
         algorithm = highdicom.AlgorithmIdentificationSequence(
-            name=_long_string(made_by.get("model", "not recorded")),
+            name=_long_string(details.get("ROIGenerationDescription") or made_by.get("model", "not recorded")),
             family=codes.DCM.ArtificialIntelligence,
             version=_long_string(made_by.get("version", "not recorded")),
             source="OncoSeg",
             parameters=parameters if 0 < length <= LONG_TEXT else None,
         )
-    return highdicom.seg.SegmentDescription(
+    description = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.label,
         segmented_property_category=segment.coded.category,
@@ -314,10 +315,11 @@ def _description(number: int, segment: _Segment, segmentation: Segmentation) -> 
         algorithm_type=segment.algorithm,
         algorithm_identification=algorithm,
         anatomic_regions=None if segment.coded.region is None else [segment.coded.region],
-        display_color=highdicom.color.CIELabColor.from_rgb(
-            *color_of(number, segmentation.details.get(segment.name, {}))
-        ),
+        display_color=highdicom.color.CIELabColor.from_rgb(*color_of(number, details)),
     )
+    if "ROIDescription" in details:
+        description.SegmentDescription = details["ROIDescription"][:SHORT_TEXT]
+    return description
 
 
 def _long_string(value: str) -> str:
