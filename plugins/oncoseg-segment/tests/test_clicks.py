@@ -49,7 +49,12 @@ def test_a_click_is_followed_through_the_volume(registry, image):
 
 
 def test_the_manifest_says_what_the_click_became(registry, image, tmp_path):
-    request = SegmentRequest(image, (clicked((50, 40), slice_index=3),), SETTINGS, outputs=[f"{tmp_path}/out.nrrd"])
+    request = SegmentRequest(
+        image=image,
+        structures=(clicked((50, 40), slice_index=3),),
+        settings=SETTINGS,
+        outputs=[f"{tmp_path}/out.nrrd"],
+    )
     manifest = segment_file(registry, request)
     (structure,) = manifest["structures"]
     assert structure["prompt"]["read as"] == {"point": READ_AS}

@@ -65,7 +65,7 @@ def request(image, structures, **options):
     """A request with the model and modality of these tests, on whole slices unless ``zoom`` is given."""
     of_request = {key: options.pop(key) for key in OF_REQUEST if key in options}
     settings = SegmentSettings(**{"model": "brighter", "modality": "unit", "zoom": None, **options})
-    return SegmentRequest(image, structures, settings, **of_request)
+    return SegmentRequest(image=image, structures=structures, settings=settings, **of_request)
 
 
 def segmented(registry, image, prompt, **options):

@@ -60,7 +60,10 @@ def encoded(work):
 def test_the_command_the_call_and_the_session_give_the_same_masks(registry, image, tmp_path, zoom):
     settings = SETTINGS.model_copy(update={"zoom": zoom, "overlaps": "first"})
     structures = (A, B, FOLLOWED)
-    segment_file(registry, SegmentRequest(image, structures, settings, outputs=[f"{tmp_path}/out.nrrd"]))
+    segment_file(
+        registry,
+        SegmentRequest(image=image, structures=structures, settings=settings, outputs=[f"{tmp_path}/out.nrrd"]),
+    )
     written = read_image(registry, tmp_path / "out.nrrd").voxels[0]
     options = settings.model_dump(exclude={"model"})
     volume = read_image(registry, image)
@@ -134,7 +137,7 @@ def test_a_stop_writes_nothing_and_frees_the_memory(registry, image, tmp_path, m
     monkeypatch.setattr(
         registry, "build", lambda *given, **more: models.append(weakref.ref(built := build(*given, **more))) or built
     )
-    request = SegmentRequest(image, (B,), SETTINGS, outputs=[f"{tmp_path}/out/mask.nrrd"])
+    request = SegmentRequest(image=image, structures=(B,), settings=SETTINGS, outputs=[f"{tmp_path}/out/mask.nrrd"])
     with pytest.raises(api.SegmentationCancelledError):
         segment_file(registry, request, should_stop=lambda: True)
     assert not (tmp_path / "out").exists()

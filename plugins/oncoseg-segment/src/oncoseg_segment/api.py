@@ -16,6 +16,7 @@ from typing import Any
 from oncoseg_core import Progress, Registry, Volume
 from oncoseg_core.path import ZoomSettings
 from oncoseg_core.plugins import validate
+from oncoseg_segment.engine.automatic import AutomaticSegmentation, is_automatic, segment_automatically
 from oncoseg_segment.engine.checks import Finding
 from oncoseg_segment.engine.device_lock import DeviceLock, Priority, yield_to_others
 from oncoseg_segment.engine.loaded_model import LoadedModel, OpenedImage
@@ -31,6 +32,7 @@ from oncoseg_segment.files.outputs import Output, Written
 from oncoseg_segment.prompts.structure_request import Hint, StructureRequest
 
 __all__ = [
+    "AutomaticSegmentation",
     "DeviceLock",
     "Diameters",
     "Finding",
@@ -51,10 +53,12 @@ __all__ = [
     "Written",
     "ZoomSettings",
     "export",
+    "is_automatic",
     "longest_diameter",
     "measure",
     "propagate",
     "segment",
+    "segment_automatically",
     "smallest_resolvable_mm",
     "yield_to_others",
 ]

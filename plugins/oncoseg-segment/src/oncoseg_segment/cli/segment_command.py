@@ -24,6 +24,8 @@ OPTIONS = {
     "exemplar": "--exemplar",
     "scribble": "--scribble",
     "lasso": "--lasso",
+    "model": "--model",
+    "structures": "--structure",
     "modality": "--modality",
     "fit": "--fit",
     "zoom": "--zoom",
@@ -133,6 +135,10 @@ def segment(
         bool, typer.Option("--propagate", help="Follow the object from --slice through the volume, both ways.")
     ] = False,
     target: Annotated[str | None, typer.Option(help="The structure's name; by default the text, or 'object'.")] = None,
+    structure: Annotated[
+        list[str] | None,
+        typer.Option("--structure", metavar="NAME", help="Of an automatic model, which takes no prompts; repeatable."),
+    ] = None,
     prompts: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Several structures at once, in place of the options above."),
@@ -203,13 +209,15 @@ def segment(
         bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
     ] = False,
 ) -> None:
-    """Segment what prompts ask for, on slices or in a volume; what is found is written in the image's own geometry."""
+    """Segment what prompts ask for, or what an automatic model finds, and write it in the image's own geometry."""
     from oncoseg_core.cli import installed_registry
 
     registry = installed_registry()
     if not allow_broken_plugins:
         registry.require_sound()
+    from oncoseg_segment.cli.automatic import segment_without_prompts
     from oncoseg_segment.cli.prompt_options import PromptOptions
+    from oncoseg_segment.engine.automatic import is_automatic
     from oncoseg_segment.prompts.prompt_file import read_prompts
 
     options = PromptOptions(
@@ -228,6 +236,41 @@ def segment(
         target=target,
         units=units.value,
     )
+    if is_automatic(registry, model):
+        useless = {
+            "a prompt": options.given or prompts is not None,
+            "--adapter": adapter,
+            "--fit": fit,
+            "--channels": channels,
+            "--overlaps highest-score": overlaps is Overlap.highest_score,
+            "--propagate-set": propagate_set,
+            "--zoom": zoom is not Zoom.auto or zoom_set,
+            "--device": device is not Device.auto,
+            "--precision": precision is not NumberFormat.fp32,
+        }
+        manifest = segment_without_prompts(
+            registry,
+            [option for option, given in useless.items() if given],
+            image=image,
+            model=model,
+            model_set=model_set or (),
+            structures=structure,
+            image_set=image_set,
+            modality=modality,
+            minimum_score=minimum_score,
+            first_claims=overlaps is Overlap.first,
+            outputs=output or (),
+            export_set=export_set or (),
+            strict=strict,
+            identify=identify,
+            overwrite=overwrite,
+        )
+        _show(manifest, as_json=as_json)
+        return
+    if structure:
+        raise UsageError(
+            f"--structure is for automatic models; {model!r} is asked by --box, --point, --text and others"
+        )
     if prompts is not None and options.given:
         raise UsageError(
             "--prompts FILE says all of what to segment; leave --box, --point, --text, --exemplar, --scribble, "
@@ -271,6 +314,11 @@ def segment(
             inputs=() if prompts is None else (prompts,),
         )
         manifest = segment_file(registry, request, progress)
+    _show(manifest, as_json=as_json)
+
+
+def _show(manifest: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print findings and what a person wants to know at once, or the whole manifest."""
     for finding in manifest["findings"]:
         say(f"{finding['level']}: {with_options(finding['message'], OPTIONS)}", err=True)
     if as_json:
@@ -324,11 +372,12 @@ def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         if structure["left out"] is not None:
             yield f"  left out: {structure['left out']}"
         hidden = {"name", "number", "left out", "per slice", "voxels given to others", "measurements", "prompt"}
-        yield from (f"  {key}: {value}" for key, value in structure.items() if key not in hidden)
+        yield from (f"  {key}: {value}" for key, value in structure.items() if key not in hidden and value is not None)
         diameters = structure["measurements"]["diameters"]
         if diameters is not None:
             longest, perpendicular = diameters["longest"]["mm"], diameters["perpendicular"]["mm"]
             yield f"  longest diameter: {longest:.1f} x {perpendicular:.1f} mm on slice {diameters['slice']}"
     yield f"weights: {manifest['model']['weights']}"
     yield f"modality: {manifest['modality']}"
-    yield f"device: {manifest['device']}"
+    if "device" in manifest:
+        yield f"device: {manifest['device']}"

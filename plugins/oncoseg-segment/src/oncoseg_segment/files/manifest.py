@@ -12,10 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from oncoseg_core import (
-    Prompt,
-    ReaderSpec,
-)
+from oncoseg_core import Prompt, ReaderSpec, Volume
 from oncoseg_core.imaging import content_hash, format_suffix
 from oncoseg_core.plugins import environment_summary, peak_memory_mb
 from oncoseg_core.system import display_path, json_text
@@ -33,14 +30,20 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class SegmentRun:
-    """A result, the file that its image was read from, how, and whether real paths may be named."""
+class ImageRun:
+    """The file that an image was read from, how, and whether real paths may be named."""
 
-    result: SegmentationResult
     path: Path
     image_settings: Mapping[str, Any]
     reader: ReaderSpec | None
     identify: bool
+
+
+@dataclass(frozen=True)
+class SegmentRun(ImageRun):
+    """A result, and where its image came from."""
+
+    result: SegmentationResult
 
 
 def manifest_of(
@@ -72,9 +75,9 @@ def manifest_of(
         "outcome": "written" if refusal is None else f"nothing was exported: {refusal}",
         "approval": "none: research software, look at every structure",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "outputs": [_output(one, run) for one in written],
-        "preview": None if preview is None else _named(preview, run),
-        "image": _image(run),
+        "outputs": [output_record(one, identify=run.identify) for one in written],
+        "preview": None if preview is None else named(preview, identify=run.identify),
+        "image": image_record(result.image, run),
         "modality": f"{result.modality[0]} ({result.modality[1]})",
         "model": _model(run),
         "device": f"{result.device}, {settings.precision}",
@@ -99,23 +102,25 @@ def manifest_text(manifest: Mapping[str, Any]) -> str:
     return json_text(manifest, indent=2) + "\n"
 
 
-def _named(path: Path, run: SegmentRun) -> str:
-    return str(path) if run.identify else display_path(path.name)
+def named(path: Path, *, identify: bool) -> str:
+    """A file as a manifest names it: its whole path where it may ``identify``."""
+    return str(path) if identify else display_path(path.name)
 
 
-def _output(written: Written, run: SegmentRun) -> dict[str, Any]:
+def output_record(written: Written, *, identify: bool) -> dict[str, Any]:
+    """An output, its files with their hashes, and its notes."""
     return {
         "format": written.output.format,
         "files": [
-            {"file": _named(file, run), "sha256": sha256}
+            {"file": named(file, identify=identify), "sha256": sha256}
             for file, sha256 in zip(written.files, written.sha256, strict=True)
         ],
         "notes": [display_path(note) for note in written.notes],
     }
 
 
-def _image(run: SegmentRun) -> dict[str, Any]:
-    volume = run.result.fitted.volume
+def image_record(volume: Volume, run: ImageRun) -> dict[str, Any]:
+    """What the image is, without where it lies."""
     depth = volume.geometry.shape[0]
     if run.reader is not None:
         kind = f"{run.reader.format.upper()} series, {depth} slices"
@@ -123,7 +128,7 @@ def _image(run: SegmentRun) -> dict[str, Any]:
         kind = f"{format_suffix(run.path).removeprefix('.')} file, {depth} slices"
     told: dict[str, Any] = {
         "kind": kind,
-        "content hash": content_hash(run.result.image.voxels, volume.geometry),
+        "content hash": content_hash(volume.voxels, volume.geometry),
         "shape z y x": list(volume.geometry.shape),
         "channels": len(volume.voxels),
         "spacing z y x mm": list(volume.geometry.spacing) if volume.physical else None,

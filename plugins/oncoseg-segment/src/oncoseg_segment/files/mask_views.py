@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,36 @@ class RenamedMasks(Mapping[str, BoolArray]):
         return len(self._names)
 
 
+class ChosenMasks(Mapping[str, BoolArray]):
+    """Some masks of a mapping, in the order given; those ``left_out`` are empty."""
+
+    def __init__(self, masks: Mapping[str, BoolArray], names: Sequence[str], left_out: Collection[str] = ()) -> None:
+        self._masks, self._names, self._left_out = masks, tuple(names), frozenset(left_out)
+
+    def __getitem__(self, name: str) -> BoolArray:
+        if name not in self._names:
+            raise KeyError(name)
+        mask = self._masks[name]
+        return np.zeros_like(mask) if name in self._left_out else mask
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class FirstClaims(Mapping[str, BoolArray]):
     """Masks of which no two share a voxel: each voxel that several claim is the earliest's.
 
     Holds one small number per voxel, whose it is.
     """
 
-    def __init__(self, masks: Mapping[str, BoolArray]) -> None:
-        self._numbers = {name: number for number, name in enumerate(masks, start=1)}
+    def __init__(self, masks: Mapping[str, BoolArray], order: Iterable[str] | None = None) -> None:
+        self._numbers = {name: number for number, name in enumerate(order or masks, start=1)}
         self._owners: npt.NDArray[np.generic] | None = None
-        for number, mask in enumerate(masks.values(), start=1):
+        for name, number in self._numbers.items():
+            mask = masks[name]
             if self._owners is None:
                 self._owners = np.zeros(mask.shape, dtype=np.min_scalar_type(len(masks)))
             self._owners[mask & (self._owners == 0)] = number

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import BoolArray, Geometry
+from oncoseg_core import BoolArray, Geometry, MissingDependencyError, Volume
 from oncoseg_core.imaging import COLOURS, draw_edges, draw_slice, new_figure, png_bytes, set_window
+from oncoseg_segment.files.outputs import Staging
 
 MOST_STRUCTURES = 12
 """Rows of one picture; of more structures, the first."""
@@ -89,6 +91,18 @@ def draw_preview(
     if not rows:
         figure.suptitle("no structure to show", fontsize=11)
     return png_bytes(figure)
+
+
+def stage_preview(
+    stage: Staging, path: Path, masks: Mapping[str, BoolArray], volume: Volume, shown: ShownSlice
+) -> str | None:
+    """Write the preview into a staging; why not, where it cannot be drawn."""
+    try:
+        png = draw_preview(masks, volume.geometry, shown, physical=volume.physical)
+    except MissingDependencyError as error:
+        return f"no preview was drawn: {error}"
+    stage.write(path, png)
+    return None
 
 
 def _short(name: str, length: int = 36) -> str:

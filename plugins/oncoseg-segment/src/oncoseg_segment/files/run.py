@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import MissingDependencyError, Progress, QualityError, Registry
-from oncoseg_core.imaging import RecognisedPath, recognise
+from oncoseg_core import Progress, QualityError, Registry
+from oncoseg_core.imaging import recognise
 from oncoseg_core.inference import choose_device
 from oncoseg_lora import adapter_folder
 from oncoseg_segment.engine.checks import Finding, refusal_of
@@ -22,45 +22,22 @@ from oncoseg_segment.engine.resolve import placed_structures, require_known_moda
 from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.engine.session import Session, ShouldStop, encodes_slices_again
 from oncoseg_segment.engine.settings import SegmentSettings
-from oncoseg_segment.files.export import Destinations, destinations, stage_outputs
+from oncoseg_segment.files.export import stage_outputs
 from oncoseg_segment.files.manifest import SegmentRun, manifest_of, manifest_text
-from oncoseg_segment.files.outputs import Staging, Written, require_free, require_writable, staging
-from oncoseg_segment.files.preview import draw_preview
+from oncoseg_segment.files.outputs import Staging, Written, require_writable, staging
+from oncoseg_segment.files.places import FileRequest, places_of
+from oncoseg_segment.files.preview import stage_preview
 from oncoseg_segment.prompts.structure_request import StructureRequest
 
 Done = TypeVar("Done")
 
 
-@dataclass(frozen=True)
-class SegmentRequest:
-    """One image, what to segment on it, and where the structures go.
+@dataclass(frozen=True, kw_only=True)
+class SegmentRequest(FileRequest):
+    """What to segment on an image, with which settings."""
 
-    ``outputs`` are ``FILE`` or ``FORMAT=FILE``; ``export_settings`` are by format. ``strict``: export nothing where
-    there is a warning. ``identify``: real paths in the manifest. ``inputs`` are further files that were read to make
-    this request, which no output may replace.
-    """
-
-    image: Path
     structures: Sequence[StructureRequest]
     settings: SegmentSettings
-    image_settings: Mapping[str, Any] = field(default_factory=dict)
-    outputs: Sequence[str] = ()
-    export_settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    strict: bool = False
-    identify: bool = False
-    overwrite: bool = False
-    inputs: Sequence[Path] = ()
-
-
-@dataclass(frozen=True)
-class _Places:
-    """Where everything is written."""
-
-    structures: Destinations
-    manifest: Path
-    preview: Path
-    planned: Sequence[tuple[Path, str]]
-    inputs: Sequence[Path]
 
 
 def segment_file(
@@ -87,7 +64,7 @@ def segment_file(
     if settings.adapter is not None:
         adapter_folder(settings.adapter)
     image_file = recognise(registry, request.image)
-    places = _places(registry, request, image_file)
+    places = places_of(registry, request, image_file)
     start = time.perf_counter()
     stored = image_file.read_image(settings=request.image_settings)
     seconds = {"read": time.perf_counter() - start}
@@ -102,7 +79,7 @@ def segment_file(
     findings = list(result.findings)
     refusal = refusal_of(findings) if request.strict else None
     refusal = refusal or nothing_left(result.structures, may_be_empty=outputs.may_be_empty)
-    run = SegmentRun(result, request.image, request.image_settings, image_file.spec, identify=request.identify)
+    run = SegmentRun(request.image, request.image_settings, image_file.spec, request.identify, result)
     with staging(places.planned, places.inputs, overwrite=request.overwrite) as stage:
         written: list[Written] = []
         if refusal is None:
@@ -115,24 +92,8 @@ def segment_file(
         stage.write(places.manifest, manifest)
         stage.commit()
     if refusal is not None:
-        old = [output.path.name for output in outputs.outputs if output.path.exists()]
-        stale = f"; from an earlier run there is still {', '.join(old)}" if old else ""
-        raise QualityError(f"nothing was exported: {refusal}{stale}; {places.manifest} tells all")
+        raise QualityError(f"nothing was exported: {refusal}{places.stale()}; {places.manifest} tells all")
     return dict(json.loads(manifest))
-
-
-def _places(registry: Registry, request: SegmentRequest, image_file: RecognisedPath) -> _Places:
-    """Where everything goes, once it is sure that nothing is in the way."""
-    default = f"{_stem(request.image)}_mask.nii.gz" if image_file.spec is None else "series_mask.nii.gz"
-    structures = destinations(
-        registry, request.outputs or [default], image_file, request.image_settings, request.export_settings
-    )
-    first = structures.outputs[0].path
-    manifest, preview = (first.with_name(f"{_stem(first)}{suffix}") for suffix in (".json", ".png"))
-    planned = [*structures.files(), (manifest, "the manifest"), (preview, "the preview")]
-    inputs = [request.image, *request.inputs]
-    require_free(planned, inputs, overwrite=request.overwrite)
-    return _Places(structures, manifest, preview, planned, inputs)
 
 
 def _draw(stage: Staging, path: Path, result: SegmentationResult) -> str | None:
@@ -144,12 +105,7 @@ def _draw(stage: Staging, path: Path, result: SegmentationResult) -> str | None:
         slice_ = preprocessor.normalizer.apply(volume.voxels[:, index], result.fitted.stats)[channels]
         return np.asarray(slice_, np.float32)
 
-    try:
-        png = draw_preview(result.masks, volume.geometry, normalised, physical=volume.physical)
-    except MissingDependencyError as error:
-        return f"no preview was drawn: {error}"
-    stage.write(path, png)
-    return None
+    return stage_preview(stage, path, result.masks, volume, normalised)
 
 
 def _timed(seconds: dict[str, float], phase: str, work: Callable[[], Done]) -> Done:
@@ -157,11 +113,3 @@ def _timed(seconds: dict[str, float], phase: str, work: Callable[[], Done]) -> D
     done = work()
     seconds[phase] = time.perf_counter() - start
     return done
-
-
-def _stem(path: Path) -> str:
-    name = path.name
-    for suffix in (".nii.gz", path.suffix):
-        if suffix and name.lower().endswith(suffix.lower()):
-            return name[: -len(suffix)]
-    return name

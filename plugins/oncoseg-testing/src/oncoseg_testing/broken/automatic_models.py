@@ -36,7 +36,10 @@ class Tissue(AutomaticModel):
         progress("tissue", 1, 1)
         tissue = volume.voxels[0] > -300
         masks = {"tissue": tissue, "left": tissue & self.left(volume)}
-        return AutomaticResult({name: masks[name] for name in structures}, {"tissue": 1.0}, "certain")
+        return AutomaticResult({name: masks[name] for name in structures}, self.sure(structures), "certain")
+
+    def sure(self, structures: Sequence[str]) -> dict[str, float]:
+        return {"tissue": 1.0} if "tissue" in structures else {}
 
     def left(self, volume: Volume) -> np.ndarray:
         columns = np.arange(volume.geometry.shape[2])
@@ -49,6 +52,12 @@ class Rest(Tissue):
     def segment(self, volume: Volume, structures: Sequence[str], progress: Progress) -> AutomaticResult:
         result = super().segment(volume, structures, progress)
         return result._replace(confidences={}, masks={**result.masks, structures[0]: volume.voxels[0] < 0})
+
+
+@EXAMPLES.breaks("confidences are numbers in [0, 1] of these structures")
+class SureOfOthers(Tissue):
+    def sure(self, structures: Sequence[str]) -> dict[str, float]:
+        return {"tissue": 1.0}
 
 
 @EXAMPLES.breaks("a bool mask (z, y, x) on the image's grid for each structure")
@@ -65,7 +74,7 @@ class All(Tissue):
         return result._replace(masks={**result.masks, "air": volume.voxels[0] < -300})
 
 
-@EXAMPLES.breaks("numbers in [0, 1]")
+@EXAMPLES.breaks("confidences are numbers in [0, 1]")
 class Percent(Tissue):
     def segment(self, volume: Volume, structures: Sequence[str], progress: Progress) -> AutomaticResult:
         return super().segment(volume, structures, progress)._replace(confidences={structures[0]: 98.0})

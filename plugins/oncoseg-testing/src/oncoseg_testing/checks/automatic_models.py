@@ -58,7 +58,9 @@ def check_automatic_model(
         _require_same(masks, _segmented(model, volume, names), names)
     part = names[::-1][: max(1, len(names) // 2)]
     with rule("a structure does not depend on which others are asked for, nor in which order", ", ".join(part)):
-        _require_same(masks, _segmented(model, volume, part), part)
+        some = _segmented(model, volume, part)
+        _require_same(masks, some, part)
+    _check_result(some, volume, part, ", ".join(part))
     if any_grid:
         for axis in (1, 2, 3):
             with rule(
