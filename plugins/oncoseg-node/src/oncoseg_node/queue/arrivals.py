@@ -96,9 +96,10 @@ class Arrivals:
 
     @staticmethod
     def _reopens(row: sqlite3.Row) -> bool:
-        """Whether nothing was made of the series yet: a job that waits, or a refused one."""
+        """Whether nothing was made of the series yet: a job that waits, a refused one, one that failed too early."""
         waits = row["state"] == State.COMPLETE and row["owner"] is None and row["attempts"] == 0
-        return bool(waits or row["state"] == State.REFUSED)
+        failed = row["state"] == State.FAILED and row["stopped_in"] in {State.RECEIVED, State.COMPLETE}
+        return bool(waits or failed or row["state"] == State.REFUSED)
 
     def _opened(self, cursor: sqlite3.Connection, one: Arrival, now: float, before: sqlite3.Row | None = None) -> int:
         """A new job; with the other images of the one before, as far as they are still kept."""

@@ -218,6 +218,11 @@ class Queue:
                 "UPDATE jobs SET owner = NULL WHERE owner IS NOT NULL AND (? IS NULL OR owner = ?)", (owner, owner)
             ).rowcount
 
+    def give_back(self, job: Job) -> None:
+        """The node ends: the step was not done, and that is no attempt."""
+        with self._expected(job) as cursor:
+            cursor.execute("UPDATE jobs SET owner = NULL, attempts = max(0, attempts - 1) WHERE id = ?", (job.id,))
+
     def put_off(self, job: Job, reason: str, not_before: float) -> Job:
         """The step failed and is tried again at ``not_before``, not earlier."""
         with self._expected(job) as cursor:
