@@ -103,10 +103,9 @@ class Arrivals:
 
     def _opened(self, cursor: sqlite3.Connection, one: Arrival, now: float, before: sqlite3.Row | None = None) -> int:
         """A new job; with the other images of the one before, as far as they are still kept."""
-        earlier = 0 if before is None else before["earlier"] + 1
         number = cursor.execute(
-            "INSERT INTO jobs (study_uid, series_uid, folder, state, created, changed, earlier) VALUES (?,?,?,?,?,?,?)",
-            (one.study_uid, one.series_uid, "", State.RECEIVED, now, now, earlier),
+            "INSERT INTO jobs (study_uid, series_uid, folder, state, created, changed) VALUES (?, ?, ?, ?, ?, ?)",
+            (one.study_uid, one.series_uid, "", State.RECEIVED, now, now),
         ).lastrowid
         assert number is not None  # noqa: S101 - an insert has one
         name = f"{number}-{pseudonym(self._salt, one.series_uid)}"
@@ -176,7 +175,6 @@ def job_of(row: sqlite3.Row, jobs: Path) -> Job:
         created=row["created"],
         changed=row["changed"],
         not_before=row["not_before"],
-        earlier=row["earlier"],
     )
 
 

@@ -27,7 +27,6 @@ CREATE TABLE jobs (
     created REAL NOT NULL,
     changed REAL NOT NULL,
     not_before REAL NOT NULL DEFAULT 0,
-    earlier INTEGER NOT NULL DEFAULT 0,
     owner TEXT,
     stopped_in TEXT,
     instances INTEGER NOT NULL DEFAULT 0,

@@ -37,9 +37,7 @@ class Job(Record):
 
     ``folder`` holds ``images/`` (the received instances), ``masks/`` and ``out/`` (what is sent, and the report). Its
     name and ``id`` tell nothing of the patient. ``rule`` is empty until one matched. ``attempts`` count those of the
-    present state; ``reason`` says why it is refused, failed, or was put off. ``earlier`` counts the jobs of the same
-    series before this one (``again`` of the settings): what is sent has UIDs of its own. Times are seconds since 1970,
-    UTC.
+    present state; ``reason`` says why it is refused, failed, or was put off. Times are seconds since 1970, UTC.
     """
 
     id: int
@@ -55,7 +53,6 @@ class Job(Record):
     created: float
     changed: float
     not_before: float = 0.0
-    earlier: int = 0
 
     @property
     def images(self) -> Path:

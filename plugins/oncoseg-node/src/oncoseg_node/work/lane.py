@@ -165,13 +165,28 @@ class Lane:
         work = self._settings.work
         if not fault.permanent and job.attempts < work.attempts:
             wait = work.backoff_seconds[min(job.attempts, len(work.backoff_seconds)) - 1]
-            self._audit.write("put off", job=job.id, series_uid=job.series_uid, state=job.state, kind=fault.kind,
-                              reason=fault.message, attempt=job.attempts, seconds=wait)
+            self._audit.write(
+                "put off",
+                job=job.id,
+                series_uid=job.series_uid,
+                state=job.state,
+                kind=fault.kind,
+                reason=fault.message,
+                attempt=job.attempts,
+                seconds=wait,
+            )
             self._queue.put_off(job, fault.message, self._clock() + wait)
             return
         bury(self._settings.data, job, fault, self._clock())
-        self._audit.write("failed", job=job.id, series_uid=job.series_uid, state=job.state, kind=fault.kind,
-                          reason=fault.message, attempt=job.attempts)
+        self._audit.write(
+            "failed",
+            job=job.id,
+            series_uid=job.series_uid,
+            state=job.state,
+            kind=fault.kind,
+            reason=fault.message,
+            attempt=job.attempts,
+        )
         failed = self._queue.fail(job, fault.message)
         if fault.kind not in {CRASHED, SILENT}:
             report = self.worker.run(failed)

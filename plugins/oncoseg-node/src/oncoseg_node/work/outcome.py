@@ -52,7 +52,7 @@ class StepResult(Record):
 
 
 class Fault(Record):
-    """A step that failed: the ``kind`` under which it is counted, a line without patient data, and whether to try again."""
+    """A step that failed: the ``kind`` under which it is counted, a line without patient data, is it worth a retry."""
 
     kind: str
     message: str
@@ -68,7 +68,7 @@ class StepError(OncoSegError):
 
 
 def fault_of(error: BaseException) -> Fault:
-    """A fault for an error; of one that nobody foresaw only its kind and place, since its message may name a patient."""
+    """A fault for an error; of one that nobody foresaw its kind and place alone: its message may name a patient."""
     if isinstance(error, StepError):
         return Fault(kind=error.kind, message=_line(error), permanent=error.permanent)
     if isinstance(error, OncoSegError):

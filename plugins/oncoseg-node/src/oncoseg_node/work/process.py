@@ -129,7 +129,9 @@ class WorkerProcess:
                 if time.monotonic() - self.last_beat > seconds:
                     doing = self.doing
                     self.kill()
-                    return Fault(kind=SILENT, message=f"the worker was silent for {seconds:g} s ({doing}) and was killed")
+                    return Fault(
+                        kind=SILENT, message=f"the worker was silent for {seconds:g} s ({doing}) and was killed"
+                    )
                 continue
             if message is None:
                 return self._died()

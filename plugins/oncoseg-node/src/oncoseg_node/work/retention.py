@@ -39,7 +39,11 @@ class Watermark:
     """Whether less of the disk is free than must be. Looked at once a second at most."""
 
     def __init__(
-        self, data: Path, free_bytes: int, *, clock: Callable[[], float] = time.monotonic,
+        self,
+        data: Path,
+        free_bytes: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
         free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
     ) -> None:
         self._data, self._least, self._clock, self._free = data, free_bytes, clock, free

@@ -64,7 +64,7 @@ class Rooms(NamedTuple):
     read_series: Callable[[Path], Any]
     read_volume: Callable[[Any], Volume]
     check: Callable[[Job, NodeSettings, Made, Masks, Volume], Sequence[CheckedStructure]]
-    write: Callable[[Job, NodeSettings, Made, Sequence[CheckedStructure], Masks, Any], Sequence[WrittenObject]]
+    write: Callable[[Job, NodeSettings, Made, Sequence[CheckedStructure], Masks, Any, Beat], Sequence[WrittenObject]]
     send: Callable[[Sequence[WrittenObject], str, Destination, Beat], Sequence[Delivery]]
     confirm: Callable[[Sequence[WrittenObject], str, Destination, Beat], Sequence[Delivery]]
     report: Report

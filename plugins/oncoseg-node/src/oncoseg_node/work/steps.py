@@ -17,7 +17,7 @@ from oncoseg_node.work import kept
 from oncoseg_node.work.outcome import StepError, StepResult
 from oncoseg_node.work.rooms import Beat, Rooms
 
-NOTHING_TO_SEND = "no_structures"
+NOTHING_TO_SEND = "no-structures"
 """The refusal of a series of which every structure was left out."""
 
 
@@ -81,9 +81,7 @@ def examine(job: Job, shop: Workshop, flaws: Flaws | None = None) -> StepResult:
         raise StepError("unforeseen", "the series matched no rule, and nothing says why", permanent=True)
     if rule is None or refusals:
         return _refused(job, shop, refusals, about)
-    return StepResult(
-        state=State.COMPLETE, rule=rule.name, priority=rule.priority, off_peak=rule.off_peak, facts=about
-    )
+    return StepResult(state=State.COMPLETE, rule=rule.name, priority=rule.priority, off_peak=rule.off_peak, facts=about)
 
 
 def segment(job: Job, shop: Workshop) -> StepResult:
@@ -106,13 +104,22 @@ def check(job: Job, shop: Workshop) -> StepResult:
         return _nothing_left(job, shop, made, checked)
     shop.beat("writing")
     with _timed(seconds, "write"):
-        objects = rooms.write(job, shop.settings, made, checked, masks, series)
+        objects = rooms.write(job, shop.settings, made, checked, masks, series, shop.beat)
     kept.keep(job, kept.OBJECTS, objects)
     kept.keep(job, kept.DELIVERIES, [])
     after = job.model_copy(update={"state": State.CHECKED})
     with _timed(seconds, "report"):
         rooms.report(
-            after, shop.settings, kept.kept_facts(job), made, checked, objects, [], [], masks=masks, volume=volume,
+            after,
+            shop.settings,
+            kept.kept_facts(job),
+            made,
+            checked,
+            objects,
+            [],
+            [],
+            masks=masks,
+            volume=volume,
             beat=shop.beat,
         )
     facts = {"structures": _decisions(checked), "objects": {one.format: one.sha256 for one in objects}}
@@ -183,8 +190,15 @@ def _report(job: Job, shop: Workshop) -> None:
     checked = kept.kept_checked(job)
     made = shop.rooms.read_masks(job)[0] if checked else None
     shop.rooms.report(
-        job, shop.settings, kept.kept_facts(job), made, checked, kept.kept_objects(job), kept.kept_deliveries(job),
-        kept.kept_refusals(job), beat=shop.beat,
+        job,
+        shop.settings,
+        kept.kept_facts(job),
+        made,
+        checked,
+        kept.kept_objects(job),
+        kept.kept_deliveries(job),
+        kept.kept_refusals(job),
+        beat=shop.beat,
     )
 
 
@@ -233,9 +247,11 @@ def _deliveries(deliveries: Sequence[Delivery]) -> list[str]:
 def _of_flaws(flaws: Flaws | None) -> list[Refusal]:
     refusals = []
     if flaws is not None and flaws.different:
-        message = f"{flaws.different} images came with the UID of another one and other content; which is right is not known"
-        refusals.append(Refusal(kind="conflicting_images", message=message))
+        message = (
+            f"{flaws.different} images came with the UID of another one and other content; which is right is not known"
+        )
+        refusals.append(Refusal(kind="conflicting-images", message=message))
     if flaws is not None and flaws.excess:
         message = f"{flaws.excess} images came beyond the most that a series may have (`receive.most_instances`)"
-        refusals.append(Refusal(kind="too_many_images", message=message))
+        refusals.append(Refusal(kind="too-many-images", message=message))
     return refusals

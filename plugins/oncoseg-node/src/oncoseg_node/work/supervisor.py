@@ -1,4 +1,4 @@
-"""All lanes of a node: one examines, one for each device makes structures, others send, so that none waits for another."""
+"""All lanes of a node: one examines, one for each device makes structures, others send; none waits for another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Supervisor:
         self, settings: NodeSettings, queue: Queue, audit: Audit, meter: Meter, clock: Callable[[], float] = time.time
     ) -> None:
         self.lanes: list[Lane] = []
-        plan = [("examiner", "cpu", (State.RECEIVED,))]
+        self.stopping = False
+        plan: list[tuple[str, str, tuple[State, ...]]] = [("examiner", "cpu", (State.RECEIVED,))]
         plan += [
             (f"device-{number}", device, (State.COMPLETE, State.SEGMENTED))
             for number, device in enumerate(settings.work.devices)
@@ -33,7 +34,6 @@ class Supervisor:
         for name, device, states in plan:
             worker = WorkerProcess(name, settings, device, stopping=lambda: self.stopping)
             self.lanes.append(Lane(worker, states, settings, queue, audit, meter, clock=clock))
-        self.stopping = False
 
     @property
     def alive(self) -> bool:
