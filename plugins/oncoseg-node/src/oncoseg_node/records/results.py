@@ -25,12 +25,16 @@ class MadeStructure(Record):
 
 
 class UsedModel(Record):
-    """A model that took part: its key in the settings, component, version, digest of its weights, and seconds."""
+    """A model that took part: its key in the settings, component, version, digest of its weights, and seconds.
+
+    ``licence`` is that of code and weights, in a line; empty where the component states none.
+    """
 
     key: Name
     component: str
     version: str
     weights_sha256: str
+    licence: str = ""
     seconds: float
     notes: tuple[str, ...] = ()
 
