@@ -39,7 +39,7 @@ def confidence(value: float | None) -> str:
 
 def methods(confidences: Mapping[str, float]) -> str:
     """Each method with its confidence, on a line of its own."""
-    return "<br>".join(f"{text(method)} {value:.2f}" for method, value in confidences.items())
+    return "".join(f"<div><b>{value:.2f}</b> {text(method)}</div>" for method, value in confidences.items())
 
 
 def mm(value: float | None) -> str:

@@ -21,7 +21,7 @@ SCHEMA = "oncoseg-node-report/1"
 """Of the JSON file; another number when a key changes its meaning or goes."""
 
 NOTICE = (
-    "Made by a program and UNAPPROVED: a person has to review every contour before it is used. "
+    "Made by a program: a person has to review every contour before it is used. "
     "OncoSeg is research software, no medical device."
 )
 

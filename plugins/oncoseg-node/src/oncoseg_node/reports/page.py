@@ -92,7 +92,21 @@ def _tiles(content: Mapping[str, Any]) -> str:
         f'<div class="tile">{SIGNS[decision]}<strong>{content["counts"][decision]}</strong><span>{label}</span></div>'
         for decision, label in words.items()
     )
-    return f'<div class="tiles">{tiles}</div>'
+    return f'<div class="tiles">{tiles}{_delivery_tile(content["deliveries"])}</div>'
+
+
+def _delivery_tile(deliveries: Sequence[Mapping[str, str]]) -> str:
+    """How much of what was to be sent is proved to be there."""
+    if not deliveries:
+        return ""
+    proved = sum(one["status"] == "confirmed" for one in deliveries)
+    sign = "written" if proved == len(deliveries) else "waiting"
+    if any(one["status"] == "failed" for one in deliveries):
+        sign = "left out"
+    return (
+        f'<div class="tile">{SIGNS[sign]}<strong>{proved}</strong><span>of {len(deliveries)} '
+        f"deliver{'y' if len(deliveries) == 1 else 'ies'} confirmed</span></div>"
+    )
 
 
 def _attention(structures: Sequence[Mapping[str, Any]]) -> str:
@@ -147,8 +161,8 @@ def _table(structures: Sequence[Mapping[str, Any]]) -> str:
                 f'<td class="n">{volume(one["volume_ml"])}</td>',
                 f'<td class="n">{slices(one["slices"])}</td>',
                 f'<td class="n"><b>{confidence(one["confidence"])}</b></td>',
-                f'<td class="small">{methods(one["confidences"])}</td>',
-                f'<td class="small">{text(one["model"])}{_source(one)}</td>',
+                f'<td class="small methods">{methods(one["confidences"])}</td>',
+                f'<td class="small by">{text(one["model"])}{_source(one)}</td>',
                 f'<td class="small">{text("; ".join(one["reasons"]))}</td>',
             )
         )
@@ -161,7 +175,9 @@ def _table(structures: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _source(structure: Mapping[str, Any]) -> str:
-    return f" ({text(structure['source'])})" if structure["source"] not in {"", structure["name"]} else ""
+    """The model's own name, where it is another one."""
+    source = structure["source"]
+    return f" ({text(source)})" if source.casefold() not in {"", structure["name"].casefold()} else ""
 
 
 def _pictures(structures: Sequence[Mapping[str, Any]], pictures: Mapping[str, str]) -> str:

@@ -133,11 +133,8 @@ def structure_picture(mask: BoolArray, volume: Volume, colour: tuple[int, int, i
         Panel("sagittal", grey[::-1, :, at[2]], shown[::-1, :, at[2]], z_mm, y_mm),
     )
     stored = upright.stored_axial(at[0], volume.geometry.shape)
-    notes = (
-        "" if stored is None else f"slice {stored}",
-        f"{window.name} window" if window.name else "",
-        "",
-    )
+    place = [f"slice {stored}"] if stored is not None else []
+    notes = (" · ".join([*place, f"{window.name} window"] if window.name else place), "", "")
     centre = [(one.start + one.stop) / 2 for one in box]
     height = shown.shape[0]
     middles = ((centre[1], centre[2]), (height - centre[0], centre[2]), (height - centre[0], centre[1]))

@@ -30,12 +30,14 @@ tr{break-inside:avoid}thead{display:table-header-group}
 .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 .keep{white-space:nowrap}
 .small{font-size:.85rem;color:#3d444d}
+.methods div{white-space:nowrap}
+.by{overflow-wrap:break-word}
 .swatch{display:inline-block;width:14px;height:14px;border:1px solid #1b1f24;border-radius:3px;
 vertical-align:-2px;margin-right:.45rem;
 print-color-adjust:exact;-webkit-print-color-adjust:exact}
 figure{margin:0 0 1rem;break-inside:avoid}
 figcaption{margin-bottom:.25rem}
-figure svg{width:100%;height:auto;display:block}
+figure>svg{width:100%;height:auto;display:block}
 code{font:13px/1.4 ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.1rem 1.4rem;margin:.3rem 0}
 .facts div{display:flex;justify-content:space-between;gap:1rem;border-bottom:1px solid #e3e7eb;padding:.2rem 0}
@@ -45,7 +47,7 @@ ul.plain{margin:.3rem 0;padding-left:1.2rem}
 @page{size:A4;margin:14mm 12mm}
 @media print{body{font-size:10.5pt;padding:0;max-width:none}h1{font-size:17pt}h2{margin-top:1.1rem}
 .small{font-size:8.5pt}code{font-size:8pt}
-.tile strong{font-size:15pt}th,td{padding:.22rem .4rem}.structures{font-size:9.5pt}}
+.tile strong{font-size:15pt}th,td{padding:.22rem .4rem}.structures{font-size:9pt}.structures .small{font-size:8pt}}
 """
 
 SIGNS = {
