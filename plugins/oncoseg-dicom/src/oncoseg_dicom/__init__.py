@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
+    from oncoseg_dicom.encapsulated_pdf import write_pdf
     from oncoseg_dicom.encoded_frames import EncodedFrame, read_encoded_frame
     from oncoseg_dicom.json_model import read_json_model
     from oncoseg_dicom.reader import DicomReader
@@ -50,6 +51,7 @@ __all__ = [
     "series_of_files",
     "unpack_archive",
     "write_measurements",
+    "write_pdf",
     "write_seg",
     "write_series",
     "write_structures",

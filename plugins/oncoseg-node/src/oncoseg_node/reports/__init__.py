@@ -1,5 +1,6 @@
 """What a person reads of a job."""
 
+from oncoseg_node.reports.encapsulate import encapsulate
 from oncoseg_node.reports.report import write_report
 
-__all__ = ["write_report"]
+__all__ = ["encapsulate", "write_report"]
