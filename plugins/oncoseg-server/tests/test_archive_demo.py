@@ -8,9 +8,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from oncoseg_core import DatasetSpec, Registry, UsageError, load_plugins
-from oncoseg_dicom import find_series, read_voxels
+from oncoseg_dicom import DEMONSTRATION_SERIES, DEMONSTRATION_STUDY, find_series, read_voxels
 from oncoseg_dicomweb import PrivateFolders
-from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
+from oncoseg_server.archives.demo import demo_archive
 from oncoseg_server.archives.routes import dicomweb_router
 
 REGISTRY = load_plugins()
@@ -33,8 +33,13 @@ def test_the_series_is_the_scan_voxel_by_voxel_at_its_place(store):
     folder = samples.fetch(lambda *_: None)
     image = sitk.ReadImage(str(folder / "lung2_image.nrrd"))
     (entry,) = store.series()
-    assert (entry.study_uid, entry.series_uid, entry.modality, entry.instances) == (STUDY_UID, SERIES_UID, "CT", 61)
-    with store.local(STUDY_UID, SERIES_UID) as files:
+    assert (entry.study_uid, entry.series_uid, entry.modality, entry.instances) == (
+        DEMONSTRATION_STUDY,
+        DEMONSTRATION_SERIES,
+        "CT",
+        61,
+    )
+    with store.local(DEMONSTRATION_STUDY, DEMONSTRATION_SERIES) as files:
         series = find_series(files)
         voxels = read_voxels(series).voxels[0]
     assert not series.notes
@@ -45,16 +50,16 @@ def test_the_series_is_the_scan_voxel_by_voxel_at_its_place(store):
 
 
 def test_nobody_is_named_and_it_says_so(store):
-    for one in store.instances(STUDY_UID, SERIES_UID)[::20]:
+    for one in store.instances(DEMONSTRATION_STUDY, DEMONSTRATION_SERIES)[::20]:
         header = pydicom.dcmread(one.path, stop_before_pixels=True)
         assert header.PatientIdentityRemoved == "YES"
         assert (header.PatientID, header.PatientBirthDate) == ("ONCOSEG-DEMO", "")
 
 
 def test_it_is_made_once_and_needs_no_samples_afterwards(store, private):
-    before = {one.path: one.modified_ns for one in store.instances(STUDY_UID, SERIES_UID)}
+    before = {one.path: one.modified_ns for one in store.instances(DEMONSTRATION_STUDY, DEMONSTRATION_SERIES)}
     again = demo_archive(Registry(), private, lambda *_: None, store._root)
-    assert {one.path: one.modified_ns for one in again.instances(STUDY_UID, SERIES_UID)} == before
+    assert {one.path: one.modified_ns for one in again.instances(DEMONSTRATION_STUDY, DEMONSTRATION_SERIES)} == before
 
 
 def test_without_the_samples_it_says_what_to_install(private, tmp_path):
@@ -74,16 +79,18 @@ def test_a_viewer_gets_list_metadata_and_frames(store):
     ).json()
     assert study["00081030"]["Value"] == ["OncoSeg demonstration: lung tumour"]
     assert study["00080061"]["Value"] == ["CT"]
-    (series,) = client.get(f"{root}/{STUDY_UID}/series?includefield=00080021,00080031,0008103E,00200011").json()
+    (series,) = client.get(
+        f"{root}/{DEMONSTRATION_STUDY}/series?includefield=00080021,00080031,0008103E,00200011"
+    ).json()
     assert series["00201209"]["Value"] == [61]
-    metadata = client.get(f"{root}/{STUDY_UID}/series/{SERIES_UID}/metadata").json()
+    metadata = client.get(f"{root}/{DEMONSTRATION_STUDY}/series/{DEMONSTRATION_SERIES}/metadata").json()
     assert len(metadata) == 61
-    one = store.instances(STUDY_UID, SERIES_UID)[22]
+    one = store.instances(DEMONSTRATION_STUDY, DEMONSTRATION_SERIES)[22]
     shown = next(each for each in metadata if each["00080018"]["Value"] == [one.sop_uid])
     assert {"00200032", "00200037", "00280030", "00280010", "00281053", "00281050"} <= shown.keys()
     assert "7FE00010" not in shown
     frame = client.get(
-        f"{root}/{STUDY_UID}/series/{SERIES_UID}/instances/{one.sop_uid}/frames/1",
+        f"{root}/{DEMONSTRATION_STUDY}/series/{DEMONSTRATION_SERIES}/instances/{one.sop_uid}/frames/1",
         headers={"Accept": "multipart/related; type=application/octet-stream; transfer-syntax=*"},
     )
     head, _, rest = frame.content.partition(b"\r\n\r\n")

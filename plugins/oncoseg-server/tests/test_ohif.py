@@ -24,8 +24,9 @@ from oncoseg_core import OncoSegError
 from oncoseg_core.cli import installed_registry
 from oncoseg_core.imaging import read_volume
 from oncoseg_core.system import cache_directory
+from oncoseg_dicom import DEMONSTRATION_SERIES, DEMONSTRATION_STUDY
 from oncoseg_dicomweb import PrivateFolders
-from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
+from oncoseg_server.archives.demo import demo_archive
 from oncoseg_server.viewer import fetch_viewer
 from oncoseg_server.web.errors import STATUS
 
@@ -69,7 +70,7 @@ def scan():
         private.close()
     # Results that somebody saved into the demonstration lie beside the series.
     headers = {path: header_of(path) for path in (cache_directory() / "demo").rglob("*.dcm")}
-    files = [path for path, header in headers.items() if header.SeriesInstanceUID == SERIES_UID]
+    files = [path for path, header in headers.items() if header.SeriesInstanceUID == DEMONSTRATION_SERIES]
     files.sort(key=lambda path: float(headers[path].ImagePositionPatient[2]))
     assert len(files) == 61
     return files
@@ -131,7 +132,7 @@ def visit(tmp_path_factory, origin, scan, tools):
     world = [float(x + (PIXEL[0] - 0.5) * spacing[1]), float(y + (PIXEL[1] - 0.5) * spacing[0]), float(z)]
     plan = {
         "playwright": str(tools / "playwright-core"), "chromium": CHROMIUM, "origin": origin, "pictures": pictures,
-        "world": world, "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": STUDY_UID,
+        "world": world, "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "patient": "Demonstration", "source": "pacs", "study": DEMONSTRATION_STUDY,
         "sop": str(header_of(scan[SLICE]).SOPInstanceUID), "pixel": PIXEL, "beside": (PIXEL[0] - 12, PIXEL[1] + 3), "stroke": STROKE,
     }  # fmt: skip
     return {**browse("visit.mjs", plan, VISIT_SECONDS), "sop": plan["sop"]}
@@ -152,7 +153,7 @@ def faults(tmp_path_factory, origin, tools):
     pictures = os.environ.get("ONCOSEG_PICTURES") or str(tmp_path_factory.mktemp("faults"))
     plan = {
         "playwright": str(tools / "playwright-core"), "chromium": CHROMIUM, "origin": origin, "pictures": pictures,
-        "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "source": "pacs", "study": STUDY_UID,
+        "token": ENVIRONMENT["ONCOSEG_TEST_TOKEN"], "source": "pacs", "study": DEMONSTRATION_STUDY,
     }  # fmt: skip
     return browse("faults.mjs", plan, 120)
 
@@ -248,9 +249,9 @@ def test_a_propagation_follows_the_tumour(visit):
 def test_saving_says_what_was_read_back(visit, pacs):
     assert visit["save"]["status"] == 201
     assert visit["saved"]["saved"].startswith("Saved and read back: SEG, RTSTRUCT, SR.")
-    series = json.loads(pacs.get(f"/dicom-web/studies/{STUDY_UID}/series"))
+    series = json.loads(pacs.get(f"/dicom-web/studies/{DEMONSTRATION_STUDY}/series"))
     assert sorted(one["00080060"]["Value"][0] for one in series) == ["CT", "RTSTRUCT", "SEG", "SR"]
-    assert SERIES_UID in {one["0020000E"]["Value"][0] for one in series}
+    assert DEMONSTRATION_SERIES in {one["0020000E"]["Value"][0] for one in series}
 
 
 def test_after_a_reload_the_seg_is_there_with_the_same_voxels(visit):

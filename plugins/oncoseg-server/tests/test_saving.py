@@ -17,10 +17,10 @@ from pydantic import ValidationError
 
 from oncoseg_core import StorageError, UsageError, load_plugins
 from oncoseg_core.imaging import read_image
-from oncoseg_dicom import find_series, read_segments, read_structures
+from oncoseg_dicom import DEMONSTRATION_SERIES, DEMONSTRATION_STUDY, find_series, read_segments, read_structures
 from oncoseg_dicomweb import ArchiveError, DicomwebArchive, PrivateFolders, compare_stored
 from oncoseg_segment import api
-from oncoseg_server.archives.demo import SERIES_UID, STUDY_UID, demo_archive
+from oncoseg_server.archives.demo import demo_archive
 from oncoseg_server.archives.folder import FolderArchive
 from oncoseg_server.saving import save as saving
 from oncoseg_server.wire import SaveRequest
@@ -72,17 +72,17 @@ def folder(scan, tmp_path, private):
 
 
 def save(archive, result, private, **request):
-    return saving.save(archive, result, STUDY_UID, SERIES_UID, SaveRequest(**request), private)
+    return saving.save(archive, result, DEMONSTRATION_STUDY, DEMONSTRATION_SERIES, SaveRequest(**request), private)
 
 
 def require_same(archive, saved, result, tmp_path):
     """What the archive holds are the masks, by our own readers; nothing is approved; dciodvfy has nothing against it."""
-    with archive.local(STUDY_UID, SERIES_UID) as images:
+    with archive.local(DEMONSTRATION_STUDY, DEMONSTRATION_SERIES) as images:
         series = find_series(images)
         for one in saved:
-            content = archive.retrieve(STUDY_UID, one.series_uid, one.sop_uid)
+            content = archive.retrieve(DEMONSTRATION_STUDY, one.series_uid, one.sop_uid)
             data = pydicom.dcmread(BytesIO(content))
-            assert data.StudyInstanceUID == STUDY_UID
+            assert data.StudyInstanceUID == DEMONSTRATION_STUDY
             assert data.PatientID == "ONCOSEG-DEMO"
             (tmp_path / "object.dcm").write_bytes(content)
             assert "Error" not in program("dciodvfy", tmp_path / "object.dcm")
@@ -123,17 +123,17 @@ def test_a_pacs_gives_back_what_was_saved(scan, result, private, tmp_path):
         archive.store(sorted(scan.rglob("*.dcm")))
         saved = save(archive, result, private)
         require_same(archive, saved, result, tmp_path)
-        assert {one.modality for one in archive.series(STUDY_UID)} == {"CT", "SEG", "RTSTRUCT", "SR"}
+        assert {one.modality for one in archive.series(DEMONSTRATION_STUDY)} == {"CT", "SEG", "RTSTRUCT", "SR"}
         archive.close()
 
 
 def test_the_report_has_the_measurements_of_the_engine_and_refers_to_the_segments(folder, result, private, tmp_path):
     saved = {one.format: one for one in save(folder, result, private)}
     seg, report = (
-        pydicom.dcmread(BytesIO(folder.retrieve(STUDY_UID, saved[one].series_uid, saved[one].sop_uid)))
+        pydicom.dcmread(BytesIO(folder.retrieve(DEMONSTRATION_STUDY, saved[one].series_uid, saved[one].sop_uid)))
         for one in ("seg", "sr")
     )
-    (tmp_path / "sr.dcm").write_bytes(folder.retrieve(STUDY_UID, saved["sr"].series_uid, saved["sr"].sop_uid))
+    (tmp_path / "sr.dcm").write_bytes(folder.retrieve(DEMONSTRATION_STUDY, saved["sr"].series_uid, saved["sr"].sop_uid))
     dump = program("dsrdump", tmp_path / "sr.dcm")
     for name, measured in result.measurements.items():
         assert dump.count(f'"{name}"') == 2  # the segment's group and that of its diameters
@@ -281,7 +281,7 @@ def test_labels_that_dicom_has_no_room_for(label):
 def test_a_label_of_any_language_is_written(folder, result, private, tmp_path):
     saved = save(folder, result, private, label="Größe 肿瘤")
     require_same(folder, saved, result, tmp_path)
-    assert {entry.description for entry in folder.series(STUDY_UID) if entry.modality in {"SEG", "SR"}} == {
+    assert {entry.description for entry in folder.series(DEMONSTRATION_STUDY) if entry.modality in {"SEG", "SR"}} == {
         "Größe 肿瘤"
     }
 
@@ -291,4 +291,4 @@ def test_a_report_needs_its_segments_and_a_series_its_own_result(folder, result,
         save(folder, result, private, formats=["sr"])
     assert [one.format for one in save(folder, result, private, formats=["rtstruct"])] == ["rtstruct"]
     with pytest.raises(UsageError, match="another study"):
-        saving.save(folder, result, "1.2.3", SERIES_UID, SaveRequest(formats=["seg"]), private)
+        saving.save(folder, result, "1.2.3", DEMONSTRATION_SERIES, SaveRequest(formats=["seg"]), private)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
+    from oncoseg_dicom.demonstration import DEMONSTRATION_SERIES, DEMONSTRATION_STUDY, demonstration_series
     from oncoseg_dicom.encapsulated_pdf import write_pdf
     from oncoseg_dicom.encoded_frames import EncodedFrame, read_encoded_frame
     from oncoseg_dicom.json_model import read_json_model
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from oncoseg_dicom.sr.write import write_measurements
 
 __all__ = [
+    "DEMONSTRATION_SERIES",
+    "DEMONSTRATION_STUDY",
     "DicomFile",
     "DicomReader",
     "EncodedFrame",
@@ -38,6 +41,7 @@ __all__ = [
     "SegExporter",
     "SegSettings",
     "Series",
+    "demonstration_series",
     "fill_polygons",
     "find_series",
     "first_difference",
