@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from oncoseg_dicom.encapsulated_pdf import write_pdf
     from oncoseg_dicom.encoded_frames import EncodedFrame, read_encoded_frame
     from oncoseg_dicom.json_model import read_json_model
+    from oncoseg_dicom.plain_values import missing_pixels, read_values
     from oncoseg_dicom.reader import DicomReader
     from oncoseg_dicom.rtstruct.filling import fill_polygons
     from oncoseg_dicom.rtstruct.read import read_structures
@@ -45,12 +46,14 @@ __all__ = [
     "fill_polygons",
     "find_series",
     "first_difference",
+    "missing_pixels",
     "read_encoded_frame",
     "read_frame",
     "read_header",
     "read_json_model",
     "read_segments",
     "read_structures",
+    "read_values",
     "read_voxels",
     "series_of_files",
     "unpack_archive",

@@ -108,6 +108,9 @@ class Requirements(Settings):
     """Fewest and most."""
     spacing_mm: tuple[PositiveFloat, PositiveFloat] = (0.3, 6.0)
     """Between slices, least and most."""
+    derived: bool = True
+    """Whether images that were computed from others (``DERIVED``: a mean of phases, virtual energies) are taken.
+    Projections and reformats never are."""
 
 
 class RuleSettings(Settings):

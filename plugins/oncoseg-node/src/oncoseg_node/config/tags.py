@@ -36,18 +36,6 @@ def kind_of(keyword: str) -> Literal["number", "text"]:
     return "number" if kinds & _NUMBERS else "text"
 
 
-def comparable_keywords(header: Any) -> list[str]:
-    """The keywords of a header that rules may ask, in the order of the file."""
-    keywords = []
-    for keyword in header.dir():
-        try:
-            kind_of(keyword)
-        except ConfigError:
-            continue
-        keywords.append(keyword)
-    return keywords
-
-
 def compiled(pattern: str) -> Any:
     """An expression, ready to search; case does not count.
 
