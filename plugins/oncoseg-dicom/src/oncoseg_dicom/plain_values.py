@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
 
 import pydicom
-from pydicom.datadict import keyword_for_tag
+from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from pydicom.valuerep import PersonName
 
@@ -21,6 +21,7 @@ from oncoseg_dicom.series.values import printable, whole
 
 Plain: TypeAlias = str | int | float | list[str | int | float]
 
+_DECIMALS = {"DS", "IS"}
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
 _PIXELS = {(0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)}
@@ -40,8 +41,10 @@ def read_values(path: Path, keywords: Iterable[str] | None = None) -> dict[str, 
     with FileOpener(path) as opener, quiet():
         if not looks_like_dicom(opener.start(file, 512)):
             raise ImageReadError(f"{file_name(file, typed=path)}: is not a DICOM file")
-        header = opener.dataset(file, None if keywords is None else list(keywords))
-        values = {keyword: _plain(header, keyword) for tag in list(header.keys()) if (keyword := keyword_for_tag(tag))}
+        chosen = None if keywords is None else list(keywords)
+        header = opener.dataset(file, chosen)
+        present = [keyword for tag in list(header.keys()) if (keyword := keyword_for_tag(tag))]
+        values = {keyword: _plain(header, keyword) for keyword in present if chosen is None or keyword in chosen}
     return {keyword: value for keyword, value in values.items() if value is not None}
 
 
@@ -51,9 +54,12 @@ def _plain(header: Any, keyword: str) -> Plain | None:
         value = header.get(keyword)
         if value is None or isinstance(value, (bytes, pydicom.Sequence)):
             return None
-        if isinstance(value, (str, int, float, PersonName)):
-            return _scalar(value)
-        values = [one for each in value if (one := _scalar(each)) is not None]
+        single = isinstance(value, (str, int, float, PersonName))
+        values = [one for each in ([value] if single else value) if (one := _scalar(each)) is not None]
+        if dictionary_VR(keyword) in _DECIMALS and any(isinstance(one, str) for one in values):
+            return None  # pydicom hands on what is no number
+        if single:
+            return values[0] if values else None
     except Exception:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
         return None
     return values or None
@@ -76,6 +82,9 @@ def missing_pixels(path: Path) -> Literal["absent", "cut short"] | None:
     try:
         with open_regular(path) as stream, quiet():
             size = stream.seek(0, 2)
+            stream.seek(0)
+            if not looks_like_dicom(stream.read(512)):
+                raise ImageReadError(f"{name}: is not a DICOM file")  # noqa: TRY301
             stream.seek(0)
             bounded: Any = BoundedStream(stream, size, name, pixels=True)
             header = pydicom.dcmread(bounded, stop_before_pixels=True, force=True)
