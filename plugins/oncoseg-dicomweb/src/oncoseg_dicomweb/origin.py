@@ -10,12 +10,14 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 
 from oncoseg_core import ConfigError
+from oncoseg_core.system import read_regular
 from oncoseg_dicomweb.archive import ArchiveError
 
 JSON = "application/dicom+json"
@@ -23,27 +25,46 @@ JSON = "application/dicom+json"
 
 @dataclass(frozen=True)
 class Credentials:
-    """The names of the environment variables that hold a bearer token, or a user and a password."""
+    """A bearer token, or a user with a password, each in a variable of the environment or in a file."""
 
     token_variable: str | None = None
     user_variable: str | None = None
     password_variable: str | None = None
+    token_file: Path | None = None
+    user: str | None = None
+    password_file: Path | None = None
 
     def header(self) -> str | None:
         """The value of ``Authorization``; None without credentials.
 
         Raises:
-            ConfigError: a variable is not set, or the two kinds are mixed.
+            ConfigError: a variable is not set, a file cannot be read, or the two kinds are mixed.
         """
-        basic = (self.user_variable, self.password_variable)
-        if self.token_variable is not None and basic == (None, None):
-            return f"Bearer {_variable(self.token_variable)}"
-        if self.token_variable is None and None not in basic:
-            user, password = (_variable(str(name)) for name in basic)
+        token = _secret(self.token_variable, self.token_file)
+        password = _secret(self.password_variable, self.password_file)
+        user = self.user if self.user_variable is None else _variable(self.user_variable)
+        if token is not None and user is None and password is None:
+            return f"Bearer {token}"
+        if token is None and user is not None and password is not None:
             return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-        if self.token_variable is None and basic == (None, None):
+        if token is None and user is None and password is None:
             return None
         raise ConfigError("credentials of a source are a token, or a user with a password: name one of the two")
+
+
+def _secret(variable: str | None, file: Path | None) -> str | None:
+    """What a variable holds, or a file; None where neither is named."""
+    if variable is not None:
+        return _variable(variable)
+    if file is None:
+        return None
+    try:
+        value = read_regular(file).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: the credentials in it cannot be read ({type(error).__name__})") from None
+    if not value or not value.isprintable():
+        raise ConfigError(f"{file}: expected one line, a token or a password")
+    return value
 
 
 def _variable(name: str) -> str:
