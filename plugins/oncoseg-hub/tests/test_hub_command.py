@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from forked_commands import run_forked
 from hub_adapters import adapter_files, in_folder, write
 from hub_server import WRITER
 from typer.testing import CliRunner
@@ -28,11 +29,8 @@ def oncoseg(hub, tmp_path):
             "ONCOSEG_CACHE": str(tmp_path / "cache"), "HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"),
             "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1",
         }  # fmt: skip
-        return subprocess.run(
-            [sys.executable, "-c", "from oncoseg_core.cli.app import main; main()", "adapters", *map(str, arguments)],
-            capture_output=True, text=True, check=False, timeout=60,
-            env={**os.environ, **settings, **environment}, cwd=tmp_path,
-        )  # fmt: skip
+        environment = {**os.environ, **settings, **environment}
+        return run_forked("oncoseg_core.cli.app", ["adapters", *arguments], environment=environment, cwd=tmp_path)
 
     return run
 

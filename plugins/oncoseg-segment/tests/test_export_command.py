@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from forked_commands import run_forked
 
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_dicom.series.write_series import write_series
@@ -20,11 +21,7 @@ SECRETS = ("Muster", "Erika", "MRN4711", "19620304", "1.2.840.113619.2.55.3.4711
 
 
 def oncoseg(*arguments, **options):
-    code = "from oncoseg_core.cli.app import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False,
-        **options,
-    )  # fmt: skip
+    return run_forked("oncoseg_core.cli.app", arguments, environment=options.pop("env", os.environ), **options)
 
 
 def done(*arguments, **options):

@@ -3,13 +3,12 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from forked_commands import run_forked
 
 import oncoseg_segment.files.run
 from oncoseg_core import OncoSegError, UsageError
@@ -158,10 +157,7 @@ def test_a_dicom_series_is_segmented_and_nobody_is_named(tmp_path):
     ]  # fmt: skip
 
     def oncoseg(*arguments):
-        program = [sys.executable, "-c", "from oncoseg_core.cli.app import main; main()"]
-        return subprocess.run(
-            [*program, *arguments], capture_output=True, text=True, timeout=120, cwd=tmp_path, env=os.environ
-        )
+        return run_forked("oncoseg_core.cli.app", arguments, environment=os.environ, cwd=tmp_path)
 
     done = oncoseg(*command)
     assert done.returncode == 0, done.stderr
