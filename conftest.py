@@ -35,10 +35,10 @@ class Environment:
     def oncoseg(self, *arguments, **options):
         return self.run("-c", "from oncoseg_core.cli.app import main; main()", *arguments, **options)
 
-    def components(self, distribution):
-        """``(kind, name)`` of what a distribution provides, as ``oncoseg plugins --json`` shows them."""
+    def components(self, *distributions):
+        """``(kind, name)`` of what distributions provide, as ``oncoseg plugins --json`` shows them."""
         rows = json.loads(self.oncoseg("plugins", "--json").stdout)["components"]
-        return [(row["kind"], row["name"]) for row in rows if row["distribution"] == distribution]
+        return [(row["kind"], row["name"]) for row in rows if row["distribution"] in distributions]
 
     def install(self, *wheels):
         self._pip("install", "--quiet", "--no-deps", *wheels)
