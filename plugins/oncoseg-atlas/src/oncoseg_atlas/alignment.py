@@ -54,7 +54,7 @@ class Affine(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """How alike two scans are where both are: ``correlation`` in [-1, 1]; ``overlap``: the share of the body covered."""
+    """How alike two scans are where both are: ``correlation`` in [-1, 1], and ``overlap``, how much of the body is."""
 
     correlation: float
     overlap: float
@@ -68,12 +68,12 @@ def likeness(fixed: Prepared, moving: Prepared, transform: sitk.Transform) -> Li
     shown = sitk.GetArrayFromImage(on_grid(moving.scanned, grid, transform, nearest=True)) > 0
     own = sitk.GetArrayViewFromImage(fixed.body) > 0
     both = shown & (sitk.GetArrayViewFromImage(fixed.scanned) > 0)
-    overlap = np.count_nonzero(both & own) / max(1, np.count_nonzero(own))
+    overlap = float(np.mean(both[own])) if own.any() else 0.0
     where = both & (own | body)
     first, second = sitk.GetArrayViewFromImage(fixed.image)[where], warped[where]
     if first.size < 2 or first.std() == 0 or second.std() == 0:
-        return Likeness(-1.0, float(overlap))
-    return Likeness(float(np.corrcoef(first, second)[0, 1]), float(overlap))
+        return Likeness(-1.0, overlap)
+    return Likeness(float(np.corrcoef(first, second)[0, 1]), overlap)
 
 
 def at_spacing(scan: Prepared, spacing: float) -> Prepared:
@@ -88,8 +88,8 @@ def at_spacing(scan: Prepared, spacing: float) -> Prepared:
     )
 
 
-def starts(fixed: Prepared, moving: Prepared) -> list[Affine]:
-    """Where to begin: the best places of the atlas along the body, the best first.
+def starts(fixed: Prepared, moving: Prepared) -> list[tuple[float, Affine]]:
+    """Where to begin, the best places of the atlas along the body, and what each is worth; the best first.
 
     Two scans need not begin and end at the same height, so that their centres of mass say little. The atlas is slid
     along the patient's axis; at each place the bodies are centred on one another in the planes that both show.
@@ -104,10 +104,9 @@ def starts(fixed: Prepared, moving: Prepared) -> list[Affine]:
     for shift in shifts if len(shifts) else [(low + high - moving_low - moving_high) / 2]:
         start = _centred(fixed, moving, heights, float(shift))
         if start is not None:
-            like = likeness(fixed, moving, start.transform())
-            found.append((like.correlation * (0.5 + 0.5 * like.overlap), start))
+            found.append((_worth(likeness(fixed, moving, start.transform())), start))
     found.sort(key=lambda one: -one[0])
-    return [start for _, start in found[:STARTS]]
+    return found[:STARTS]
 
 
 def _heights(scan: Prepared) -> np.ndarray:
@@ -149,7 +148,8 @@ def align(fixed: Prepared, moving: Prepared, *, same_scale: bool) -> Affine | No
     finest = fixed.image.GetSpacing()[0]
     coarse = float(np.clip(extent / LEAST_EXTENT, finest, 16.0))
     first, second = at_spacing(fixed, coarse), at_spacing(moving, coarse)
-    found = [step for start in starts(fixed, moving) if (step := _affine(first, second, start, same_scale=same_scale))]
+    places = [start for _, start in starts(fixed, moving)]
+    found = [step for place in places if (step := _affine(first, second, place, same_scale=same_scale))]
     if not found:
         return None
     best = max(found, key=lambda one: _worth(likeness(first, second, one.transform())))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,12 @@ from oncoseg_atlas.grids import coarser, contour_factors, image_on, part_of
 from oncoseg_core import BoolArray, Geometry
 
 Index = tuple[int, int, int]
+
+
+def index_of(values: Iterable[Any]) -> Index:
+    """Three whole numbers ``(z, y, x)`` as plain ones."""
+    z, y, x = (int(value) for value in values)
+    return z, y, x
 
 
 class SoftMask(NamedTuple):
@@ -25,8 +32,7 @@ class SoftMask(NamedTuple):
 
     def image(self, grid: Geometry) -> sitk.Image:
         """At its place; ``grid`` is that of all the atlas's contours."""
-        z, y, x = self.shares.shape
-        return image_on(self.shares, part_of(grid, self.first, (z, y, x)))
+        return image_on(self.shares, part_of(grid, self.first, index_of(self.shares.shape)))
 
 
 def contour_grid(geometry: Geometry, spacing: float) -> Geometry:
@@ -49,4 +55,4 @@ def soft_mask(mask: BoolArray, geometry: Geometry, spacing: float) -> SoftMask |
     blocks = part.reshape([n for size, f in zip(full, factors, strict=True) for n in (size // f, f)])
     shares = np.rint(blocks.mean(axis=(1, 3, 5), dtype=np.float32) * 255).astype(np.uint8)
     # The grid of contours has one block before the image's first; the box gets one more on every side.
-    return SoftMask((first[0], first[1], first[2]), np.pad(shares, 1))
+    return SoftMask(index_of(first), np.pad(shares, 1))

@@ -38,7 +38,8 @@ def deform(
     else:
         field = _demons(fixed, moving, affine, same_scale=same_scale, late=late)
     # Rounded here, not when it is stored: a stored field must give what a fresh one gives.
-    return sitk.GetArrayFromImage(field).astype(np.float16)
+    rounded: Field = sitk.GetArrayFromImage(field).astype(np.float16)
+    return rounded
 
 
 def whole_transform(affine: Affine, field: Field | None, like: sitk.Image) -> sitk.Transform:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pydantic import Field
 
 from oncoseg_atlas.cache import Arrays, Cache, key_of
-from oncoseg_atlas.contours import SoftMask, contour_grid, soft_mask
+from oncoseg_atlas.contours import SoftMask, contour_grid, index_of, soft_mask
 from oncoseg_atlas.prepared import Prepared, prepare
 from oncoseg_atlas.settings import AtlasSettings
 from oncoseg_core import (
@@ -63,7 +63,6 @@ class Atlas:
     scan: Prepared
     grid: Geometry
     masks: Mapping[str, SoftMask]
-    voxels_sha256: str
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,8 @@ class AtlasFolder:
         self._registry: Registry | None = None
         folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
         self.cases: list[AtlasCase] = []
+        self.voxels: dict[int, str] = {}
+        """The hash of each case's voxels, by its number."""
         notes = []
         for number, folder in enumerate(folders, start=1):
             if progress is not None:
@@ -136,7 +137,9 @@ class AtlasFolder:
             [self._settings.spacing_mm, self._settings.contour_spacing_mm, self._settings.most_voxels],
         )
         arrays = self._cache.get(key, lambda: self._make(folder))
-        return AtlasCase(number, folder, key, tuple(json.loads(str(arrays["about"]))["names"]))
+        about = json.loads(str(arrays["about"]))
+        self.voxels[number] = about["voxels"]
+        return AtlasCase(number, folder, key, tuple(about["names"]))
 
     def _make(self, folder: Path) -> Arrays:
         image_path, structures_path = _the_one(folder, "image"), _the_one(folder, "structures")
@@ -179,7 +182,8 @@ class AtlasFolder:
             names = validate(_Names, {"names": read_yaml(folder / NAMES)}, NAMES).names
         if path.is_dir() and (files := sorted(one for one in path.iterdir() if format_suffix(one) in VOLUME_SUFFIXES)):
             found: dict[str, BoolArray] = {
-                one.name[: -len(format_suffix(one))]: read_label(one, volume, any_axes=True) > 0 for one in files
+                one.name[: -len(format_suffix(one))]: np.asarray(read_label(one, volume, any_axes=True), dtype=bool)
+                for one in files
             }
         else:
             read = read_masks(self._plugins(), path, volume).masks
@@ -262,15 +266,9 @@ def _atlas(key: str, arrays: Arrays) -> Atlas:
     def bits(name: str) -> sitk.Image:
         return placed(np.unpackbits(arrays[name], count=int(np.prod(shape))).reshape(shape))
 
-    z, y, x = about["shape"]
     masks = {
-        name: SoftMask(_index(first), arrays[f"mask{number}"])
+        name: SoftMask(index_of(first), arrays[f"mask{number}"])
         for number, (name, first) in enumerate(zip(about["names"], about["boxes"], strict=True))
     }
     scan = Prepared(placed(arrays["image"].astype(np.float32)), bits("body"), bits("scanned"))
-    return Atlas(key, scan, Geometry((z, y, x), arrays["affine"]), masks, about["voxels"])
-
-
-def _index(values: Sequence[int]) -> tuple[int, int, int]:
-    z, y, x = values
-    return z, y, x
+    return Atlas(key, scan, Geometry(index_of(about["shape"]), arrays["affine"]), masks)

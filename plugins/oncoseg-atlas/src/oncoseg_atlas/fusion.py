@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
-from oncoseg_atlas.contours import Index, contour_grid
+from oncoseg_atlas.contours import Index, contour_grid, index_of
 from oncoseg_atlas.grids import geometry_of, image_on, on_grid, part_of
 from oncoseg_atlas.prepared import Prepared
 from oncoseg_atlas.registering import Deformed
@@ -25,6 +25,8 @@ LEAST_DIFFERENCE = 1e-3
 """Mean squared difference, of intensities in [0, 1], that is no better than any smaller one."""
 POWER = 2.0
 STAPLE_ITERATIONS = 30
+SLAB = 16
+"""Slices of the grid of contours that are fused at a time."""
 
 Shares = npt.NDArray[np.uint8]
 
@@ -80,11 +82,13 @@ class Voter:
     def shares(self, name: str, grid: Geometry) -> Shares:
         """How much of each voxel of a grid the structure fills, by this atlas, 0 to 255."""
         mask = self.deformed.atlas.masks[name].image(self.deformed.atlas.grid)
-        return sitk.GetArrayFromImage(on_grid(mask, grid, self.deformed.transform))
+        shares: Shares = sitk.GetArrayFromImage(on_grid(mask, grid, self.deformed.transform))
+        return shares
 
     def weights(self, grid: Geometry) -> npt.NDArray[np.float32]:
         """How much this atlas is believed at each voxel of a grid; 0 where it was not scanned."""
-        return sitk.GetArrayFromImage(on_grid(self.weight, grid))
+        weights: npt.NDArray[np.float32] = sitk.GetArrayFromImage(on_grid(self.weight, grid))
+        return weights
 
 
 def _weight(target: Prepared, deformed: Deformed, *, local: bool) -> sitk.Image:
@@ -106,17 +110,23 @@ def fuse(name: str, voters: Sequence[Voter], grid: Geometry, fusion: Fusion) -> 
     if not boxes:
         return None
     start = np.min([box[0] for box in boxes], axis=0)
-    stop = np.max([box[1] for box in boxes], axis=0)
-    z, y, x = (int(one) for one in stop - start)
-    first = (int(start[0]), int(start[1]), int(start[2]))
-    part = part_of(grid, first, (z, y, x))
-    shares = [voter.shares(name, part) for voter in having]
-    inside = [share > 127 for share in shares]
-    seen = [one for one in inside if one.any()]
-    if not seen:
-        return None
-    votes = _staple(seen) if fusion == "staple" and len(seen) > 1 else _weighted(having, shares, part)
-    return _trimmed(first, votes, agreement(seen), len(seen))
+    first, shape = index_of(start), index_of(np.max([box[1] for box in boxes], axis=0) - start)
+    votes = np.zeros(shape, np.uint8)
+    kept: list[list[BoolArray]] = []
+    tally = Tally(len(having))
+    for low in range(0, shape[0], SLAB):  # of a whole body, all at once would not fit
+        depth = min(SLAB, shape[0] - low)
+        part = part_of(grid, (first[0] + low, first[1], first[2]), (depth, shape[1], shape[2]))
+        shares = [voter.shares(name, part) for voter in having]
+        inside = [share > 127 for share in shares]
+        tally.add(inside)
+        if fusion == "staple":
+            kept.append(inside)
+        else:
+            votes[low : low + depth] = _weighted(having, shares, part)
+    if fusion == "staple" and tally.voters:
+        votes = _staple([np.concatenate([slab[voter] for slab in kept]) for voter in tally.voters])
+    return _trimmed(first, votes, tally)
 
 
 def _weighted(voters: Sequence[Voter], shares: Sequence[Shares], grid: Geometry) -> Shares:
@@ -131,36 +141,54 @@ def _weighted(voters: Sequence[Voter], shares: Sequence[Shares], grid: Geometry)
 
 
 def _staple(inside: Sequence[BoolArray]) -> Shares:
+    if len(inside) == 1:
+        return inside[0].astype(np.uint8) * np.uint8(255)
     method = sitk.STAPLEImageFilter()
     method.SetForegroundValue(1.0)
     method.SetMaximumIterations(STAPLE_ITERATIONS)
     truth = method.Execute([sitk.GetImageFromArray(one.astype(np.uint8)) for one in inside])
-    return np.rint(np.nan_to_num(sitk.GetArrayFromImage(truth)) * 255).astype(np.uint8)
+    likely: npt.NDArray[np.float64] = np.nan_to_num(sitk.GetArrayFromImage(truth))
+    return np.rint(likely * 255).astype(np.uint8)
 
 
-def agreement(masks: Sequence[BoolArray]) -> float | None:
-    """The mean Dice of all pairs of masks; None of a single mask."""
-    if len(masks) < 2:
-        return None
-    sizes = [int(np.count_nonzero(mask)) for mask in masks]
-    pairs = itertools.combinations(range(len(masks)), 2)
-    dice = [2 * np.count_nonzero(masks[a] & masks[b]) / (sizes[a] + sizes[b]) for a, b in pairs]
-    return float(np.mean(dice))
+class Tally:
+    """Counts how large the masks of some atlases are, and how much each pair of them shares, slab by slab."""
+
+    def __init__(self, atlases: int) -> None:
+        self._both = np.zeros((atlases, atlases), np.int64)
+
+    def add(self, masks: Sequence[BoolArray]) -> None:
+        """Count a slab, one mask of each atlas."""
+        for a, b in itertools.combinations_with_replacement(range(len(masks)), 2):
+            self._both[a, b] += np.count_nonzero(masks[a] & masks[b])
+
+    @property
+    def voters(self) -> list[int]:
+        """Which atlases put the structure into the image."""
+        return [int(one) for one in np.flatnonzero(np.diag(self._both))]
+
+    @property
+    def agreement(self) -> float | None:
+        """The mean Dice of all pairs of those that do; None of a single one."""
+        pairs = list(itertools.combinations(self.voters, 2))
+        if not pairs:
+            return None
+        return float(np.mean([2 * self._both[a, b] / (self._both[a, a] + self._both[b, b]) for a, b in pairs]))
 
 
-def _trimmed(first: Index, votes: Shares, agreed: float | None, atlases: int) -> Fused | None:
+def _trimmed(first: Index, votes: Shares, tally: Tally) -> Fused | None:
     """Without the margin in which nobody votes; one voxel of it is kept, to be interpolated with."""
     places = [np.flatnonzero(votes.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not places[0].size or votes.max() <= 127:
         return None
     starts = [max(0, int(one[0]) - 1) for one in places]
     box = tuple(slice(a, int(one[-1]) + 2) for a, one in zip(starts, places, strict=True))
-    z, y, x = (a + b for a, b in zip(first, starts, strict=True))
-    return Fused((z, y, x), np.ascontiguousarray(votes[box]), agreed, atlases)
+    at = index_of([a + b for a, b in zip(first, starts, strict=True)])
+    return Fused(at, np.ascontiguousarray(votes[box]), tally.agreement, len(tally.voters))
 
 
 class FusedMasks(Mapping[str, BoolArray]):
-    """The masks bool ``(z, y, x)`` on the image's own grid, each made whenever it is taken: 32 of them would not fit."""
+    """The masks bool ``(z, y, x)`` on the image's own grid, each made whenever it is taken."""
 
     def __init__(self, geometry: Geometry, spacing: float, fused: Mapping[str, Fused | None]) -> None:
         self._geometry, self._fused = geometry, dict(fused)
@@ -181,7 +209,7 @@ class FusedMasks(Mapping[str, BoolArray]):
         ]
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         shape = tuple(b - a for a, b in zip(low, high, strict=True))
-        mask[box] = _at_least_half(fused.votes, part, part_of(self._geometry, _index(low), _index(shape)))
+        mask[box] = _at_least_half(fused.votes, part, part_of(self._geometry, index_of(low), index_of(shape)))
         return mask
 
     def __iter__(self) -> Iterator[str]:
@@ -196,8 +224,3 @@ def _at_least_half(votes: Shares, place: Geometry, grid: Geometry) -> BoolArray:
     image = sitk.Cast(image_on(votes, place), sitk.sitkFloat32)
     inside: BoolArray = sitk.GetArrayFromImage(on_grid(image, grid)) > 127.5
     return inside
-
-
-def _index(values: Sequence[Any]) -> Index:
-    z, y, x = (int(value) for value in values)
-    return z, y, x

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from oncoseg_atlas.alignment import starts
 from oncoseg_atlas.cache import Cache
 from oncoseg_atlas.contours import contour_grid
-from oncoseg_atlas.folder import Atlas, AtlasFolder
+from oncoseg_atlas.folder import Atlas, AtlasCase, AtlasFolder
 from oncoseg_atlas.fusion import Fused, FusedMasks, Voter, fuse
+from oncoseg_atlas.in_turn import Watch, in_turn
 from oncoseg_atlas.plugin import SPEC
 from oncoseg_atlas.prepared import prepare
 from oncoseg_atlas.registering import Aligned, Deformed, Target, align_atlas, deform_atlas, one_thread
@@ -21,11 +22,13 @@ from oncoseg_atlas.settings import AtlasSettings
 from oncoseg_core import AutomaticModel, AutomaticResult, DataError, Progress, Volume
 from oncoseg_core.imaging import content_hash
 
-BEAT_SECONDS = 2.0
-"""Whoever watches the work hears of it that often, however long an atlas takes."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+class Registered(NamedTuple):
+    """The atlases that were registered with an image, the most similar first, and what must be known of it."""
+
+    scan: Target
+    atlases: list[Deformed]
+    notes: list[str]
 
 
 class AtlasModel(AutomaticModel[AtlasSettings]):
@@ -48,127 +51,130 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
         )
 
     def segment(self, volume: Volume, structures: Sequence[str], progress: Progress) -> AutomaticResult:
-        """Segment; the notes say which atlases took part, and what each structure that is empty is empty for.
+        """Segment; the notes say which atlases took part, and why a structure is empty.
 
         Raises:
             DataError: the image is of another modality, cannot be registered, or no atlas fits it.
         """
         if unknown := sorted(set(structures) - set(self.spec.structures)):
             raise DataError(f"no atlas has {', '.join(unknown)}; they have: {', '.join(self.spec.structures)}")
+        with one_thread():
+            registered = self.register(volume, structures, progress)
+            fused = self.fuse(registered, volume, structures, progress)
+        confidences, notes = self._judged(fused)
+        likes = ", ".join(f"{one.like.correlation:.2f}" for one in registered.atlases)
+        taken = f"{len(registered.atlases)} of {len(self.folder.cases)} atlases took part; similarity {likes}"
+        method = f"agreement of {len(registered.atlases)} atlases" if confidences else ""
+        masks = FusedMasks(volume.geometry, self.settings.contour_spacing_mm, fused)
+        return AutomaticResult(masks, confidences, method, (*self.folder.notes, *registered.notes, taken, *notes))
+
+    def register(self, volume: Volume, structures: Sequence[str], progress: Progress) -> Registered:
+        """Register the atlases that have any of these structures, and fit, with an image.
+
+        Raises:
+            DataError: as for :meth:`segment`.
+        """
         expected = self.folder.description.modality
         if volume.modality not in {expected, "unknown"}:
             raise DataError(f"the image is {volume.modality!r}, the atlases are {expected!r}")
-        began = self._clock()
-        settings = self.settings
+        settings, began = self.settings, self._clock()
+        watch = Watch(progress, lambda: self._clock() - began > settings.seconds, settings.threads)
+        progress("reading the image", 0, 1)
+        target = _target(volume, settings, expected)
+        fitting, notes = self._fitting(target, content_hash(volume.voxels, volume.geometry), structures, watch)
+        chosen = fitting[: settings.most_atlases]
 
-        def late() -> bool:
-            return self._clock() - began > settings.seconds
+        def work(aligned: Aligned) -> Deformed:
+            return deform_atlas(target, aligned, settings, self._cache, watch.late)
 
-        notes = list(self.folder.notes)
-        with one_thread():
-            target = _target(volume, settings, expected)
-            fitting, more = self._fitting(
-                target, content_hash(volume.voxels, volume.geometry), structures, progress, late
+        deformed = in_turn("deforming atlases", chosen, len(chosen), work, watch)
+        if len(deformed) < len(chosen):
+            notes.append(
+                f"after {settings.seconds:g} s (`seconds`) {len(deformed)} of {len(chosen)} atlases were deformed, and "
+                "no other was begun"
             )
-            notes += more
-            chosen = fitting[: settings.most_atlases]
-            registered: list[Deformed] = []
-            for one in self._each(
-                "deforming atlases",
-                chosen,
-                lambda it: deform_atlas(target, it, settings, self._cache, late),
-                progress,
-                late,
-            ):
-                registered.append(one)
-            if len(registered) < len(chosen):
-                notes.append(_cut(settings.seconds, len(registered), len(chosen)))
-            voters = [Voter(target.scan, one, settings.fusion) for one in registered]
-            grid = contour_grid(volume.geometry, settings.contour_spacing_mm)
-            fused: dict[str, Fused | None] = {}
-            for number, name in enumerate(structures):
-                progress("fusing structures", number, len(structures))
-                fused[name] = fuse(name, voters, grid, settings.fusion)
-            progress("fusing structures", len(structures), len(structures))
-        confidences = {}
-        for name, one in fused.items():
+        return Registered(target, deformed, notes)
+
+    def fuse(
+        self, registered: Registered, volume: Volume, structures: Sequence[str], progress: Progress
+    ) -> dict[str, Fused | None]:
+        """What the registered atlases make of each structure; None where none of them puts it into the image."""
+        fusion = self.settings.fusion
+        voters = [Voter(registered.scan.scan, one, fusion) for one in registered.atlases]
+        grid = contour_grid(volume.geometry, self.settings.contour_spacing_mm)
+        fused = {}
+        for number, name in enumerate(structures):
+            progress("fusing structures", number, len(structures))
+            fused[name] = fuse(name, voters, grid, fusion)
+        progress("fusing structures", len(structures), len(structures))
+        return fused
+
+    def _judged(self, fused: dict[str, Fused | None]) -> tuple[dict[str, float], list[str]]:
+        """How much the atlases agree on each structure; one on which they agree too little is emptied, with a note."""
+        confidences, notes, least = {}, [], self.settings.minimum_agreement
+        for name, one in list(fused.items()):
             if one is None:
                 notes.append(f"{name}: no atlas that fits the image puts it there; it was not contoured")
             elif one.agreement is None:
                 notes.append(f"{name}: one atlas alone, so that there is no agreement to judge it by")
-            elif one.agreement < settings.minimum_agreement:
+            elif one.agreement < least:
                 notes.append(
-                    f"{name}: {one.atlases} atlases agree by {one.agreement:.2f}, {settings.minimum_agreement:.2f} is "
-                    "needed; it was not contoured"
+                    f"{name}: {one.atlases} atlases agree by {one.agreement:.2f}, {least:.2f} is needed; it was not "
+                    "contoured"
                 )
                 fused[name] = None
             else:
                 confidences[name] = one.agreement
-        similar = ", ".join(f"{one.like.correlation:.2f}" for one in chosen)
-        notes.append(f"{len(registered)} of {len(self.folder.cases)} atlases took part; similarity {similar}")
-        masks = FusedMasks(volume.geometry, settings.contour_spacing_mm, fused)
-        return AutomaticResult(masks, confidences, f"agreement of {len(registered)} atlases", tuple(notes))
+        return confidences, notes
 
     def _fitting(
-        self, target: Target, voxels: str, structures: Sequence[str], progress: Progress, late: Callable[[], bool]
+        self, target: Target, voxels: str, structures: Sequence[str], watch: Watch
     ) -> tuple[list[Aligned], list[str]]:
-        """The atlases that fit the image, the most similar first.
+        """The atlases that fit the image, the most similar first. One of the very same voxels is no atlas for it.
 
         Raises:
             DataError: none does.
         """
+        settings, notes = self.settings, []
         cases = [case for case in self.folder.cases if set(case.structures) & set(structures)]
-        notes = []
-        if len(cases) > self.settings.most_candidates:
-            notes.append(f"{self.settings.most_candidates} of {len(cases)} atlases were tried (`most_candidates`)")
-        tried = cases[: self.settings.most_candidates]
+        others = [case for case in cases if self.folder.voxels[case.number] != voxels]
+        if len(others) < len(cases):
+            notes.append("the image is one of the atlases, which takes no part")
+        tried = self._candidates(target, others, watch)
+        if len(tried) < len(others):
+            notes.append(f"{len(tried)} of {len(others)} atlases were aligned (`most_candidates`)")
 
         def work(atlas: Atlas) -> Aligned:
-            return align_atlas(target, atlas, self.settings, self._cache)
+            return align_atlas(target, atlas, settings, self._cache)
 
-        loaded = (atlas for case in tried if (atlas := self.folder.load(case)).voxels_sha256 != voxels)
-        aligned = list(self._each("aligning atlases", loaded, work, progress, late, len(tried)))
+        aligned = in_turn("aligning atlases", self._loaded(tried), len(tried), work, watch)
         if len(aligned) < len(tried):
-            notes.append(f"{len(tried) - len(aligned)} atlases were not tried: the image itself, or time ran out")
+            notes.append(
+                f"after {settings.seconds:g} s (`seconds`) {len(aligned)} of {len(tried)} atlases were aligned"
+            )
         fitting = [one for one in aligned if one.fault is None]
         if not fitting:
-            faults = (
-                "; ".join(dict.fromkeys(one.fault or "" for one in aligned)) or "there is none but the image itself"
+            faults = "; ".join(dict.fromkeys(one.fault or "" for one in aligned))
+            raise DataError(
+                f"none of {len(others)} atlases fits the image, nothing was contoured: {faults or 'there is no other'}"
             )
-            raise DataError(f"none of {len(tried)} atlases fits the image, nothing was contoured: {faults}")
-        fitting.sort(key=lambda one: (-one.like.correlation, one.atlas.key))
-        return fitting, notes
+        return sorted(fitting, key=lambda one: (-one.like.correlation, one.atlas.key)), notes
 
-    def _each(
-        self,
-        what: str,
-        items: Iterable[Item],
-        work: Callable[[Item], Result],
-        progress: Progress,
-        late: Callable[[], bool],
-        total: int | None = None,
-    ) -> Iterator[Result]:
-        """The results in order, ``threads`` at a time, with a beat; once it is late, no other item is begun."""
-        queue = iter(items)
-        count = total if total is not None else len(list(items)) if isinstance(items, list) else 0
-        results: dict[int, Result] = {}
-        begun = 0
-        with ThreadPoolExecutor(self.settings.threads) as pool:
-            running = {}
-            while True:
-                while len(running) < self.settings.threads and not (begun and late()):
-                    item = next(queue, None)
-                    if item is None:
-                        break
-                    running[pool.submit(work, item)] = begun
-                    begun += 1
-                if not running:
-                    break
-                done, _ = wait(running, timeout=BEAT_SECONDS, return_when=FIRST_COMPLETED)
-                for future in done:
-                    results[running.pop(future)] = future.result()
-                progress(what, len(results), count)
-        yield from (results[number] for number in sorted(results))
+    def _candidates(self, target: Target, cases: list[AtlasCase], watch: Watch) -> list[AtlasCase]:
+        """Those that are worth the affine step: the most similar where they are only laid on the image, if many."""
+        most = self.settings.most_candidates
+        if len(cases) <= most:
+            return cases
+
+        def work(atlas: Atlas) -> float:
+            return max((worth for worth, _ in starts(target.scan, atlas.scan)), default=-1.0)
+
+        worth = in_turn("choosing atlases", self._loaded(cases), len(cases), work, watch)
+        ranked = sorted(zip(worth, cases, strict=False), key=lambda one: (-one[0], one[1].key))
+        return [case for _, case in ranked[:most]]
+
+    def _loaded(self, cases: Sequence[AtlasCase]) -> Iterator[Atlas]:
+        return (self.folder.load(case) for case in cases)
 
 
 def _target(volume: Volume, settings: AtlasSettings, modality: str) -> Target:
@@ -176,7 +182,3 @@ def _target(volume: Volume, settings: AtlasSettings, modality: str) -> Target:
     digest.update(np.ascontiguousarray(volume.geometry.affine).tobytes())
     digest.update(repr((volume.geometry.shape, modality, settings.spacing_mm, settings.most_voxels)).encode())
     return Target(prepare(volume, settings, "the image"), digest.hexdigest(), modality)
-
-
-def _cut(seconds: float, done: int, planned: int) -> str:
-    return f"after {seconds:g} s (`seconds`) {done} of {planned} atlases were deformed, and no other was begun"
