@@ -1,0 +1,144 @@
+"""Making the structures of a rule: who makes which, masks on disk, refusals of a model (a generated block of tissue)."""
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from oncoseg_core import ConfigError, DataError, load_plugins
+from oncoseg_dicom import write_series
+from oncoseg_node.config.settings import NodeSettings
+from oncoseg_node.records.job import Job, State
+from oncoseg_node.records.results import Made
+from oncoseg_node.segmenting import make, plan, read_masks
+from oncoseg_node.segmenting.stored_masks import MaskWriter
+from oncoseg_testing.checks.automatic_models import block
+
+PROTOCOL = {
+    "name": "chest",
+    "title": "Chest",
+    "structures": [
+        {"name": "Lung_L", "colour": [0, 0, 255]},
+        {"name": "External", "colour": [0, 255, 0], "interpreted_type": "EXTERNAL"},
+        {"name": "Heart", "colour": [255, 0, 0]},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def registry():
+    return load_plugins()
+
+
+def job(folder):
+    return Job(id=7, study_uid="1.2", series_uid="1.2.3", folder=folder, state=State.COMPLETE, created=0, changed=0)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    protocol = tmp_path / "chest.yaml"
+    protocol.write_text(yaml.safe_dump(PROTOCOL))
+    return NodeSettings.model_validate(
+        {
+            "data": tmp_path,
+            "receive": {},
+            "models": {
+                "rules": {"model": "ct-thresholds"},
+                "body": {"model": "ct-thresholds", "structures": {"External": "External", "Heart": "Lungs"}},
+            },
+            "rules": [
+                {"name": "a", "when": {"Modality": {"equals": "CT"}}, "protocol": str(protocol), "models": ["rules"]},
+                {
+                    "name": "b",
+                    "when": {"Modality": {"equals": "CT"}},
+                    "protocol": str(protocol),
+                    "structures": ["External", "Heart"],
+                    "models": ["body", "rules"],
+                },
+            ],
+        }
+    )
+
+
+@pytest.fixture
+def images(tmp_path):
+    volume = block()
+    places = volume.geometry.index_to_lps([(0, 0, z) for z in range(8)])
+    write_series(tmp_path / "images", volume.voxels[0], places, pixel_spacing=(2.0, 2.0))
+    return tmp_path
+
+
+def test_the_first_model_that_makes_a_structure_makes_it(settings, registry):
+    _, chosen, missing = plan(settings, settings.rules[0], registry, "cpu")
+    assert chosen == {"rules": {"Lung_L": "Lung_L", "External": "External"}}
+    assert missing == ("Heart",)
+    _, chosen, missing = plan(settings, settings.rules[1], registry, "cpu")
+    assert chosen == {"body": {"External": "External", "Heart": "Lungs"}}
+    assert missing == ()
+
+
+def test_a_structure_that_the_protocol_lacks_is_named(settings, registry):
+    rule = settings.rules[1].model_copy(update={"structures": ("Liver",)})
+    with pytest.raises(ConfigError, match="`rules.b.structures`: protocol 'chest' has no 'Liver'"):
+        plan(settings, rule, registry, "cpu")
+
+
+def test_masks_of_all_structures_are_left_in_the_folder(settings, registry, images):
+    beats = []
+    made = make(job(images), settings, settings.rules[0], registry, "cpu", beats.append)
+    assert [(one.name, one.model, one.left_out) for one in made.structures] == [
+        ("Lung_L", "rules", None),
+        ("External", "rules", None),
+        ("Heart", "rules", "no model of the rule makes it"),
+    ]
+    again, masks = read_masks(job(images))
+    assert again == made
+    assert list(masks) == ["Lung_L", "External"]
+    assert np.array_equal(masks["External"], block().voxels[0] > -300)
+    assert not masks["Lung_L"].any()
+    (used,) = made.models
+    assert (used.component, used.version) == ("ct-thresholds", "oncoseg-thresholds 0.1.0")
+    assert any("not enough air" in note for note in used.notes)
+    assert {"reading", "model rules", "body"} <= set(beats)
+    assert not (images / "masks.partial").exists()
+
+
+def test_what_an_attempt_before_left_is_replaced(settings, registry, images):
+    (images / "masks.partial").mkdir()
+    (images / "masks.partial" / "0000.bits").write_text("half")
+    first = make(job(images), settings, settings.rules[1], registry, "cpu", lambda _: None)
+    second = make(job(images), settings, settings.rules[1], registry, "cpu", lambda _: None)
+    assert first.structures == second.structures
+    assert sorted(path.name for path in (images / "masks").iterdir()) == [
+        "0000.bits", "0001.bits", "made.json", "masks.json",
+    ]  # fmt: skip
+
+
+def test_a_model_that_refuses_leaves_its_structures_out_with_its_reason(settings, registry, tmp_path):
+    volume = block()
+    places = volume.geometry.index_to_lps([(0, 0, z) for z in range(8)])
+    write_series(tmp_path / "images", volume.voxels[0] + 1000, places, pixel_spacing=(2.0, 2.0))
+    made = make(job(tmp_path), settings, settings.rules[0], registry, "cpu", lambda _: None)
+    reasons = {one.name: one.left_out for one in made.structures}
+    assert "the model refused the images" in reasons["External"]
+    assert "the lowest value is 0" in reasons["External"]
+    assert str(tmp_path) not in reasons["External"]
+    assert made.models == ()
+
+
+def test_masks_that_are_not_whole_are_no_masks(tmp_path):
+    with pytest.raises(DataError, match="the masks of job 7 are not there whole"):
+        read_masks(job(tmp_path))
+
+
+@given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=7)))
+def test_a_mask_comes_back(tmp_path_factory, mask):
+    folder = tmp_path_factory.mktemp("job")
+    writer = MaskWriter(job(folder), mask.shape)
+    assert writer.add("one", mask) == mask.any()
+    writer.add("other", ~mask)
+    writer.finish(Made(structures=(), models=()))
+    _, masks = read_masks(job(folder))
+    assert np.array_equal(masks["one"], mask)
+    assert np.array_equal(masks["other"], ~mask)
