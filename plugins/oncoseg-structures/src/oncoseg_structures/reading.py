@@ -30,9 +30,10 @@ def read_protocol(name_or_path: str | Path) -> Protocol:
         return validate(Protocol, values, where)
     except ConfigError as error:
         cause = error.__cause__
-        if not isinstance(cause, ValidationError):
+        place = cause.errors(include_url=False)[0]["loc"] if isinstance(cause, ValidationError) else ()
+        if not place:  # of the file as a whole
             raise
-        line = _line(path, cause.errors(include_url=False)[0]["loc"])
+        line = _line(path, place)
         raise ConfigError(str(error).replace(where, f"{where}, line {line}", 1)) from cause
 
 

@@ -72,6 +72,12 @@ def _anatomic(text: str) -> str | None:
     return primary.name if primary is not None and primary.type in ("anatomic", "surgical") else None
 
 
+def _split_side(name: str) -> tuple[str, str]:
+    """A primary name without its side, and ``_L``, ``_R`` or nothing. The L of VB_L is lumbar."""
+    sided = by_name()[name.casefold()].side is not None and name.endswith(("_L", "_R"))
+    return (name[:-2], name[-2:]) if sided else (name, "")
+
+
 def _read_target(text: str) -> str | None:
     match = _TARGET.fullmatch(text)
     if match is None:
@@ -97,8 +103,7 @@ def _read_margin(text: str) -> str | None:
     whole = _anatomic(match["root"] + (match["side"] or ""))
     if whole is None:
         return None
-    side = whole[-2:] if whole.endswith(("_L", "_R")) else ""
-    root = whole[: len(whole) - len(side)]
+    root, side = _split_side(whole)
     margin = match["margin"]
     full = f"{root}_PRV{margin.zfill(2) if margin else ''}{side}"
     # One digit only where two would make the name too long.
@@ -109,11 +114,8 @@ def _read_partial(text: str) -> str | None:
     match = _PARTIAL.fullmatch(text)
     if match is None or (match["side"] and match["side_after"]):
         return None
-    side = (match["side"] or match["side_after"] or "").upper()
-    whole = _anatomic(match["root"] + side)
-    if whole is None:
-        return None
-    return f"{whole.removesuffix(side) if side else whole}~{side}"
+    whole = _anatomic(match["root"] + (match["side"] or match["side_after"] or ""))
+    return "~".join(_split_side(whole)) if whole is not None else None
 
 
 def _read_part(text: str) -> str | None:
@@ -123,9 +125,7 @@ def _read_part(text: str) -> str | None:
     head, _, last = root.rpartition("_")
     spatial = next((one for one in SPATIAL if one.casefold() == last.casefold()), None)
     whole = _anatomic(head + side) if spatial is not None else None
-    if whole is None:
-        return None
-    return f"{whole.removesuffix(side) if side else whole}_{spatial}{side}"
+    return f"_{spatial}".join(_split_side(whole)) if whole is not None else None
 
 
 def _read_derived(text: str) -> str | None:

@@ -271,7 +271,7 @@ def _loose_target(text: str) -> str | None:
     squeezed = re.sub(r"[\s_.:-]+", "_", text.strip()).strip("_")
     kinds = "|".join(re.escape(kind) for kind in TARGETS)
     match = re.fullmatch(
-        rf"(?P<type>{kinds})_?(?P<classifier>par|vas|sb|n|p|v)?_?(?P<rest>\w*)", squeezed, re.IGNORECASE
+        rf"(?P<type>{kinds})_?(?:(?P<classifier>par|vas|sb|n|p|v)(?![A-Za-z]))?_?(?P<rest>\w*)", squeezed, re.IGNORECASE
     )
     if match is None:
         return None

@@ -40,7 +40,7 @@ def find_midline(
     """
     for name in IN_THE_MIDDLE:
         one = measured.get(name)
-        if one is not None and one.centre is not None and "x-" not in one.faces and "x+" not in one.faces:
+        if one is not None and one.centre is not None and not _reaches_sides(one.faces, geometry):
             return Midline(one.centre[0], name, sure=True)
     body = measured.get("External") or measured.get("Body")
     if body is not None and body.extent is not None and not _reaches_sides(body.faces, geometry):
