@@ -63,9 +63,7 @@ def _kinds(masks: Masks, geometry: Geometry, voxels: npt.NDArray[np.int16] | Non
     return {name: {one.kind for one in each} for name, each in doubts.items() if each}
 
 
-def _stored(
-    masks: Masks, geometry: Geometry, order: tuple[int, ...], flips: tuple[int, ...]
-) -> tuple[Masks, Geometry]:
+def _stored(masks: Masks, geometry: Geometry, order: tuple[int, ...], flips: tuple[int, ...]) -> tuple[Masks, Geometry]:
     """The same masks in the same places, with the array's axes in another order and direction."""
     affine = np.array(geometry.affine)
     for axis in flips:  # of the array (z, y, x)
@@ -77,11 +75,7 @@ def _stored(
     return turned, Geometry(turned["Heart"].shape, affine)
 
 
-STORED = [
-    (order, flips)
-    for order in itertools.permutations(range(3))
-    for flips in ((), (0,), (1, 2), (0, 1, 2))
-]
+STORED = [(order, flips) for order in itertools.permutations(range(3)) for flips in ((), (0,), (1, 2), (0, 1, 2))]
 
 
 @pytest.mark.parametrize(("order", "flips"), STORED)

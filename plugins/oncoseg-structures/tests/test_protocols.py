@@ -67,6 +67,8 @@ def test_codes_are_those_that_dicom_has():
     for name, code in codes.items():
         assert code.scheme == "SCT"
         assert meanings[code.value] == code.meaning, name
+        if name.endswith("_R"):
+            assert codes[f"{name[:-2]}_L"] == code, name
 
 
 def test_volumes_are_wide_around_the_reference():
