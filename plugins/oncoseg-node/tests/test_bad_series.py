@@ -10,9 +10,9 @@ from node_parts import ct_series, node_settings
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from oncoseg_node.config.settings import RuleSettings
-from oncoseg_node.examination.examine import examine
-from oncoseg_node.examination.matching import match, no_rule
-from oncoseg_node.examination.requirements import refusals
+from oncoseg_node.examination import examine
+from oncoseg_node.examination.judge import files_of, judge
+from oncoseg_node.records.job import Job, State
 
 RULE = {
     "name": "thorax",
@@ -30,18 +30,15 @@ RULE = {
 }
 
 
-def judged(folder, limits=None, **require):
-    """The kinds of refusal that a series meets on its whole way, in order."""
-    rules = [RuleSettings.model_validate(RULE | {"require": RULE["require"] | require})]
-    facts, found = examine(folder, (limits or node_settings(folder)).receive)
-    if not found:
-        matched = match(rules, facts)
-        found = [no_rule(matched)] if matched.rule is None else refusals(matched.rule, facts)
-    return found
+def judged(folder, require=None, **receive):
+    """The judgement of a folder under one rule that wants native CT of the chest in a soft kernel."""
+    rule = RuleSettings.model_validate(RULE | {"require": RULE["require"] | (require or {})})
+    settings = node_settings(folder, **receive).model_copy(update={"rules": (rule,)})
+    return judge(files_of(folder), settings)
 
 
 def kinds(folder, **options):
-    return [refusal.kind for refusal in judged(folder, **options)]
+    return [refusal.kind for refusal in judged(folder, **options).refusals]
 
 
 def edit(path, **values):
@@ -129,7 +126,7 @@ FAULTS = {
 def test_a_series_without_a_fault_is_taken(tmp_path):
     ct_series(tmp_path)
     assert kinds(tmp_path) == []
-    facts, _ = examine(tmp_path, node_settings(tmp_path).receive)
+    facts = judged(tmp_path).facts
     assert (facts.modality, facts.slices, facts.spacing_mm) == ("CT", 12, 3.0)
     assert facts.values["PixelSpacing"] == [1.0, 1.0]
     assert "PHANTOM" not in repr(facts)
@@ -164,14 +161,13 @@ def test_other_forms_of_a_fault_have_the_same_name(tmp_path, kind, change):
 
 def test_too_many_slices_and_no_contrast_are_named(tmp_path):
     ct_series(tmp_path)
-    assert kinds(tmp_path, slices=[5, 11]) == ["too-many-slices"]
-    assert kinds(tmp_path, contrast="with") == ["no-contrast"]
+    assert kinds(tmp_path, require={"slices": [5, 11]}) == ["too-many-slices"]
+    assert kinds(tmp_path, require={"contrast": "with"}) == ["no-contrast"]
 
 
 def test_a_series_that_may_have_lost_instances_beyond_the_bound_is_refused(tmp_path):
     ct_series(tmp_path)
-    settings = node_settings(tmp_path, most_instances=12)
-    assert kinds(tmp_path, limits=settings) == ["too-many-instances"]
+    assert kinds(tmp_path, most_instances=12) == ["too-many-instances"]
 
 
 def test_an_empty_folder_is_refused(tmp_path):
@@ -206,6 +202,18 @@ def test_refusals_name_no_patient(tmp_path):
     edit(files[4], PatientID="4712", PatientName="Roe^Jim")
     edit(files[5], ImagePositionPatient=None)
     files[3].write_bytes(files[3].read_bytes()[:-40])
-    text = " ".join(refusal.message for refusal in judged(tmp_path))
+    text = " ".join(refusal.message for refusal in judged(tmp_path).refusals)
     assert text
     assert not any(secret in text for secret in ("Doe", "Jane", "4711", "4712", "Roe", str(tmp_path)))
+
+
+def test_a_job_is_examined_by_its_images(tmp_path):
+    ct_series(tmp_path / "images")
+    settings = node_settings(tmp_path)
+    job = Job(id=1, study_uid="1.2", series_uid="1.3", folder=tmp_path, state=State.RECEIVED, created=0, changed=0)
+    facts, rule, refusals = examine(job, settings)
+    assert (facts.slices, rule.name, refusals) == (12, "thorax", [])
+    (tmp_path / "images" / "image0005.dcm").unlink()
+    _, rule, (refusal,) = examine(job, settings)
+    assert (rule.name, refusal.kind) == ("thorax", "missing-slices")
+    assert examine(job.model_copy(update={"folder": tmp_path / "none"}), settings)[2][0].kind == "empty"

@@ -48,3 +48,15 @@ def compiled(pattern: str) -> Any:
         return regex.compile(pattern, regex.IGNORECASE)
     except (regex.error, RecursionError, OverflowError) as error:
         raise ConfigError(f"is no regular expression: {error}") from None
+
+
+def names_patient(keyword: str) -> bool:
+    """Whether an attribute may say who the patient is: no message or list shows its value."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        return True
+    if keyword.endswith(("ClassUID", "SyntaxUID")):
+        return False
+    numbers = keyword in {"AccessionNumber", "StudyID", "AdmissionID", "RequestingPhysician"}
+    patient = tag >> 16 == 0x0010 and keyword not in {"PatientSex", "PatientAge", "PatientSize", "PatientWeight"}
+    return patient or numbers or bool({"PN", "UI"} & set(dictionary_VR(tag).split(" or ")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,21 +21,16 @@ _TILT_DEGREES, _TILT_PIXELS = 0.1, 0.1
 """Smaller tilts, and tilts that move the last slice less, are rounding."""
 
 
-def examine(folder: Path, limits: ReceiveSettings) -> tuple[SeriesFacts | None, list[Refusal]]:
-    """What a folder with one series says of itself, and what is wrong with it.
+def examine_files(files: Sequence[Path], limits: ReceiveSettings) -> tuple[SeriesFacts | None, list[Refusal]]:
+    """What the files of one series say of it, and what is wrong with it.
 
     Args:
-        folder: every file in it is one of the series; folders in it are not looked into.
+        files: all of them; each that is no image of the series is a fault.
         limits: a series of as many instances as are taken at most may go on beyond them, and is refused.
 
     Returns:
         The facts, None where no file can be read; and the refusals, none of a series that is whole.
     """
-    return examine_files(sorted(path for path in folder.iterdir() if path.is_file()), limits)
-
-
-def examine_files(files: Sequence[Path], limits: ReceiveSettings) -> tuple[SeriesFacts | None, list[Refusal]]:
-    """As :func:`examine`, of files that lie anywhere."""
     if not files:
         return None, [Refusal(kind="empty", message="the series holds no image")]
     if len(files) >= limits.most_instances:
@@ -150,8 +144,3 @@ def _files_below(folder: Path) -> Iterable[Path]:
     return sorted(
         path for path in folder.rglob("*") if path.is_file() and not path.is_symlink() and path.name != "DICOMDIR"
     )
-
-
-def counted(refusals: Iterable[Refusal]) -> dict[str, int]:
-    """How often each kind of refusal is there."""
-    return dict(Counter(refusal.kind for refusal in refusals))
