@@ -85,13 +85,16 @@ class Intake:
         """Of one instance."""
         return self._limits.most_instance_bytes
 
-    def take(self, chunks: Iterable[Bytes], door: str, expected: tuple[str, str] | None = None) -> Taken:
+    def take(
+        self, chunks: Iterable[Bytes], door: str, expected: tuple[str, str] | None = None, *, study: str | None = None
+    ) -> Taken:
         """Store one instance; it is on the disk, and in the queue, when this returns.
 
         Args:
             chunks: a DICOM file as it is, in pieces.
             door: the one it came by, for the record: ``dicom``, ``web`` or ``folder``.
             expected: class and UID by which its sender announced it.
+            study: the study that its sender announced.
 
         Raises:
             RefusedInstanceError: it is not taken; nothing of it is kept, and it was written down.
@@ -99,7 +102,7 @@ class Intake:
         try:
             self._require_room()
             with partial_file(self._incoming, chunks, self._limits.most_instance_bytes) as partial:
-                return self._stored(partial, expected)
+                return self._stored(partial, expected, study)
         except StorageError as error:
             refusal = RefusedInstanceError("full", str(error))
             self._write_down(refusal, door)
@@ -112,24 +115,32 @@ class Intake:
         if self._is_full():
             raise RefusedInstanceError("full", "the disk of the node is nearly full; nothing is received")
 
-    def _stored(self, partial: Partial, expected: tuple[str, str] | None) -> Taken:
+    def _stored(self, partial: Partial, expected: tuple[str, str] | None, study: str | None) -> Taken:
         sop_class, sop_uid, study_uid, series_uid = uids_of(partial.path)
-        if expected is not None and expected != (sop_class, sop_uid):
-            raise RefusedInstanceError("mismatch", "the object is not the one that its sender announced")
         taken = Taken(
             status="new", sop_class_uid=sop_class, sop_uid=sop_uid, study_uid=study_uid, series_uid=series_uid
         )
-        if not is_image(sop_class):
+        try:
+            if expected not in {None, (sop_class, sop_uid)} or study not in {None, study_uid}:
+                raise RefusedInstanceError("mismatch", "the object is not the one that its sender announced")  # noqa: TRY301
+            return taken.model_copy(update={"status": self._noted(taken, partial)})
+        except RefusedInstanceError as refusal:
+            refusal.sop = sop_class, sop_uid
+            raise
+
+    def _noted(self, one: Taken, partial: Partial) -> Literal["new", "same", "ignored"]:
+        """Note a readable object in the queue, and put its file in its place."""
+        if not is_image(one.sop_class_uid):
             if self._limits.others == "refused":
                 raise RefusedInstanceError("no image", "the object is no image that is contoured here")
-            return taken.model_copy(update={"status": "ignored"})
-        added = self._queue.add_instance(study_uid, series_uid, sop_uid, partial.sha256, partial.size)
+            return "ignored"
+        added = self._queue.add_instance(one.study_uid, one.series_uid, one.sop_uid, partial.sha256, partial.size)
         if added.status == "same":
-            return taken.model_copy(update={"status": "same"})
+            return "same"
         _require_new(added, self._limits.most_instances)
         partial.path.rename(added.path)
         sync_folder(added.path.parent)
-        return taken
+        return "new"
 
     def _write_down(self, refusal: RefusedInstanceError, door: str) -> None:
         LOG.warning("an instance was refused (%s, by %s): %s", refusal.kind, door, refusal)

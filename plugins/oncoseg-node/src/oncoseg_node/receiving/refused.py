@@ -32,11 +32,15 @@ DISCARDED = 0xB006
 
 
 class RefusedInstanceError(OncoSegError):
-    """An instance that is not taken: ``kind`` is one of :data:`ANSWERS`; the message names no patient."""
+    """An instance that is not taken: ``kind`` is one of :data:`ANSWERS`; the message names no patient.
+
+    ``sop`` are its class and UID, None where they cannot be read.
+    """
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
         self.kind = kind
+        self.sop: tuple[str, str] | None = None
 
     @property
     def answer(self) -> Answer:
