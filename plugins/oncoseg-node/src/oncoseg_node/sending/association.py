@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,7 @@ def associated(
         DestinationError: it is not reached, or does not accept.
         ConfigError: the certificates cannot be read.
     """
+    logging.getLogger("pynetdicom").propagate = False  # titles, UIDs and tracebacks; a failure is said in one line
     seconds = destination.silent_seconds
     entity = AE(ae_title=destination.calling_ae_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = seconds
