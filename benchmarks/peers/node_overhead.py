@@ -1,9 +1,9 @@
 """What the node adds to segmenting: writing, sending and confirming 32 structures on 512 x 512 x 200.
 
-Generated: a CT series of 200 slices of 512 x 512 pixels and 32 structures of many sizes that overlap, as organs do. They
-lie on disk as bits and are taken one at a time, as the node's worker does. The objects go by C-STORE to a pynetdicom
-node in a process of its own on loopback, which keeps them on disk and gives them back by C-FIND and C-GET. Memory is
-the most that the process held, libraries included. No patient, no planning system.
+Generated: a CT series of 200 slices of 512 x 512 pixels and 32 structures of many sizes that overlap, as organs do.
+They lie on disk as bits and are taken one at a time, as the node's worker does. The objects go by C-STORE to a
+pynetdicom node in a process of its own on loopback, which keeps them and gives them back by C-FIND and C-GET. Memory
+is the most that the process held, libraries included. No patient, no planning system.
 
     python benchmarks/peers/node_overhead.py
 """

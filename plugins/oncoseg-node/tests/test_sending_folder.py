@@ -77,3 +77,18 @@ def test_a_full_disk_is_a_failure_and_leaves_no_part(objects, share, monkeypatch
         assert one.status == "failed"
         assert "the disk is full" in one.message
     assert not list(share.path.iterdir())
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed"])
+def test_a_file_that_is_not_what_was_written_is_not_sent(damage, share, tmp_path):
+    objects = write(*node_job(tmp_path).arguments)
+    if damage == "missing":
+        objects[0].path.unlink()
+    else:
+        objects[0].path.write_bytes(objects[0].path.read_bytes()[:-2])
+    for deliveries in (send(objects, "share", share), confirm(objects, "share", share)):
+        for one in deliveries:
+            assert one.status == "failed"
+            assert "rtstruct.dcm" in one.message
+            assert "retry the job" in one.message
+    assert not list(share.path.iterdir())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from oncoseg_core import OncoSegError
+from oncoseg_core import DataError, OncoSegError
 from oncoseg_node.config.settings import Destination, DicomDestination, DicomwebDestination
 from oncoseg_node.records.results import Delivery, WrittenObject
 from oncoseg_node.sending import dicom, dicomweb, folder
@@ -85,7 +86,24 @@ def _each(
     if not chosen:
         return []
     try:
+        _require_unchanged(chosen)
         outcomes = work(chosen)
     except OncoSegError as error:
         outcomes = [failed(error)] * len(chosen)
     return [outcome.delivery(one, name) for one, outcome in zip(chosen, outcomes, strict=True)]
+
+
+def _require_unchanged(objects: Sequence[WrittenObject]) -> None:
+    """Refuse to send, or to compare with, a file that is not what was written and read back.
+
+    Raises:
+        DataError: it is missing or was changed.
+    """
+    for one in objects:
+        try:
+            with one.path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise DataError(f"{one.path.name} is missing ({error.strerror or error}); retry the job") from error
+        if digest != one.sha256:
+            raise DataError(f"{one.path.name} was changed after it was written, so nothing is sent; retry the job")

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from oncoseg_core.system import lazy_exports
 
 if TYPE_CHECKING:
-    from oncoseg_node.writing.objects import OBJECTS_FILE, read_objects
+    from oncoseg_node.writing.objects import OBJECTS_FILE
     from oncoseg_node.writing.write_objects import write
 
-__all__ = ["OBJECTS_FILE", "read_objects", "write"]
+__all__ = ["OBJECTS_FILE", "write"]
 
 __getattr__ = lazy_exports(__name__, __file__)
