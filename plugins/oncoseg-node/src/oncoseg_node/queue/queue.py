@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from oncoseg_core import UsageError
+from oncoseg_core import DataError, UsageError
 from oncoseg_node.config.salt import read_salt
 from oncoseg_node.queue.arrivals import Added, Arrival, Arrivals, instance_path, job_of
 from oncoseg_node.queue.database import Database
@@ -28,6 +28,17 @@ JOBS = "jobs"
 PROMISE_SECONDS = 300.0
 """How long a receiver may take from the place that it was given to the file's name; more is a fault."""
 Kept = Literal["all", "results", "nothing"]
+
+
+def open_queue(data: Path) -> Queue:
+    """The queue of a node that ran before, for a command beside it.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not (data / DATABASE).exists():
+        raise DataError(f"{data}: no node has run in this folder yet; expected {DATABASE} in it, check `data`")
+    return Queue(data)
 
 
 class Flaws(NamedTuple):

@@ -1,0 +1,23 @@
+"""``oncoseg node run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+
+
+@app.command(epilog="Example: oncoseg node run node.yaml")
+def run(config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The node's settings.")]) -> None:
+    """Run the node until it is ended by Ctrl+C or SIGTERM."""
+    from oncoseg_core.cli import say
+    from oncoseg_node.config.read import read_settings
+    from oncoseg_node.service.node import quiet_logs
+    from oncoseg_node.service.node import run as run_node
+
+    settings = read_settings(config)
+    quiet_logs()
+    run_node(settings, lambda line: say(line, err=True))

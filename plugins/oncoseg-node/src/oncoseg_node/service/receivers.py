@@ -1,0 +1,78 @@
+"""The doors that the settings open: C-STORE, the web side with STOW, a watched folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from oncoseg_node.audit.audit import Audit
+from oncoseg_node.config.settings import NodeSettings
+from oncoseg_node.queue.queue import Queue
+from oncoseg_node.receiving.intake import Intake
+from oncoseg_node.service.metrics import Metrics
+from oncoseg_node.work.retention import Watermark
+
+if TYPE_CHECKING:
+    from oncoseg_node.receiving.scp import StoreScp
+    from oncoseg_node.service.web import WebServer
+
+
+class Receivers:
+    """Opens them, and closes them."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        queue: Queue,
+        audit: Audit,
+        watermark: Watermark,
+        status: Callable[[], Mapping[str, Any]],
+        metrics: Metrics,
+    ) -> None:
+        self._settings, self._status, self._metrics = settings, status, metrics
+        self._intake = Intake(queue, settings, is_full=watermark.is_full, write_event=audit.write)
+        self._scp: StoreScp | None = None
+        self._web: WebServer | None = None
+
+    def start(self) -> None:
+        """Open all.
+
+        Raises:
+            ConfigError, StorageError: an address cannot be taken, or a certificate or token cannot be used.
+        """
+        receive = self._settings.receive
+        if receive.web is not None:
+            from oncoseg_node.service.web import WebServer, create_app
+
+            app = create_app(receive.web, self._status, self._metrics, None)
+            self._web = WebServer(receive.web, app)
+            self._web.start()
+        if receive.dicom is not None:
+            from oncoseg_node.receiving.scp import start_scp
+
+            self._scp = start_scp(receive.dicom, self._intake)
+
+    def close(self) -> None:
+        """Take nothing more; what was answered with success is stored."""
+        if self._scp is not None:
+            self._scp.close()
+        if self._web is not None:
+            self._web.close()
+
+    def problems(self) -> list[str]:
+        """Doors that closed by themselves."""
+        problems = []
+        if self._scp is not None and not self._scp.alive:
+            problems.append("the C-STORE receiver no longer runs")
+        if self._web is not None and not self._web.alive:
+            problems.append("the web side no longer runs")
+        return problems
+
+    def lines(self) -> Iterator[str]:
+        """Where it listens, for a person."""
+        receive = self._settings.receive
+        if self._scp is not None and receive.dicom is not None:
+            yield f"C-STORE: {receive.dicom.ae_title} at {receive.dicom.host}, port {self._scp.port}"
+        if self._web is not None and receive.web is not None:
+            scheme = "http" if receive.web.tls is None else "https"
+            yield f"status: {scheme}://{receive.web.host}:{self._web.port}/"
