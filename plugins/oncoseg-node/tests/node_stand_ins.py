@@ -51,6 +51,7 @@ class StandIns:
             self.send,
             self.confirm,
             self.report,
+            self.encapsulate,
         )
 
     def examine(self, job, settings):
@@ -97,9 +98,12 @@ class StandIns:
         message = "does not answer" if status == "failed" else ""
         return Delivery(destination=name, format=one.format, sop_uid=one.sop_uid, status=status, message=message)
 
+    def encapsulate(self, job, settings, made, pdf, series):
+        return self.write(job, settings, made, [], {}, series, None)[0].model_copy(update={"format": "pdf"})
+
     def report(self, job, settings, facts, made, checked, objects, deliveries, refusals, **_):
         self.states.append(str(job.state))
-        return []
+        return [job.out / "report.json", job.out / "report.pdf"]
 
 
 REFUSAL = Refusal(kind="missing_slices", message="2 slices are missing between 12 and 15 mm")

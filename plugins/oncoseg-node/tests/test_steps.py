@@ -115,6 +115,16 @@ def test_nothing_is_confirmed_that_no_destination_answered_for(job, shop, stand_
         advance(now, Workshop(shop.settings, shop.registry, "cpu", stand_ins.rooms(), shop.beat))
 
 
+def test_the_report_is_an_object_where_a_destination_takes_it(job, tmp_path, stand_ins):
+    destinations = {
+        "archive": {"kind": "folder", "path": str(tmp_path), "formats": ["rtstruct", "pdf"]},
+        "planning": {"kind": "folder", "path": str(tmp_path)},
+    }
+    settings = settings_of(tmp_path, destinations=destinations)
+    until(job, Workshop(settings, Registry([]), "cpu", stand_ins.rooms(), lambda _: None), State.CHECKED)
+    assert [one.format for one in kept.kept_objects(job)] == ["rtstruct", "pdf"]
+
+
 def test_a_rule_that_is_gone_is_a_fault_of_the_settings(job, shop):
     with pytest.raises(StepError, match="the rule 'heads' that this series matched is no longer in the settings"):
         advance(at(job, State.COMPLETE).model_copy(update={"rule": "heads"}), shop)

@@ -29,7 +29,7 @@ class AddedInstance(Protocol):
     @property
     def path(self) -> Path: ...  # noqa: D102
     @property
-    def status(self) -> Literal["new", "same", "different", "late"]: ...  # noqa: D102
+    def status(self) -> Literal["new", "same", "different", "late", "too many"]: ...  # noqa: D102
     @property
     def instances(self) -> int: ...  # noqa: D102
 

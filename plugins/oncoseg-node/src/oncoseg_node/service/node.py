@@ -65,6 +65,7 @@ class Node:
         self.receivers.close()
         self.supervisor.stop()
         try:
+            self.receivers.refused.write()
             self.audit.write("ended", version=__version__, process=os.getpid())
             self.beat("ended")
         except OncoSegError as error:
@@ -72,7 +73,8 @@ class Node:
         self.queue.close()
 
     def tend(self) -> None:
-        """Delete what need not be kept."""
+        """Write down what was refused, and delete what need not be kept."""
+        self.receivers.refused.write()
         clean(self.settings.data, self.settings.keep, self.queue, self.audit, self._clock())
 
     def problems(self) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,30 @@ if TYPE_CHECKING:
     from oncoseg_node.service.web import WebServer
 
 
+class RefusedInstances:
+    """Counts instances that were refused, and writes the counts to the audit now and then: a sender that does not stop
+    shall not fill it.
+    """
+
+    def __init__(self, audit: Audit, metrics: Metrics) -> None:
+        self._audit, self._metrics = audit, metrics
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+
+    def note(self, _event: str, kind: str, door: str) -> None:
+        """One was refused."""
+        self._metrics.fault(f"instance {kind}")
+        with self._lock:
+            self._counts[f"{kind}, {door}"] += 1
+
+    def write(self) -> None:
+        """Write those since the last time."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+        if counts:
+            self._audit.write("instances refused", counts=dict(counts))
+
+
 class Receivers:
     """Opens them, and closes them."""
 
@@ -30,7 +56,8 @@ class Receivers:
         metrics: Metrics,
     ) -> None:
         self._settings, self._status, self._metrics = settings, status, metrics
-        self._intake = Intake(queue, settings, is_full=watermark.is_full, write_event=audit.write)
+        self.refused = RefusedInstances(audit, metrics)
+        self._intake = Intake(queue, settings, is_full=watermark.is_full, write_event=self.refused.note)
         self._scp: StoreScp | None = None
         self._web: WebServer | None = None
 

@@ -3,25 +3,69 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from oncoseg_node.config.settings import NodeSettings, RuleSettings
+from oncoseg_node.records.job import Job
+from oncoseg_node.records.results import Delivery, Made, WrittenObject
+from oncoseg_node.records.series import Refusal, SeriesFacts
 from oncoseg_node.work.rooms import Rooms
 
+COMMITMENTS = "commitments"
 
-def installed_rooms() -> Rooms:
-    """The functions of the rooms of this node."""
+
+def installed_rooms(data: Path) -> Rooms:
+    """The functions of the rooms of the node whose folder is ``data``."""
+    from oncoseg_dicom import find_series, read_voxels
+    from oncoseg_node.reports import write_report
+    from oncoseg_node.sending import send
+    from oncoseg_node.writing import write
+
     return Rooms(
-        examine=_room("oncoseg_node.examination", "examine"),
+        examine=_examine,
         make=_room("oncoseg_node.segmenting", "make"),
         read_masks=_room("oncoseg_node.segmenting", "read_masks"),
-        read_series=_room("oncoseg_dicom", "find_series"),
-        read_volume=_room("oncoseg_dicom", "read_voxels"),
+        read_series=find_series,
+        read_volume=read_voxels,
         check=_room("oncoseg_node.checking", "check"),
-        write=_room("oncoseg_node.writing", "write"),
-        send=_room("oncoseg_node.sending", "send"),
-        confirm=_room("oncoseg_node.sending", "confirm"),
-        report=_room("oncoseg_node.reports", "write_report"),
+        write=write,
+        send=send,
+        confirm=_confirm_with(data / COMMITMENTS),
+        report=write_report,
+        encapsulate=_encapsulate,
     )
+
+
+def _examine(job: Job, settings: NodeSettings) -> tuple[SeriesFacts | None, RuleSettings | None, Sequence[Refusal]]:
+    from oncoseg_node.examination.examine import examine
+    from oncoseg_node.examination.matching import match, no_rule
+    from oncoseg_node.examination.requirements import refusals
+
+    facts, problems = examine(job.images, settings.receive)
+    if facts is None:
+        return None, None, problems
+    matched = match(settings.rules, facts)
+    if matched.rule is None:
+        return facts, None, [*problems, no_rule(matched)]
+    return facts, matched.rule, [*problems, *refusals(matched.rule, facts)]
+
+
+def _confirm_with(commitments: Path) -> Callable[..., Sequence[Delivery]]:
+    from oncoseg_node.sending import confirm
+
+    def confirm_delivery(*arguments: Any) -> Sequence[Delivery]:
+        return confirm(*arguments, commitments=commitments)
+
+    return confirm_delivery
+
+
+def _encapsulate(job: Job, settings: NodeSettings, made: Made, pdf: Path, series: Any) -> WrittenObject:
+    from oncoseg_node.reports import encapsulate
+    from oncoseg_node.writing.identity import moment_of, uid_seed
+
+    return encapsulate(pdf, series, job.out / "pdf.dcm", uid_seed(job, settings, made), moment_of(job))
 
 
 def _room(package: str, name: str) -> Any:

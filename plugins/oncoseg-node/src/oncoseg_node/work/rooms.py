@@ -68,3 +68,4 @@ class Rooms(NamedTuple):
     send: Callable[[Sequence[WrittenObject], str, Destination, Beat], Sequence[Delivery]]
     confirm: Callable[[Sequence[WrittenObject], str, Destination, Beat], Sequence[Delivery]]
     report: Report
+    encapsulate: Callable[[Job, NodeSettings, Made, Path, Any], WrittenObject]

@@ -105,11 +105,9 @@ def check(job: Job, shop: Workshop) -> StepResult:
     shop.beat("writing")
     with _timed(seconds, "write"):
         objects = rooms.write(job, shop.settings, made, checked, masks, series, shop.beat)
-    kept.keep(job, kept.OBJECTS, objects)
-    kept.keep(job, kept.DELIVERIES, [])
     after = job.model_copy(update={"state": State.CHECKED})
     with _timed(seconds, "report"):
-        rooms.report(
+        files = rooms.report(
             after,
             shop.settings,
             kept.kept_facts(job),
@@ -122,6 +120,11 @@ def check(job: Job, shop: Workshop) -> StepResult:
             volume=volume,
             beat=shop.beat,
         )
+    pdf = next((path for path in files if path.suffix == ".pdf"), None)
+    if pdf is not None and _takes_pdf(shop, job):
+        objects = [*objects, rooms.encapsulate(job, shop.settings, made, pdf, series)]
+    kept.keep(job, kept.OBJECTS, objects)
+    kept.keep(job, kept.DELIVERIES, [])
     facts = {"structures": _decisions(checked), "objects": {one.format: one.sha256 for one in objects}}
     return StepResult(state=State.CHECKED, facts=facts, seconds=seconds)
 
@@ -202,6 +205,10 @@ def _report(job: Job, shop: Workshop) -> None:
     )
 
 
+def _takes_pdf(shop: Workshop, job: Job) -> bool:
+    return any("pdf" in shop.settings.destinations[name].formats for name in shop.rule(job).destinations)
+
+
 # Deliveries.
 
 
@@ -225,7 +232,9 @@ def _require(deliveries: Sequence[Delivery], names: Sequence[str], statuses: set
     for name in names:
         if not _has_all(deliveries, name, statuses):
             messages = [one.message for one in deliveries if one.destination == name and one.status not in statuses]
-            raise StepError(kind, f"{name}: {'; '.join(messages) or 'no object is of a format that it takes'}")
+            if not messages:
+                raise StepError(kind, f"{name}: no object is of a format that it takes", permanent=True)
+            raise StepError(kind, f"{name}: {'; '.join(messages)}")
 
 
 # For the audit.
