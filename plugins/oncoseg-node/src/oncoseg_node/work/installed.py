@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from oncoseg_node.config.settings import NodeSettings, RuleSettings
+from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import Delivery, Made, WrittenObject
-from oncoseg_node.records.series import Refusal, SeriesFacts
 from oncoseg_node.work.rooms import Rooms
 
 COMMITMENTS = "commitments"
@@ -24,7 +23,7 @@ def installed_rooms(data: Path) -> Rooms:
     from oncoseg_node.writing import write
 
     return Rooms(
-        examine=_examine,
+        examine=_room("oncoseg_node.examination", "examine"),
         make=_room("oncoseg_node.segmenting", "make"),
         read_masks=_room("oncoseg_node.segmenting", "read_masks"),
         read_series=find_series,
@@ -36,20 +35,6 @@ def installed_rooms(data: Path) -> Rooms:
         report=write_report,
         encapsulate=_encapsulate,
     )
-
-
-def _examine(job: Job, settings: NodeSettings) -> tuple[SeriesFacts | None, RuleSettings | None, Sequence[Refusal]]:
-    from oncoseg_node.examination.examine import examine
-    from oncoseg_node.examination.matching import match, no_rule
-    from oncoseg_node.examination.requirements import refusals
-
-    facts, problems = examine(job.images, settings.receive)
-    if facts is None:
-        return None, None, problems
-    matched = match(settings.rules, facts)
-    if matched.rule is None:
-        return facts, None, [*problems, no_rule(matched)]
-    return facts, matched.rule, [*problems, *refusals(matched.rule, facts)]
 
 
 def _confirm_with(commitments: Path) -> Callable[..., Sequence[Delivery]]:
