@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from oncoseg_core import AutomaticModel, ConfigError, DataError, Registry, Volume
+from oncoseg_core import AutomaticModel, ConfigError, DataError, PromptableModel, Registry, Volume
 from oncoseg_dicom import find_series, read_voxels
 from oncoseg_node.config.settings import ModelSettings, NodeSettings, RuleSettings
 from oncoseg_node.records.job import Job
@@ -134,7 +134,7 @@ def _automatic(
         confidence = found.result.confidences.get(source)
         method = "" if confidence is None else found.result.method
         made.append(MadeStructure(name=name, model=key, source=source, confidence=confidence, method=method))
-    return made, _used(key, built.spec.name, found.plugin, built.weights_sha256, found.findings)
+    return made, _used(key, built.spec.name, found.plugin, built, found.findings)
 
 
 def _by_text(
@@ -173,11 +173,25 @@ def _by_text(
         findings += [finding for finding in result.findings if finding.about == "model"]
         provenance = result.provenance
     version = provenance.get("version", "")
-    weights = provenance.get("weights", "")
     adapter = f" with adapter {provenance['adapter']}" if "adapter" in provenance else ""
-    return made, _used(key, f"{model.model}{adapter}", version, weights, findings)
+    return made, _used(key, f"{model.model}{adapter}", version, loaded.model, findings)
 
 
-def _used(key: str, component: str, version: str, weights: str, findings: Sequence[api.Finding]) -> UsedModel:
+def _used(
+    key: str,
+    component: str,
+    version: str,
+    model: AutomaticModel | PromptableModel,
+    findings: Sequence[api.Finding],
+) -> UsedModel:
     notes = tuple(dict.fromkeys(one.message for one in findings if one.level == "warning"))
-    return UsedModel(key=key, component=component, version=version, weights_sha256=weights, seconds=0.0, notes=notes)
+    licence = model.spec.licence
+    return UsedModel(
+        key=key,
+        component=component,
+        version=version,
+        weights_sha256=model.weights_sha256,
+        licence="" if licence is None else f"code {licence.code}, weights {licence.weights}",
+        seconds=0.0,
+        notes=notes,
+    )
