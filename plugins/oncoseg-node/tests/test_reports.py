@@ -1,5 +1,6 @@
 """Reports: what a person and a program read of a job, and what neither may read there."""
 
+import dataclasses
 import datetime as dt
 import hashlib
 import json
@@ -311,6 +312,19 @@ def test_the_window_fits_what_is_looked_at():
     assert [window_of(np.array([v]), ct).name for v in (-800.0, 40.0, 600.0)] == ["lung", "soft tissue", "bone"]
     other = window_of(np.array([1.0]), volume("mri"))
     assert (other.low, other.high) == pytest.approx((-200, 160), abs=5)
+
+
+def test_stored_values_are_drawn_as_what_they_mean():
+    def stored(modality, **header):
+        return dataclasses.replace(volume(modality), headers=(header,))
+
+    ct = window_of(np.array([1064.0]), stored("ct", RescaleSlope=2.0, RescaleIntercept=-2048.0))
+    assert (ct.low, ct.high, ct.name) == ((-160 + 2048) / 2, (240 + 2048) / 2, "soft tissue")
+    plain = window_of(np.array([1.0]), stored("mri", PhotometricInterpretation="MONOCHROME2"))
+    assert window_of(np.array([1.0]), stored("mri", PhotometricInterpretation="MONOCHROME1"))[:2] == (
+        plain.high,
+        plain.low,
+    )
 
 
 # PDF.

@@ -13,6 +13,7 @@ from typing import Any
 
 from oncoseg_core.plugins import library_versions
 from oncoseg_node.config.settings import NodeSettings
+from oncoseg_node.examination.requirements import has_contrast
 from oncoseg_node.records.job import Job, State
 from oncoseg_node.records.results import CheckedStructure, Delivery, Made, UsedModel, WrittenObject
 from oncoseg_node.records.series import Refusal, SeriesFacts
@@ -90,7 +91,7 @@ def _series(facts: SeriesFacts) -> dict[str, Any]:
         "rows": _number(values.get("Rows")),
         "columns": _number(values.get("Columns")),
         "kernel": " ".join(str(one) for one in _list(values.get("ConvolutionKernel"))),
-        "contrast": "stated" if values.get("ContrastBolusAgent") else "none stated",
+        "contrast": "stated" if has_contrast(facts) else "none stated",
         "kvp": _number(values.get("KVP")),
         "body_part": str(values.get("BodyPartExamined") or ""),
         "patient_position": str(values.get("PatientPosition") or ""),

@@ -109,7 +109,7 @@ def structure_picture(mask: BoolArray, volume: Volume, colour: tuple[int, int, i
 
     Args:
         mask: bool ``(z, y, x)`` on the volume's grid.
-        volume: the image, calibrated; its first channel is drawn.
+        volume: the image, as stored or calibrated; its first channel is drawn.
         colour: of the outline.
         title: what the picture shows, for those who do not see it.
     """
@@ -150,14 +150,23 @@ def structure_picture(mask: BoolArray, volume: Volume, colour: tuple[int, int, i
 
 
 def window_of(values: npt.NDArray[np.generic], volume: Volume) -> Window:
-    """How grey values are drawn so that a structure is seen: by its mean on CT, else by the values of the image."""
-    if volume.modality == "ct":
-        mean = float(values.mean()) if values.size else 0.0
+    """How grey values are drawn so that a structure is seen: by its mean on CT, else by the values of the image.
+
+    Args:
+        values: of the structure, as the volume has them: as stored where it has headers.
+        volume: the image.
+    """
+    header = volume.headers[0] if volume.headers else {}
+    slope, intercept = float(header.get("RescaleSlope") or 1.0), float(header.get("RescaleIntercept") or 0.0)
+    if volume.modality == "ct" and slope > 0:
+        mean = float(values.mean()) * slope + intercept if values.size else 0.0
         name = "lung" if mean < -300 else "bone" if mean > 250 else "soft tissue"
-        return Window(*_WINDOWS[name], name)
+        low, high = ((one - intercept) / slope for one in _WINDOWS[name])
+        return Window(low, high, name)
     few = volume.voxels[0][::4, ::4, ::4]
     low, high = (float(one) for one in np.percentile(few[np.isfinite(few)], (1, 99)))
-    return Window(low, max(high, low + 1e-6))
+    high = max(high, low + 1e-6)
+    return Window(high, low) if header.get("PhotometricInterpretation") == "MONOCHROME1" else Window(low, high)
 
 
 def _box(mask: BoolArray) -> tuple[slice, slice, slice] | None:
@@ -236,7 +245,8 @@ def outline_path(mask: BoolArray) -> str:
 
 def jpeg(grey: npt.NDArray[np.generic], window: Window, width: int, height: int) -> str:
     """A slice in base64, no larger than it is drawn."""
-    values = np.nan_to_num(grey.astype(np.float32), nan=window.low, posinf=window.high, neginf=window.low)
+    dark, bright = min(window.low, window.high), max(window.low, window.high)
+    values = np.nan_to_num(grey.astype(np.float32), nan=window.low, posinf=bright, neginf=dark)
     levels = np.clip((values - window.low) * (255 / (window.high - window.low)), 0, 255).astype(np.uint8)
     picture = Image.fromarray(levels)
     size = (min(picture.width, max(1, width), MOST_PIXELS), min(picture.height, max(1, height), MOST_PIXELS))
