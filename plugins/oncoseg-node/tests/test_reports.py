@@ -158,6 +158,13 @@ def test_the_outcome_comes_first_and_every_structure_has_its_row(job):
     assert "UNAPPROVED." in seen
 
 
+def test_a_column_in_which_nothing_stands_is_left_out(job):
+    report(job, checked=CHECKED[:1])
+    seen = Texts(read(job)[1]).seen
+    assert "by method" in seen
+    assert "reasons" not in seen
+
+
 def test_what_others_wrote_is_text_and_never_markup(job):
     report(job)
     page = read(job)[1]

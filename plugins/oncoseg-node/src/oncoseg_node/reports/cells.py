@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 _MILLILITRE_DIGITS = ((10.0, 2), (100.0, 1))
 """Decimals of a volume below that many millilitres."""
+
+_EMPTY = re.compile(r"<td[^>]*></td>")
 
 
 def text(value: object) -> str:
@@ -58,10 +61,14 @@ def fact_list(facts: Mapping[str, object]) -> str:
 
 
 def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    """A table; a heading that ends in ``:n`` is of numbers. Cells are HTML."""
+    """A table; a heading that ends in ``:n`` is of numbers. Cells are HTML; a column without content is left out."""
+    rows = [list(line) for line in lines]
+    columns = [
+        (number, title) for number, title in enumerate(head) if not all(_EMPTY.fullmatch(row[number]) for row in rows)
+    ]
     titles = "".join(
         f'<th class="n">{text(one.removesuffix(":n"))}</th>' if one.endswith(":n") else f"<th>{text(one)}</th>"
-        for one in head
+        for _, one in columns
     )
-    body = "".join(f"<tr>{''.join(row)}</tr>" for row in lines)
+    body = "".join(f"<tr>{''.join(row[number] for number, _ in columns)}</tr>" for row in rows)
     return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"

@@ -206,7 +206,7 @@ def _pictures(structures: Sequence[Mapping[str, Any]], pictures: Mapping[str, st
 def _series(series: Mapping[str, Any] | None) -> str:
     if series is None:
         return ""
-    spacing = " × ".join(f"{one:g}" for one in series["pixel_spacing_mm"] if one is not None)
+    spacing = " × ".join(f"{one:.4g}" for one in series["pixel_spacing_mm"] if one is not None)
     matrix = "" if not series["rows"] else f"{series['columns'] or 0:g} × {series['rows']:g}"
     facts = {
         "modality": series["modality"],

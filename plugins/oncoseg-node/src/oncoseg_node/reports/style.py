@@ -38,7 +38,7 @@ print-color-adjust:exact;-webkit-print-color-adjust:exact}
 figure{margin:0 0 1rem;break-inside:avoid}
 figcaption{margin-bottom:.25rem}
 figure>svg{width:100%;height:auto;display:block}
-code{font:13px/1.4 ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
+code{font:12px/1.4 ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywhere}
 .facts{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:.1rem 1.4rem;margin:.3rem 0}
 .facts div{display:flex;justify-content:space-between;gap:1rem;border-bottom:1px solid #e3e7eb;padding:.2rem 0}
 .facts span:first-child{color:#57606a}
