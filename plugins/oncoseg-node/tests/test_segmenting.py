@@ -5,15 +5,20 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
+from toy_engine import SPEC, Brighter
 
 from oncoseg_core import ConfigError, DataError, load_plugins
+from oncoseg_core.plugins import Plugin, RegisteredComponent
+from oncoseg_core.plugins import registry as loader
 from oncoseg_dicom import write_series
-from oncoseg_node.config.settings import NodeSettings
+from oncoseg_node.config.settings import ModelSettings, NodeSettings
 from oncoseg_node.records.job import Job, State
 from oncoseg_node.records.results import Made
 from oncoseg_node.segmenting import make, plan, read_masks
 from oncoseg_node.segmenting.stored_masks import MaskWriter
 from oncoseg_testing.checks.automatic_models import block
+
+LOAD_FACTORY = loader.load_factory
 
 PROTOCOL = {
     "name": "chest",
@@ -125,6 +130,41 @@ def test_a_model_that_refuses_leaves_its_structures_out_with_its_reason(settings
     assert "the lowest value is 0" in reasons["External"]
     assert str(tmp_path) not in reasons["External"]
     assert made.models == ()
+
+
+def test_a_promptable_model_is_asked_by_the_text_of_the_protocol(settings, images, monkeypatch):
+    """A stand-in that finds what is bright, on every slice."""
+    found = load_plugins()
+    found.components.append(RegisteredComponent("oncoseg_models", SPEC, Plugin("oncoseg-toy", "1.0")))
+    monkeypatch.setattr(
+        loader, "load_factory", lambda one: Brighter if one.spec.component_name == "brighter" else LOAD_FACTORY(one)
+    )
+    volume = block()
+    places = volume.geometry.index_to_lps([(0, 0, z) for z in range(8)])
+    bright = np.where(volume.voxels[0] > 0, 2000, -1000).astype(np.int16)
+    write_series(images / "images", bright, places, pixel_spacing=(2.0, 2.0))
+    models = {"sam": ModelSettings(kind="text", model="brighter", structures={"Heart": "bright block"})}
+    settings = settings.model_copy(update={"models": models})
+    rule = settings.rules[0].model_copy(update={"models": ("sam",)})
+    made = make(job(images), settings, rule, found, "cpu", lambda _: None)
+    reasons = {one.name: one.left_out for one in made.structures}
+    assert reasons == {
+        "Lung_L": "no model of the rule makes it",
+        "External": "no model of the rule makes it",
+        "Heart": None,
+    }
+    heart = made.structures[2]
+    assert (heart.source, heart.model) == ("bright block", "sam")
+    assert (heart.confidence, heart.method) == (pytest.approx(0.9), "presence, highest of all slices")
+    assert np.array_equal(read_masks(job(images))[1]["Heart"], bright > 0)
+    (used,) = made.models
+    assert (used.component, used.version, used.licence) == (
+        "brighter",
+        "oncoseg-toy 1.0",
+        "code Free, weights Free too",
+    )
+    assert used.weights_sha256 == "random:7"
+    assert any("RANDOM WEIGHTS" in note for note in used.notes)
 
 
 def test_masks_that_are_not_whole_are_no_masks(tmp_path):
