@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as settings_of_examples
 from hypothesis.extra.numpy import array_shapes, arrays
 from toy_engine import SPEC, Brighter
 
@@ -172,6 +173,7 @@ def test_masks_that_are_not_whole_are_no_masks(tmp_path):
         read_masks(job(tmp_path))
 
 
+@settings_of_examples(max_examples=30)
 @given(arrays(bool, array_shapes(min_dims=3, max_dims=3, max_side=7)))
 def test_a_mask_comes_back(tmp_path_factory, mask):
     folder = tmp_path_factory.mktemp("job")
