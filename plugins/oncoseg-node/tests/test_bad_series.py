@@ -3,15 +3,19 @@
 All are synthetic: no real series is known that has one of these faults and no other.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pydicom
 import pytest
 from node_parts import ct_series, node_settings
+from pydicom.data import get_testdata_file
 from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from oncoseg_node.config.settings import RuleSettings
 from oncoseg_node.examination import examine
 from oncoseg_node.examination.judge import files_of, judge
+from oncoseg_node.examination.whole import examine_files
 from oncoseg_node.records.job import Job, State
 
 RULE = {
@@ -217,3 +221,20 @@ def test_a_job_is_examined_by_its_images(tmp_path):
     _, rule, (refusal,) = examine(job, settings)
     assert (rule.name, refusal.kind) == ("thorax", "missing-slices")
     assert examine(job.model_copy(update={"folder": tmp_path / "none"}), settings)[2][0].kind == "empty"
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        ("98892001/CT5N", []),
+        ("98892001/CT2N", ["localizer", "mixed-orientations"]),
+        ("98892003/MR700", ["projection", "mixed-orientations"]),
+        ("77654033/CT2", ["missing-slices"]),
+    ],
+)
+def test_real_series_of_scanners(series, expected):
+    """From the wheel of pydicom: five slices of a CT, scouts, a MIP, four slices of a CT far from each other."""
+    root = Path(get_testdata_file("DICOMDIR", download=False)).parent
+    facts, found = examine_files(files_of(root / series), node_settings(root).receive)
+    assert [refusal.kind for refusal in found] == expected
+    assert facts.slices == len(files_of(root / series))

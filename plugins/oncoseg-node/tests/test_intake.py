@@ -81,7 +81,8 @@ def test_another_image_with_the_same_uid_is_refused_and_written_down(tmp_path, q
         door.take([changed(ct[0], KVP="100")], "dicom")
     assert caught.value.answer.status == 0x0111
     assert [file.read_bytes() for file in queue.files] == [ct[0].read_bytes()]
-    assert events == [("instance refused", {"kind": "different", "door": "dicom"})]
+    uid = pydicom.dcmread(ct[0]).SOPInstanceUID
+    assert events == [("instance refused", {"kind": "different", "door": "dicom", "sop_uid": uid})]
     assert not left(tmp_path)
 
 

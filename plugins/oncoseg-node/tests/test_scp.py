@@ -6,11 +6,13 @@ import shutil
 import socket
 import ssl
 import subprocess
+from pathlib import Path
 
 import pydicom
 import pytest
 from node_parts import RememberingQueue, ct_series, node_settings
-from pydicom.uid import CTImageStorage, JPEG2000Lossless, RTStructureSetStorage, generate_uid
+from pydicom.data import get_testdata_file
+from pydicom.uid import CTImageStorage, RTStructureSetStorage, generate_uid
 from pynetdicom import AE, build_context
 
 from oncoseg_core import ConfigError, StorageError
@@ -78,17 +80,28 @@ def test_it_answers_an_echo(door):
     association.release()
 
 
-def test_compressed_images_are_kept_as_they_come(door, ct):
-    image = pydicom.dcmread(ct[0])
-    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    image.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51 not decoded here"])
-    image["PixelData"].VR = "OB"
-    image.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    (answer,) = door.send(image, contexts=[build_context(CTImageStorage, JPEG2000Lossless)])
-    assert answer.Status == 0
-    (stored,) = [one for one in map(pydicom.dcmread, door.queue.files) if one.SOPInstanceUID == image.SOPInstanceUID]
-    assert stored.file_meta.TransferSyntaxUID == JPEG2000Lossless
-    assert stored.PixelData == image.PixelData
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CT_small.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_bigendian.dcm",
+        "MR_small_implicit.dcm",
+        "MR_small_jp2klossless.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+    ],
+)
+def test_real_images_are_kept_in_the_transfer_syntax_in_which_they_come(tmp_path, name):
+    """Of scanners, from the wheel of pydicom."""
+    path = Path(get_testdata_file(name, download=False))
+    image = pydicom.dcmread(path)
+    syntax = image.file_meta.TransferSyntaxUID
+    with Door(tmp_path) as door:
+        (answer,) = door.send(image, contexts=[build_context(image.SOPClassUID, syntax)])
+        assert answer.Status == 0
+        (stored,) = door.queue.files
+    assert pydicom.dcmread(stored).file_meta.TransferSyntaxUID == syntax
+    assert pydicom.dcmread(stored).PixelData == image.PixelData
 
 
 def test_a_structure_set_among_the_images_is_a_warning_and_the_study_goes_on(door, ct):

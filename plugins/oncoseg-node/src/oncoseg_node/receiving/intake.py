@@ -144,7 +144,11 @@ class Intake:
 
     def _write_down(self, refusal: RefusedInstanceError, door: str) -> None:
         LOG.warning("an instance was refused (%s, by %s): %s", refusal.kind, door, refusal)
-        self._write_event("instance refused", kind=refusal.kind, door=door)
+        facts = {} if refusal.sop is None else {"sop_uid": refusal.sop[1]}
+        try:
+            self._write_event("instance refused", kind=refusal.kind, door=door, **facts)
+        except StorageError:  # and the sender is to know the first reason
+            LOG.exception("the refusal could not be written down")
 
 
 def _require_new(added: AddedInstance, most: int) -> None:
