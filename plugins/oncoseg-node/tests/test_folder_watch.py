@@ -6,11 +6,12 @@ import zipfile
 
 import pydicom
 import pytest
-from node_parts import RememberingQueue, ct_series, node_settings
+from node_parts import ct_series, node_settings, stored_files
 from pydicom.uid import RTStructureSetStorage
 
 from oncoseg_core import StorageError
 from oncoseg_node.config.settings import FolderReceiver
+from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.folder import FolderWatch
 from oncoseg_node.receiving.intake import Intake
 
@@ -19,8 +20,8 @@ class Watched:
     def __init__(self, tmp_path, is_full=lambda: False):
         self.folder = tmp_path / "drop"
         self.folder.mkdir()
-        self.queue = RememberingQueue(tmp_path / "jobs")
-        intake = Intake(self.queue, node_settings(tmp_path), is_full=is_full)
+        self.data = tmp_path
+        intake = Intake(Queue(self.data), node_settings(tmp_path), is_full=is_full)
         self.now = 100.0
         self.watch = FolderWatch(FolderReceiver(path=self.folder, settle_seconds=2), intake, clock=lambda: self.now)
 
@@ -41,7 +42,7 @@ def test_files_that_no_longer_grow_are_taken_from_folders_of_any_depth(watched):
     assert watched.look(1.9) == 0
     assert watched.look(0.1) == 3
     assert not any(file.exists() for file in files)
-    assert sorted(file.read_bytes() for file in watched.queue.files) == contents
+    assert sorted(file.read_bytes() for file in stored_files(watched.data)) == contents
 
 
 def test_a_file_that_grows_is_waited_for(watched):
@@ -79,7 +80,7 @@ def test_what_is_no_image_stays_with_one_line_each(watched, caplog, tmp_path):
     for _ in range(4):
         assert watched.look(2) == 0
     assert sorted(watched.folder.iterdir()) == before
-    assert not watched.queue.files
+    assert not stored_files(watched.data)
     lines = [record for record in caplog.records if "left in the watched folder" in record.getMessage()]
     assert len(lines) == 4
     assert "Doe" not in caplog.text
@@ -122,7 +123,7 @@ def test_the_same_image_again_goes_and_another_with_its_uid_stays(watched, tmp_p
     file.write_bytes(content)
     watched.look()
     assert watched.look(2) == 1
-    image = pydicom.dcmread(watched.queue.files[0])
+    image = pydicom.dcmread(stored_files(watched.data)[0])
     image.KVP = "80"
     image.save_as(file)
     watched.look()
@@ -137,15 +138,15 @@ def test_it_runs_until_it_is_stopped(watched):
     class Once(threading.Event):
         def wait(self, timeout=None):
             watched.now += 2
-            if watched.queue.files:
+            if stored_files(watched.data):
                 self.set()
             return self.is_set()
 
     stop = Once()
     watched.watch.run(stop)
-    assert len(watched.queue.files) == 1
+    assert len(stored_files(watched.data)) == 1
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(StorageError, match="no such folder; make it first"):
-        FolderWatch(FolderReceiver(path=tmp_path / "none"), Intake(RememberingQueue(tmp_path), node_settings(tmp_path)))
+        FolderWatch(FolderReceiver(path=tmp_path / "none"), Intake(Queue(tmp_path), node_settings(tmp_path)))

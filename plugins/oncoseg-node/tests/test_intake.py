@@ -4,11 +4,13 @@ import io
 
 import pydicom
 import pytest
-from node_parts import RememberingQueue, ct_series, node_settings
+from node_parts import ct_series, node_settings, stored_files
 from pydicom.uid import CTImageStorage, RTStructureSetStorage, generate_uid
 
+from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.intake import Intake
 from oncoseg_node.receiving.refused import RefusedInstanceError
+from oncoseg_node.records.job import State
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +20,9 @@ def ct(tmp_path_factory):
 
 @pytest.fixture
 def queue(tmp_path):
-    return RememberingQueue(tmp_path / "jobs")
+    made = Queue(tmp_path, most_instances=2)
+    yield made
+    made.close()
 
 
 def intake(tmp_path, queue, is_full=lambda: False, events=None, **receive):
@@ -48,9 +52,9 @@ def test_an_instance_is_stored_as_it_came(tmp_path, queue, ct):
     content = ct[0].read_bytes()
     taken = intake(tmp_path, queue).take([content], "folder")
     assert taken.status == "new"
-    assert [file.read_bytes() for file in queue.files] == [content]
+    assert [file.read_bytes() for file in stored_files(tmp_path)] == [content]
     assert not left(tmp_path)
-    assert queue.files[0].stat().st_mode & 0o077 == 0
+    assert stored_files(tmp_path)[0].stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize("size", [1, 7, 143, 1000])
@@ -59,7 +63,7 @@ def test_pieces_of_any_size_are_the_same_instance(tmp_path, queue, ct, size):
     door = intake(tmp_path, queue)
     assert door.take([content[at : at + size] for at in range(0, len(content), size)], "web").status == "new"
     assert door.take([content], "dicom").status == "same"
-    assert [file.read_bytes() for file in queue.files] == [content]
+    assert [file.read_bytes() for file in stored_files(tmp_path)] == [content]
 
 
 def test_the_same_image_with_meta_information_of_another_program_is_the_same(tmp_path, queue, ct):
@@ -70,7 +74,7 @@ def test_the_same_image_with_meta_information_of_another_program_is_the_same(tmp
     dataset.save_as(stream := io.BytesIO(), enforce_file_format=True)
     assert stream.getvalue() != ct[0].read_bytes()
     assert door.take([stream.getvalue()], "dicom").status == "same"
-    assert len(queue.files) == 1
+    assert len(stored_files(tmp_path)) == 1
 
 
 def test_another_image_with_the_same_uid_is_refused_and_written_down(tmp_path, queue, ct):
@@ -80,9 +84,9 @@ def test_another_image_with_the_same_uid_is_refused_and_written_down(tmp_path, q
     with pytest.raises(RefusedInstanceError, match="other content") as caught:
         door.take([changed(ct[0], KVP="100")], "dicom")
     assert caught.value.answer.status == 0x0111
-    assert [file.read_bytes() for file in queue.files] == [ct[0].read_bytes()]
-    uid = pydicom.dcmread(ct[0]).SOPInstanceUID
-    assert events == [("instance refused", {"kind": "different", "door": "dicom", "sop_uid": uid})]
+    assert [file.read_bytes() for file in stored_files(tmp_path)] == [ct[0].read_bytes()]
+    assert events == [("instance refused", {"kind": "different", "door": "dicom"})]
+    assert queue.flaws(queue.jobs()[0]).different == 1
     assert not left(tmp_path)
 
 
@@ -98,7 +102,7 @@ def test_what_cannot_be_placed_is_refused(tmp_path, queue, ct, values, kind):
     with pydicom.config.disable_value_validation(), pytest.raises(RefusedInstanceError) as caught:
         intake(tmp_path, queue).take([changed(ct[0], **values)], "dicom")
     assert caught.value.kind == kind
-    assert not queue.files
+    assert not stored_files(tmp_path)
     assert not left(tmp_path)
 
 
@@ -122,7 +126,7 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, queue, ct):
     with pytest.raises(RefusedInstanceError) as caught:
         intake(tmp_path, queue, is_full=lambda: True).take([ct[0].read_bytes()], "dicom")
     assert caught.value.answer == (0xA700, 507)
-    assert not queue.known
+    assert not queue.jobs()
 
 
 def test_a_disk_that_fills_while_writing_is_told(tmp_path, queue, ct, monkeypatch):
@@ -134,29 +138,34 @@ def test_a_disk_that_fills_while_writing_is_told(tmp_path, queue, ct, monkeypatc
     with pytest.raises(RefusedInstanceError) as caught:
         door.take([ct[0].read_bytes()], "dicom")
     assert caught.value.kind == "full"
-    assert not queue.known
+    assert not queue.jobs()
     assert not left(tmp_path)
 
 
 def test_the_file_is_synced_before_the_queue_knows_it_and_its_folder_before_the_answer(tmp_path, ct, monkeypatch):
     steps = []
 
-    class Watched(RememberingQueue):
+    class Watched(Queue):
         def add_instance(self, *arguments):
             steps.append("queue")
-            return super().add_instance(*arguments)
+            try:
+                return super().add_instance(*arguments)
+            finally:
+                steps.append("noted")
 
-    queue = Watched(tmp_path / "jobs")
+    queue = Watched(tmp_path)
     door = intake(tmp_path, queue)
-    monkeypatch.setattr("os.fsync", lambda _handle: steps.append(f"sync with {len(queue.files)} stored"))
+    monkeypatch.setattr("os.fsync", lambda _handle: steps.append(f"sync with {len(stored_files(tmp_path))} stored"))
     door.take([ct[0].read_bytes()], "dicom")
-    assert steps == ["sync with 0 stored", "queue", "sync with 1 stored"]
+    assert steps[:2] == ["sync with 0 stored", "queue"]
+    assert steps[-2:] == ["noted", "sync with 1 stored"]
+    queue.close()
 
 
 def test_objects_that_are_no_images_are_ignored_or_refused(tmp_path, queue, ct):
     content = changed(ct[0], SOPClassUID=RTStructureSetStorage)
     assert intake(tmp_path, queue).take([content], "dicom").status == "ignored"
-    assert not queue.files
+    assert not stored_files(tmp_path)
     with pytest.raises(RefusedInstanceError) as caught:
         intake(tmp_path, queue, others="refused").take([content], "dicom")
     assert caught.value.answer.status == 0x0122
@@ -169,8 +178,20 @@ def test_an_object_that_is_not_the_announced_one_is_refused(tmp_path, queue, ct)
     assert caught.value.answer.status == 0xA900
 
 
+def test_an_image_that_comes_after_the_work_on_its_series_began_fails(tmp_path, queue, ct):
+    door = intake(tmp_path, queue)
+    door.take([ct[0].read_bytes()], "dicom")
+    queue.complete(queue.jobs()[0], "thorax")
+    assert queue.take([State.COMPLETE], "worker")
+    assert door.take([ct[0].read_bytes()], "dicom").status == "same"
+    with pytest.raises(RefusedInstanceError) as caught:
+        door.take([ct[1].read_bytes()], "dicom")
+    assert (caught.value.kind, caught.value.answer.status) == ("late", 0x0110)
+    assert len(stored_files(tmp_path)) == 1
+
+
 def test_a_series_without_end_is_refused(tmp_path, queue, ct):
-    door = intake(tmp_path, queue, most_instances=2)
+    door = intake(tmp_path, queue)
     for file in ct[:2]:
         door.take([file.read_bytes()], "dicom")
     with pytest.raises(RefusedInstanceError) as caught:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from node_parts import RememberingQueue, ct_series, node_settings
+from node_parts import ct_series, node_settings, stored_files
 from pydicom.data import get_testdata_file
 from pydicom.uid import CTImageStorage, RTStructureSetStorage, generate_uid
 from pynetdicom import AE, build_context
 
 from oncoseg_core import ConfigError, StorageError
 from oncoseg_node.config.settings import DicomReceiver, Peer, TlsSettings
+from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.intake import Intake
 from oncoseg_node.receiving.peers import Peers
 from oncoseg_node.receiving.scp import start_scp
@@ -32,8 +33,8 @@ def ct(tmp_path_factory):
 class Door:
     def __init__(self, folder, is_full=lambda: False, dicom=None, **receive):
         settings = node_settings(folder, dicom={"port": 0} | (dicom or {}), **receive)
-        self.queue = RememberingQueue(folder / "jobs")
-        self.scp = start_scp(settings.receive.dicom, Intake(self.queue, settings, is_full=is_full))
+        self.data = folder
+        self.scp = start_scp(settings.receive.dicom, Intake(Queue(self.data), settings, is_full=is_full))
 
     def __enter__(self):
         return self
@@ -64,14 +65,14 @@ def door(tmp_path_factory):
 def test_what_is_sent_is_stored_with_meta_information_and_unchanged(door, ct):
     sent = [pydicom.dcmread(file) for file in ct]
     assert [answer.Status for answer in door.send(*sent)] == [0, 0, 0]
-    stored = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, door.queue.files)}
+    stored = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, stored_files(door.data))}
     assert len(stored) == 3
     for one in sent:
         assert stored[one.SOPInstanceUID] == one
         assert stored[one.SOPInstanceUID].file_meta.MediaStorageSOPInstanceUID == one.SOPInstanceUID
-    before = door.queue.files
+    before = stored_files(door.data)
     assert [answer.Status for answer in door.send(*sent)] == [0, 0, 0]
-    assert door.queue.files == before
+    assert stored_files(door.data) == before
 
 
 def test_it_answers_an_echo(door):
@@ -99,7 +100,7 @@ def test_real_images_are_kept_in_the_transfer_syntax_in_which_they_come(tmp_path
     with Door(tmp_path) as door:
         (answer,) = door.send(image, contexts=[build_context(image.SOPClassUID, syntax)])
         assert answer.Status == 0
-        (stored,) = door.queue.files
+        (stored,) = stored_files(door.data)
     assert pydicom.dcmread(stored).file_meta.TransferSyntaxUID == syntax
     assert pydicom.dcmread(stored).PixelData == image.PixelData
 
@@ -114,7 +115,7 @@ def test_a_structure_set_among_the_images_is_a_warning_and_the_study_goes_on(doo
         plan, pydicom.dcmread(ct[0]), contexts=[build_context(RTStructureSetStorage), build_context(CTImageStorage)]
     )
     assert [answer.Status for answer in answers] == [0xB006, 0]
-    assert plan.SOPInstanceUID not in {pydicom.dcmread(file).SOPInstanceUID for file in door.queue.files}
+    assert plan.SOPInstanceUID not in {pydicom.dcmread(file).SOPInstanceUID for file in stored_files(door.data)}
 
 
 def test_another_image_with_a_known_uid_fails_and_says_why(door, ct):
@@ -129,7 +130,7 @@ def test_a_full_disk_is_told(tmp_path, ct):
     with Door(tmp_path, is_full=lambda: True) as door:
         (answer,) = door.send(pydicom.dcmread(ct[0]))
     assert answer.Status == 0xA700
-    assert not door.queue.files
+    assert not stored_files(door.data)
 
 
 def test_another_called_title_is_rejected(door):
@@ -200,7 +201,7 @@ def test_an_object_beyond_the_bound_ends_its_association_alone(tmp_path, ct):
         assert answer.get("Status") != 0
         (answer,) = door.send(pydicom.dcmread(ct[0]))
         assert answer.Status == 0
-        assert len(door.queue.files) == 1
+        assert len(stored_files(door.data)) == 1
 
 
 def test_a_port_in_use_is_named(tmp_path, door):
@@ -240,7 +241,7 @@ def test_a_certificate_that_is_not_there_is_named(tmp_path):
     tls = TlsSettings(certificate=tmp_path / "none.pem", key=tmp_path / "none.key")
     settings = node_settings(tmp_path)
     with pytest.raises(ConfigError, match="`tls`"):
-        start_scp(DicomReceiver(port=0, tls=tls), Intake(RememberingQueue(tmp_path), settings))
+        start_scp(DicomReceiver(port=0, tls=tls), Intake(Queue(tmp_path), settings))
 
 
 @pytest.mark.skipif(not os.path.exists(DCMTK), reason="DCMTK is not installed")
@@ -248,4 +249,4 @@ def test_dcmtk_sends_a_series(tmp_path, ct):
     with Door(tmp_path) as door:
         command = [DCMTK, "-aec", "ONCOSEG", "-aet", "CT1", "127.0.0.1", str(door.scp.port), *ct]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
-        assert len(door.queue.files) == 3
+        assert len(stored_files(door.data)) == 3

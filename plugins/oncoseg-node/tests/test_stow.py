@@ -6,9 +6,10 @@ import pydicom
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from node_parts import RememberingQueue, ct_series, node_settings
+from node_parts import ct_series, node_settings, stored_files
 from pydicom.uid import RTStructureSetStorage
 
+from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.intake import Intake
 from oncoseg_node.receiving.stow import StowLimits, stow_router
 
@@ -24,9 +25,9 @@ LIMITS = StowLimits()
 class Web:
     def __init__(self, folder, limits=LIMITS, is_full=lambda: False, **receive):
         settings = node_settings(folder, **receive)
-        self.queue = RememberingQueue(folder / "jobs")
+        self.data = folder
         app = FastAPI()
-        app.include_router(stow_router(Intake(self.queue, settings, is_full=is_full), limits=limits))
+        app.include_router(stow_router(Intake(Queue(self.data), settings, is_full=is_full), limits=limits))
         self.client = TestClient(app)
 
     def post(self, *parts, path="/dicom-web/studies", media="application/dicom", kind=None, end=b"--b--\r\n"):
@@ -49,11 +50,11 @@ def test_all_instances_are_stored(web, ct):
     answer = web.post(*contents)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/dicom+json"
-    assert sorted(file.read_bytes() for file in web.queue.files) == sorted(contents)
+    assert sorted(file.read_bytes() for file in stored_files(web.data)) == sorted(contents)
     uids = [item["00081155"]["Value"][0] for item in answer.json()["00081199"]["Value"]]
     assert uids == [pydicom.dcmread(file).SOPInstanceUID for file in ct]
     assert web.post(*contents).status_code == 200
-    assert len(web.queue.files) == 3
+    assert len(stored_files(web.data)) == 3
 
 
 def test_one_bad_part_fails_alone(web, ct):
@@ -61,7 +62,7 @@ def test_one_bad_part_fails_alone(web, ct):
     assert answer.status_code == 202
     assert reasons(answer, "0008119A", "00081197") == [0xC000]
     assert len(answer.json()["00081199"]["Value"]) == 2
-    assert len(web.queue.files) == 2
+    assert len(stored_files(web.data)) == 2
 
 
 def test_nothing_that_could_be_stored_is_a_conflict(web):
@@ -85,7 +86,7 @@ def test_a_structure_set_is_a_warning(web, ct):
     answer = web.post(stream.getvalue())
     assert answer.status_code == 202
     assert reasons(answer, "00081199", "00081196") == [0xB006]
-    assert not web.queue.files
+    assert not stored_files(web.data)
 
 
 def test_the_study_of_the_path_must_be_that_of_the_instances(web, ct):
@@ -107,7 +108,7 @@ def test_a_part_beyond_the_bound_fails_and_the_next_is_stored(tmp_path, ct):
     answer = web.post(content + bytes(200_000), ct[1].read_bytes())
     assert answer.status_code == 202
     assert reasons(answer, "0008119A", "00081197") == [0xC001]
-    assert len(web.queue.files) == 1
+    assert len(stored_files(web.data)) == 1
     assert web.post(content + bytes(200_000)).status_code == 413
 
 
@@ -122,7 +123,7 @@ def test_a_body_that_is_cut_short_says_so_and_keeps_what_was_complete(web, ct):
     answer = web.post(ct[0].read_bytes(), ct[1].read_bytes()[:-100], end=b"")
     assert answer.status_code == 400
     assert "the request ends before its last part does" in answer.json()["error"]
-    assert len(web.queue.files) == 1
+    assert len(stored_files(web.data)) == 1
 
 
 def test_a_small_piece_at_a_time_is_the_same(web, ct):
@@ -131,4 +132,4 @@ def test_a_small_piece_at_a_time_is_the_same(web, ct):
     pieces = (body[at : at + 7] for at in range(0, len(body), 7))
     kind = {"Content-Type": 'multipart/related; boundary="b"'}
     assert web.client.post("/dicom-web/studies", content=pieces, headers=kind).status_code == 200
-    assert [file.read_bytes() for file in web.queue.files] == [content]
+    assert [file.read_bytes() for file in stored_files(web.data)] == [content]

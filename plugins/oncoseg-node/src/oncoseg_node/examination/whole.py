@@ -26,17 +26,16 @@ def examine_files(files: Sequence[Path], limits: ReceiveSettings) -> tuple[Serie
 
     Args:
         files: all of them; each that is no image of the series is a fault.
-        limits: a series of as many instances as are taken at most may go on beyond them, and is refused.
+        limits: a series of more instances than these is not looked into.
 
     Returns:
         The facts, None where no file can be read; and the refusals, none of a series that is whole.
     """
     if not files:
         return None, [Refusal(kind="empty", message="the series holds no image")]
-    if len(files) >= limits.most_instances:
-        return None, [
-            Refusal(kind="too-many-instances", message=f"the series has {len(files)} images or more; too many to take")
-        ]
+    if len(files) > limits.most_instances:
+        message = f"the series has {len(files)} images, more than {limits.most_instances}"
+        return None, [Refusal(kind="too-many-instances", message=message)]
     headers = read_headers(files)
     refusals = faults(headers)
     series = None

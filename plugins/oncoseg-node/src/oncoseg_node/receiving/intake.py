@@ -6,11 +6,13 @@ import logging
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from oncoseg_core import OncoSegError, Record, StorageError
 from oncoseg_dicom import read_header
 from oncoseg_node.config.settings import NodeSettings
+from oncoseg_node.queue.arrivals import Added
+from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.objects import is_image
 from oncoseg_node.receiving.partial import Bytes, Partial, clear_partial, partial_file, sync_folder
 from oncoseg_node.receiving.refused import RefusedInstanceError
@@ -21,24 +23,6 @@ INCOMING = "incoming"
 _KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+", re.ASCII)
 _LONGEST_UID = 64
-
-
-class AddedInstance(Protocol):
-    """What the queue answers: ``path`` is where a ``new`` instance goes; ``instances`` counts those of its series."""
-
-    @property
-    def path(self) -> Path: ...  # noqa: D102
-    @property
-    def status(self) -> Literal["new", "same", "different", "late", "too many"]: ...  # noqa: D102
-    @property
-    def instances(self) -> int: ...  # noqa: D102
-
-
-class InstanceQueue(Protocol):
-    """What the intake needs of the queue."""
-
-    def add_instance(self, study_uid: str, series_uid: str, sop_uid: str, sha256: str, size: int) -> AddedInstance:
-        """Note an instance that lies complete and synced under a temporary name, and say where it goes."""
 
 
 class Taken(Record):
@@ -61,12 +45,12 @@ class Intake:
         queue: notes each instance and says where it goes.
         settings: of the node.
         is_full: whether nothing may be received because the disk is; looked at for every instance.
-        write_event: writes down what was refused: a name, and facts by keyword. UIDs among them are to be hashed.
+        write_event: writes down what was refused: a name, and by keyword its ``kind`` and the ``door``.
     """
 
     def __init__(
         self,
-        queue: InstanceQueue,
+        queue: Queue,
         settings: NodeSettings,
         *,
         is_full: Callable[[], bool] = lambda: False,
@@ -144,21 +128,20 @@ class Intake:
 
     def _write_down(self, refusal: RefusedInstanceError, door: str) -> None:
         LOG.warning("an instance was refused (%s, by %s): %s", refusal.kind, door, refusal)
-        facts = {} if refusal.sop is None else {"sop_uid": refusal.sop[1]}
         try:
-            self._write_event("instance refused", kind=refusal.kind, door=door, **facts)
+            self._write_event("instance refused", kind=refusal.kind, door=door)
         except StorageError:  # and the sender is to know the first reason
             LOG.exception("the refusal could not be written down")
 
 
-def _require_new(added: AddedInstance, most: int) -> None:
+def _require_new(added: Added, most: int) -> None:
     if added.status == "different":
         raise RefusedInstanceError(
             "different", "another instance with this SOPInstanceUID and other content is here already"
         )
     if added.status == "late":
         raise RefusedInstanceError("late", "the series is being contoured, or was; no image is added to it any more")
-    if added.instances > most:
+    if added.status == "too many":
         raise RefusedInstanceError("too many", f"the series has more than {most} instances, the most that is taken")
 
 
