@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import typer
 
-from oncoseg_node.cli import check_command, retry_command, run_command, status_command, verify_command
+from oncoseg_node.cli.check_command import check
 from oncoseg_node.cli.demo_command import demo
 from oncoseg_node.cli.explain_command import explain
+from oncoseg_node.cli.retry_command import retry
+from oncoseg_node.cli.run_command import run
+from oncoseg_node.cli.status_command import status
+from oncoseg_node.cli.verify_command import verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-"""Each module beside this one has a command."""
+"""Each command is a module beside this one."""
 
-for module in (run_command, check_command, status_command, retry_command, verify_command):
-    app.add_typer(module.app)
-app.command(epilog="Example: oncoseg node explain ./study --config node.yaml")(explain)
 app.command(epilog="Example: oncoseg node demo")(demo)
+app.command(epilog="Example: oncoseg node run node.yaml")(run)
+app.command(epilog="Example: oncoseg node check node.yaml")(check)
+app.command(epilog="Example: oncoseg node explain ./study --config node.yaml")(explain)
+app.command(epilog="Example: oncoseg node status node.yaml")(status)
+app.command(epilog="Example: oncoseg node retry node.yaml 17")(retry)
+app.command(epilog="Example: oncoseg node verify node.yaml")(verify)
 
 
 @app.callback()

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
 
-
-@app.command(epilog="Example: oncoseg node retry node.yaml 17")
 def retry(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The node's settings.")],
     job: Annotated[int | None, typer.Argument(help="The job's number, as oncoseg node status shows it.")] = None,

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
 
-
-@app.command(epilog="Example: oncoseg node run node.yaml")
 def run(config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The node's settings.")]) -> None:
     """Run the node until it is ended by Ctrl+C or SIGTERM."""
     from oncoseg_core.cli import say

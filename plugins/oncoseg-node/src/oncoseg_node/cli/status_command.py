@@ -7,10 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer()
 
-
-@app.command(epilog="Example: oncoseg node status node.yaml")
 def status(
     config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The node's settings.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
 
-
-@app.command(epilog="Example: oncoseg node verify node.yaml")
 def verify(config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The node's settings.")]) -> None:
     """Check that the audit is as it was written: exit status 1 where a line was changed or is missing."""
     from oncoseg_core.cli import say

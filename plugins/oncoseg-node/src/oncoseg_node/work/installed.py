@@ -2,48 +2,56 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from oncoseg_node.config.settings import NodeSettings
+from oncoseg_core import Registry
+from oncoseg_node.config.settings import NodeSettings, RuleSettings
 from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import Delivery, Made, WrittenObject
-from oncoseg_node.work.rooms import Rooms
+from oncoseg_node.work.rooms import Beat, Masks, Rooms
 
 COMMITMENTS = "commitments"
+"""Where reports of storage commitment are kept, which may come to the receiver."""
 
 
 def installed_rooms(data: Path) -> Rooms:
-    """The functions of the rooms of the node whose folder is ``data``."""
+    """The functions of the rooms of the node whose folder is ``data``; models are imported by who needs them."""
     from oncoseg_dicom import find_series, read_voxels
+    from oncoseg_node.checking import check
+    from oncoseg_node.examination import examine
     from oncoseg_node.reports import write_report
-    from oncoseg_node.sending import send
+    from oncoseg_node.sending import confirm, send
     from oncoseg_node.writing import write
 
+    proven: Callable[..., Sequence[Delivery]] = partial(confirm, commitments=data / COMMITMENTS)
     return Rooms(
-        examine=_room("oncoseg_node.examination", "examine"),
-        make=_room("oncoseg_node.segmenting", "make"),
-        read_masks=_room("oncoseg_node.segmenting", "read_masks"),
+        examine=examine,
+        make=_make,
+        read_masks=_read_masks,
         read_series=find_series,
         read_volume=read_voxels,
-        check=_room("oncoseg_node.checking", "check"),
+        check=check,
         write=write,
         send=send,
-        confirm=_confirm_with(data / COMMITMENTS),
+        confirm=proven,
         report=write_report,
         encapsulate=_encapsulate,
     )
 
 
-def _confirm_with(commitments: Path) -> Callable[..., Sequence[Delivery]]:
-    from oncoseg_node.sending import confirm
+def _make(job: Job, settings: NodeSettings, rule: RuleSettings, registry: Registry, device: str, beat: Beat) -> Made:
+    from oncoseg_node.segmenting import make
 
-    def confirm_delivery(*arguments: Any) -> Sequence[Delivery]:
-        return confirm(*arguments, commitments=commitments)
+    return make(job, settings, rule, registry, device, beat)
 
-    return confirm_delivery
+
+def _read_masks(job: Job) -> tuple[Made, Masks]:
+    from oncoseg_node.segmenting import read_masks
+
+    return read_masks(job)
 
 
 def _encapsulate(job: Job, settings: NodeSettings, made: Made, pdf: Path, series: Any) -> WrittenObject:
@@ -51,10 +59,3 @@ def _encapsulate(job: Job, settings: NodeSettings, made: Made, pdf: Path, series
     from oncoseg_node.writing.identity import moment_of, uid_seed
 
     return encapsulate(pdf, series, job.out / "pdf.dcm", uid_seed(job, settings, made), moment_of(job))
-
-
-def _room(package: str, name: str) -> Any:
-    def call(*arguments: Any, **options: Any) -> Any:
-        return getattr(importlib.import_module(package), name)(*arguments, **options)
-
-    return call
