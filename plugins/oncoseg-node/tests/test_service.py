@@ -154,7 +154,8 @@ def test_refused_instances_are_one_line_of_the_audit_however_many(node):
 
 
 def test_a_node_starts_listens_beats_and_ends(tmp_path):
-    receive = {"dicom": {"port": 0}, "web": {"port": 0}}
+    (tmp_path / "watched").mkdir()
+    receive = {"dicom": {"port": 0}, "web": {"port": 0}, "folder": {"path": str(tmp_path / "watched")}}
     settings = settings_of(tmp_path, receive=receive)
     queue = Queue(tmp_path)
     queue.add_instance(STUDY, SERIES, f"{SERIES}.1", "a" * 64, 3)
@@ -172,9 +173,18 @@ def test_a_node_starts_listens_beats_and_ends(tmp_path):
     assert not thread.is_alive()
     assert (beat["state"], beat["problems"]) == ("running", [])
     assert lines[0].startswith("C-STORE: ONCOSEG at 127.0.0.1, port ")
-    assert any(line.startswith("status: http://127.0.0.1:") for line in lines)
+    assert [line.partition(":")[0] for line in lines] == ["C-STORE", "STOW", "status", "folder"]
     assert json.loads((tmp_path / "heartbeat").read_text())["state"] == "ended"
     assert verify(tmp_path / "audit").lines == 2
+
+
+def test_reports_of_storage_commitment_are_taken_where_a_destination_gives_them(tmp_path):
+    archive = {"kind": "dicom", "host": "127.0.0.1", "port": 104, "ae_title": "PACS"}
+    for confirm, services in (("query", 0), ("commitment", 1)):
+        destinations = {"archive": {**archive, "confirm": confirm}, "planning": archive}
+        node = Node(settings_of(tmp_path, destinations=destinations))
+        assert len(node.receivers._commitments()) == services
+        node.queue.close()
 
 
 def test_a_port_that_is_taken_ends_the_start_in_one_line(tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self, TypeAlias
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
@@ -31,11 +31,15 @@ _NO_IMAGES = ("1.2.840.10008.1.2.4.10", "1.2.840.10008.1.2.7.")
 _LONGEST_COMMENT = 64
 
 
+Service: TypeAlias = Callable[[AE], tuple[Any, Callable[..., Any]]]
+"""Adds its presentation context to the entity, and gives pynetdicom's event with its handler."""
+
+
 class StoreScp:
     """A running SCP. Close it, or use it as a context manager."""
 
-    def __init__(self, settings: DicomReceiver, intake: Intake) -> None:
-        """Listen.
+    def __init__(self, settings: DicomReceiver, intake: Intake, more: Sequence[Service] = ()) -> None:
+        """Listen; ``more`` are further services of it.
 
         Raises:
             StorageError: the port cannot be bound.
@@ -55,6 +59,7 @@ class StoreScp:
             (evt.EVT_CONN_CLOSE, lambda event: self._traffic.forget(event.assoc)),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_C_ECHO, lambda _event: 0x0000),
+            *(service(entity) for service in more),
         ]
         try:
             self._server = BoundedServer(entity, settings, handlers)
@@ -119,14 +124,14 @@ class StoreScp:
         return _answer(DISCARDED, "no image: nothing is kept of it") if taken.status == "ignored" else 0x0000
 
 
-def start_scp(settings: DicomReceiver, intake: Intake) -> StoreScp:
-    """Listen for associations; threads of its own serve them until it is closed.
+def start_scp(settings: DicomReceiver, intake: Intake, more: Sequence[Service] = ()) -> StoreScp:
+    """Listen for associations; threads of its own serve them until it is closed. ``more``: what else it answers.
 
     Raises:
         StorageError: the port cannot be bound.
         ConfigError: certificate or key cannot be used.
     """
-    return StoreScp(settings, intake)
+    return StoreScp(settings, intake, more)
 
 
 def _entity(settings: DicomReceiver) -> AE:

@@ -12,10 +12,11 @@ from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.intake import Intake
 from oncoseg_node.service.metrics import Metrics
+from oncoseg_node.work.installed import COMMITMENTS
 from oncoseg_node.work.retention import Watermark
 
 if TYPE_CHECKING:
-    from oncoseg_node.receiving.scp import StoreScp
+    from oncoseg_node.receiving.scp import Service, StoreScp
     from oncoseg_node.service.web import WebServer
 
 
@@ -60,6 +61,8 @@ class Receivers:
         self._intake = Intake(queue, settings, is_full=watermark.is_full, write_event=self.refused.note)
         self._scp: StoreScp | None = None
         self._web: WebServer | None = None
+        self._folder: threading.Thread | None = None
+        self._closing = threading.Event()
 
     def start(self) -> None:
         """Open all.
@@ -71,16 +74,40 @@ class Receivers:
         if receive.web is not None:
             from oncoseg_node.service.web import WebServer, create_app
 
-            app = create_app(receive.web, self._status, self._metrics, None)
+            stow = None
+            if receive.web.stow:
+                from oncoseg_node.receiving.stow import stow_router
+
+                stow = stow_router(self._intake)
+            app = create_app(receive.web, self._status, self._metrics, stow)
             self._web = WebServer(receive.web, app)
             self._web.start()
         if receive.dicom is not None:
             from oncoseg_node.receiving.scp import start_scp
 
-            self._scp = start_scp(receive.dicom, self._intake)
+            self._scp = start_scp(receive.dicom, self._intake, self._commitments())
+        if receive.folder is not None:
+            from oncoseg_node.receiving.folder import FolderWatch
+
+            watch = FolderWatch(receive.folder, self._intake)
+            self._folder = threading.Thread(target=watch.run, args=(self._closing,), name="folder", daemon=True)
+            self._folder.start()
+
+    def _commitments(self) -> list[Service]:
+        """Reports of storage commitment, where a destination gives them; it calls the receiver to do so."""
+        destinations = self._settings.destinations.values()
+        if not any(one.kind == "dicom" and one.confirm == "commitment" for one in destinations):
+            return []
+        from oncoseg_node.sending import accept_commitment_reports
+
+        folder = self._settings.data / COMMITMENTS
+        return [lambda entity: accept_commitment_reports(entity, folder)]
 
     def close(self) -> None:
         """Take nothing more; what was answered with success is stored."""
+        self._closing.set()
+        if self._folder is not None:
+            self._folder.join(5)
         if self._scp is not None:
             self._scp.close()
         if self._web is not None:
@@ -93,6 +120,8 @@ class Receivers:
             problems.append("the C-STORE receiver no longer runs")
         if self._web is not None and not self._web.alive:
             problems.append("the web side no longer runs")
+        if self._folder is not None and not self._folder.is_alive():
+            problems.append("the folder is no longer watched")
         return problems
 
     def lines(self) -> Iterator[str]:
@@ -102,4 +131,8 @@ class Receivers:
             yield f"C-STORE: {receive.dicom.ae_title} at {receive.dicom.host}, port {self._scp.port}"
         if self._web is not None and receive.web is not None:
             scheme = "http" if receive.web.tls is None else "https"
+            if receive.web.stow:
+                yield f"STOW: {scheme}://{receive.web.host}:{self._web.port}/dicom-web"
             yield f"status: {scheme}://{receive.web.host}:{self._web.port}/"
+        if receive.folder is not None:
+            yield f"folder: {receive.folder.path}"
