@@ -99,10 +99,15 @@ def _squeezed(tokens: list[str]) -> str:
 
 
 def _words(tokens: list[str]) -> Words:
-    side = next((SIDES[token] for token in tokens if token in SIDES), None)
-    pair = any(token in PAIR for token in tokens)
-    rest = [token for token in tokens if token not in SIDES and token not in PAIR]
-    return Words(_vocabulary(tuple(_spelt_right(token) for token in rest)), side, pair)
+    sides = [at for at, token in enumerate(tokens) if token in SIDES and not _is_numbered(tokens, at)]
+    rest = [token for at, token in enumerate(tokens) if at not in sides and token not in PAIR]
+    words = _vocabulary(tuple(_spelt_right(token) for token in rest))
+    return Words(words, SIDES[tokens[sides[0]]] if sides else None, not PAIR.isdisjoint(tokens))
+
+
+def _is_numbered(tokens: list[str], at: int) -> bool:
+    """The L of L3 (a vertebra, a level) is no side."""
+    return len(tokens[at]) == 1 and at + 1 < len(tokens) and tokens[at + 1].isdigit()
 
 
 @lru_cache(maxsize=4096)
@@ -155,19 +160,26 @@ def _single(word: str) -> str:
 
 @cache
 def _candidates() -> tuple[Candidate, ...]:
-    return tuple(_candidate(one) for one in primary_names())
+    said: dict[str, set[tuple[str, ...]]] = {}
+    for one in primary_names():  # left, right and neither are said alike
+        said.setdefault(_without_side(one), set()).update(_phrases(one))
+    return tuple(_candidate(one, said[_without_side(one)]) for one in primary_names())
 
 
-def _candidate(one: PrimaryName) -> Candidate:
-    tokens = _split(one.name)
-    if one.side is not None:
-        tokens = [token for token in tokens if token not in ("l", "r")]
-    phrases = {_vocabulary(tuple(tokens))} | {_vocabulary(tuple(_split(text))) for text in ALSO.get(one.name, ())}
-    if one.term:
-        term = _split(re.sub(r"\(.*?\)", "", one.term))
-        phrases |= {_vocabulary(tuple(term)), _vocabulary(tuple(_split(one.term)))}
+def _without_side(one: PrimaryName) -> str:
+    return one.name[:-2] if one.side is not None and one.name.endswith(("_L", "_R")) else one.name
+
+
+def _phrases(one: PrimaryName) -> set[tuple[str, ...]]:
+    """The ways of saying a name, as words of the vocabulary without the side."""
+    texts = [_without_side(one), *ALSO.get(one.name, ())]
+    texts += [re.sub(r"\(.*?\)", "", one.term), one.term]
+    return {phrase for text in texts if (phrase := _vocabulary(tuple(_split(text))))}
+
+
+def _candidate(one: PrimaryName, phrases: set[tuple[str, ...]]) -> Candidate:
     pair = one.side is None and f"{one.name}_L" not in _names() and _singular_of(one.name) is not None
-    return Candidate(one, tuple(phrase for phrase in phrases if phrase), "".join(tokens), pair)
+    return Candidate(one, tuple(sorted(phrases)), "".join(_split(_without_side(one))), pair)
 
 
 @cache
@@ -233,7 +245,7 @@ def _alike(one: str, other: str) -> float:
         return 0.0
     short, long = sorted((one, other), key=len)
     if len(short) >= 3 and long.startswith(short):
-        return 0.8 + 0.2 * len(short) / len(long)
+        return (0.8 if len(short) > 3 else 0.6) + 0.2 * len(short) / len(long)
     pairs, others = _pairs(one), _pairs(other)
     common = 2 * (pairs & others).total() / (len(one) + len(other) + 2)
     if common < 0.25:

@@ -29,6 +29,8 @@ PHRASES: tuple[tuple[str, str], ...] = (
     ("base of tongue|tongue base|bot", "tongue base"),
     ("common bile duct|cbd", "bile duct common"),
     ("mid brain", "midbrain"),
+    ("hip joint", "joint femur"),
+    ("hip(?: bone)?", "bone pelvic"),
     ("supra glottic", "supraglottic"),
     ("optic (?:nerve|nrv|nv|nve|n)s?", "optic nerve"),
     ("whole brain", "brain"),
