@@ -10,7 +10,9 @@ from torch import nn
 def plans(*, dimensions=3, spacing=(2.0, 1.5, 1.5), patch=(16, 16, 16), channels=1, transpose=(0, 1, 2), reader="SimpleITKIO", torch_resampling=False):  # fmt: skip
     """Of a U-Net with two stages."""
     kernels, strides = [[3] * dimensions] * 2, [[1] * dimensions, [2] * dimensions]
-    name, resample = ("3d_fullres", "resample_data_or_seg_to_shape") if dimensions == 3 else ("2d", "resample_data_or_seg_to_shape")
+    name, resample = (
+        ("3d_fullres", "resample_data_or_seg_to_shape") if dimensions == 3 else ("2d", "resample_data_or_seg_to_shape")
+    )
     numbers = {"force_separate_z": None, "order_z": 0}
     if torch_resampling:
         resample = "resample_torch_fornnunet"
@@ -71,7 +73,9 @@ def write_folder(path, *, labels=None, regions=None, channels=("CT",), folds=(0,
     (folder / "plans.json").write_text(json.dumps(content))
     (folder / "dataset.json").write_text(json.dumps(described))
     for fold in folds:
-        network = new_network(content, len(channels), len(labels) - bool(regions), seed + (0 if fold == "all" else fold))
+        network = new_network(
+            content, len(channels), len(labels) - bool(regions), seed + (0 if fold == "all" else fold)
+        )
         (name,) = content["configurations"]
         axes = tuple(range(options.get("dimensions", 3))) if mirror_axes == "all" else mirror_axes
         checkpoint = {

@@ -8,7 +8,6 @@ import SimpleITK as sitk
 import torch
 from nnunet_folders import write_folder
 
-from oncoseg_core import AutomaticModelSpec, load_plugins
 from oncoseg_core.imaging.formats import read_volume
 from oncoseg_nnunet.model import NnunetModel, NnunetSettings
 from oncoseg_nnunet.network import quiet
@@ -21,7 +20,9 @@ def write_scan(path, *, shape=(13, 26, 22), spacing=(1.0, 1.25, 3.0), turned=Fal
     """A textured ellipsoid in air, oblique or with axes against those of the patient."""
     rng = np.random.default_rng(seed)
     z, y, x = np.mgrid[[slice(side) for side in shape]]
-    inside = sum(((axis - side / 2 + 0.5) / (side * 0.38)) ** 2 for axis, side in zip((z, y, x), shape, strict=True)) < 1
+    inside = (
+        sum(((axis - side / 2 + 0.5) / (side * 0.38)) ** 2 for axis, side in zip((z, y, x), shape, strict=True)) < 1
+    )
     coarse = np.kron(rng.normal(0, 300, [-(-side // 4) for side in shape]), np.ones((4, 4, 4)))
     voxels = np.where(inside, coarse[tuple(slice(side) for side in shape)], 0)
     image = sitk.GetImageFromArray(voxels.astype(np.int16))
@@ -54,9 +55,9 @@ CASES = {
     "resampled by torch": {"torch_resampling": True},
     "transposed": {"transpose": (2, 0, 1)},
     "slices": {"dimensions": 2},
-    "two folds": {"folds": (0, 1)},
+    "two folds": {"folds": (0, 1), "seed": 40},
     "no mirroring": {"mirror_axes": None},
-    "regions": {"regions": [1, 2, 3]},
+    "regions": {"regions": [1, 2, 3], "seed": 60},
     "reoriented": {"reader": "NibabelIOWithReorient"},
     "read by nibabel": {"reader": "NibabelIO"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,13 +45,14 @@ def read_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
     try:
         with torch.serialization.safe_globals(SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=not trust)
-    except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{display_path(path)}: holds more than tensors and plain values ({_culprit(error)}), which only runs as "
-            "code; if you know who made the file, set `trust: true`"
-        ) from error
     except Exception as error:  # torch raises many kinds for a file that is cut short or another one
-        raise WeightsError(f"{display_path(path)}: is not a checkpoint that can be read: {_line(error)}") from error
+        code = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if code is None:
+            raise WeightsError(f"{display_path(path)}: is not a checkpoint that can be read: {_line(error)}") from error
+        raise WeightsError(
+            f"{display_path(path)}: holds more than tensors and plain values ({code[1]}), which only runs as code; if "
+            "you know who made the file, set `trust: true`"
+        ) from error
     try:
         axes = content.get("inference_allowed_mirroring_axes")
         return Checkpoint(
@@ -64,12 +66,6 @@ def read_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
             f"{display_path(path)}: is not a checkpoint of nnU-Net v2 ({type(error).__name__}: {error}); expected "
             "network_weights, trainer_name and init_args"
         ) from error
-
-
-def _culprit(error: Exception) -> str:
-    """The name that torch's reader refused, out of its long message."""
-    words = str(error).replace("\n", " ").split("GLOBAL ")
-    return words[1].split(" was ")[0] if len(words) > 1 else _line(error)
 
 
 def _line(error: Exception) -> str:
