@@ -3,6 +3,7 @@
 # Factories: records name these classes as strings, "package.module:Class".
 _.ASSD
 _.MaskGenerator
+_.NnunetModel
 _.ExemplarGenerator
 _.AnyOverlapF1
 _.AnyOverlapPrecision

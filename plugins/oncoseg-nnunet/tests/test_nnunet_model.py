@@ -200,7 +200,7 @@ def test_a_cascade_is_refused(changed):
 
 def test_a_trainer_of_somebodys_is_noted(tmp_path):
     model = NnunetModel(NnunetSettings(folder=write_folder(tmp_path, trainer="nnUNetTrainerOurs")))
-    (note,) = model.segment(volume(), ["liver"], quietly).notes
+    note, _ = model.segment(volume(), ["liver"], quietly).notes
     assert note.startswith("trainer nnUNetTrainerOurs is none of nnU-Net's own")
 
 
@@ -247,6 +247,9 @@ def test_an_image_is_turned_to_ras_where_the_settings_say_so(folder):
         Geometry.from_parts((1, 1, 1), direction=((-1, 0, 0), (0, 0, -1), (0, -1, 0))), image.voxels
     )
     stored = Volume(np.ascontiguousarray(voxels), grid, "ct")
+    (note,) = plain.segment(stored, ["liver"], quietly).notes
+    assert "as stored, to right, feet, front:" in note
+    assert model.segment(stored, ["liver"], quietly).notes == ()
     for turned, same in ((model, True), (plain, False)):
         first = turned.segment(image, ["liver"], quietly).masks["liver"]
         _, second = grid.along(image.geometry, turned.segment(stored, ["liver"], quietly).masks["liver"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from oncoseg_core import (
@@ -28,6 +29,8 @@ from oncoseg_nnunet.names import structures_of
 from oncoseg_nnunet.network import build_predictor, is_trainer_of_nnunet
 from oncoseg_nnunet.plugin import NNUNET
 from oncoseg_nnunet.prediction import Labels, Prediction, predict
+
+Float64 = npt.NDArray[np.float64]
 
 RAS = Geometry.from_parts((1, 1, 1), direction=((-1, 0, 0), (0, -1, 0), (0, 0, 1)))
 """Axes as NIfTI has them: x to the right, y to the front, z to the head."""
@@ -114,7 +117,7 @@ class NnunetModel(AutomaticModel[NnunetSettings]):
             LabelMasks(labels, {name: self._labels[name] for name in structures}),
             self._confidences(found, structures),
             "mean probability that the network gives the structure inside its mask, over the folds' mean logits",
-            (*self._notes, *_geometry_notes(volume.geometry)),
+            (*self._notes, *_geometry_notes(volume.geometry, turned=self._turns)),
         )
 
     def _require_image(self, volume: Volume) -> None:
@@ -188,6 +191,20 @@ def _trainer_notes(trainer: str) -> tuple[str, ...]:
     return (f"trainer {trainer} is none of nnU-Net's own: the network is the one of its plans, and its weights fit",)
 
 
-def _geometry_notes(geometry: Geometry) -> tuple[str, ...]:
+def _geometry_notes(geometry: Geometry, *, turned: bool) -> tuple[str, ...]:
+    """What the image's grid means for it: nnU-Net knows no directions, only axes."""
     reason = geometry.irregularity
-    return () if reason is None else (f"nnU-Net takes no notice of it: {reason}",)
+    tilt = () if reason is None else (f"nnU-Net takes no notice of it: {reason}",)
+    if turned:
+        return tilt
+    towards = (_towards(axis) for axis in geometry.direction.T)
+    return (
+        *tilt,
+        f"nnU-Net saw x, y, z as stored, to {', '.join(towards)}: right for a model that was trained on such",
+    )
+
+
+def _towards(axis: Float64) -> str:
+    """The side of the patient to which an axis in LPS runs."""
+    along = int(np.abs(axis).argmax())
+    return (("left", "right"), ("back", "front"), ("head", "feet"))[along][int(axis[along] < 0)]
