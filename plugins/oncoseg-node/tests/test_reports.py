@@ -233,7 +233,7 @@ def test_the_same_job_gives_the_same_files_and_keeps_its_pictures(job):
     first = {path.name: path.read_bytes() for path in job.out.rglob("*") if path.is_file()}
     report(job)
     assert {path.name: path.read_bytes() for path in job.out.rglob("*") if path.is_file()} == first
-    assert first["report.html"].count(b"<figure>") == 3
+    assert first["report.html"].count(b"<figure") == 3
 
 
 def test_a_picture_of_a_structure_that_became_empty_goes(job):

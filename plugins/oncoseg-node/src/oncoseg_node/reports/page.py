@@ -163,7 +163,7 @@ def _table(structures: Sequence[Mapping[str, Any]]) -> str:
                 f'<td class="n"><b>{confidence(one["confidence"])}</b></td>',
                 f'<td class="small methods">{methods(one["confidences"])}</td>',
                 f'<td class="small by">{text(one["model"])}{_source(one)}</td>',
-                f'<td class="small">{text("; ".join(one["reasons"]))}</td>',
+                f'<td class="small reasons">{text("; ".join(one["reasons"]))}</td>',
             )
         )
     head = ("structure", "decision", "ml:n", "slices:n", "confidence:n", "by method", "made by", "reasons")
@@ -183,23 +183,24 @@ def _source(structure: Mapping[str, Any]) -> str:
 def _pictures(structures: Sequence[Mapping[str, Any]], pictures: Mapping[str, str]) -> str:
     if not pictures:
         return ""
-    figures = []
-    if "" in pictures:
-        figures.append(
-            "<figure><figcaption><b>All structures</b>: their outlines seen through the body, on the mean of the image "
-            f"along the view</figcaption>{pictures['']}</figure>"
-        )
-    figures.extend(
+    figures = [
         f'<figure><figcaption class="decision">{swatch(one["colour"])}<b>{text(one["name"])}</b> · '
         f"{SIGNS[one['decision']]}{one['decision']} · {volume(one['volume_ml'])} ml · confidence "
         f"{confidence(one['confidence'])}</figcaption>{pictures[one['name']]}</figure>"
         for one in structures
         if one["name"] in pictures
-    )
+    ]
+    overview = ""
+    if "" in pictures:
+        overview = (
+            '<figure class="overview"><figcaption><b>All structures</b>: their outlines seen through the body, on the '
+            f"mean of the image along the view</figcaption>{pictures['']}</figure>"
+        )
     return (
-        "<h2>Pictures</h2>"
+        '<div class="together"><h2>Pictures</h2>'
         '<p class="small">Each structure on the three planes on which it is largest, in its proportions. '
-        f"R, L, A, P, H, F: right, left, front, back, head and feet of the patient.</p>{''.join(figures)}"
+        f"R, L, A, P, H, F: right, left, front, back, head and feet of the patient.</p>{overview}</div>"
+        + "".join(figures)
     )
 
 
@@ -235,7 +236,7 @@ def _models(models: Sequence[Mapping[str, Any]]) -> str:
         return ""
     rows = [
         (
-            f"<td><b>{text(one['key'])}</b><br>{text(one['component'])}</td>",
+            f"<td class='by'><b>{text(one['key'])}</b><br>{text(one['component'])}</td>",
             f"<td>{text(one['version'])}</td>",
             f"<td><code>{text(one['weights_sha256'])}</code></td>",
             f"<td>{text(one['licence'])}</td>",

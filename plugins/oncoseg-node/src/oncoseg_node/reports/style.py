@@ -15,7 +15,7 @@ p{margin:.4rem 0}
 .banner b{letter-spacing:.04em}
 .meta{color:#57606a}
 .tiles{display:flex;flex-wrap:wrap;gap:.7rem;margin:1rem 0}
-.tile{flex:1 1 9rem;border:1px solid #c5ccd3;border-radius:6px;padding:.55rem .8rem;
+.tile{flex:1 1 8rem;min-width:0;border:1px solid #c5ccd3;border-radius:6px;padding:.55rem .8rem;
 display:flex;gap:.6rem;align-items:center}
 .tile strong{font-size:1.7rem;line-height:1}
 .tile svg{width:26px;height:26px;flex:none}
@@ -44,10 +44,13 @@ code{font:12px/1.4 ui-monospace,"DejaVu Sans Mono",monospace;overflow-wrap:anywh
 .facts span:first-child{color:#57606a}
 .facts span:last-child{text-align:right;overflow-wrap:anywhere}
 ul.plain{margin:.3rem 0;padding-left:1.2rem}
-@page{size:A4;margin:14mm 12mm}
-@media print{body{font-size:10.5pt;padding:0;max-width:none}h1{font-size:17pt}h2{margin-top:1.1rem}
-.small{font-size:8.5pt}code{font-size:8pt}
-.tile strong{font-size:15pt}th,td{padding:.22rem .4rem}.structures{font-size:9pt}.structures .small{font-size:8pt}}
+.reasons{min-width:11rem}
+.together{break-inside:avoid}
+@page{size:A4;margin:12mm}
+@media print{body{font-size:8.5pt;padding:0;max-width:none}h1{font-size:15pt}h2{font-size:10.5pt;margin-top:1rem}
+.small{font-size:7.5pt}code{font-size:7pt}.tile strong{font-size:14pt}.tile svg{width:20px;height:20px}
+th,td{padding:.2rem .4rem}th{font-size:7.5pt}.facts{font-size:8pt;grid-template-columns:repeat(4,1fr);gap:0 1rem}
+figure{margin-bottom:.6rem}figure>svg{width:94%}.overview>svg{width:72%}}
 """
 
 SIGNS = {
