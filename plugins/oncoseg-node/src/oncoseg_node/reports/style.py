@@ -47,10 +47,10 @@ ul.plain{margin:.3rem 0;padding-left:1.2rem}
 .reasons{min-width:11rem}
 .together{break-inside:avoid}
 @page{size:A4;margin:12mm}
-@media print{body{font-size:8.5pt;padding:0;max-width:none}h1{font-size:15pt}h2{font-size:10.5pt;margin-top:1rem}
+@media print{body{font-size:8.5pt;padding:0 1px;max-width:none}h1{font-size:15pt}h2{font-size:10.5pt;margin-top:1rem}
 .small{font-size:7.5pt}code{font-size:7pt}.tile strong{font-size:14pt}.tile svg{width:20px;height:20px}
 th,td{padding:.2rem .4rem}th{font-size:7.5pt}.facts{font-size:8pt;grid-template-columns:repeat(4,1fr);gap:0 1rem}
-figure{margin-bottom:.6rem}figure>svg{width:94%}.overview>svg{width:72%}}
+figure{margin-bottom:.6rem}figure>svg{width:86%}.overview>svg{width:62%}}
 """
 
 SIGNS = {
