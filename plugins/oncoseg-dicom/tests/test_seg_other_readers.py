@@ -1,6 +1,7 @@
 """SEG as other people's programs read and write it: dcmqi, highdicom, dicom3tools."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import highdicom
@@ -204,3 +205,27 @@ def test_highdicom_finds_the_frames_of_a_multi_frame_image(tmp_path):
     np.testing.assert_array_equal(found[..., 0] != 0, mask)
     told = run("dciodvfy", tmp_path / "seg.dcm")
     assert [line for line in told.splitlines() if line.startswith("Error")] == []
+
+
+def test_masks_that_overlap_are_not_in_memory_together(tmp_path):
+    series = series_in_memory(stack(count=4), AXIAL, (0.7, 0.7), (512, 512), header_of())
+    whole = np.ones(series.geometry.shape, dtype=bool)
+    settings = SegSettings(source=Path("series"))
+    write_seg(
+        Segmentation({"one": whole}, series.geometry), series, tmp_path / "first.dcm", settings
+    )  # loads libraries
+    masks = {f"structure {number}": whole for number in range(16)}
+    tracemalloc.start()
+    write_seg(Segmentation(masks, series.geometry), series, tmp_path / "seg.dcm", settings)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert pydicom.dcmread(tmp_path / "seg.dcm").SegmentsOverlap == "YES"
+    assert peak < 12 * whole.nbytes  # 8 when this was written; 33 with all of them at once
+
+
+@pytest.mark.parametrize(("size", "content"), [((3, 3), b"\xff\x01"), ((2, 3), b"\x3f\x00")])
+def test_an_odd_number_of_bytes_is_padded_with_zero(size, content, tmp_path):
+    series = series_in_memory(stack(count=1), AXIAL, (0.7, 0.7), size, header_of())
+    segmentation = Segmentation({"one": np.ones((1, *size), dtype=bool)}, series.geometry)
+    write_seg(segmentation, series, tmp_path / "seg.dcm", SegSettings(source=Path("series")))
+    assert pydicom.dcmread(tmp_path / "seg.dcm").PixelData == content

@@ -60,6 +60,8 @@ CodeTriple = tuple[
 LONG_TEXT = 10240
 """Characters that a Long Text (LT) holds: the parameters of the algorithm (PS3.5, 6.2)."""
 
+Place = tuple[float, float, float]
+
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 SERIES_NUMBER = 300
@@ -221,11 +223,10 @@ def _build(
     moment = settings.moment or dt.datetime.now(dt.UTC).astimezone()
     used = np.flatnonzero(np.any([segment.holding for segment in segments], axis=0))
     images = planes_as_images(series)
+    positions = [highdicom.PlanePositionSequence("PATIENT", images[index].ImagePositionPatient) for index in used]
     dataset = highdicom.seg.Segmentation(
         source_images=images,
-        pixel_array=_stacked(
-            [segment.name for segment in segments], segmentation.masks, used, (series.rows, series.columns)
-        ),
+        pixel_array=_marks(segments, used, (series.rows, series.columns)),
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, segment, segmentation) for number, segment in enumerate(segments, start=1)
@@ -239,9 +240,7 @@ def _build(
         software_versions=f"oncoseg-dicom {version('oncoseg-dicom')}",
         device_serial_number="0",
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        plane_positions=[
-            highdicom.PlanePositionSequence("PATIENT", images[index].ImagePositionPatient) for index in used
-        ],
+        plane_positions=positions,
         content_label="ONCOSEG",
         content_description=settings.series_description,
         series_description=settings.series_description,
@@ -254,6 +253,8 @@ def _build(
     notes = copy_patient_and_study(series.header, dataset)
     complete_references(dataset, series)
     _identify_segment_of_each_frame(dataset)
+    slices = {_place_of(position[0]): int(index) for position, index in zip(positions, used, strict=True)}
+    _fill(dataset, segments, segmentation.masks, slices)
     dataset.ContentCreatorName = ""  # a person, who is not known
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.ContentDate, dataset.ContentTime
     for equipment in dataset.ContributingEquipmentSequence:  # highdicom names itself, and takes the clock's time
@@ -274,24 +275,57 @@ def _identify_segment_of_each_frame(dataset: Dataset) -> None:
         del shared.SegmentIdentificationSequence
 
 
-def _stacked(
-    names: Sequence[str], masks: Mapping[str, BoolArray], used: npt.NDArray[np.intp], size: tuple[int, int]
-) -> npt.NDArray[np.generic]:
-    """The used slices of all masks as one array of segment numbers; ``size`` are a slice's rows and columns.
+def _marks(segments: Sequence[_Segment], used: npt.NDArray[np.intp], size: tuple[int, int]) -> npt.NDArray[np.generic]:
+    """Pixels that stand for the masks until :func:`_fill` writes theirs; ``size`` are a slice's rows and columns.
 
-    It takes the memory of one mask. Where masks overlap, as many masks ``(slice, y, x, segment)``.
+    highdicom makes a frame of each segment on each slice that holds some of it. To know which, it is enough that every
+    segment has one pixel of its own there; masks that overlap would all have to be in memory at once.
     """
-    numbers = np.zeros((len(used), *size), dtype=np.min_scalar_type(len(names)))
-    for number, name in enumerate(names, start=1):
-        mask = masks[name]
-        for into, index in enumerate(used):
-            here = mask[index]
-            if not here.any():
-                continue
-            if numbers[into][here].any():
-                return np.moveaxis(np.stack([masks[other][used] for other in names]), 0, -1)
-            numbers[into][here] = number
-    return numbers
+    held = np.stack([segment.holding[used] for segment in segments], axis=1)
+    pixels, count = size[0] * size[1], len(segments)
+    if count > pixels:
+        return np.repeat(held[:, None], pixels, axis=1).reshape(len(used), *size, count).astype(np.uint8)
+    marks = np.zeros((len(used), pixels), dtype=np.min_scalar_type(count))
+    marks[:, :count] = held * np.arange(1, count + 1)
+    return marks.reshape(len(used), *size)
+
+
+def _fill(
+    dataset: Dataset, segments: Sequence[_Segment], masks: Mapping[str, BoolArray], slices: Mapping[Place, int]
+) -> None:
+    """Write the masks' pixels, a bit each, in the order of the frames (PS3.5, 8.1.1); masks are taken one at a time.
+
+    ``slices`` are the indices of the series' slices by their place.
+    """
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    packed: list[bytes] = []
+    bits, overlap = np.zeros(0, dtype=bool), False
+    seen = {index: np.zeros((dataset.Rows, dataset.Columns), dtype=bool) for index in slices.values()}
+    for number, frames in groupby(dataset.PerFrameFunctionalGroupsSequence, key=_segment_number):
+        mask = masks[segments[number - 1].name]
+        for frame in frames:
+            placed = frame if "PlanePositionSequence" in frame else shared
+            index = slices[_place_of(placed.PlanePositionSequence[0])]
+            overlap = overlap or bool((seen[index] & mask[index]).any())
+            seen[index] |= mask[index]
+            bits = np.concatenate([bits, mask[index].ravel()])
+            whole = len(bits) // 8 * 8  # a frame may begin within a byte
+            packed.append(np.packbits(bits[:whole], bitorder="little").tobytes())
+            bits = bits[whole:]
+    packed.append(np.packbits(bits, bitorder="little").tobytes())
+    content = b"".join(packed)
+    dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset.SegmentsOverlap = "YES" if overlap else "NO"
+
+
+def _segment_number(frame: Dataset) -> int:
+    return int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+
+
+def _place_of(position: Dataset) -> Place:
+    """Where a frame lies, in LPS mm as the file says it."""
+    x, y, z = position.ImagePositionPatient
+    return float(x), float(y), float(z)
 
 
 def _description(number: int, segment: _Segment, segmentation: Segmentation) -> highdicom.seg.SegmentDescription:
