@@ -90,7 +90,7 @@ class StandIns:
         self.calls.append(f"send to {name}")
         return [self.delivery(one, name, self.fails.get(("send", name), "stored")) for one in objects]
 
-    def confirm(self, objects, name, destination, beat):
+    def confirm(self, objects, name, destination, beat, commitments=None):
         self.calls.append(f"confirm by {name}")
         return [self.delivery(one, name, self.fails.get(("confirm", name), "confirmed")) for one in objects]
 

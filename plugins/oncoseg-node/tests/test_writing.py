@@ -12,6 +12,7 @@ from oncoseg_core import ConfigError, DataError, StorageError
 from oncoseg_dicom import read_segments, read_structures
 from oncoseg_node.records.results import WrittenObject
 from oncoseg_node.writing import OBJECTS_FILE, write
+from oncoseg_structures import read_protocol
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_both_objects_hold_every_mask_and_agree(written):
     assert [one.format for one in objects] == ["rtstruct", "seg"]
     for one, read in zip(objects, (read_structures, read_segments), strict=True):
         found = read(pydicom.dcmread(one.path), made.series).masks
-        assert list(found) == list(made.masks)
+        assert list(found) == ["External", "Lung_L", "SpinalCord"]  # as in the protocol
         for name, mask in made.masks.items():
             np.testing.assert_array_equal(found[name], mask, f"{name} of the {one.format}")
 
@@ -67,7 +68,11 @@ def test_colours_types_and_doubts_are_those_of_the_checks(written):
     made, (structures, segments) = written
     data = pydicom.dcmread(structures.path)
     for roi, contour, observation, one in zip(
-        data.StructureSetROISequence, data.ROIContourSequence, data.RTROIObservationsSequence, made.checked, strict=True
+        data.StructureSetROISequence,
+        data.ROIContourSequence,
+        data.RTROIObservationsSequence,
+        sorted(made.checked, key=lambda one: one.name),
+        strict=True,
     ):
         assert roi.ROIName == one.name
         assert tuple(contour.ROIDisplayColor) == one.colour
@@ -78,7 +83,21 @@ def test_colours_types_and_doubts_are_those_of_the_checks(written):
         assert (observation.get("ROIObservationLabel") == "DOUBTFUL") == marked
         assert ("the volume is small" in observation.get("ROIObservationDescription", "")) == marked
     described = [one.get("SegmentDescription", "") for one in pydicom.dcmread(segments.path).SegmentSequence]
-    assert ["DOUBTFUL" in one for one in described] == [False, True, False]
+    assert ["DOUBTFUL" in one for one in described] == [False, False, True]
+
+
+def test_segments_are_coded_as_the_protocol_says(written):
+    _, (_, segments) = written
+    coded = {
+        one.SegmentLabel: one.SegmentedPropertyTypeCodeSequence[0]
+        for one in pydicom.dcmread(segments.path).SegmentSequence
+    }
+    protocol = {one.name: one.code for one in read_protocol("thorax").structures}
+    for name in ("Lung_L", "SpinalCord"):
+        assert (coded[name].CodeValue, coded[name].CodingSchemeDesignator) == (
+            protocol[name].value,
+            protocol[name].scheme,
+        )
 
 
 def test_begun_again_it_writes_the_same_bytes(written):
@@ -112,7 +131,7 @@ def test_what_is_left_out_is_not_written_and_the_order_stays(tmp_path):
     made = node_job(tmp_path)
     made.checked[1] = checked("SpinalCord", 1, "left out", reasons=("empty",))
     structures, _ = write(*made.arguments)
-    assert [roi.ROIName for roi in pydicom.dcmread(structures.path).StructureSetROISequence] == ["Lung_L", "External"]
+    assert [roi.ROIName for roi in pydicom.dcmread(structures.path).StructureSetROISequence] == ["External", "Lung_L"]
 
 
 def test_an_empty_set_writes_no_object_and_leaves_none_of_before(tmp_path):

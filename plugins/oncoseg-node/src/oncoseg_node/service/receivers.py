@@ -12,7 +12,6 @@ from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.intake import Intake
 from oncoseg_node.service.metrics import Metrics
-from oncoseg_node.work.installed import COMMITMENTS
 from oncoseg_node.work.retention import Watermark
 
 if TYPE_CHECKING:
@@ -98,9 +97,9 @@ class Receivers:
         destinations = self._settings.destinations.values()
         if not any(one.kind == "dicom" and one.confirm == "commitment" for one in destinations):
             return []
-        from oncoseg_node.sending import accept_commitment_reports
+        from oncoseg_node.sending import accept_commitment_reports, commitments_folder
 
-        folder = self._settings.data / COMMITMENTS
+        folder = commitments_folder(self._settings.data)
         return [lambda entity: accept_commitment_reports(entity, folder)]
 
     def close(self) -> None:

@@ -13,9 +13,6 @@ from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import Delivery, Made, WrittenObject
 from oncoseg_node.work.rooms import Beat, Masks, Rooms
 
-COMMITMENTS = "commitments"
-"""Where reports of storage commitment are kept, which may come to the receiver."""
-
 
 def installed_rooms(data: Path) -> Rooms:
     """The functions of the rooms of the node whose folder is ``data``; models are imported by who needs them."""
@@ -23,10 +20,10 @@ def installed_rooms(data: Path) -> Rooms:
     from oncoseg_node.checking import check
     from oncoseg_node.examination import examine
     from oncoseg_node.reports import write_report
-    from oncoseg_node.sending import confirm, send
+    from oncoseg_node.sending import commitments_folder, confirm, send
     from oncoseg_node.writing import write
 
-    proven: Callable[..., Sequence[Delivery]] = partial(confirm, commitments=data / COMMITMENTS)
+    proven: Callable[..., Sequence[Delivery]] = partial(confirm, commitments=commitments_folder(data))
     return Rooms(
         examine=examine,
         make=_make,

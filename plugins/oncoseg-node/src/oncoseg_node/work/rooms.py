@@ -34,6 +34,21 @@ class Make(Protocol):
         """Make them."""
 
 
+class Confirm(Protocol):
+    """Has a destination prove that it has the objects; reports of storage commitment may lie in a folder."""
+
+    def __call__(
+        self,
+        objects: Sequence[WrittenObject],
+        name: str,
+        destination: Destination,
+        beat: Beat,
+        *,
+        commitments: Path | None = None,
+    ) -> Sequence[Delivery]:
+        """Confirm them."""
+
+
 class Report(Protocol):
     """Writes the report of a job as it now is."""
 
@@ -66,6 +81,6 @@ class Rooms(NamedTuple):
     check: Callable[[Job, NodeSettings, Made, Masks, Volume], Sequence[CheckedStructure]]
     write: Callable[[Job, NodeSettings, Made, Sequence[CheckedStructure], Masks, Any, Beat], Sequence[WrittenObject]]
     send: Callable[[Sequence[WrittenObject], str, Destination, Beat], Sequence[Delivery]]
-    confirm: Callable[[Sequence[WrittenObject], str, Destination, Beat], Sequence[Delivery]]
+    confirm: Confirm
     report: Report
     encapsulate: Callable[[Job, NodeSettings, Made, Path, Any], WrittenObject]

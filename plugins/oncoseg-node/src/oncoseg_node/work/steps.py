@@ -13,6 +13,7 @@ from oncoseg_node.queue.queue import Flaws
 from oncoseg_node.records.job import Job, State
 from oncoseg_node.records.results import CheckedStructure, Delivery, Made
 from oncoseg_node.records.series import Refusal
+from oncoseg_node.sending.commitment_folder import commitments_folder
 from oncoseg_node.work import kept
 from oncoseg_node.work.outcome import StepError, StepResult
 from oncoseg_node.work.rooms import Beat, Rooms
@@ -156,7 +157,9 @@ def confirm(job: Job, shop: Workshop) -> StepResult:
         if _failed(deliveries, name):
             deliveries = _kept_news(job, deliveries, name, shop.rooms.send(objects, name, destination, shop.beat))
         if not _failed(deliveries, name) and not _has_all(deliveries, name, {"confirmed"}):
-            deliveries = _kept_news(job, deliveries, name, shop.rooms.confirm(objects, name, destination, shop.beat))
+            folder = commitments_folder(shop.settings.data)
+            news = shop.rooms.confirm(objects, name, destination, shop.beat, commitments=folder)
+            deliveries = _kept_news(job, deliveries, name, news)
     _require(deliveries, shop.rule(job).destinations, {"confirmed"}, "not confirmed")
     _report(job.model_copy(update={"state": State.CONFIRMED, "reason": ""}), shop)
     return StepResult(state=State.CONFIRMED, facts={"deliveries": _deliveries(deliveries)})

@@ -13,6 +13,7 @@ from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import CheckedStructure, Made, WrittenObject
 from oncoseg_node.writing import identity, statements
 from oncoseg_node.writing.objects import sha256_of, write_list
+from oncoseg_structures import Protocol, read_protocol
 
 _FILES: dict[Literal["rtstruct", "seg"], str] = {"rtstruct": "rtstruct.dcm", "seg": "seg.dcm"}
 
@@ -54,13 +55,13 @@ def write(
         job: whose objects they are.
         settings: of the node.
         made: the models that took part.
-        checked: every structure, in the protocol's order; those ``left out`` are not written.
+        checked: every structure; those ``left out`` are not written, the others in the protocol's order.
         masks: bool ``(z, y, x)`` on the series' grid by name; taken one at a time, several times each.
         series: the images.
         beat: called at least with every mask.
 
     Raises:
-        ConfigError: the settings do not have the job's rule any more.
+        ConfigError: the settings do not have the job's rule any more, or its protocol is not there.
         DataError: a structure is to be written and its mask is empty, or the images lack an identifier.
         GeometryError: the masks are on another grid, or the images' place in the body is not known.
         StorageError: an object cannot be written, or does not read back as the masks.
@@ -72,6 +73,9 @@ def write(
         write_list(job, [])
         return []
     rule = identity.rule_of(job, settings)
+    protocol = read_protocol(rule.protocol)
+    order = {one.name: number for number, one in enumerate(protocol.structures)}
+    kept.sort(key=lambda one: order.get(one.name, len(order)))
     segmentation = Segmentation(
         masks=_Chosen(masks, [one.name for one in kept], beat),
         geometry=series.geometry,
@@ -85,6 +89,7 @@ def write(
     segments = SegSettings(
         source=series.source,
         algorithm="automatic",
+        codes=_codes(protocol, kept),
         series_description=statements.series_description_of(settings),
         moment=moment,
         uid_seed=seed,
@@ -95,6 +100,13 @@ def write(
     ]
     write_list(job, objects)
     return objects
+
+
+def _codes(protocol: Protocol, kept: Sequence[CheckedStructure]) -> dict[str, tuple[str, str, str]]:
+    """What the protocol says that the structures are; the exporter goes by the names of the others."""
+    codes = {one.name: one.code for one in protocol.structures}
+    known = {one.name: code for one in kept if (code := codes.get(one.name)) is not None}
+    return {name: (code.value, code.scheme, code.meaning) for name, code in known.items()}
 
 
 def _written(what: Literal["rtstruct", "seg"], job: Job, report: ExportReport) -> WrittenObject:
