@@ -7,19 +7,23 @@ import shutil
 import ssl
 import subprocess
 import threading
+from contextlib import contextmanager
 from io import BytesIO
+from types import SimpleNamespace
 
 import pydicom
 import pytest
 from false_dicom_node import false_node
 from local_orthanc import free_port
-from node_job import node_job
+from node_job import node_job, settings_in
 from pydicom.uid import SegmentationStorage
 from pynetdicom import AE
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from oncoseg_dicom import first_difference
 from oncoseg_node.config.settings import DicomDestination
-from oncoseg_node.sending import accept_commitment_reports, confirm, dicom, send
+from oncoseg_node.sending import commitments_folder, confirm, dicom, send
+from oncoseg_node.service.receivers import Receivers
 from oncoseg_node.writing import write
 
 BOTH = ("rtstruct", "seg")
@@ -88,6 +92,20 @@ def test_what_is_there_under_the_same_uid_and_differs_is_a_failure(objects):
         for one in sent(objects, at(node)):
             assert one.status == "failed"
             assert "with changes (PatientID differs)" in one.message
+
+
+@contextmanager
+def receiver_of(folder, destinations):
+    """The port of the receiver of a node with these destinations."""
+    settings = settings_in(folder, receive={"dicom": {"port": 0}}, destinations=destinations)
+    settings = settings.model_copy(update={"data": folder})
+    watermark = SimpleNamespace(is_full=lambda: False)
+    receivers = Receivers(settings, None, None, watermark, dict, None)
+    receivers.start()
+    try:
+        yield int(next(receivers.lines()).rpartition(" ")[2])
+    finally:
+        receivers.close()
 
 
 def changed(content):
@@ -332,30 +350,35 @@ def test_what_it_does_not_commit_itself_to_is_a_failure(objects):
 
 
 def test_commitment_that_comes_later_by_an_association_of_its_own(objects, tmp_path):
-    entity = AE(ae_title="ONCOSEG")
-    handler = accept_commitment_reports(entity, tmp_path / "commitments")
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=[handler])
-    port = server.server_address[1]
-    try:
-        with false_node() as node:
-            destination = at(node, confirm="commitment", silent_seconds=0.3)
+    """It reaches the node's own receiver, which runs in another process than the worker that asked for it."""
+    folder = commitments_folder(tmp_path)
+    with false_node() as node:
+        destination = at(node, confirm="commitment", silent_seconds=0.3)
+        with receiver_of(tmp_path, {"archive": destination}) as port:
             sent(objects, destination)
             node.commit = "later"
-            for one in confirmed(objects, destination, commitments=tmp_path / "commitments"):
+            for one in confirmed(objects, destination, commitments=folder):
                 assert one.status == "failed"
                 assert "has not come yet" in one.message
             assert node.send_late_report(port, "ONCOSEG") == 0
             report, _ = node.late_report
-            for one in confirmed(objects, destination, commitments=tmp_path / "commitments"):
+            for one in confirmed(objects, destination, commitments=folder):
                 assert (one.status, one.how) == ("confirmed", "storage commitment")
             assert len(node.transactions) == 1  # it was not asked again
-            assert not list((tmp_path / "commitments").iterdir())
+            assert not list(folder.iterdir())
             assert node.send_late_report(port, "ONCOSEG") == 0x0115  # of a transaction that is over
             report.TransactionUID = "1.2.3"
             assert node.send_late_report(port, "ONCOSEG") == 0x0115
-            assert not list((tmp_path / "commitments").iterdir())
-    finally:
-        server.shutdown()
+            assert not list(folder.iterdir())
+
+
+def test_a_receiver_takes_no_reports_where_no_destination_gives_any(objects, tmp_path):
+    with false_node() as node, receiver_of(tmp_path, {"archive": at(node)}) as port:
+        entity = AE(ae_title="ARCHIVE")
+        entity.add_requested_context(StorageCommitmentPushModel)
+        association = entity.associate("127.0.0.1", port, ae_title="ONCOSEG")
+        assert not association.is_established
+        association.abort()
 
 
 def test_a_node_without_commitment_is_said(objects):
