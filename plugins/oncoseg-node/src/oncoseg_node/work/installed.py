@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from oncoseg_core import Registry
 from oncoseg_node.config.settings import NodeSettings, RuleSettings
 from oncoseg_node.records.job import Job
-from oncoseg_node.records.results import Delivery, Made, WrittenObject
+from oncoseg_node.records.results import Made, WrittenObject
 from oncoseg_node.work.rooms import Beat, Masks, Rooms
 
 
@@ -20,10 +18,9 @@ def installed_rooms(data: Path) -> Rooms:
     from oncoseg_node.checking import check
     from oncoseg_node.examination import examine
     from oncoseg_node.reports import write_report
-    from oncoseg_node.sending import commitments_folder, confirm, send
+    from oncoseg_node.sending import confirm, send
     from oncoseg_node.writing import write
 
-    proven: Callable[..., Sequence[Delivery]] = partial(confirm, commitments=commitments_folder(data))
     return Rooms(
         examine=examine,
         make=_make,
@@ -33,7 +30,7 @@ def installed_rooms(data: Path) -> Rooms:
         check=check,
         write=write,
         send=send,
-        confirm=proven,
+        confirm=confirm,
         report=write_report,
         encapsulate=_encapsulate,
     )
