@@ -12,8 +12,8 @@ from oncoseg_node.records.results import Made, WrittenObject
 from oncoseg_node.work.rooms import Beat, Masks, Rooms
 
 
-def installed_rooms(data: Path) -> Rooms:
-    """The functions of the rooms of the node whose folder is ``data``; models are imported by who needs them."""
+def installed_rooms() -> Rooms:
+    """The functions of the rooms; models are imported by who needs them."""
     from oncoseg_dicom import find_series, read_voxels
     from oncoseg_node.checking import check
     from oncoseg_node.examination import examine

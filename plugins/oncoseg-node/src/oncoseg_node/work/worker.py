@@ -88,9 +88,7 @@ def _workshop(settings: NodeSettings, device: str, pipe: Pipe) -> Workshop:
     from oncoseg_core import load_plugins
     from oncoseg_node.work.installed import installed_rooms
 
-    return Workshop(
-        settings, load_plugins(), device, installed_rooms(settings.data), lambda what: pipe.write(beat=what)
-    )
+    return Workshop(settings, load_plugins(), device, installed_rooms(), lambda what: pipe.write(beat=what))
 
 
 def _lines() -> queue.Queue[dict[str, Any]]:
