@@ -163,6 +163,12 @@ def test_other_forms_of_a_fault_have_the_same_name(tmp_path, kind, change):
     assert kinds(tmp_path) == [kind]
 
 
+def test_every_name_is_explained():
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "node-refusals.md").read_text()
+    others = {"empty", "too-many-instances", "no-rule", "too-many-slices", "no-contrast", "unusable"}
+    assert {kind for kind in {*FAULTS, *others} if f"`{kind}`" not in page} == set()
+
+
 def test_too_many_slices_and_no_contrast_are_named(tmp_path):
     ct_series(tmp_path)
     assert kinds(tmp_path, require={"slices": [5, 11]}) == ["too-many-slices"]
