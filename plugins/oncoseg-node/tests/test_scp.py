@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 from pathlib import Path
 
 import pydicom
@@ -13,7 +15,7 @@ import pytest
 from node_parts import ct_series, node_settings, stored_files
 from pydicom.data import get_testdata_file
 from pydicom.uid import CTImageStorage, RTStructureSetStorage, generate_uid
-from pynetdicom import AE, build_context
+from pynetdicom import AE, build_context, evt
 
 from oncoseg_core import ConfigError, StorageError
 from oncoseg_node.config.settings import DicomReceiver, Peer, TlsSettings
@@ -202,6 +204,41 @@ def test_an_object_beyond_the_bound_ends_its_association_alone(tmp_path, ct):
         (answer,) = door.send(pydicom.dcmread(ct[0]))
         assert answer.Status == 0
         assert len(stored_files(door.data)) == 1
+
+
+def test_messages_that_are_none_leave_no_traceback_and_no_memory(tmp_path, ct, capfd):
+    messages = []
+    with Door(tmp_path, dicom={"silent_seconds": 2}) as door:
+        association = door.associate(
+            evt_handlers=[(evt.EVT_DATA_SENT, lambda event: messages.append(bytes(event.data)))]
+        )
+        association.send_c_store(pydicom.dcmread(ct[0]))
+        association.release()
+        dice = random.Random(1)
+        for _ in range(12):
+            with socket.create_connection(("127.0.0.1", door.scp.port), 10) as hostile, contextlib.suppress(OSError):
+                for message in messages[: dice.randrange(1, len(messages) + 1)]:
+                    changed = bytearray(message)
+                    for _ in range(dice.randrange(3)):
+                        changed[dice.randrange(len(changed))] = dice.randrange(256)
+                    hostile.sendall(changed)
+        while len(door.scp._server.active_associations):
+            threading.Event().wait(0.02)
+        (answer,) = door.send(pydicom.dcmread(ct[0]))
+        assert answer.Status == 0
+        door.associate().release()
+        assert len(door.scp._traffic) <= 1
+        assert not list((tmp_path / "incoming").iterdir())
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_errors_of_other_threads_are_told_as_before(door, monkeypatch):
+    errors = []
+    monkeypatch.setattr("oncoseg_node.receiving.connections._others_hook", [errors.append])
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    assert [one.exc_type for one in errors] == [ZeroDivisionError]
 
 
 def test_a_port_in_use_is_named(tmp_path, door):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import threading
+from collections.abc import Callable
 from socketserver import TCPServer
+from types import TracebackType
 from typing import Any
 
 from pynetdicom import AE
@@ -64,6 +67,39 @@ class BoundedServer(ThreadedAssociationServer):
         self.server_close()
         for association in self.active_associations:
             association.abort()
+
+
+def quiet_pynetdicom() -> None:
+    """Keep pynetdicom from the log and the terminal: it writes titles, UIDs and tracebacks of hostile messages.
+
+    Its threads end by whatever a wrong message leads them to; that is one line here.
+    """
+    log = logging.getLogger("pynetdicom")
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    if threading.excepthook is not _thread_ended:
+        _others_hook.append(threading.excepthook)
+        threading.excepthook = _thread_ended
+
+
+_others_hook: list[Callable[[threading.ExceptHookArgs], Any]] = []
+
+
+def _thread_ended(arguments: threading.ExceptHookArgs) -> None:
+    if _is_of_pynetdicom(arguments.exc_traceback):
+        LOG.warning("an association broke: its messages were not of the protocol (%s)", arguments.exc_type.__name__)
+    else:
+        _others_hook[-1](arguments)
+
+
+def _is_of_pynetdicom(traceback: TracebackType | None) -> bool:
+    """Whether an error came out of pynetdicom, or of what it called, and not of the node's own code."""
+    packages = set()
+    while traceback is not None:
+        packages.add(str(traceback.tb_frame.f_globals.get("__name__", "")).partition(".")[0])
+        traceback = traceback.tb_next
+    return "pynetdicom" in packages and "oncoseg_node" not in packages
 
 
 def bound_reads(link: AssociationSocket) -> None:

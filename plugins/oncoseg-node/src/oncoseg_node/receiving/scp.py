@@ -13,7 +13,7 @@ from pynetdicom.dsutils import encode_file_meta
 
 from oncoseg_core import StorageError
 from oncoseg_node.config.settings import DicomReceiver
-from oncoseg_node.receiving.connections import MOST_PDU_BYTES, BoundedServer, bound_reads
+from oncoseg_node.receiving.connections import MOST_PDU_BYTES, BoundedServer, bound_reads, quiet_pynetdicom
 from oncoseg_node.receiving.intake import Intake
 from oncoseg_node.receiving.partial import Bytes
 from oncoseg_node.receiving.peers import Peers
@@ -29,6 +29,8 @@ _NO_IMAGES = ("1.2.840.10008.1.2.4.10", "1.2.840.10008.1.2.7.")
 """How the transfer syntaxes of films and of live video begin."""
 
 _LONGEST_COMMENT = 64
+_AROUND = 2**20
+"""Bytes of commands and headers around an object, at most."""
 
 
 Service: TypeAlias = Callable[[AE], tuple[Any, Callable[..., Any]]]
@@ -45,15 +47,13 @@ class StoreScp:
             StorageError: the port cannot be bound.
             ConfigError: certificate or key cannot be used.
         """
-        # Its log holds titles and UIDs, and tracebacks; what matters is logged here.
-        logging.getLogger("pynetdicom").propagate = False
-        logging.getLogger("pynetdicom").addHandler(logging.NullHandler())
+        quiet_pynetdicom()
         self._intake = intake
         self._peers = Peers(settings.allowed)
-        self._traffic = _Traffic(2 * intake.most_bytes)
+        self._traffic = _Traffic(intake.most_bytes + _AROUND)
         entity = _entity(settings)
         handlers = [
-            (evt.EVT_CONN_OPEN, lambda event: bound_reads(event.assoc.dul.socket)),
+            (evt.EVT_CONN_OPEN, self._open),
             (evt.EVT_REQUESTED, self._admit),
             (evt.EVT_DATA_RECV, self._count),
             (evt.EVT_CONN_CLOSE, lambda event: self._traffic.forget(event.assoc)),
@@ -92,6 +92,10 @@ class StoreScp:
         """Stop; what was answered with success is stored."""
         self._server.shutdown()
         self._thread.join(5)
+
+    def _open(self, event: Any) -> None:
+        bound_reads(event.assoc.dul.socket)
+        self._traffic.forget_ended()
 
     def _admit(self, event: Any) -> None:
         """Reject associations of those who may not send."""
@@ -162,20 +166,31 @@ def _answer(status: int, comment: str) -> Dataset:
 
 
 class _Traffic:
-    """Bytes that associations hold in memory: no one, nor all together, more than a bound."""
+    """Bytes that associations hold in memory: no one more than a bound, nor all together more than twice that."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._held: dict[Any, int] = {}
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """How many associations hold any."""
+        return len(self._held)
+
     def add(self, association: Any, count: int) -> bool:
-        """Count bytes, and whether that many may be held."""
+        """Count bytes that came, or (below 0) are no longer held; and whether that many may be held."""
         with self._lock:
-            self._held[association] = max(0, self._held.get(association, 0) + count)
-            return self._held[association] <= self._most // 2 and sum(self._held.values()) <= self._most
+            held = self._held.pop(association, 0) + count
+            if held > 0:
+                self._held[association] = held
+            return held <= self._most and sum(self._held.values()) <= 2 * self._most
 
     def forget(self, association: Any) -> None:
         """It is gone."""
         with self._lock:
             self._held.pop(association, None)
+
+    def forget_ended(self) -> None:
+        """Those that broke are gone, though pynetdicom does not tell of each."""
+        with self._lock:
+            self._held = {one: count for one, count in self._held.items() if one.is_alive()}
