@@ -1,6 +1,9 @@
 """One instance in: whole on the disk before it is answered, once, and never over another one."""
 
 import io
+import os
+import stat
+import threading
 
 import pydicom
 import pytest
@@ -130,35 +133,42 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path, queue, ct):
 
 
 def test_a_disk_that_fills_while_writing_is_told(tmp_path, queue, ct, monkeypatch):
-    def full(_handle):
-        raise OSError(28, "No space left on device")
+    def full(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(28, "No space left on device")
 
     door = intake(tmp_path, queue)
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(RefusedInstanceError) as caught:
         door.take([ct[0].read_bytes()], "dicom")
     assert caught.value.kind == "full"
-    assert not queue.jobs()
+    assert not stored_files(tmp_path)
     assert not left(tmp_path)
 
 
-def test_the_file_is_synced_before_the_queue_knows_it_and_its_folder_before_the_answer(tmp_path, ct, monkeypatch):
-    steps = []
+def test_the_file_is_synced_before_its_place_and_its_folder_before_the_answer(tmp_path, ct, monkeypatch):
+    steps, noted = [], threading.Event()
 
     class Watched(Queue):
         def add_instance(self, *arguments):
-            steps.append("queue")
             try:
                 return super().add_instance(*arguments)
             finally:
-                steps.append("noted")
+                noted.set()
+
+    def watched_sync(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            noted.wait(10)
+            threading.Event().wait(0.05)  # for whoever does not wait
+            steps.append(f"file synced, {len(stored_files(tmp_path))} stored")
+        elif noted.is_set():
+            steps.append(f"folder synced, {len(stored_files(tmp_path))} stored")
 
     queue = Watched(tmp_path)
     door = intake(tmp_path, queue)
-    monkeypatch.setattr("os.fsync", lambda _handle: steps.append(f"sync with {len(stored_files(tmp_path))} stored"))
+    monkeypatch.setattr("os.fsync", watched_sync)
     door.take([ct[0].read_bytes()], "dicom")
-    assert steps[:2] == ["sync with 0 stored", "queue"]
-    assert steps[-2:] == ["noted", "sync with 1 stored"]
+    assert steps == ["file synced, 0 stored", "folder synced, 1 stored"]
     queue.close()
 
 

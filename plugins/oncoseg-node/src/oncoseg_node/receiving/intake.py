@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +15,13 @@ from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.arrivals import Added
 from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.objects import is_image
-from oncoseg_node.receiving.partial import Bytes, Partial, clear_partial, partial_file, sync_folder
+from oncoseg_node.receiving.partial import Bytes, Partial, clear_partial, partial_file, sync
 from oncoseg_node.receiving.refused import RefusedInstanceError
 
 LOG = logging.getLogger("oncoseg.node")
 INCOMING = "incoming"
+_SYNCS = 16
+"""Files that are synced at once; a disk does several in the time of one."""
 
 _KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+", re.ASCII)
@@ -60,6 +63,7 @@ class Intake:
         self._limits = settings.receive
         self._is_full = is_full
         self._write_event = write_event
+        self._syncing = ThreadPoolExecutor(_SYNCS, "sync")
         self._incoming = settings.data / INCOMING
         self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
         clear_partial(self._incoming)
@@ -86,7 +90,9 @@ class Intake:
         try:
             self._require_room()
             with partial_file(self._incoming, chunks, self._limits.most_instance_bytes) as partial:
-                return self._stored(partial, expected, study)
+                # Meanwhile it is read and noted; what is noted and not synced is new when it is sent again.
+                synced = self._syncing.submit(sync, partial.path)
+                return self._stored(partial, synced, expected, study)
         except StorageError as error:
             refusal = RefusedInstanceError("full", str(error))
             self._write_down(refusal, door)
@@ -99,7 +105,9 @@ class Intake:
         if self._is_full():
             raise RefusedInstanceError("full", "the disk of the node is nearly full; nothing is received")
 
-    def _stored(self, partial: Partial, expected: tuple[str, str] | None, study: str | None) -> Taken:
+    def _stored(
+        self, partial: Partial, synced: Future[None], expected: tuple[str, str] | None, study: str | None
+    ) -> Taken:
         sop_class, sop_uid, study_uid, series_uid = uids_of(partial.path)
         taken = Taken(
             status="new", sop_class_uid=sop_class, sop_uid=sop_uid, study_uid=study_uid, series_uid=series_uid
@@ -107,12 +115,12 @@ class Intake:
         try:
             if expected not in {None, (sop_class, sop_uid)} or study not in {None, study_uid}:
                 raise RefusedInstanceError("mismatch", "the object is not the one that its sender announced")  # noqa: TRY301
-            return taken.model_copy(update={"status": self._noted(taken, partial)})
+            return taken.model_copy(update={"status": self._noted(taken, partial, synced)})
         except RefusedInstanceError as refusal:
             refusal.sop = sop_class, sop_uid
             raise
 
-    def _noted(self, one: Taken, partial: Partial) -> Literal["new", "same", "ignored"]:
+    def _noted(self, one: Taken, partial: Partial, synced: Future[None]) -> Literal["new", "same", "ignored"]:
         """Note a readable object in the queue, and put its file in its place."""
         if not is_image(one.sop_class_uid):
             if self._limits.others == "refused":
@@ -122,8 +130,9 @@ class Intake:
         if added.status == "same":
             return "same"
         _require_new(added, self._limits.most_instances)
+        synced.result()
         partial.path.rename(added.path)
-        sync_folder(added.path.parent)
+        sync(added.path.parent)
         return "new"
 
     def _write_down(self, refusal: RefusedInstanceError, door: str) -> None:

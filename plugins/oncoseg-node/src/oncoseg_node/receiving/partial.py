@@ -1,4 +1,4 @@
-"""An instance on its way to the disk: bounded, hashed while it is written, synced."""
+"""An instance on its way to the disk: bounded, and hashed while it is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Partial(NamedTuple):
-    """A file that lies complete under a temporary name: its size, and the digest of its dataset.
+    """A file that lies complete under a temporary name, not yet synced: its size, and the digest of its dataset.
 
     ``sha256`` is of what follows the file's meta information, which differs by who wrote it: the same image is the same
     by whatever door it comes.
@@ -72,7 +72,6 @@ def _written(path: Path, chunks: Iterable[Bytes], most: int) -> Partial:
             _write_all(stream.fileno(), chunk)
             digest.update(chunk[max(0, start - size) :])
             size += len(chunk)
-        os.fsync(stream.fileno())
     return Partial(path, size, digest.hexdigest())
 
 
@@ -110,9 +109,13 @@ def clear_partial(folder: Path) -> int:
     return len(stray)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames within a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file durable, or renames within a folder.
+
+    Raises:
+        OSError: the disk is full, or failed.
+    """
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
