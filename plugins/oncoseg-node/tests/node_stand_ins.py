@@ -1,6 +1,7 @@
 """Rooms whose answers are known, for the steps; and what they leave behind."""
 
 import numpy as np
+import yaml
 
 from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.records.results import CheckedStructure, Delivery, Made, MadeStructure, UsedModel, WrittenObject
@@ -30,6 +31,30 @@ def settings_of(data, **more):
             **more,
         }
     )
+
+
+def write_config(folder, **more):
+    """A node's YAML file in a folder, for real rooms; its data and its destination lie beside it."""
+    rule = {
+        "name": "chest",
+        "when": {"Modality": {"equals": "CT"}},
+        "protocol": "thorax",
+        "structures": ["External", "Lung_L"],
+        "models": ["thresholds"],
+        "destinations": ["drop"],
+    }
+    content = {
+        "data": str(folder / "data"),
+        "receive": {"dicom": {"port": 0}},
+        "rules": [rule | more.pop("rule", {})],
+        "models": {"thresholds": {"model": "ct-thresholds"}},
+        "destinations": {"drop": {"kind": "folder", "path": str(folder / "drop")}},
+        "keep": {"free_bytes": 1},
+    }
+    (folder / "drop").mkdir(exist_ok=True)
+    path = folder / "node.yaml"
+    path.write_text(yaml.safe_dump(content | more))
+    return path
 
 
 class StandIns:

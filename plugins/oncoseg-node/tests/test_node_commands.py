@@ -4,7 +4,9 @@ import json
 import socket
 
 import pytest
-import yaml
+from node_stand_ins import write_config
+from pynetdicom import AE
+from pynetdicom.sop_class import Verification
 from typer.testing import CliRunner
 
 from oncoseg_core.cli.app import app
@@ -20,31 +22,9 @@ from oncoseg_node.work.outcome import Fault
 SERIES = "1.2.840.99.1.2"
 
 
-def settings(folder, **more):
-    rule = {
-        "name": "chest",
-        "when": {"Modality": {"equals": "CT"}},
-        "protocol": "thorax",
-        "structures": ["External", "Lung_L"],
-        "models": ["thresholds"],
-        "destinations": ["drop"],
-    }
-    content = {
-        "data": str(folder / "data"),
-        "receive": {"dicom": {"port": 0}},
-        "rules": [rule | more.pop("rule", {})],
-        "models": {"thresholds": {"model": "ct-thresholds"}},
-        "destinations": {"drop": {"kind": "folder", "path": str(folder / "drop")}},
-        "keep": {"free_bytes": 1},
-    }
-    path = folder / "node.yaml"
-    path.write_text(yaml.safe_dump(content | more))
-    return path
-
-
 @pytest.fixture
 def config(tmp_path):
-    return settings(tmp_path)
+    return write_config(tmp_path)
 
 
 @pytest.fixture
@@ -163,21 +143,37 @@ def test_check_tries_everything(config, failed):
             "FAILED: destination drop: PACS at 127.0.0.1:9 does not answer",
         ),
         (
+            {"destinations": {"drop": {"kind": "folder", "path": "/no/such/folder"}}},
+            "FAILED: destination drop: /no/such/folder is not there; mount it or create it",
+        ),
+        (
             {"destinations": {"drop": {"kind": "dicomweb", "url": "http://127.0.0.1:9/dicom-web"}}},
             "FAILED: destination drop: ",
         ),
     ],
 )
 def test_check_names_what_fails(tmp_path, change, message):
-    done = run("check", settings(tmp_path, **change))
+    done = run("check", write_config(tmp_path, **change))
     assert done.exit_code == 1
     assert message in done.stdout
+
+
+def test_check_greets_a_node_by_c_echo(tmp_path):
+    entity = AE("PACS")
+    entity.add_supported_context(Verification)
+    server = entity.start_server(("127.0.0.1", 0), block=False)
+    try:
+        archive = {"kind": "dicom", "host": "127.0.0.1", "port": server.socket.getsockname()[1], "ae_title": "PACS"}
+        done = run("check", write_config(tmp_path, destinations={"drop": archive}))
+    finally:
+        server.shutdown()
+    assert "ok: destination drop: answers C-ECHO" in done.stdout
 
 
 def test_check_names_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        config = settings(tmp_path, receive={"dicom": {"port": port}})
+        config = write_config(tmp_path, receive={"dicom": {"port": port}})
         assert f"FAILED: C-STORE port: 127.0.0.1, port {port} cannot be taken" in run("check", config).stdout
         with sole_node(tmp_path / "data"):
             assert "ok: C-STORE port: the node runs, and has it" in run("check", config).stdout

@@ -71,8 +71,9 @@ def _dicomweb(name: str, destination: DicomwebDestination) -> str:
 
 def _folder(destination: FolderDestination) -> str:
     trial = destination.path / f".oncoseg-{secrets.token_hex(4)}"
+    if not destination.path.is_dir():
+        raise DestinationError(f"{destination.path} is not there; mount it or create it, or correct `path`")
     try:
-        destination.path.mkdir(parents=True, exist_ok=True)
         trial.write_bytes(b"")
         trial.unlink()
     except OSError as error:
