@@ -297,14 +297,32 @@ def test_threads_that_send_at_once_lose_nothing(queue):
     assert all(len(list(job.images.glob("*.dcm"))) == 40 for job in queue.jobs())
 
 
-def test_strays_are_swept_when_a_node_starts(queue, tmp_path):
+def test_what_a_crash_left_is_swept_when_a_node_starts(queue, tmp_path):
     job = send(queue, 1).job
     (tmp_path / "jobs" / "99-stray" / "images").mkdir(parents=True)
-    (job.images / "half.tmp").write_bytes(b"")
-    (job.folder / ".partial-1").write_bytes(b"")
-    assert queue.sweep() == 3
+    (job.folder / "out" / ".read-back" / "x").mkdir(parents=True)
+    for name in ("half.tmp", ".partial-1"):
+        (job.images / name).write_bytes(b"")
+    (tmp_path / ".partial-2").write_bytes(b"")
+    assert queue.sweep() == 5
     assert [path.name for path in (tmp_path / "jobs").iterdir()] == [job.folder.name]
     assert len(list(job.images.iterdir())) == 1
+    assert list((job.folder / "out").iterdir()) == []
+    assert queue.sweep() == 0
+
+
+def test_what_was_to_be_deleted_when_a_crash_came_is_deleted(queue, clock, monkeypatch):
+    jobs = []
+    for series in ("1.2.1", "1.2.2"):
+        complete(queue, clock, series=series)
+        jobs.append(queue.fail(queue.take([State.COMPLETE], "worker"), "no memory"))
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)
+        queue.forget_images(jobs[0])
+        queue.forget_results(jobs[1])
+    queue.sweep()
+    assert list(jobs[0].images.iterdir()) == []
+    assert not jobs[1].folder.exists()
 
 
 def test_a_queue_of_a_later_version_is_refused(queue, tmp_path):

@@ -50,6 +50,15 @@ def test_a_file_that_is_gone_is_not_proven(objects, share):
     assert sorted(one.status for one in confirm(objects, "share", share)) == ["confirmed", "failed"]
 
 
+def test_what_a_killed_copy_left_is_replaced_and_nothing_else_is_there(objects, share):
+    send(objects, "share", share)
+    for path in list(share.path.iterdir()):
+        path.rename(path.with_name(f".partial-{path.name}"))
+    send(objects, "share", share)
+    assert {one.status for one in confirm(objects, "share", share)} == {"confirmed"}
+    assert len(list(share.path.iterdir())) == 2
+
+
 def test_a_share_that_is_not_mounted_is_not_made(objects, share):
     share.path.rmdir()
     for one in send(objects, "share", share):

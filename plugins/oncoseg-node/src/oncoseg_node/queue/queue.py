@@ -7,8 +7,10 @@ dead: then :meth:`Queue.release` frees what it held, and the step is begun again
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sqlite3
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,6 +29,8 @@ DATABASE = "queue.sqlite"
 JOBS = "jobs"
 PROMISE_SECONDS = 300.0
 """How long a receiver may take from the place that it was given to the file's name; more is a fault."""
+LEFTOVERS = ("*.tmp", "*.partial", ".partial-*", ".read-back")
+"""Names of what is written before it has its own name, by all rooms of the node."""
 Kept = Literal["all", "results", "nothing"]
 
 
@@ -126,15 +130,16 @@ class Queue:
                 self.arrived[answer.status] += 1
                 one.added = answer
 
-    def quiet_jobs(self, seconds: float, now: float | None = None) -> list[Job]:
-        """Jobs to which nothing was added for so long, oldest first; one without any image is gone.
+    def quiet_jobs(self, seconds: float, now: float | None = None, *, most: int = sys.maxsize) -> list[Job]:
+        """Jobs to which nothing was added for so long, oldest first and at most so many; one without images is gone.
 
         Images that were noted and never arrived (the node was killed between the two) are no part of them: their
         senders got no answer.
         """
         now = self._clock() if now is None else now
         jobs = self.jobs([State.RECEIVED], changed_before=now - seconds)
-        return [job for job in jobs if job.not_before <= now and self._only_what_is_there(job)]
+        quiet = (job for job in jobs if job.not_before <= now and self._only_what_is_there(job))
+        return list(itertools.islice(quiet, most))
 
     def _only_what_is_there(self, job: Job) -> bool:
         rows = self._database.rows("SELECT sop_uid, sha256 FROM instances WHERE job = ?", job.id)
@@ -340,15 +345,16 @@ class Queue:
                 cursor.execute("UPDATE jobs SET instances = 0 WHERE id = ?", (job.id,))
 
     def sweep(self) -> int:
-        """When a node starts: delete folders of no job, and files that were half written. Returns how many."""
-        known = {Path(row["folder"]).name for row in self._database.rows("SELECT folder FROM jobs")}
-        stray = [folder for folder in self._jobs.iterdir() if folder.name not in known]
-        for folder in stray:
-            shutil.rmtree(folder, ignore_errors=True)
-        half = [*self._jobs.rglob("*.tmp"), *self._jobs.rglob(".partial-*")]
-        for path in half:
-            path.unlink(missing_ok=True)
-        return len(stray) + len(half)
+        """When a node starts: delete what a crash left half done, or undeleted. Returns how many files and folders."""
+        rows = {row["folder"]: row["kept"] for row in self._database.rows("SELECT folder, kept FROM jobs")}
+        left = [folder for folder in self._jobs.iterdir() if rows.get(folder.name, "nothing") == "nothing"]
+        for name, kept in rows.items():
+            if kept == "results":
+                left += [*(self._jobs / name / "images").glob("*"), *(self._jobs / name / "masks").glob("*")]
+        left += [path for pattern in LEFTOVERS for path in self._jobs.parent.rglob(pattern)]
+        for path in left:
+            _delete(path)
+        return len(left)
 
     # Parts.
 
@@ -380,3 +386,10 @@ def _unchanged(cursor: sqlite3.Connection, job: Job) -> bool:
 
 def _marks(values: Collection[object]) -> str:
     return ", ".join("?" for _ in values)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from oncoseg_core import StorageError
-from oncoseg_core.system import atomic_path, write_failure
+from oncoseg_core.system import write_failure
 from oncoseg_node.config.settings import FolderDestination
 from oncoseg_node.records.results import WrittenObject
 from oncoseg_node.sending.outcomes import Outcome, Pulse, failed
@@ -56,9 +58,22 @@ def _sent(one: WrittenObject, folder: Path) -> Outcome:
     target = file_of(one, folder)
     if target.is_file() and _equal(one, target):
         return Outcome("stored", "already there and equal")
-    with atomic_path(target) as temporary:
-        shutil.copyfile(one.path, temporary)
+    _copy(one.path, target)
     return Outcome("stored", "file")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all; its temporary name is the same each time: the next attempt replaces what a crash left."""
+    temporary = target.with_name(f".partial-{target.name}")
+    try:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def _equal(one: WrittenObject, target: Path) -> bool:

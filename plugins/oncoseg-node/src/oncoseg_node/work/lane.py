@@ -112,7 +112,7 @@ class Lane:
     def _next(self) -> Job | None:
         now = self._clock()
         if State.RECEIVED in self.states:
-            quiet = self._queue.quiet_jobs(self._settings.quiet_seconds, now)
+            quiet = self._queue.quiet_jobs(self._settings.quiet_seconds, now, most=1)
             return self._queue.begin(quiet[0]) if quiet else None
         local = datetime.fromtimestamp(now)  # noqa: DTZ006 - hours of the settings are the machine's
         off_peak = is_off_peak(self._settings.work.off_peak, local)
