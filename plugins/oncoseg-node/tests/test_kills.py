@@ -136,9 +136,9 @@ def test_a_study_survives_kills_while_it_is_received_segmented_and_sent(tmp_path
     assert verify(data / "audit").intact
     events = [json.loads(line) for path in files_of(data / "audit") for line in path.read_bytes().splitlines()]
     names = [one["event"] for one in events]
-    assert {name: names.count(name) for name in ("started", "complete", "segmented", "confirmed", "failed")} == {
+    assert {name: names.count(name) for name in ("started", "examined", "segmented", "confirmed", "failed")} == {
         "started": 2,
-        "complete": 1,
+        "examined": 1,
         "segmented": 1,
         "confirmed": 1,
         "failed": 0,

@@ -106,7 +106,25 @@ def test_a_quiet_series_is_examined(bench):
     one.lane.step()
     done = one.queue.job(job.id)
     assert (done.state, done.rule, done.attempts) == (State.COMPLETE, "lungs", 0)
-    assert one.events() == ["complete"]
+    assert one.events() == ["examined"]
+
+
+def test_a_series_that_grew_while_it_was_examined_is_examined_again(bench):
+    one = bench(states=(State.RECEIVED,))
+    job = one.received()
+    run = one.worker.run
+
+    def grows(*arguments):
+        one.queue.add_instance("1.2", "1.2.3", "1.2.3.5", "b" * 64, 3).path.write_bytes(b"abc")
+        return run(*arguments)
+
+    one.worker.run = grows
+    one.lane.step()
+    assert one.queue.job(job.id).state is State.RECEIVED
+    one.worker.run, one.now = run, one.now + 10
+    one.lane.step()
+    assert one.queue.job(job.id).state is State.COMPLETE
+    assert one.events() == ["examined", "examined"]
 
 
 def test_a_job_that_kills_its_workers_is_given_up_with_the_reason(bench):

@@ -143,15 +143,15 @@ class Lane:
         return moved if keep else None
 
     def _examined(self, job: Job, result: StepResult, facts: dict[str, object]) -> None:
+        self._audit.write("examined", result=result.state, **facts, reason=result.reason)
+        unbury(self._settings.data, job)
         if result.state is State.COMPLETE:
             moved = self._queue.complete(job, result.rule, result.priority, off_peak=result.off_peak)
         else:
             moved = self._queue.refuse(job, result.reason)
-        unbury(self._settings.data, job)
-        if not moved:  # an image came meanwhile
+        if not moved:
+            log.info("job %d: an image came meanwhile; it is examined again", job.id)
             return
-        # Only now: before, it was not sure. What a crash between the two leaves out is in the next line of the job.
-        self._audit.write(result.state, **facts, reason=result.reason)
         if result.state is State.REFUSED:
             self._meter.refused([str(kind) for kind in result.facts.get("kinds", ())])
         log.info("job %d: %s%s", job.id, result.state, f" ({result.reason})" if result.reason else "")
