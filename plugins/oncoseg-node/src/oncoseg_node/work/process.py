@@ -22,7 +22,7 @@ from oncoseg_node.work.outcome import Fault, StepResult
 START_SECONDS = 300.0
 """How long libraries may take to load on a busy machine."""
 GRACE_SECONDS = 3.0
-CRASHED, SILENT, UNUSABLE = "crashed", "silent", "unusable"
+CRASHED, SILENT = "crashed", "silent"
 
 
 class WorkerProcess:
