@@ -136,8 +136,10 @@ def test_a_short_token_is_refused(node, tmp_path):
 
 def test_a_second_node_on_a_folder_is_refused(tmp_path):
     assert not is_running(tmp_path)
+    tmp_path.chmod(0o755)
     with sole_node(tmp_path):
         assert is_running(tmp_path)
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
         with pytest.raises(ConfigError, match=r"another node \(process \d+\) works in"), sole_node(tmp_path):
             pass
     assert not is_running(tmp_path)

@@ -33,11 +33,17 @@ class Head(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """Whether an audit is as it was written: its lines, and in a sentence what is wrong, where first."""
+    """Whether an audit is as it was written: its lines, and in a sentence what is wrong, where first.
+
+    ``last`` is the number of the last sound line and ``sha256`` its digest: kept elsewhere, they show later whether the
+    whole audit was replaced.
+    """
 
     intact: bool
     lines: int
     message: str
+    last: int = 0
+    sha256: str = FIRST
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -118,7 +124,8 @@ def verify(folder: Path) -> Verified:
             walk, head, f"the head names line {head.n}, and the last one here is {walk.n}: the end was cut off"
         )
     end = "" if walk.torn is None else "; a crash cut off the last line, the next one will say so"
-    return Verified(intact=True, lines=lines, message=f"{lines} lines, none changed or missing{end}")
+    message = f"{lines} lines, none changed or missing{end}"
+    return Verified(intact=True, lines=lines, message=message, last=walk.n, sha256=walk.sha256)
 
 
 def _first_number(path: Path) -> int:
@@ -127,7 +134,7 @@ def _first_number(path: Path) -> int:
 
 
 def _broken(walk: Walk, head: Head, message: str) -> Verified:
-    return Verified(intact=False, lines=walk.n - head.gone_n, message=message)
+    return Verified(intact=False, lines=walk.n - head.gone_n, message=message, last=walk.n, sha256=walk.sha256)
 
 
 def _lines(path: Path) -> Iterator[bytes]:

@@ -17,4 +17,5 @@ def verify(config: Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="T
 
     verified = verify_audit(read_settings(config).data / FOLDER)
     say(f"{'intact' if verified.intact else 'BROKEN'}: {verified.message}")
+    say(f"last sound line: {verified.last} {verified.sha256}")
     raise typer.Exit(0 if verified.intact else 1)

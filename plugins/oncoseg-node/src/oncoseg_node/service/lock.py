@@ -25,6 +25,7 @@ def sole_node(data: Path) -> Iterator[None]:
     path = data / LOCK_FILE
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        data.chmod(0o700)  # one that was there: images of patients come into it
         stream = path.open("a+", encoding="ascii")
     except OSError as error:
         raise StorageError(write_failure(error, path)) from error
