@@ -1,6 +1,13 @@
 """Structures made by automatic models and by text."""
 
-from oncoseg_node.segmenting.make import make, plan
-from oncoseg_node.segmenting.stored_masks import read_masks
+from typing import TYPE_CHECKING
+
+from oncoseg_core.system import lazy_exports
+
+if TYPE_CHECKING:
+    from oncoseg_node.segmenting.make import make, plan
+    from oncoseg_node.segmenting.stored_masks import read_masks
 
 __all__ = ["make", "plan", "read_masks"]
+
+__getattr__ = lazy_exports(__name__, __file__)
