@@ -206,6 +206,30 @@ def test_a_lane_ends_when_it_is_stopped(bench):
     assert not one.lane.alive
 
 
+def test_a_lane_goes_on_after_an_error_of_the_audit_and_says_so(bench):
+    one = bench()
+    number = one.complete("does")
+    head = one.settings.data / "audit" / "head.json"
+    content = head.read_bytes()
+    head.unlink()
+    one.lane._stop.wait = lambda _: head.write_bytes(content)  # as a person would
+    errors = []
+    step = one.lane.step
+
+    def noted():
+        errors.append(one.lane.error)
+        if one.queue.job(number).state is State.CONFIRMED:
+            one.lane.stop()
+            return True
+        return step()
+
+    one.lane.step = noted
+    one.lane._loop()
+    assert "the audit's head cannot be read" in errors[1]
+    assert (errors[-1], one.lane.error) == ("", "")
+    assert one.queue.job(number).state is State.CONFIRMED
+
+
 def test_a_worker_dies_with_its_node(tmp_path):
     """The node is killed with -9; no worker goes on, which would work on a job that the next node begins."""
     import subprocess

@@ -80,6 +80,7 @@ class Node:
     def problems(self) -> list[str]:
         """What keeps the node from its work, a sentence each."""
         problems = [f"worker {lane.worker.name} no longer runs" for lane in self.supervisor.lanes if not lane.alive]
+        problems += [f"worker {lane.worker.name}: {lane.error}" for lane in self.supervisor.lanes if lane.error]
         problems += self.receivers.problems()
         if self.watermark.is_full():
             problems.append("the disk is nearly full: nothing is received")

@@ -20,7 +20,8 @@ from oncoseg_node.work.process import CRASHED, SILENT, WorkerProcess
 
 log = logging.getLogger("oncoseg.node")
 IDLE_SECONDS = 0.2
-AFTER_ERROR_SECONDS = 2.0
+AFTER_ERROR_SECONDS, MOST_SECONDS = 2.0, 60.0
+"""Between errors of the queue or the audit: twice as long each time."""
 
 
 class Meter(Protocol):
@@ -55,6 +56,8 @@ class Lane:
     ) -> None:
         self.worker, self.states = worker, states
         self.job: Job | None = None
+        self.error = ""
+        """What kept the lane itself from its work, the last time."""
         self._settings, self._queue, self._audit, self._meter, self._clock = settings, queue, audit, meter, clock
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._loop, name=worker.name, daemon=True)
@@ -83,13 +86,17 @@ class Lane:
             self._thread.join(seconds)
 
     def _loop(self) -> None:
+        failures = 0
         while not self._stop.is_set():
             try:
                 busy = self.step()
             except Exception as error:  # noqa: BLE001 - a full disk, say: it may pass, and the other jobs go on
-                log.error("%s: %s", self.worker.name, fault_of(error).message)  # noqa: TRY400 - one line
-                busy = False
-                self._stop.wait(AFTER_ERROR_SECONDS)
+                self.error = fault_of(error).message
+                log.error("%s: %s", self.worker.name, self.error)  # noqa: TRY400 - one line
+                self._stop.wait(min(AFTER_ERROR_SECONDS * 2**failures, MOST_SECONDS))
+                failures += 1
+                continue
+            self.error, failures = "", 0
             if not busy:
                 self._stop.wait(IDLE_SECONDS)
         self.worker.kill()
