@@ -183,7 +183,8 @@ def test_every_name_of_the_contract_is_in_the_reference():
 
 
 def test_every_name_of_the_rooms_and_libraries_is_in_the_reference():
-    packages = [*(f"oncoseg_core.{room}" for room in ROOMS), "oncoseg_clicks", "oncoseg_lora", "oncoseg_store"]
+    libraries = ["oncoseg_clicks", "oncoseg_dicomweb", "oncoseg_lora", "oncoseg_store", "oncoseg_structures"]
+    packages = [*(f"oncoseg_core.{room}" for room in ROOMS), *libraries]
     exported = {name for package in packages for name in importlib.import_module(package).__all__}
     assert documented(REFERENCE / "rooms.md") == exported
 
