@@ -158,7 +158,11 @@ def test_a_structure_on_the_wrong_side_by_the_cord_the_contour_or_the_image():
     assert _kinds(masks, _geometry()) == {}  # nothing says where the middle is
     voxels = np.where(body, 20, -1000).astype(np.int16)
     assert _kinds(masks, _geometry(), voxels) == {"Kidney_L": {"side"}}
-    voxels[:, 10:40] = 20  # the field of view cuts the patient on both sides
+    voxels[:, 10:40, 40:] = 20  # the field of view cuts the patient on one side
+    assert _kinds(masks, _geometry(), voxels) == {}
+    voxels[:, 10:40] = 20  # and on both
+    assert _kinds(masks, _geometry(), voxels) == {"Kidney_L": {"side"}}
+    masks["Kidney_L"] = _block(((6, 14), (30, 36), (20, 26)))  # 26 mm beyond: the image may lie as far to the side
     assert _kinds(masks, _geometry(), voxels) == {}
 
 

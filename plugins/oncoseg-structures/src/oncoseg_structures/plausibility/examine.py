@@ -13,8 +13,6 @@ from oncoseg_structures.plausibility.midline import TISSUE_HU, Midline, find_mid
 from oncoseg_structures.plausibility.relations import doubts_of_pairs, doubts_of_position
 from oncoseg_structures.protocol import Doubt, Protocol, ProtocolStructure
 
-ACROSS_MM = 10.0
-"""A centre that lies so far on the other side of the middle is on the wrong side."""
 OUTSIDE = 0.05
 """The share of a structure that may lie outside the outer contour."""
 
@@ -126,7 +124,7 @@ def _side(expected: ProtocolStructure, x: float, middle: Midline | None) -> Doub
     if expected.side is None or middle is None:
         return None
     to_its_side = (x - middle.x) * (1 if expected.side == "left" else -1)
-    if to_its_side >= -ACROSS_MM:
+    if to_its_side >= -middle.off_mm:
         return None
     beyond = f"its centre lies {-to_its_side:.0f} mm beyond the middle of the patient"
     return Doubt(

@@ -21,11 +21,15 @@ TISSUE_HU = -300.0
 
 
 class Midline(NamedTuple):
-    """``x`` in LPS mm, and what it is the middle ``of``; ``sure`` where a structure of the midline says it."""
+    """``x`` in LPS mm, what it is the middle ``of``, and how far off it may be in mm.
+
+    ``sure`` where a structure of the midline says it.
+    """
 
     x: float
     of: str
-    sure: bool
+    sure: bool = False
+    off_mm: float = 10.0
 
 
 def find_midline(
@@ -36,16 +40,23 @@ def find_midline(
 ) -> Midline | None:
     """The middle by a structure of the midline, else by the outer contour, else by the body in a CT; else None.
 
+    A body that the field of view cuts on both sides has its middle near that of the image; cut on one side it has none.
     ``voxels`` are ``(z, y, x)`` in the unit of ``tissue``, above which one is of the body.
     """
     for name in IN_THE_MIDDLE:
         one = measured.get(name)
-        if one is not None and one.centre is not None and not _reaches_sides(one.faces, geometry):
+        if one is not None and one.centre is not None and not _sides_reached(one.faces, geometry):
             return Midline(one.centre[0], name, sure=True)
     body = measured.get("External") or measured.get("Body")
-    if body is not None and body.extent is not None and not _reaches_sides(body.faces, geometry):
-        return Midline(sum(body.extent) / 2, "the outer contour", sure=False)
+    if body is not None and body.extent is not None:
+        return _middle(body.extent, "the outer contour", _sides_reached(body.faces, geometry))
     return _middle_of_body(voxels, geometry, tissue) if voxels is not None else None
+
+
+def _middle(extent: tuple[float, float], of: str, sides_reached: int) -> Midline | None:
+    if sides_reached == 1:
+        return None
+    return Midline(sum(extent) / 2, of, off_mm=40.0 if sides_reached else 10.0)
 
 
 def _sideways(geometry: Geometry) -> str:
@@ -53,8 +64,8 @@ def _sideways(geometry: Geometry) -> str:
     return "xyz"[int(np.abs(geometry.direction[0]).argmax())]
 
 
-def _reaches_sides(faces: tuple[str, ...], geometry: Geometry) -> bool:
-    return any(face[0] == _sideways(geometry) for face in faces)
+def _sides_reached(faces: tuple[str, ...], geometry: Geometry) -> int:
+    return sum(face[0] == _sideways(geometry) for face in faces)
 
 
 def _middle_of_body(voxels: npt.NDArray[Any], geometry: Geometry, tissue: float) -> Midline | None:
@@ -65,9 +76,8 @@ def _middle_of_body(voxels: npt.NDArray[Any], geometry: Geometry, tissue: float)
         return None
     largest = labels == np.bincount(labels.ravel())[1:].argmax() + 1
     axis = "zyx".index(_sideways(geometry))
-    if largest.take(0, axis=axis).any() or largest.take(-1, axis=axis).any():
-        return None  # the field of view cuts the patient
+    cut = sum(bool(largest.take(end, axis=axis).any()) for end in (0, -1))
     z, y, x = (places * step for places in np.nonzero(largest))
     sides = geometry.index_to_lps(np.column_stack([x, y, z]))[:, 0]
     least, most = np.percentile(sides, (0.5, 99.5))
-    return Midline(float(least + most) / 2, "the body in the image", sure=False)
+    return _middle((float(least), float(most)), "the body in the image", cut)
