@@ -37,7 +37,8 @@ def examine_structures(
 def measure_structures(masks: Mapping[str, BoolArray], geometry: Geometry, protocol: Protocol) -> dict[str, Measured]:
     """Measures of the structures of a protocol that have a mask, each mask taken once, one at a time."""
     external = next((one.name for one in protocol.structures if one.interpreted_type == "EXTERNAL"), None)
-    body = masks[external] if external is not None and external in masks else None
+    there = set(masks)  # to ask a lazy mapping for a name may make its mask
+    body = masks[external] if external is not None and external in there else None
     if body is not None and not body.any():
         body = None
     return {
@@ -48,7 +49,7 @@ def measure_structures(masks: Mapping[str, BoolArray], geometry: Geometry, proto
             count_parts=one.most_parts is not None,
         )
         for one in protocol.structures
-        if one.name in masks
+        if one.name in there
     }
 
 
