@@ -169,10 +169,11 @@ def test_an_organ_that_is_cut_off_is_written_and_it_is_told(tmp_path: Path):
 def test_the_middle_comes_from_stored_values_with_their_header(tmp_path: Path):
     masks = {"Lung_L": _masks()["Lung_R"]}
     stored = np.where(_masks()["External"], 1064, 24).astype(np.int16)  # 40 and -1000 HU
+    stored[:, :, 53:] = 24  # of a body whose middle is not that of the image
     geometry = Geometry.from_parts(SHAPE, (5, 5, 5), origin=(-150, -100, 0))
     header = {"RescaleIntercept": "-1024", "RescaleSlope": "1"}
     checked = _check(_settings(tmp_path), masks, volume=Volume(stored[None], geometry, "ct", headers=(header,)))
-    assert "wrong side" in checked["Lung_L"].reasons[0]
+    assert checked["Lung_L"].reasons[0].startswith("its centre lies 55 mm beyond the middle of the patient")
     assert checked["Lung_L"].decision == "marked", "the image alone is not sure enough to leave it out"
 
 

@@ -140,7 +140,7 @@ def test_too_small_too_large_and_cut_off():
 
 def test_parts_join_over_corners_and_crumbs_do_not_count():
     masks = _masks()
-    masks["Liver"][18, 36, 30] = True  # touches the corner of the block
+    masks["Liver"][18:22, 36:40, 30:34] = True  # touches a corner of the block
     assert _kinds(masks, _geometry()) == {}
     masks["Liver"][20:24, 38:42, 12:20] = True
     assert _kinds(masks, _geometry()) == {"Liver": {"parts"}}

@@ -151,6 +151,14 @@ def test_the_nearest_name(text: str, name: str):
     assert nearest_names(text)[0] == name
 
 
+@pytest.mark.parametrize("text", ["Lt Parotid", "ltparotid", "Parotid_Left", "left lung lower lobe", "L Femroal hd"])
+def test_no_name_of_the_other_side_is_near(text: str):
+    names = nearest_names(text, most=20)
+    sides = {one.name: one.side for one in primary_names()}
+    assert len(names) > 1
+    assert {sides[name] for name in names} <= {"left", None}
+
+
 def test_nothing_is_near_to_nothing():
     assert nearest_names("") == ()
     assert nearest_names("   ") == ()

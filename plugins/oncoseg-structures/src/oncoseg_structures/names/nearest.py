@@ -207,8 +207,6 @@ def _weights() -> dict[str, float]:
 
 def _score(reading: Words, squeezed: str, candidate: Candidate) -> float:
     side = candidate.primary.side
-    if reading.side is not None and side is not None and side != reading.side:
-        return 0.0
     by_words = max((_alike_phrases(reading.words, phrase) for phrase in candidate.phrases), default=0.0)
     score = max(by_words, 0.97 * _alike(squeezed, candidate.squeezed))
     if reading.side != side:
