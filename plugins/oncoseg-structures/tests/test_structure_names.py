@@ -74,6 +74,8 @@ def _parts(name: str) -> list[str]:
         ("zPTVopt", "helper"),
         ("_Ring", "helper"),
         ("Lungs^Ex", "primary"),
+        ("LNs", "plural"),
+        ("Ribs_L", "plural"),
     ],
 )
 def test_what_the_rules_make_is_right(name: str, category: str):
@@ -118,6 +120,22 @@ def test_a_wrong_name_is_told_what_is_wrong(name: str, problem: str, first: str 
         assert found.nearest[0] == first
     elif not found.nearest or problem == "characters":
         assert found.problem in ("empty", "characters", "unknown")
+
+
+EXAMPLES = """
+    Lungs Kidneys Hippocampi LNs Ribs_L Lung_L Lung_LUL Lung_RLL OpticNrv_PRV03_L SeminalVes SeminalVes_Dist A_Aorta A_Carotid
+    V_Portal V_Pulmonary CN_IX_L CN_XII_R Bone_Hyoid Bone_Pelvic Musc_Masseter Musc_Sclmast_L Spc_Bowel Spc_Retrophar_L
+    Sinus_Frontal Brainstem_PRV SpinalCord_PRV05 Brainstem_PRV03 OpticChiasm_PRV3 Brain~ Lung~_L Lungs~ Lungs^Ex Kidney_R
+    Kidney_Cortex_L Kidney_Hilum_R CaudaEquina zPTVopt zPTVHot zRing zDLA PTVn GTVp CTVsb GTVpar CTVv CTVvas PTV1 GTVp2
+    PTVp1_CT1PT1 GTV_CT2 CTV_A_Aorta CTV_A_Celiac GTV_Preop PTV_Boost PTV_Eval PTV_MR2_Prostate PTV_High GTV_Low CTV_Mid
+    PTV_Mid03 PTV_5040 PTV_50.4Gy PTV_50p4Gy PTV_Liver_2000x3 PTV_Liver_20Gyx3 PTV_Eval_7000-08 PTV-03 CTVp2-05
+    PTV^Physician1 GTV_Liver^ICG
+"""
+
+
+@pytest.mark.parametrize("name", EXAMPLES.split())
+def test_the_names_that_the_report_gives_as_examples_are_right(name: str):
+    assert check_name(name).ok, check_name(name)
 
 
 def test_a_qualifier_counts_for_the_length():

@@ -102,7 +102,7 @@ def _problem_of_side(text: str) -> _Found:
     if likely:
         return (
             "plural",
-            "the plural s is for a pair or a group, without a side",
+            "it has the plural s where the list has none, or the other way round",
             tuple(names[key.casefold()].name for key in likely),
         )
     return "unknown", "no primary name of TG-263, and no rule makes it", ()

@@ -11,7 +11,7 @@ from oncoseg_structures.names.table import by_name
 LONGEST = 16
 """Characters: what planning systems keep of a name."""
 
-Category = Literal["primary", "target", "PRV", "partial", "derived", "part", "bolus", "helper"]
+Category = Literal["primary", "target", "PRV", "partial", "derived", "part", "plural", "bolus", "helper"]
 
 TARGETS = ("PTV!", "IGTV", "ICTV", "GTV", "CTV", "ITV", "PTV")
 CLASSIFIERS = ("par", "vas", "sb", "n", "p", "v")
@@ -55,6 +55,7 @@ def _read_base(text: str) -> Reading | None:
         ("PRV", _read_margin),
         ("partial", _read_partial),
         ("part", _read_part),
+        ("plural", _read_plural),
         ("derived", _read_derived),
         ("bolus", lambda text: f"Bolus_{text[6:8]}mm" if _BOLUS.fullmatch(text) else None),
     )
@@ -85,10 +86,10 @@ def _read_target(text: str) -> str | None:
     parts = {key: value or "" for key, value in match.groupdict().items()}
     structure = parts["structure"]
     if structure:
-        anatomic = _anatomic(structure[1:])
-        if anatomic is None:
+        primary = by_name().get(structure[1:].casefold())  # an organ, or what it is for: Boost, Eval, Preop
+        if primary is None or primary.type == "target":
             return None
-        structure = f"_{anatomic}"
+        structure = f"_{primary.name}"
     dose = parts["dose"].casefold()
     for word in ("High", "Low", "Mid", "Gy"):
         dose = dose.replace(word.casefold(), word)
@@ -126,6 +127,16 @@ def _read_part(text: str) -> str | None:
     spatial = next((one for one in SPATIAL if one.casefold() == last.casefold()), None)
     whole = _anatomic(head + side) if spatial is not None else None
     return f"_{spatial}".join(_split_side(whole)) if whole is not None else None
+
+
+def _read_plural(text: str) -> str | None:
+    """All of those that the list has one by one, of both sides or of one: ``LNs``, ``Ribs_L``."""
+    side = text[-2:].upper() if text.casefold().endswith(("_l", "_r")) else ""
+    root = _anatomic(text[: len(text) - len(side) - 1]) if text[: len(text) - len(side)].endswith("s") else None
+    if root is None:
+        return None
+    several = re.compile(rf"{re.escape(root)}(_|\d)", re.IGNORECASE)
+    return f"{root}s{side}" if any(several.match(name) for name in by_name()) else None
 
 
 def _read_derived(text: str) -> str | None:
