@@ -192,6 +192,24 @@ def test_where_structures_lie_to_one_another():
     assert _kinds(masks, _geometry()) == {"Heart": {"position"}}
 
 
+def test_two_that_are_one():
+    masks = _masks() | {"Bladder": _masks()["Heart"]}
+    assert "overlap" in _kinds(masks, _geometry())["Heart"]
+    assert "overlap" in _kinds(masks, _geometry())["Bladder"]
+    doubt = next(one for one in examine_structures(masks, _geometry(), PROTOCOL)["Heart"] if one.kind == "overlap")
+    assert (doubt.message, doubt.plausibility) == ("it and Bladder share 100% of their voxels", 0.05)
+    masks = _masks()
+    masks["Liver"] |= _block(((18, 26), (14, 18), (26, 34)))  # some of the heart
+    assert "overlap" not in _kinds(masks, _geometry()).get("Heart", set())
+
+
+def test_what_encloses_another_may_have_its_voxels():
+    canal = ProtocolStructure(name="SpinalCanal", colour=(1, 1, 1))
+    protocol = PROTOCOL.model_copy(update={"structures": (*PROTOCOL.structures, canal)})
+    doubts = examine_structures(_masks() | {"SpinalCanal": _masks()["SpinalCord"]}, _geometry(), protocol)
+    assert {name for name, each in doubts.items() if each} == set()
+
+
 def test_outside_the_patient():
     masks = _masks() | {"Bladder": _block(((1, 5), (4, 12), (26, 34)))}
     assert _kinds(masks, _geometry()) == {"Bladder": {"outside"}}

@@ -14,7 +14,7 @@ InterpretedType: TypeAlias = Literal[
     "ORGAN", "EXTERNAL", "AVOIDANCE", "CAVITY", "GTV", "CTV", "PTV", "SUPPORT", "MARKER"
 ]
 Side: TypeAlias = Literal["left", "right"]
-DoubtKind: TypeAlias = Literal["empty", "volume", "parts", "side", "pair", "position", "outside", "cut off"]
+DoubtKind: TypeAlias = Literal["empty", "volume", "parts", "side", "pair", "position", "overlap", "outside", "cut off"]
 
 
 class Code(Record):

@@ -8,11 +8,29 @@ from typing import Any
 import numpy.typing as npt
 
 from oncoseg_core import BoolArray, Geometry
-from oncoseg_structures.plausibility.measure import Measured, measure_mask
+from oncoseg_structures.plausibility.measure import Measured, Shared, measure_mask
 from oncoseg_structures.plausibility.midline import TISSUE_HU, Midline, find_midline
 from oncoseg_structures.plausibility.relations import doubts_of_pairs, doubts_of_position
 from oncoseg_structures.protocol import Doubt, Protocol, ProtocolStructure
 
+SAME = 0.5
+"""Two structures whose intersection is at least that part of their union may be one."""
+ENCLOSED = frozenset(
+    frozenset(pair)
+    for pair in (
+        ("Heart", "Pericardium"),
+        ("SpinalCord", "SpinalCanal"),
+        ("Lungs", "Lung_L"),
+        ("Lungs", "Lung_R"),
+        ("Bowel_Small", "Bag_Bowel"),
+        ("Bowel_Large", "Bag_Bowel"),
+        ("Bowel_Large", "Colon"),
+        ("Larynx", "Glottis"),
+        ("Larynx", "Larynx_SG"),
+        ("Rectum", "Canal_Anal"),
+    )
+)
+"""Pairs of which one encloses the other and may have much of its volume."""
 OUTSIDE = 0.05
 """The share of a structure that may lie outside the outer contour."""
 
@@ -41,16 +59,20 @@ def measure_structures(masks: Mapping[str, BoolArray], geometry: Geometry, proto
     body = masks[external] if external is not None and external in there else None
     if body is not None and not body.any():
         body = None
-    return {
-        one.name: measure_mask(
-            masks[one.name],
-            geometry,
-            None if one.interpreted_type in ("EXTERNAL", "SUPPORT") else body,
-            count_parts=one.most_parts is not None,
-        )
-        for one in protocol.structures
-        if one.name in there
-    }
+    shared = Shared(geometry.shape)
+    measured: dict[str, Measured] = {}
+    for one in (one for one in protocol.structures if one.name in there):
+        mask, outer = masks[one.name], one.interpreted_type in ("EXTERNAL", "SUPPORT")
+        values = measure_mask(mask, geometry, None if outer else body, count_parts=one.most_parts is not None)
+        measured[one.name] = values
+        for other, share in () if outer else shared.add(one.name, mask, SAME):
+            measured[one.name] = _same(measured[one.name], other, share)
+            measured[other] = _same(measured[other], one.name, share)
+    return measured
+
+
+def _same(one: Measured, other: str, share: float) -> Measured:
+    return one._replace(same=(*one.same, (other, share)))
 
 
 def judge_structures(
@@ -81,6 +103,7 @@ def _doubts_of_one(expected: ProtocolStructure, one: Measured, middle: Midline |
         _parts(expected, one),
         _side(expected, one.centre[0], middle),
         _outside(one),
+        *(_overlap(expected.name, *each) for each in one.same),
     )
     return [doubt for doubt in checks if doubt is not None]
 
@@ -142,4 +165,14 @@ def _outside(one: Measured) -> Doubt | None:
         kind="outside",
         message=f"{one.outside:.0%} of it lies outside the outer contour of the patient",
         plausibility=0.5 * (1 - one.outside),
+    )
+
+
+def _overlap(name: str, other: str, share: float) -> Doubt | None:
+    if frozenset((name, other)) in ENCLOSED:
+        return None
+    return Doubt(
+        kind="overlap",
+        message=f"it and {other} share {share:.0%} of their voxels",
+        plausibility=max(0.05, 0.9 * (1 - share)),
     )

@@ -20,7 +20,8 @@ class Measured(NamedTuple):
     z to the head), weighted by the volume of each voxel; ``extent`` the least and the most LPS x in mm. ``parts`` are
     connected over faces, edges and corners (26 neighbours), None where they were not counted. ``faces`` are the sides
     of the image that it reaches: ``z-``, ``z+``, ``y-``, ``y+``, ``x-``, ``x+`` by array axis. ``outside`` is the share
-    of it outside the body, None where there is no body to compare with.
+    of it outside the body, None where there is no body to compare with. ``same`` are structures that have nearly the
+    same voxels, with the intersection over the union.
     """
 
     voxels: int
@@ -31,6 +32,7 @@ class Measured(NamedTuple):
     parts: int | None = 0
     faces: tuple[str, ...] = ()
     outside: float | None = None
+    same: tuple[tuple[str, float], ...] = ()
 
     @property
     def cut_off(self) -> bool:
@@ -45,7 +47,7 @@ def measure_mask(
 
     ``body`` is the mask of the outer contour on the same grid, where there is one.
     """
-    box = _bounding_box(mask)
+    box = bounding_box(mask)
     if box is None:
         return Measured(voxels=0, volume_ml=0.0)
     inside = mask[box]
@@ -76,7 +78,33 @@ def measure_mask(
     )
 
 
-def _bounding_box(mask: BoolArray) -> tuple[slice, slice, slice] | None:
+class Shared:
+    """Finds structures that share voxels: one number a voxel, that of the last structure there."""
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self._owner = np.zeros(shape, dtype=np.uint16)
+        self._names, self._sizes = [""], [0]
+
+    def add(self, name: str, mask: BoolArray, least: float) -> tuple[tuple[str, float], ...]:
+        """Those before it with which its intersection is at least that part of their union."""
+        box = bounding_box(mask)
+        if box is None:
+            return ()
+        inside, owner = mask[box], self._owner[box]
+        counts = np.bincount(owner[inside], minlength=len(self._names))
+        size = int(counts.sum())
+        shares = [(other, float(counts[at] / (size + self._sizes[at] - counts[at]))) for at, other in self._numbered()]
+        owner[inside] = len(self._names)
+        self._names.append(name)
+        self._sizes.append(size)
+        return tuple((other, share) for other, share in shares if share >= least)
+
+    def _numbered(self) -> list[tuple[int, str]]:
+        return list(enumerate(self._names))[1:]
+
+
+def bounding_box(mask: BoolArray) -> tuple[slice, slice, slice] | None:
+    """The slices ``(z, y, x)`` of an array around a mask; None where it is empty."""
     along_z = np.flatnonzero(np.any(mask, axis=(1, 2)))
     if not len(along_z):
         return None
