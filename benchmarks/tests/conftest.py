@@ -15,8 +15,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 
 PLUGIN = """
-from oncoseg_core import DatasetSpec, Licence, LoraSpec, ModelSpec, Overlap, Target, hookimpl
+from oncoseg_core import (
+    AutomaticModelSpec, DatasetSpec, Licence, LoraSpec, ModelSpec, Overlap, Target, hookimpl,
+)
 
+AUTOMATIC = AutomaticModelSpec(
+    name="bright-auto", factory="oncoseg_bright_model:BrightAutomatic", summary="test model", weights="none, for tests",
+    structures=("bright", "dark"), modalities=("ct",), licence=Licence(code="Free", weights="Free too"),
+)
 SPEC = ModelSpec(
     name="bright", factory="oncoseg_bright_model:Bright", summary="test model", prompt_kinds=("box", "point", "text"),
     input_size=32, mask_size=16, lora=LoraSpec(targets=("qkv",)), weights="none, for tests",
@@ -25,6 +31,11 @@ SPEC = ModelSpec(
 BOXES = SPEC.model_copy(update={
     "name": "bright-boxes", "factory": "oncoseg_bright_model:BrightBoxes", "prompt_kinds": ("box",),
 })
+
+
+@hookimpl
+def oncoseg_automatic_models():
+    yield AUTOMATIC
 
 
 @hookimpl
@@ -55,8 +66,8 @@ import os
 import time
 
 import torch
-from oncoseg_bright import BOXES, SPEC
-from oncoseg_core import Decoded, PromptableModel
+from oncoseg_bright import AUTOMATIC, BOXES, SPEC
+from oncoseg_core import AutomaticModel, AutomaticResult, Decoded, PromptableModel
 from torch import nn
 
 
@@ -90,6 +101,14 @@ class Bright(nn.Module, PromptableModel):
                     allowed[:] = True
             answers.append(torch.where(allowed, bright, torch.tensor(-10.0)))
         return Decoded(torch.stack(answers), torch.ones(len(prompts)))
+
+
+class BrightAutomatic(AutomaticModel):
+    spec, weights_sha256 = AUTOMATIC, "1" * 64
+
+    def segment(self, volume, structures, progress):
+        bright = volume.voxels[0] > 100
+        return AutomaticResult({name: bright if name == "bright" else ~bright for name in structures})
 
 
 class BrightBoxes(Bright):

@@ -112,6 +112,13 @@ PROBES = {
     ),
     "ModelChoice.zoom": Probe(model(label="bright", zoom={})),
     "ModelChoice.fit": Probe(model(label="bright", fit="stretch"), {"references": {"ceilings": True}}),
+    "ModelChoice.structures": Probe(
+        model(name="bright-auto", structures={"tumour": "dark", "core": "bright"}),
+        {
+            **model(name="bright-auto", structures={"tumour": "bright", "core": "bright"}),
+            **prompt("none"), "normalizers": {},
+        },
+    ),
     "ModelChoice.label": Probe(model(label="other")),
     "BenchDataset.name": Probe({"datasets": [{"name": "bench-b", "root": "bench-a"}]}),
     "BenchDataset.root": Probe({"datasets": [{"name": "bench-a", "root": "elsewhere/bench-a"}]}),
@@ -258,7 +265,7 @@ def test_every_key_is_in_the_docs():
 def test_the_examples_of_the_docs_are_configurations(tmp_path):
     text = (PAGES / "benchmarks.md").read_text(encoding="utf-8")
     examples = re.findall(r"```yaml.*?\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         path = tmp_path / "example.yaml"
         path.write_text(yaml.safe_dump({**BASE, "output": "unused", **yaml.safe_load(example)}))

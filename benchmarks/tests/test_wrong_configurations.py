@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from oncoseg_benchmarks.config.settings import load_settings
-from oncoseg_benchmarks.scoring.plans import ModelPlan, plan_subjects
+from oncoseg_benchmarks.scoring.automatic import plan_subjects
+from oncoseg_benchmarks.scoring.plans import ModelPlan
 from oncoseg_core import ModelSpec, OncoSegError, load_plugins
 from oncoseg_core.path import PathSettings
 from oncoseg_lora import LoraSettings, adapt, save_adapter

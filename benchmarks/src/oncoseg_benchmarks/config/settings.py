@@ -23,8 +23,9 @@ class ModelChoice(Settings):
 
     ``adapter`` is an adapter's folder or the name of a pulled one. ``zoom`` shows the model a window around small
     objects, by the settings of :mod:`oncoseg_core.path.zoom`; none when omitted. ``fit`` is how a slice fills the
-    model's square: as the adapter was trained, or ``letterbox`` without one, when omitted. ``label`` is what
-    the rows call it: by default its name, and the adapter's folder where it has one.
+    model's square: as the adapter was trained, or ``letterbox`` without one, when omitted. ``structures`` says which
+    structure of an automatic model a target is, where they are not called alike. ``label`` is what the rows call it: by
+    default its name, and the adapter's folder where it has one.
     """
 
     name: Name
@@ -32,6 +33,7 @@ class ModelChoice(Settings):
     adapter: Path | None = None
     zoom: dict[str, Any] | None = None
     fit: Fit | None = None
+    structures: dict[str, str] = Field(default_factory=dict)
     label: Label | None = None
 
     @property

@@ -18,8 +18,9 @@ from oncoseg_benchmarks.config.settings import BenchSettings
 from oncoseg_benchmarks.run.provenance import commit
 from oncoseg_benchmarks.run.resume import is_done
 from oncoseg_benchmarks.run.run_folder import HASHES, RunFolder
+from oncoseg_benchmarks.scoring.automatic import AutomaticPlan, AutomaticSubject, plan_subjects
 from oncoseg_benchmarks.scoring.case_scoring import CaseResult, ScoringTask, one_line, score_case
-from oncoseg_benchmarks.scoring.plans import ModelPlan, SubjectPlan, plan_subjects
+from oncoseg_benchmarks.scoring.plans import ModelPlan, SubjectPlan
 from oncoseg_benchmarks.scoring.policies import Policy, build_policies
 from oncoseg_benchmarks.scoring.saved_masks import save_masks
 from oncoseg_benchmarks.scoring.subjects import ModelSubject, Subject
@@ -96,13 +97,16 @@ def prepare(settings: BenchSettings, registry: Registry, *, resume: bool, progre
         for name, values in settings.metrics.items()
     }
     plans = plan_subjects(settings, registry)
-    models = [plan for plan in plans if isinstance(plan, ModelPlan)]
+    models = [plan for plan in plans if isinstance(plan, ModelPlan | AutomaticPlan)]
     refused = [(plan, policy, plan.refusal(policy)) for plan in models for policy in policies]
     # A floor or ceiling stands beside a model, or is not worth its time.
     asked = [policy for policy in policies if any(p is policy and reason is None for _, p, reason in refused)]
     if not asked:
         raise ConfigError(f"no model takes any of the prompts: {refused[0][2]}")
     chosen = choose_cases(settings, registry, progress)
+    for plan in models:
+        if isinstance(plan, AutomaticPlan):
+            plan.require_targets(target.name for scored in chosen.cases for target in scored.case.targets)
     told = [
         Skip(plan.label, "", f"{policy.provenance} ({policy.level})", reason)
         for plan, policy, reason in refused
@@ -166,7 +170,7 @@ def _built(bench: Bench, plan: SubjectPlan) -> Subject:
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()  # the model before it is gone
     subject = plan.build(sorted({scored.case.modality for scored in bench.chosen.cases}))
-    if isinstance(subject, ModelSubject):
+    if isinstance(subject, ModelSubject | AutomaticSubject):
         bench.folder.claim_weights(plan.label, subject.version)
     return subject
 
@@ -218,7 +222,7 @@ def _score(bench: Bench, plan: SubjectPlan, subject: Subject, policies: list[Pol
             "skipped": skipped,
             "latency": result.latency,
             "seconds": time.perf_counter() - started,
-            "engine": subject.engine if isinstance(subject, ModelSubject) else None,
+            "engine": subject.engine if isinstance(subject, ModelSubject | AutomaticSubject) else None,
             "peak_memory_mb": peak_memory_mb(),
             "peak_device_mb": _peak_device_mb(),
         },

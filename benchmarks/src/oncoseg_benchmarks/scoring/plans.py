@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,10 @@ class ModelPlan(SubjectPlan):
 
     def __init__(self, choice: ModelChoice, settings: BenchSettings, registry: Registry) -> None:
         self.label = choice.display_name
+        if choice.structures:
+            raise ConfigError(
+                f"models: {self.label}: takes prompts; structures are of automatic models, leave them out"
+            )
         self.spec = record_with_clicks(registry.get(ModelSpec, choice.name))
         self._settings, self._registry = settings, registry
         asked = {kind for each in settings.prompts for kind in Policy(each, registry).kinds}
@@ -201,10 +205,9 @@ def _process_device(device_name: str) -> torch.device:
     return own
 
 
-def plan_subjects(settings: BenchSettings, registry: Registry) -> list[SubjectPlan]:
-    """The models in the order of the configuration, then floors and ceilings."""
-    models = [ModelPlan(choice, settings, registry) for choice in settings.models]
-    plans: list[SubjectPlan] = [*models]
+def reference_plans(settings: BenchSettings, models: Sequence[ModelPlan]) -> list[SubjectPlan]:
+    """Floors and ceilings; of promptable models only, for the others see the whole image and no prompt."""
+    plans: list[SubjectPlan] = []
     if settings.references.floors:
         plans += [ReferencePlan(NothingFloor), ReferencePlan(BoxFloor)]
     grids = list(settings.references.grids)
