@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from oncoseg_core.data.leakage import TrainedOn
 
 from oncoseg_benchmarks.config.settings import load_settings
 from oncoseg_benchmarks.scoring.plans import ModelPlan
@@ -13,6 +12,7 @@ from oncoseg_core import DataError, DatasetSpec, ModelSpec, load_plugins
 from oncoseg_core.imaging.voxel_hash import content_hash
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_lora.inject import adapt
+from oncoseg_lora.leakage import TrainedOn
 from oncoseg_lora.settings import LoraSettings
 from oncoseg_lora.store import save_adapter
 

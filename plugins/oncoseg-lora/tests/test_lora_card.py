@@ -7,13 +7,13 @@ from html.parser import HTMLParser
 import pytest
 import yaml
 from markdown_it import MarkdownIt
-from oncoseg_core.data.leakage import TrainedOn
 from pydantic import ValidationError
 from toy_model import SPEC, trained
 
 from oncoseg_core import Licence
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_lora.card import DatasetFacts, Evidence, render_card
+from oncoseg_lora.leakage import TrainedOn
 from oncoseg_lora.manifest import (
     LeakageRecord,
     MetricRow,

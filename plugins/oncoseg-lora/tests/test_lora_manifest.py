@@ -4,9 +4,9 @@ import hashlib
 import json
 
 import pytest
-from oncoseg_core.data.leakage import TrainedOn
 
 from oncoseg_core import WeightsError
+from oncoseg_lora.leakage import TrainedOn
 from oncoseg_lora.manifest import AdapterManifest, check_files, read_checked, read_manifest, read_trained_on
 
 SEEN = TrainedOn(("samples",), frozenset({"a" * 64}))

@@ -14,13 +14,13 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oncoseg_core.data.leakage import TrainedOn
 from torch import nn
 from toy_model import SPEC, Toy, output, trained
 
 from oncoseg_core import Box, ConfigError, LoraSpec, StorageError, UsageError, WeightsError
 from oncoseg_core.path.settings import PathSettings
 from oncoseg_lora.inject import adapt, set_training_mode, trainable_parameters
+from oncoseg_lora.leakage import TrainedOn
 from oncoseg_lora.manifest import read_trained_on
 from oncoseg_lora.settings import LoraSettings
 from oncoseg_lora.store import load_adapter, save_adapter

@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 import yaml
-from oncoseg_core.data.leakage import Scan
 
 from oncoseg_core import ConfigError, DataError, DatasetSpec, ModelSpec, Overlap, RunError, WeightsError, load_plugins
+from oncoseg_lora.leakage import Scan
 from oncoseg_lora.manifest import read_manifest, read_trained_on
 from oncoseg_lora.store import load_adapter
 from oncoseg_trainer.config.settings import load_settings
