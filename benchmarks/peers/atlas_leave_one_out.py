@@ -35,7 +35,7 @@ from scipy import ndimage, stats
 
 from oncoseg_atlas.alignment import likeness, starts
 from oncoseg_atlas.fusion import FusedMasks
-from oncoseg_atlas.model import AtlasModel, Registered
+from oncoseg_atlas.model import AtlasModel, Registered, target_of
 from oncoseg_atlas.prepared import Prepared, prepare
 from oncoseg_atlas.registering import Deformed, align_atlas, one_thread
 from oncoseg_atlas.settings import AtlasSettings
@@ -226,7 +226,7 @@ def at_step(folder: Path, volume: Volume, step: str, **settings: Any) -> tuple[A
     model = AtlasModel(AtlasSettings(folder=folder, deformation=deformation, minimum_similarity=-1, **settings))
     registered = model.register(volume, model.spec.structures, quiet)
     if step in {"nothing", "translation"}:
-        fixed = registered.scan.scan
+        fixed = registered.target.scan
         moved = []
         for one in registered.atlases:
             if step == "translation":
@@ -286,18 +286,11 @@ def pairs_that_do_not_fit(cases: Path, patients: dict[str, str]) -> dict[str, An
                 "noise in the body": noise_in(volume),
             }
             for kind, other in kinds.items():
-                target = registered_target(model, other)
+                target = target_of(other, model.settings, "ct")
                 for case in model.folder.cases:
                     one = align_atlas(target, model.folder.load(case), model.settings, model._cache)  # noqa: SLF001
                     found[kind].append(round(one.like.correlation if one.affine and not one.affine.fault else -1.0, 2))
     return dict(found)
-
-
-def registered_target(model: AtlasModel, volume: Volume) -> Any:
-    """The image made ready."""
-    from oncoseg_atlas.model import _target
-
-    return _target(volume, model.settings, "ct")
 
 
 def turned(volume: Volume, axes: tuple[slice, ...]) -> Volume:
@@ -331,8 +324,8 @@ def leave_one_out(
     by_structure: dict[str, list[float]] = defaultdict(list)
     pairs: list[tuple[float, float]] = []
     with one_thread():
-        for name in patients:
-            others = [one for one in patients if one != name and (whose == "any" or patients[one] != patients[name])]
+        for name, scan in patients.items():
+            others = [one for one in patients if one != name and (whose == "any" or patients[one] != scan)]
             folder = folder_of(cases, others)
             modality = "ct" if cases.name == "ct" else "mri"
             volume, label = opened(cases / name, modality)

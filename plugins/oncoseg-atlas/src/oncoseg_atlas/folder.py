@@ -43,13 +43,14 @@ VERSION = 1
 class FolderDescription(Settings):
     """``atlases.yaml``: what is true of all cases in the folder.
 
-    ``modality`` is that of the images. ``names`` say which number of a label image is which structure, where a case has
+    ``modality`` is that of the images; ``body_part`` and ``licence`` are for readers. ``names`` say which number of a label image is which structure, where a case has
     no ``names.yaml`` of its own. ``rename`` gives structures other names than the files do; ``structures`` are the
     only ones that are taken, by their new names: a plan's file also holds targets and helper structures.
     """
 
     modality: Name
     body_part: str = ""
+    licence: str = "the clinic's own cases"
     names: dict[int, str] = Field(default_factory=dict)
     rename: dict[str, str] = Field(default_factory=dict)
     structures: tuple[str, ...] | None = None
@@ -133,7 +134,7 @@ class AtlasFolder:
             VERSION,
             sitk.Version.VersionString(),
             files_sha256(folder),
-            self.description.model_dump(mode="json", exclude={"body_part"}),
+            self.description.model_dump(mode="json", exclude={"body_part", "licence"}),
             [self._settings.spacing_mm, self._settings.contour_spacing_mm, self._settings.most_voxels],
         )
         arrays = self._cache.get(key, lambda: self._make(folder))

@@ -19,15 +19,17 @@ from oncoseg_atlas.plugin import SPEC
 from oncoseg_atlas.prepared import prepare
 from oncoseg_atlas.registering import Aligned, Deformed, Target, align_atlas, deform_atlas, one_thread
 from oncoseg_atlas.settings import AtlasSettings
-from oncoseg_core import AutomaticModel, AutomaticResult, DataError, Progress, Volume
+from oncoseg_core import AutomaticModel, AutomaticResult, DataError, Licence, Progress, Volume
 from oncoseg_core.imaging import content_hash
 
 
 class Registered(NamedTuple):
-    """The atlases that were registered with an image, the most similar first, and what must be known of it."""
+    """The atlases that were registered with an image, the most similar first, and what must be known of that."""
 
-    scan: Target
+    target: Target
     atlases: list[Deformed]
+    takers: dict[str, frozenset[str]]
+    """By structure, the keys of those atlases that speak for it."""
     notes: list[str]
 
 
@@ -46,8 +48,13 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
         self._cache = Cache(settings.cache_bytes)
         self.folder = AtlasFolder(settings, self._cache)
         self.weights_sha256 = self.folder.sha256
+        about = self.folder.description
         self.spec = SPEC.model_copy(
-            update={"structures": self.folder.structures, "modalities": (self.folder.description.modality,)}
+            update={
+                "structures": self.folder.structures,
+                "modalities": (about.modality,),
+                "licence": Licence(code="Apache-2.0", weights=about.licence),
+            }
         )
 
     def segment(self, volume: Volume, structures: Sequence[str], progress: Progress) -> AutomaticResult:
@@ -64,7 +71,8 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
         confidences, notes = self._judged(fused)
         likes = ", ".join(f"{one.like.correlation:.2f}" for one in registered.atlases)
         taken = f"{len(registered.atlases)} of {len(self.folder.cases)} atlases took part; similarity {likes}"
-        method = f"agreement of {len(registered.atlases)} atlases" if confidences else ""
+        most = max((one.atlases for name, one in fused.items() if one is not None and name in confidences), default=0)
+        method = f"agreement of {most} atlases" if most else ""
         masks = FusedMasks(volume.geometry, self.settings.contour_spacing_mm, fused)
         return AutomaticResult(masks, confidences, method, (*self.folder.notes, *registered.notes, taken, *notes))
 
@@ -80,12 +88,14 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
         settings, began = self.settings, self._clock()
         watch = Watch(progress, lambda: self._clock() - began > settings.seconds, settings.threads)
         progress("reading the image", 0, 1)
-        target = _target(volume, settings, expected)
-        fitting, notes = self._fitting(target, content_hash(volume.voxels, volume.geometry), structures, watch)
-        chosen = fitting[: settings.most_atlases]
+        image = target_of(volume, settings, expected)
+        fitting, notes = self._fitting(image, content_hash(volume.voxels, volume.geometry), structures, watch)
+        # Each structure takes the most similar of those that have it: it must not depend on what else is asked for.
+        takers = {name: _first(fitting, name, settings.most_atlases) for name in structures}
+        chosen = [one for one in fitting if any(one.atlas.key in keys for keys in takers.values())]
 
         def work(aligned: Aligned) -> Deformed:
-            return deform_atlas(target, aligned, settings, self._cache, watch.late)
+            return deform_atlas(image, aligned, settings, self._cache, watch.late)
 
         deformed = in_turn("deforming atlases", chosen, len(chosen), work, watch)
         if len(deformed) < len(chosen):
@@ -93,19 +103,20 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
                 f"after {settings.seconds:g} s (`seconds`) {len(deformed)} of {len(chosen)} atlases were deformed, and "
                 "no other was begun"
             )
-        return Registered(target, deformed, notes)
+        return Registered(image, deformed, takers, notes)
 
     def fuse(
         self, registered: Registered, volume: Volume, structures: Sequence[str], progress: Progress
     ) -> dict[str, Fused | None]:
         """What the registered atlases make of each structure; None where none of them puts it into the image."""
         fusion = self.settings.fusion
-        voters = [Voter(registered.scan.scan, one, fusion) for one in registered.atlases]
+        voters = [Voter(registered.target.scan, one, fusion) for one in registered.atlases]
         grid = contour_grid(volume.geometry, self.settings.contour_spacing_mm)
         fused = {}
         for number, name in enumerate(structures):
             progress("fusing structures", number, len(structures))
-            fused[name] = fuse(name, voters, grid, fusion)
+            keys = registered.takers[name]
+            fused[name] = fuse(name, [one for one in voters if one.deformed.atlas.key in keys], grid, fusion)
         progress("fusing structures", len(structures), len(structures))
         return fused
 
@@ -136,11 +147,11 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
             DataError: none does.
         """
         settings, notes = self.settings, []
-        cases = [case for case in self.folder.cases if set(case.structures) & set(structures)]
+        cases = self.folder.cases
         others = [case for case in cases if self.folder.voxels[case.number] != voxels]
         if len(others) < len(cases):
             notes.append("the image is one of the atlases, which takes no part")
-        tried = self._candidates(target, others, watch)
+        tried = self._candidates(target, others, structures, watch)
         if len(tried) < len(others):
             notes.append(f"{len(tried)} of {len(others)} atlases were aligned (`most_candidates`)")
 
@@ -160,24 +171,36 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
             )
         return sorted(fitting, key=lambda one: (-one.like.correlation, one.atlas.key)), notes
 
-    def _candidates(self, target: Target, cases: list[AtlasCase], watch: Watch) -> list[AtlasCase]:
+    def _candidates(
+        self, target: Target, cases: list[AtlasCase], structures: Sequence[str], watch: Watch
+    ) -> list[AtlasCase]:
         """Those that are worth the affine step: the most similar where they are only laid on the image, if many."""
         most = self.settings.most_candidates
         if len(cases) <= most:
-            return cases
+            return [case for case in cases if set(case.structures) & set(structures)]
 
         def work(atlas: Atlas) -> float:
             return max((worth for worth, _ in starts(target.scan, atlas.scan)), default=-1.0)
 
         worth = in_turn("choosing atlases", self._loaded(cases), len(cases), work, watch)
-        ranked = sorted(zip(worth, cases, strict=False), key=lambda one: (-one[0], one[1].key))
-        return [case for _, case in ranked[:most]]
+        ranked = [case for _, case in sorted(zip(worth, cases, strict=False), key=lambda one: (-one[0], one[1].key))]
+        kept = {case.key for name in structures for case in [one for one in ranked if name in one.structures][:most]}
+        return [case for case in ranked if case.key in kept]
 
     def _loaded(self, cases: Sequence[AtlasCase]) -> Iterator[Atlas]:
         return (self.folder.load(case) for case in cases)
 
 
-def _target(volume: Volume, settings: AtlasSettings, modality: str) -> Target:
+def _first(fitting: Sequence[Aligned], name: str, most: int) -> frozenset[str]:
+    return frozenset([one.atlas.key for one in fitting if name in one.atlas.masks][:most])
+
+
+def target_of(volume: Volume, settings: AtlasSettings, modality: str) -> Target:
+    """An image made ready, with the hash of all that its registration depends on.
+
+    Raises:
+        DataError: it cannot be registered.
+    """
     digest = hashlib.sha256(content_hash(volume.voxels, volume.geometry).encode())
     digest.update(np.ascontiguousarray(volume.geometry.affine).tobytes())
     digest.update(repr((volume.geometry.shape, modality, settings.spacing_mm, settings.most_voxels)).encode())
