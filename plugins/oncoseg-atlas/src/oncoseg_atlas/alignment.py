@@ -17,9 +17,9 @@ STARTS = 3
 LEAST_EXTENT = 12
 """Voxels that the affine step's coarser level has along the shortest side, at least."""
 ITERATIONS = 50
-LONGEST_MM, SHORTEST_MM = 4.0, 0.05
-"""Steps of the descent: the first, halved whenever the gradient turns round, and the last. A line search took five to
-ten times as long and ended in worse places."""
+LONGEST_MM, SHORTEST_MM = 2.0, 0.05
+"""Steps of the descent: the first, halved whenever the gradient turns round, and the last. Longer first steps lose
+their way now and then; a line search took five to ten times as long and ended in worse places."""
 SCALES = (0.6, 1.6)
 """Of bodies: an atlas that must shrink or grow more than that is of something else."""
 
@@ -157,7 +157,10 @@ def align(fixed: Prepared, moving: Prepared, *, same_scale: bool) -> Affine | No
         return None
     best = max(found, key=lambda one: _worth(likeness(first, second, one.transform())))
     fine = max(coarse / 2, finest)
-    return _affine(at_spacing(fixed, fine), at_spacing(moving, fine), best, same_scale=same_scale) or best
+    first, second = at_spacing(fixed, fine), at_spacing(moving, fine)
+    finer = _affine(first, second, best, same_scale=same_scale)
+    steps = [best] if finer is None else [best, finer]
+    return max(steps, key=lambda one: _worth(likeness(first, second, one.transform())))
 
 
 def _worth(like: Likeness) -> float:

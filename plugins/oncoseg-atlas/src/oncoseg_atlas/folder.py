@@ -43,9 +43,10 @@ VERSION = 1
 class FolderDescription(Settings):
     """``atlases.yaml``: what is true of all cases in the folder.
 
-    ``modality`` is that of the images; ``body_part`` and ``licence`` are for readers. ``names`` say which number of a label image is which structure, where a case has
-    no ``names.yaml`` of its own. ``rename`` gives structures other names than the files do; ``structures`` are the
-    only ones that are taken, by their new names: a plan's file also holds targets and helper structures.
+    ``modality`` is that of the images; ``body_part`` and ``licence`` are for readers. ``names`` say which number of a
+    label image is which structure, where a case has no ``names.yaml`` of its own. ``rename`` gives structures other
+    names than the files do; ``structures`` are the only ones that are taken, by their new names: a plan's file also
+    holds targets and helper structures.
     """
 
     modality: Name

@@ -17,7 +17,7 @@ from oncoseg_atlas.folder import Atlas
 from oncoseg_atlas.prepared import Prepared
 from oncoseg_atlas.settings import AtlasSettings
 
-VERSION = 2
+VERSION = 3
 """Of the method; what another one made is not taken from the cache."""
 
 _threads = threading.Lock()
