@@ -34,6 +34,7 @@ import SimpleITK as sitk
 from scipy import ndimage, stats
 
 from oncoseg_atlas.alignment import likeness, starts
+from oncoseg_atlas.cache import Cache
 from oncoseg_atlas.fusion import FusedMasks
 from oncoseg_atlas.model import AtlasModel, Registered, target_of
 from oncoseg_atlas.prepared import Prepared, prepare
@@ -43,7 +44,6 @@ from oncoseg_benchmarks.record import record
 from oncoseg_core import BoolArray, DatasetSpec, Volume, load_plugins
 from oncoseg_core.imaging import read_volume
 
-STEPS = ("nothing", "translation", "affine", "bspline", "demons")
 FUSIONS = ("majority", "local", "staple")
 
 
@@ -54,35 +54,30 @@ def main() -> None:
     parser.add_argument("--colin", type=Path, help="folder with ch2.nii.gz and aal.nii.gz")
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
     options = parser.parse_args()
-    made = options.most or 3
-    with tempfile.TemporaryDirectory() as folder:
+    made = options.most or 2
+    found: dict[str, Any] = {"load": options.load, "threads": 1}
+
+    def add(what: str, value: dict[str, Any]) -> None:
+        found[what] = value
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what} {value.get('summary', value)}\n")
+        if options.most is None:  # after each part: what is measured is not lost
+            colin = "" if options.colin is None else f" --colin {options.colin}"
+            command = f"OMP_NUM_THREADS=1 python benchmarks/peers/atlas_leave_one_out.py{colin}"
+            record("atlas_leave_one_out", command, found)
+
+    with tempfile.TemporaryDirectory() as folder, one_thread():
         os.environ["ONCOSEG_CACHE"] = str(Path(folder) / "cache")
         root = Path(folder) / "cases"
-        found: dict[str, Any] = {"load": options.load, "threads": 1}
         chests = chest_patients(root / "ct", made)
-        found["real pair"] = real_pair(root / "ct")
-        say(found["real pair"])
-        found["similarity"] = pairs_that_do_not_fit(root / "ct", chests)
-        say(found["similarity"])
-        found["made chests, atlases of both patients"] = leave_one_out(root / "ct", chests, "any")
-        say(found["made chests, atlases of both patients"]["summary"])
-        found["made chests, atlases of the other patient"] = leave_one_out(root / "ct", chests, "other")
-        say(found["made chests, atlases of the other patient"]["summary"])
+        add("real pair", real_pair(root / "ct", ("nothing", "translation", "affine", "demons")))
+        add("similarity", pairs_that_do_not_fit(root / "ct"))
+        add("made chests, atlases of both patients", leave_one_out(root / "ct", chests, "any"))
+        add("made chests, atlases of the other patient", leave_one_out(root / "ct", chests, "other"))
+        add("time", time_by_phase(root / "ct", chests))
         if options.colin is not None:
-            brains = brain_patients(root / "mri", options.colin, made + 2)
-            found["made brains"] = leave_one_out(root / "mri", brains, "any", settings={"spacing_mm": 2.0})
-            say(found["made brains"]["summary"])
-        found["time"] = time_by_phase(root / "ct", chests)
-        say(found["time"])
-    if options.most is None:
-        colin = "" if options.colin is None else f" --colin {options.colin}"
-        command = f"OMP_NUM_THREADS=1 python benchmarks/peers/atlas_leave_one_out.py{colin}"
-        sys.stdout.write(f"{record('atlas_leave_one_out', command, found)}\n")
-
-
-def say(what: Any) -> None:
-    """To whoever waits."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what}\n")
+            brains = brain_patients(root / "mri", options.colin, made + 1)
+            add("made brains", leave_one_out(root / "mri", brains, "any"))
+        add("real pair, B-splines", real_pair(root / "ct", ("bspline",)))
 
 
 # Patients
@@ -247,49 +242,42 @@ def middle_of(scan: Prepared) -> tuple[float, ...]:
     return middle
 
 
-def real_pair(cases: Path) -> dict[str, Any]:
-    """Each of the two real chests contoured by the other, after each step; and how fine the grid of contours is."""
+def real_pair(cases: Path, steps: Sequence[str]) -> dict[str, Any]:
+    """Each of the two real chests contoured by the other, after each step."""
     rows: dict[str, Any] = defaultdict(dict)
-    with one_thread():
-        for image, atlas in itertools.permutations(("lung1", "lung2")):
-            volume, label = opened(cases / image, "ct")
-            for step in STEPS:
-                began = time.process_time()
-                model, registered = at_step(folder_of(cases, [atlas]), volume, step, fusion="majority")
-                seconds = time.process_time() - began
-                rows[step][image] = {
-                    name: round(value, 3) for name, value, _ in scores(model, registered, volume, label)
-                }
-                rows[step][image] |= {
-                    "similarity": round(registered.atlases[0].like.correlation, 3),
-                    "folded": registered.atlases[0].folded,
-                    "processor seconds, opening included": round(seconds, 1),
-                }
+    for image, atlas in itertools.permutations(("lung1", "lung2")):
+        volume, label = opened(cases / image, "ct")
+        for step in steps:
+            began = time.process_time()
+            model, registered = at_step(folder_of(cases, [atlas]), volume, step, fusion="majority")
+            seconds = time.process_time() - began
+            rows[step][image] = {name: round(value, 3) for name, value, _ in scores(model, registered, volume, label)}
+            rows[step][image] |= {
+                "similarity": round(registered.atlases[0].like.correlation, 3),
+                "folded": registered.atlases[0].folded,
+                "processor seconds, opening included": round(seconds, 1),
+            }
     return dict(rows)
 
 
-def pairs_that_do_not_fit(cases: Path, patients: dict[str, str]) -> dict[str, Any]:
+def pairs_that_do_not_fit(cases: Path) -> dict[str, Any]:
     """Similarity after the affine step: of scans of one region, and of scans that show something else."""
     found: dict[str, list[float]] = defaultdict(list)
-    with one_thread():
-        for name in [one for one in patients if "-" not in one or one.endswith("-1")]:
-            others = [one for one in patients if patients[one] != patients[name]][:2]
-            volume, _ = opened(cases / name, "ct")
-            model = AtlasModel(AtlasSettings(folder=folder_of(cases, others), minimum_similarity=-1, minimum_overlap=0))
-            kinds = {
-                "another chest": volume,
-                "upside down": turned(volume, (slice(None), slice(None, None, -1))),
-                "front to back": turned(volume, (slice(None), slice(None), slice(None, None, -1))),
-                "left to right": turned(volume, (slice(None), slice(None), slice(None), slice(None, None, -1))),
-                "lower third alone": part_of_scan(volume, 0, 3),
-                "upper third alone": part_of_scan(volume, 2, 3),
-                "noise in the body": noise_in(volume),
-            }
-            for kind, other in kinds.items():
-                target = target_of(other, model.settings, "ct")
-                for case in model.folder.cases:
-                    one = align_atlas(target, model.folder.load(case), model.settings, model._cache)  # noqa: SLF001
-                    found[kind].append(round(one.like.correlation if one.affine and not one.affine.fault else -1.0, 2))
+    for name, other in itertools.permutations(("lung1", "lung2")):
+        volume, _ = opened(cases / name, "ct")
+        folder = folder_of(cases, [other, f"{other}-1"])
+        model = AtlasModel(AtlasSettings(folder=folder, minimum_similarity=-1, minimum_overlap=0))
+        axes = [slice(None)] * 4
+        kinds = {"another chest": volume}
+        for axis, kind in ((1, "upside down"), (2, "front to back"), (3, "left to right")):
+            kinds[kind] = turned(volume, (*axes[:axis], slice(None, None, -1), *axes[axis + 1 :]))
+        kinds |= {"lower third alone": part_of_scan(volume, 0, 3), "upper third alone": part_of_scan(volume, 2, 3)}
+        kinds["noise in the body"] = noise_in(volume)
+        for kind, image in kinds.items():
+            target = target_of(image, model.settings, "ct")
+            for case in model.folder.cases:
+                one = align_atlas(target, model.folder.load(case), model.settings, Cache(0))
+                found[kind].append(round(one.like.correlation, 2) if one.fault is None else -1.0)
     return dict(found)
 
 
@@ -315,44 +303,49 @@ def noise_in(volume: Volume) -> Volume:
     return Volume(np.where(body, noise, -1000).astype(np.int16)[None], volume.geometry, "ct")
 
 
-def leave_one_out(
-    cases: Path, patients: dict[str, str], whose: str, settings: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def leave_one_out(cases: Path, patients: dict[str, str], whose: str) -> dict[str, Any]:
     """Every patient contoured by the others (or by those of the other real patient alone)."""
-    settings = settings or {}
     values: dict[str, list[float]] = defaultdict(list)
     by_structure: dict[str, list[float]] = defaultdict(list)
     pairs: list[tuple[float, float]] = []
-    with one_thread():
-        for name, scan in patients.items():
-            others = [one for one in patients if one != name and (whose == "any" or patients[one] != scan)]
-            folder = folder_of(cases, others)
-            modality = "ct" if cases.name == "ct" else "mri"
-            volume, label = opened(cases / name, modality)
-            for step in ("nothing", "translation", "affine"):
-                model, registered = at_step(folder, volume, step, fusion="majority", most_atlases=5, **settings)
-                values[f"{step}, majority of 5"] += [value for _, value, _ in scores(model, registered, volume, label)]
-            kinds = [(1, "majority"), *itertools.product((3, 5), FUSIONS)]  # of the most similar
-            for count, fusion in kinds:
-                model, registered = at_step(folder, volume, "demons", fusion=fusion, most_atlases=count, **settings)
-                rows = list(scores(model, registered, volume, label))
-                values[f"demons, {fusion} of {count}"] += [row[1] for row in rows]
-                if (count, fusion) == (5, "local"):
-                    for structure, value, agreed in rows:
-                        by_structure[structure].append(value)
-                        if agreed is not None:
-                            pairs.append((agreed, value))
-            say(name)
+    for name, scan in patients.items():
+        others = [one for one in patients if one != name and (whose == "any" or patients[one] != scan)]
+        folder = folder_of(cases, others)
+        volume, label = opened(cases / name, "ct" if cases.name == "ct" else "mri")
+        for step in ("nothing", "translation", "affine"):
+            model, registered = at_step(folder, volume, step, fusion="majority")
+            values[f"{step}, majority of all"] += [row[1] for row in scores(model, registered, volume, label)]
+        _, registered = at_step(folder, volume, "demons")
+        for count, fusion in ((1, "majority"), (3, "majority"), (3, "local"), *((0, one) for one in FUSIONS)):
+            if count >= len(registered.atlases):
+                continue
+            model = AtlasModel(AtlasSettings(folder=folder, fusion=fusion))
+            rows = list(scores(model, most_similar(registered, count), volume, label))
+            values[f"demons, {fusion} of {count or 'all'}"] += [row[1] for row in rows]
+            if (count, fusion) == (0, "local"):
+                for structure, value, agreed in rows:
+                    by_structure[structure].append(value)
+                    if agreed is not None:
+                        pairs.append((agreed, value))
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
     summary = {key: {"mean Dice": round(float(np.nanmean(each)), 4), "n": len(each)} for key, each in values.items()}
     return {
         "patients": len(patients),
+        "atlases of each": 5 if whose == "any" and len(patients) > 5 else len(others),
         "summary": summary,
-        "by structure, local of 5": {
+        "by structure, local of all": {
             name: {"mean": round(float(np.nanmean(each)), 3), "min": round(float(np.nanmin(each)), 3), "n": len(each)}
             for name, each in by_structure.items()
         },
         "agreement and Dice": related(pairs),
     }
+
+
+def most_similar(registered: Registered, count: int) -> Registered:
+    """Those atlases alone that were the most similar after the affine step; 0: all."""
+    kept = registered.atlases[: count or None]
+    keys = frozenset(one.atlas.key for one in kept)
+    return registered._replace(atlases=kept, takers={name: each & keys for name, each in registered.takers.items()})
 
 
 def related(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
@@ -401,18 +394,17 @@ def time_by_phase(cases: Path, patients: dict[str, str]) -> dict[str, Any]:
     prepare(volume, settings, "it")
     times["making the image ready"] = clock() - began
     began = clock()
-    with one_thread():
-        AtlasModel(settings.model_copy(update={"deformation": "none"})).register(volume, model.spec.structures, quiet)
-        times["reading atlases and the affine step, of 5"] = clock() - began
-        began = clock()
-        registered = model.register(volume, model.spec.structures, quiet)
-        times["demons, of 5"] = clock() - began
-        began = clock()
-        model.register(volume, model.spec.structures, quiet)
-        times["both again, from the cache"] = clock() - began
-        began = clock()
-        fused = model.fuse(registered, volume, model.spec.structures, quiet)
-        times["fusing 32 structures"] = clock() - began
+    AtlasModel(settings.model_copy(update={"deformation": "none"})).register(volume, model.spec.structures, quiet)
+    times["making it ready, reading atlases, affine step, of 5"] = clock() - began
+    began = clock()
+    registered = model.register(volume, model.spec.structures, quiet)
+    times["making it ready, reading all, demons, of 5"] = clock() - began
+    began = clock()
+    model.register(volume, model.spec.structures, quiet)
+    times["all of it again, from the cache"] = clock() - began
+    began = clock()
+    fused = model.fuse(registered, volume, model.spec.structures, quiet)
+    times["fusing 32 structures"] = clock() - began
     masks = FusedMasks(volume.geometry, settings.contour_spacing_mm, fused)
     began = clock()
     for name in masks:

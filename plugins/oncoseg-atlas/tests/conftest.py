@@ -5,13 +5,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the phantoms; importlib mode does not add it
 
-from phantoms import Patient, describe, grid, write_case
+from phantoms import ATLASES, FAST, describe, grid, write_case  # noqa: E402
 
-ATLASES = [
-    Patient(seed=1),
-    Patient(scale=(1.06, 0.96, 1.04), place=(20, -10, 300), bend=6, seed=2),
-    Patient(scale=(0.95, 1.05, 0.97), place=(-15, 30, -40), bend=-6, seed=3),
-]
+from oncoseg_atlas.model import AtlasModel
+from oncoseg_atlas.settings import AtlasSettings
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +28,8 @@ def cache_folder(tmp_path_factory):
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("ONCOSEG_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def model(atlases, cache_folder):
+    return AtlasModel(AtlasSettings(folder=atlases, **FAST))

@@ -1,6 +1,6 @@
 """A generated patient: a trunk with lungs, a heart and a spine, in any place, on any grid. Not a real scan."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -9,8 +9,6 @@ from oncoseg_core import Geometry, Volume
 
 NAMES = {1: "Lung_L", 2: "Lung_R", 3: "Heart", 4: "SpinalCord"}
 HU = {1: -850.0, 2: -850.0, 3: 60.0, 4: 300.0}
-SIZE = np.array([300.0, 200.0, 280.0])
-"""Of the whole trunk in mm, x y z."""
 
 
 @dataclass
@@ -21,7 +19,6 @@ class Patient:
     place: tuple = (0.0, 0.0, 0.0)
     bend: float = 0.0
     seed: int = 0
-    extras: dict = field(default_factory=dict)
 
     def own(self, points):
         own = (points - np.array(self.place)) / np.array(self.scale)
@@ -82,6 +79,15 @@ def write_case(folder, patient, geometry, *, keep=(1, 2, 3, 4)):
 def describe(root, text="modality: ct\n"):
     names = "names:\n" + "".join(f"  {number}: {name}\n" for number, name in NAMES.items())
     (root / "atlases.yaml").write_text(text + names, encoding="utf-8")
+
+
+ATLASES = [
+    Patient(seed=1),
+    Patient(scale=(1.06, 0.96, 1.04), place=(20, -10, 300), bend=6, seed=2),
+    Patient(scale=(0.95, 1.05, 0.97), place=(-15, 30, -40), bend=-6, seed=3),
+]
+FAST = {"spacing_mm": 9.0, "contour_spacing_mm": 5.0}
+"""Coarse, for tests."""
 
 
 def dice(a, b):
