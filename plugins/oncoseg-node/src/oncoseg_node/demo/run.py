@@ -18,10 +18,10 @@ from oncoseg_dicom import (
     DEMONSTRATION_SERIES,
     Series,
     demonstration_series,
-    find_series,
     first_difference,
     read_header,
     read_structures,
+    series_of_files,
 )
 from oncoseg_node.demo.archive import DemoArchive
 from oncoseg_node.demo.program import (
@@ -101,7 +101,7 @@ def run_demo(
     if len(received) != 1:
         raise DemonstrationError(f"{len(received)} structure sets came back, and one was expected (log: {log})")
     content = json.loads((job.out / "report.json").read_text(encoding="utf-8"))
-    structures = _compared(received[0], job, find_series(files[0].parent), content)
+    structures = _compared(received[0], job, series_of_files(files), content)
     return Demonstration(structures, received[0], report, settings)
 
 
