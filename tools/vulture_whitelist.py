@@ -173,3 +173,15 @@ _.heartbeat  # of the client, for who holds a session open
 # Settings of onnxruntime, read by it.
 _.intra_op_num_threads
 _.log_severity_level
+# Attributes of DICOM objects and of pynetdicom's application entities.
+_.ConversionType
+_.DocumentTitle
+_.BurnedInAnnotation
+_.MIMETypeOfEncapsulatedDocument
+_.QueryRetrieveLevel
+_.require_called_aet
+_.maximum_associations
+_.acse_timeout
+_.dimse_timeout
+_.network_timeout
+_.row_factory  # read by sqlite3
