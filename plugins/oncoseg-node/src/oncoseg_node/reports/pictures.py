@@ -44,8 +44,6 @@ _LETTERS = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "H", "F"), "sag
 _WINDOWS = {"lung": (-1350.0, 150.0), "bone": (-400.0, 1100.0), "soft tissue": (-160.0, 240.0)}
 """Hounsfield units that are drawn black and white."""
 
-FloatArray = npt.NDArray[np.floating]
-
 
 class Window(NamedTuple):
     """Values that are drawn black and white, and what the window is called; empty where it has no name."""
