@@ -310,6 +310,16 @@ def test_a_small_structure_is_shown_with_what_is_around_it():
     assert axial[2] - axial[0] == pytest.approx(300 / 120)
 
 
+@pytest.mark.parametrize("end", [0, 199])
+def test_what_is_shown_ends_where_the_image_ends(end):
+    large = Volume(np.zeros((1, 20, 200, 200), np.float32), Geometry.from_parts((20, 200, 200), (2.0, 1.0, 1.0)), "ct")
+    mask = np.zeros((20, 200, 200), dtype=bool)
+    mask[10, end, end] = True
+    axial = outlines(structure_picture(mask, large, (0, 0, 0), "Lens_L"))[0]
+    expected = (0, 0, 1, 1) if end == 0 else (119, 119, 120, 120)
+    np.testing.assert_allclose(np.array(axial) * 120 / 300, expected, atol=1e-3)
+
+
 def test_an_empty_mask_has_no_picture():
     assert structure_picture(np.zeros((12, 40, 40), dtype=bool), volume(), (0, 0, 0), "Heart") is None
 

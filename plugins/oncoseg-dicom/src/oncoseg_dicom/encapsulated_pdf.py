@@ -56,7 +56,7 @@ def write_pdf(
         raise DataError(f"{display_path(pdf)}: is no PDF")
     with quiet():
         dataset, left_out = _header(series, title, moment)
-        dataset.EncapsulatedDocument = content + b"\0" * (len(content) % 2)
+        dataset.EncapsulatedDocument = content
         dataset.EncapsulatedDocumentLength = len(content)
         _identify(dataset, uid_seed)
         with atomic_path(destination, private=private) as temporary:
