@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the phantoms; importlib mode does not add it
 
-from phantoms import ATLASES, FAST, describe, grid, write_case  # noqa: E402
+from phantoms import ATLASES, FAST, describe, grid, write_case
 
 from oncoseg_atlas.model import AtlasModel
 from oncoseg_atlas.settings import AtlasSettings
