@@ -1,9 +1,9 @@
 """What the node adds to segmenting: writing, sending and confirming 32 structures on 512 x 512 x 200.
 
 Generated: a CT series of 200 slices of 512 x 512 pixels and 32 structures of many sizes that overlap, as organs do.
-They lie on disk as bits and are taken one at a time, as the node's worker does. The objects go by C-STORE to a
-pynetdicom node in a process of its own on loopback, which keeps them and gives them back by C-FIND and C-GET. Memory
-is the most that the process held, libraries included. No patient, no planning system.
+They lie on disk as bits and are taken one at a time, as the node's worker does. The objects go by C-STORE to the
+demonstration's archive in a process of its own on loopback, which keeps them and gives them back by C-FIND and C-GET.
+Memory is the most that the process held, libraries included. No patient, no planning system.
 
     python benchmarks/peers/node_overhead.py
 """
@@ -17,13 +17,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rtstruct_write import clocks, named_masks, peak_mb, write_the_series
 
-from oncoseg_benchmarks.record import record
+from oncoseg_benchmarks.record import record, require
 from oncoseg_core import BoolArray
 
 SHAPE, STRUCTURES = (200, 512, 512), 32
@@ -89,9 +90,10 @@ def in_a_fresh_process(folder: Path) -> dict[str, Any]:
 def measure(folder: Path) -> dict[str, Any]:
     """Seconds of each step and the peak of memory after it."""
     from oncoseg_dicom import find_series
-    from oncoseg_node.config.settings import NodeSettings
+    from oncoseg_node.config.settings import DicomDestination, NodeSettings
     from oncoseg_node.records.job import Job, State
     from oncoseg_node.records.results import CheckedStructure, Made, UsedModel
+    from oncoseg_node.sending import confirm, send
     from oncoseg_node.writing import write
 
     found: dict[str, Any] = {"steps": {}}
@@ -122,7 +124,37 @@ def measure(folder: Path) -> dict[str, Any]:
     objects = write(job, settings, Made(structures=(), models=(used,)), checked, masks, series)
     note("write", started)
     found["bytes"] = {one.format: one.path.stat().st_size for one in objects}
+    with archive_process(folder / "archive") as port:
+        destination = DicomDestination(
+            kind="dicom", host="127.0.0.1", port=port, ae_title="DEMO-ARCHIVE", formats=("rtstruct", "seg")
+        )
+        for step in (send, confirm):
+            started = clocks()
+            deliveries = step(objects, "archive", destination)
+            note(step.__name__, started)
+            status = {"send": "stored", "confirm": "confirmed"}[step.__name__]
+            require({one.status for one in deliveries} == {status}, str(deliveries))
+    found["seconds"] = round(sum(step["seconds"] for step in found["steps"].values()), 1)
+    found["peak_mb"] = round(peak_mb())
     return found
+
+
+@contextmanager
+def archive_process(folder: Path) -> Iterator[int]:
+    """The port of a receiver that runs for as long as the context lasts."""
+    code = (
+        "import pathlib, sys; from oncoseg_node.demo.archive import DemoArchive\n"
+        "with DemoArchive(pathlib.Path(sys.argv[1])) as archive:\n"
+        "    print(archive.port, flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None  # noqa: S101 - it is piped
+        yield int(process.stdout.readline())
+    finally:
+        process.communicate(timeout=30)
 
 
 if __name__ == "__main__":

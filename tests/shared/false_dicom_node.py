@@ -23,7 +23,7 @@ class FalseNode:
 
     Attributes that a test sets: ``store`` (called with the event and the number of stores so far, gives a status),
     ``keeps`` (a function of the bytes that gives those that are kept, or None), ``listed`` (a function of a UID),
-    ``commit`` (``same``, ``later`` or ``never``; ``refuses`` the UIDs of what it does not commit itself to).
+    ``commit`` (``same``, ``of another``, ``later`` or ``never``; ``refuses`` the UIDs of what it does not commit itself to).
     """
 
     def __init__(self, seconds=5.0):
@@ -77,7 +77,9 @@ class FalseNode:
         kind = 2 if report.FailedSOPSequence else 1
         if not report.FailedSOPSequence:
             del report.FailedSOPSequence
-        if self.commit == "same":
+        if self.commit == "of another":
+            report.TransactionUID = "1.2.3"
+        if self.commit in {"same", "of another"}:
             self._later(self._report_on, event.assoc, report, kind)
         elif self.commit == "later":
             self.late_report = (report, kind)

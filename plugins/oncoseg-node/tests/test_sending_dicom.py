@@ -349,6 +349,17 @@ def test_what_it_does_not_commit_itself_to_is_a_failure(objects):
     assert "does not have that instance" in second.message
 
 
+@pytest.mark.parametrize("commit", ["never", "of another"])
+def test_a_report_that_does_not_come_or_is_on_another_transaction_is_no_proof(commit, objects):
+    with false_node() as node:
+        destination = at(node, confirm="commitment", silent_seconds=0.3)
+        sent(objects, destination)
+        node.commit = commit
+        for one in confirmed(objects, destination):
+            assert one.status == "failed"
+            assert "has not come yet; let it reach this node's AE title and port" in one.message
+
+
 def test_commitment_that_comes_later_by_an_association_of_its_own(objects, tmp_path):
     """It reaches the node's own receiver, which runs in another process than the worker that asked for it."""
     folder = commitments_folder(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 
+import pydicom
 import pytest
 from false_origin import JSON, false_origin
 from node_job import node_job
@@ -65,15 +66,19 @@ def test_it_is_stored_then_read_back_and_compared_and_not_sent_twice(origin, obj
     assert not list(first.path.parent.glob(".*"))
 
 
-def test_what_it_does_not_give_back_or_changes_is_not_proven(origin, objects, monkeypatch):
+def test_what_it_does_not_give_back_or_changes_is_not_proven(origin, objects, tmp_path, monkeypatch):
     waited = []
     monkeypatch.setattr(dicomweb.time, "sleep", waited.append)
     (one,) = confirm(objects, "pacs", at(origin))
     assert one.status == "failed"
     assert len(waited) == 5
-    have(origin, objects[0], objects[1].path.read_bytes())
+    data = pydicom.dcmread(objects[0].path)
+    data.PatientID = "someone else"
+    data.save_as(tmp_path / "changed.dcm")
+    have(origin, objects[0], (tmp_path / "changed.dcm").read_bytes())
     for (one,) in (confirm(objects, "pacs", at(origin)), send(objects, "pacs", at(origin))):
         assert one.status == "failed"
+        assert "holds another object under the same UID (PatientID differs)" in one.message
     assert not posts(origin)
 
 

@@ -86,18 +86,13 @@ def test_colours_types_and_doubts_are_those_of_the_checks(written):
     assert ["DOUBTFUL" in one for one in described] == [False, False, True]
 
 
-def test_segments_are_coded_as_the_protocol_says(written):
-    _, (_, segments) = written
-    coded = {
-        one.SegmentLabel: one.SegmentedPropertyTypeCodeSequence[0]
-        for one in pydicom.dcmread(segments.path).SegmentSequence
-    }
-    protocol = {one.name: one.code for one in read_protocol("thorax").structures}
-    for name in ("Lung_L", "SpinalCord"):
-        assert (coded[name].CodeValue, coded[name].CodingSchemeDesignator) == (
-            protocol[name].value,
-            protocol[name].scheme,
-        )
+def test_segments_are_coded_as_the_protocol_says(tmp_path):
+    """An atrium's name alone would make it tissue."""
+    mask = node_job(tmp_path / "other").masks["Lung_L"]
+    _, segments = write(*node_job(tmp_path, masks={"Atrium_L": mask}).arguments)
+    (code,) = pydicom.dcmread(segments.path).SegmentSequence[0].SegmentedPropertyTypeCodeSequence
+    expected = next(one.code for one in read_protocol("thorax").structures if one.name == "Atrium_L")
+    assert (code.CodeValue, code.CodingSchemeDesignator) == (expected.value, expected.scheme)
 
 
 def test_begun_again_it_writes_the_same_bytes(written):

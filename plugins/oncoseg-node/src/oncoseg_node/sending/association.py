@@ -19,6 +19,9 @@ from oncoseg_node.sending.outcomes import DestinationError, Pulse
 
 Handlers = list[tuple[Any, Callable[..., Any]] | tuple[Any, Callable[..., Any], list[Any]]]
 
+_MOST_PDU_BYTES = 2**18
+"""What the other side may send at once; each piece costs pynetdicom the same time, however small it is."""
+
 _REJECTED = {
     (1, 3): "does not know the AE title {calling!r}; register it there with this machine's address, or correct "
     "`calling_ae_title`",
@@ -80,6 +83,7 @@ def associated(
             destination.port,
             contexts=list(contexts),
             ae_title=destination.ae_title,
+            max_pdu=_MOST_PDU_BYTES,
             ext_neg=list(negotiation),
             tls_args=_tls(destination),
             evt_handlers=[*events, *handlers],
