@@ -3,7 +3,8 @@
 Generated: a CT series of 200 slices of 512 x 512 pixels and 32 structures of many sizes that overlap, as organs do.
 They lie on disk as bits and are taken one at a time, as the node's worker does. The objects go by C-STORE to the
 demonstration's archive in a process of its own on loopback, which keeps them and gives them back by C-FIND and C-GET.
-Memory is the most that the process held, libraries included. No patient, no planning system.
+Memory is the most that the process held, libraries included; ``others_running`` is the machine's load of the last five
+minutes, on two cores. No patient, no planning system.
 
     python benchmarks/peers/node_overhead.py
 """
@@ -135,7 +136,9 @@ def measure(folder: Path) -> dict[str, Any]:
             status = {"send": "stored", "confirm": "confirmed"}[step.__name__]
             require({one.status for one in deliveries} == {status}, str(deliveries))
     found["seconds"] = round(sum(step["seconds"] for step in found["steps"].values()), 1)
+    found["processor_seconds"] = round(sum(step["processor_seconds"] for step in found["steps"].values()), 1)
     found["peak_mb"] = round(peak_mb())
+    found["others_running"] = round(os.getloadavg()[1], 1)
     return found
 
 

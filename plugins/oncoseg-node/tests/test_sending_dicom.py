@@ -23,6 +23,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel
 from oncoseg_dicom import first_difference
 from oncoseg_node.config.settings import DicomDestination
 from oncoseg_node.sending import commitments_folder, confirm, dicom, send
+from oncoseg_node.sending.outcomes import Pulse
 from oncoseg_node.service.receivers import Receivers
 from oncoseg_node.writing import write
 
@@ -232,6 +233,28 @@ def test_a_node_that_lists_and_gives_nothing_back_is_a_failure(objects):
         for one in confirmed(objects, at(node)):
             assert one.status == "failed"
             assert "lists the object and does not give it back" in one.message
+
+
+def test_a_node_that_gives_back_without_end_is_broken_off(objects):
+    with false_node() as node:
+        sent(objects, at(node))
+        data = pydicom.dcmread(objects[0].path)
+        data.add_new(0x00420011, "OB", bytes(20_000_000))
+        stream = BytesIO()
+        data.save_as(stream)
+        node.kept[objects[0].sop_uid] = stream.getvalue()
+        first, second = confirmed(objects, at(node))
+    assert first.status == "failed"
+    assert "gives back more than" in first.message
+    assert second.status == "confirmed"
+
+
+def test_no_sign_of_life_comes_after_the_end(objects):
+    beats, pulse = [], Pulse(lambda what: beats.append(what), clock=iter(range(0, 100, 2)).__next__)
+    pulse()
+    pulse.end()
+    pulse()
+    assert beats == ["sending"]
 
 
 def test_a_query_alone_is_named_as_the_lesser_proof(objects):

@@ -28,7 +28,7 @@ def send(
         For each object of the destination's ``formats``: ``stored`` with its word for it, or ``failed`` with what to
         do. It never raises for what a destination does.
     """
-    return _each(objects, name, destination, lambda chosen: _sent(chosen, name, destination, Pulse(beat)))
+    return _each(objects, name, destination, beat, lambda chosen, pulse: _sent(chosen, name, destination, pulse))
 
 
 def confirm(
@@ -53,7 +53,11 @@ def confirm(
         For each object: ``confirmed``, with the proof in ``how``, or ``failed`` with what to do.
     """
     return _each(
-        objects, name, destination, lambda chosen: _proven(chosen, name, destination, Pulse(beat), commitments)
+        objects,
+        name,
+        destination,
+        beat,
+        lambda chosen, pulse: _proven(chosen, name, destination, pulse, commitments),
     )
 
 
@@ -79,17 +83,21 @@ def _each(
     objects: Sequence[WrittenObject],
     name: str,
     destination: Destination,
-    work: Callable[[Sequence[WrittenObject]], list[Outcome]],
+    beat: Callable[[str], None],
+    work: Callable[[Sequence[WrittenObject], Pulse], list[Outcome]],
 ) -> list[Delivery]:
     """The deliveries of the objects that a destination takes; an error of all of them is each one's."""
     chosen = [one for one in objects if one.format in destination.formats]
     if not chosen:
         return []
+    pulse = Pulse(beat)
     try:
         _require_unchanged(chosen)
-        outcomes = work(chosen)
+        outcomes = work(chosen, pulse)
     except OncoSegError as error:
         outcomes = [failed(error)] * len(chosen)
+    finally:
+        pulse.end()
     return [outcome.delivery(one, name) for one, outcome in zip(chosen, outcomes, strict=True)]
 
 

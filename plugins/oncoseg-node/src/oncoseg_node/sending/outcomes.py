@@ -48,10 +48,16 @@ class Pulse:
         self._beat, self._clock = beat, clock
         self._lock = threading.Lock()
         self._last = float("-inf")
+        self._ended = False
+
+    def end(self) -> None:
+        """Pass no more on: a thread that ends late shall not speak for what comes next."""
+        with self._lock:
+            self._ended = True
 
     def __call__(self, what: str = "sending") -> None:
         """Something moved."""
         with self._lock:
-            if self._clock() - self._last >= 1.0:
+            if not self._ended and self._clock() - self._last >= 1.0:
                 self._last = self._clock()
                 self._beat(what)

@@ -24,6 +24,8 @@ from oncoseg_node.sending.statuses import meaning, status_of
 FIND, GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 _PENDING = {0xFF00, 0xFF01}
 _MOST_RESPONSES = 100
+_MORE_BYTES = 2**20
+"""What may come on top of twice an object, which another encoding of it may take."""
 
 
 def lists(association: Association, one: WrittenObject) -> bool | None:
@@ -56,6 +58,14 @@ def difference(one: WrittenObject, destination: DicomDestination, pulse: Pulse) 
         DestinationError: it offers that and does not do it.
     """
     received: list[bytes] = []
+    most = 2 * one.path.stat().st_size + _MORE_BYTES
+    arrived = 0
+
+    def on_bytes(event: evt.Event) -> None:
+        nonlocal arrived
+        arrived += len(event.data)
+        if arrived > most:
+            event.assoc.abort()
 
     def on_store(event: evt.Event) -> int:
         if not received:
@@ -65,15 +75,18 @@ def difference(one: WrittenObject, destination: DicomDestination, pulse: Pulse) 
     syntaxes = list(dict.fromkeys((transfer_syntax_of(one), ExplicitVRLittleEndian, ImplicitVRLittleEndian)))
     contexts = [build_context(GET), build_context(one.sop_class_uid, syntaxes)]
     role = build_role(one.sop_class_uid, scp_role=True)
-    with associated(
-        destination, contexts, pulse, negotiation=[role], handlers=[(evt.EVT_C_STORE, on_store)]
-    ) as association:
+    handlers = [(evt.EVT_C_STORE, on_store), (evt.EVT_DATA_RECV, on_bytes)]
+    with associated(destination, contexts, pulse, negotiation=[role], handlers=handlers) as association:
         if not accepts(association, GET) or not accepts(association, one.sop_class_uid):
             raise NotOfferedError
         last: int | None = None
         for answer, _ in association.send_c_get(_identifier(one), GET):
             last = status_of(answer)
             pulse("confirming")
+    if arrived > most:
+        raise DestinationError(
+            f"it gives back more than {most} bytes for an object that has half of them; look into it"
+        )
     if not received:
         why = "did not answer" if last is None else meaning(last)
         raise DestinationError(f"it lists the object and does not give it back ({why}); look into its log")
