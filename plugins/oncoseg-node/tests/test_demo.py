@@ -87,6 +87,11 @@ def test_the_settings_can_be_kept(done):
     assert settings.receive.dicom.host == "127.0.0.1"
 
 
+def test_the_settings_pass_the_check_of_the_node(done):
+    checked = CliRunner().invoke(app, ["check", str(done[0].settings), "--offline"], catch_exceptions=False)
+    assert (checked.exit_code, checked.output) == (0, checked.output)
+
+
 def test_a_folder_with_something_in_it_is_not_touched(tmp_path):
     (tmp_path / "mine").write_text("kept")
     with pytest.raises(UsageError, match="is not empty"):

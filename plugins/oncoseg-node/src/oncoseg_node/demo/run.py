@@ -33,7 +33,7 @@ from oncoseg_node.demo.program import (
     write_settings,
 )
 from oncoseg_node.demo.scanner import DemonstrationError, send_files
-from oncoseg_node.queue.queue import Queue
+from oncoseg_node.queue.queue import open_queue
 from oncoseg_node.records.job import ENDS, Job, State
 
 Progress = Callable[[str, int, int], None]
@@ -119,7 +119,7 @@ def _finished(data: Path, process: subprocess.Popen[bytes], log: Path, progress:
     Raises:
         DemonstrationError: the node ended, or takes too long.
     """
-    queue = Queue(data)
+    queue = open_queue(data)
     end = time.monotonic() + FINISH_SECONDS
     try:
         while time.monotonic() < end:
