@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from oncoseg_core import Geometry, Volume
+from oncoseg_core import ConfigError, Geometry, Volume
 from oncoseg_dicom import find_series, write_series
 from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.records.job import Job, State
@@ -20,6 +20,7 @@ from oncoseg_node.records.results import CheckedStructure, Delivery, Made, UsedM
 from oncoseg_node.records.series import Refusal, SeriesFacts
 from oncoseg_node.reports import browser, encapsulate, write_report
 from oncoseg_node.reports.pictures import Upright, structure_picture, window_of
+from oncoseg_node.service import checks
 
 SECRETS = ("Doe^Jane", "MRN-4711", "19500102", "St. Elsewhere", "call her daughter", "1.2.3.4.5", "9.8.7.6")
 
@@ -209,6 +210,19 @@ def test_deliveries_are_what_was_proved_and_what_is_still_to_be_sent(job):
     assert {"confirmed", "failed", "not sent yet", "read back equal", "the disk is full"} <= set(Texts(page).seen)
 
 
+def test_what_a_destination_takes_and_was_never_made_is_not_silent(job):
+    ended = job.model_copy(update={"state": State.CONFIRMED})
+    done = [Delivery(destination="disk", format="rtstruct", sop_uid="1", status="confirmed", how="equal")]
+    for now, expected in (
+        (job, {"disk rtstruct confirmed"}),
+        (ended, {"disk rtstruct confirmed", "disk seg not made"}),
+    ):
+        report(now, objects=[written("rtstruct", job.out)], deliveries=done)
+        rows = {f"{one['destination']} {one['format']} {one['status']}" for one in read(now)[0]["deliveries"]}
+        assert rows - {"pacs rtstruct not sent yet"} == expected
+    assert "nothing of that kind was made, and nothing was sent" in Texts(read(ended)[1]).seen
+
+
 def test_a_refused_series_has_a_short_report_that_says_why(job):
     refused = job.model_copy(update={"state": State.REFUSED, "reason": "missing-slices"})
     refusals = [Refusal(kind="missing-slices", message="3 slices are missing")]
@@ -353,7 +367,9 @@ def test_without_a_browser_there_is_no_pdf_and_the_report_says_so(job, monkeypat
     (job.out / "report.pdf").write_bytes(b"of an earlier state")
     files = report(job, settings(report={"pdf": True}))
     assert [path.name for path in files] == ["report.json", "report.html"]
-    assert read(job)[0]["notes"] == ["no PDF: no Chromium is installed (looked for no-such-browser)"]
+    content, page = read(job)
+    assert content["notes"] == ["no PDF: no Chromium is installed (looked for no-such-browser)"]
+    assert content["notes"][0] in Texts(page).seen
     assert not (job.out / "report.pdf").exists()
 
 
@@ -401,3 +417,16 @@ def test_the_pdf_goes_into_the_study_under_the_same_uids_each_time(tmp_path):
     assert one == other
     assert (one.format, one.study_uid) == ("pdf", series.header.StudyInstanceUID)
     assert hashlib.sha256((tmp_path / "pdf.dcm").read_bytes()).hexdigest() == one.sha256
+
+
+@pytest.mark.parametrize(
+    ("pdf", "found", "message"),
+    [(False, "/bin/chromium", "`report.pdf` is false"), (True, None, "no Chromium is installed"), (True, "/bin/chromium", None)],
+)  # fmt: skip
+def test_the_check_of_the_node_says_when_no_pdf_could_be_sent(monkeypatch, pdf, found, message):
+    monkeypatch.setattr(checks, "find_browser", lambda: found)
+    if message is None:
+        assert checks._pdf(settings(report={"pdf": pdf})) == "printed by /bin/chromium"
+    else:
+        with pytest.raises(ConfigError, match=message):
+            checks._pdf(settings(report={"pdf": pdf}))

@@ -6,7 +6,7 @@ in the DICOM objects, and a case is called by its folder, whose name tells nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from oncoseg_core.plugins import library_versions
 from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.examination.requirements import has_contrast
-from oncoseg_node.records.job import Job, State
+from oncoseg_node.records.job import ENDS, Job, State
 from oncoseg_node.records.results import CheckedStructure, Delivery, Made, UsedModel, WrittenObject
 from oncoseg_node.records.series import Refusal, SeriesFacts
 
@@ -57,7 +57,10 @@ def report_content(
         "received": datetime.fromtimestamp(job.created, UTC).isoformat(timespec="seconds"),
         "counts": {decision: sum(one.decision == decision for one in checked) for decision in _DECISIONS},
         "structures": [one.model_dump(mode="json") for one in checked],
-        "deliveries": _deliveries(objects, deliveries, () if rule is None else rule.destinations, settings),
+        "deliveries": [
+            *_done(deliveries),
+            *_not_done(job, objects, deliveries, () if rule is None else rule.destinations, settings),
+        ],
         "objects": [
             {"format": one.format, "file": one.path.name, "sha256": one.sha256, "notes": list(one.notes)}
             for one in objects
@@ -68,6 +71,7 @@ def report_content(
         "models": [] if made is None else [_model(one) for one in made.models],
         "seconds": {} if made is None else dict(made.seconds),
         "software": _software(),
+        "notes": [],
     }
 
 
@@ -111,35 +115,32 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _deliveries(
-    objects: Sequence[WrittenObject], deliveries: Sequence[Delivery], names: Sequence[str], settings: NodeSettings
-) -> list[dict[str, str]]:
-    """One row for each object and destination of the rule: what was proved, or that it is not sent yet."""
-    rows = [
-        {
-            "destination": one.destination,
-            "format": one.format,
-            "status": one.status,
-            "how": one.how,
-            "message": one.message,
-        }
-        for one in deliveries
-    ]
-    known = {(row["destination"], row["format"]) for row in rows}
-    for name in names:
+def _done(deliveries: Sequence[Delivery]) -> Iterator[dict[str, str]]:
+    """One row for each object and destination of which something is known; without its UID."""
+    for one in deliveries:
+        yield {key: getattr(one, key) for key in ("destination", "format", "status", "how", "message")}
+
+
+def _not_done(
+    job: Job,
+    objects: Sequence[WrittenObject],
+    deliveries: Sequence[Delivery],
+    names: Sequence[str],
+    settings: NodeSettings,
+) -> Iterator[dict[str, str]]:
+    """One row for each object that a destination of the rule takes and of which nothing is known."""
+    known = {(one.destination, one.format) for one in deliveries}
+    made = {one.format for one in objects}
+    for name in names if objects else ():
         destination = settings.destinations.get(name)
-        for written in objects:
-            if destination is None or written.format not in destination.formats or (name, written.format) in known:
+        for form in () if destination is None else destination.formats:
+            row = {"destination": name, "format": form, "how": "", "message": ""}
+            if (name, form) in known:
                 continue
-            waiting = {
-                "destination": name,
-                "format": written.format,
-                "status": "not sent yet",
-                "how": "",
-                "message": "",
-            }
-            rows.append(waiting)
-    return rows
+            if form in made:
+                yield row | {"status": "not sent yet"}
+            elif job.state in ENDS:
+                yield row | {"status": "not made", "message": "nothing of that kind was made, and nothing was sent"}
 
 
 def _model(model: UsedModel) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _DELIVERED = {
     "stored": ("marked", "stored, not proved yet"),
     "failed": ("left out", "failed"),
     "not sent yet": ("waiting", "not sent yet"),
+    "not made": ("left out", "not made"),
 }
 """Sign and words of a delivery, by its status."""
 
@@ -42,6 +43,7 @@ def page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
         _list("Findings on the image", content["findings"]),
         _models(content["models"]),
         _objects(content["objects"]),
+        _list("Notes on this report", content["notes"]),
         _technical(content),
     ]
     return (
@@ -101,7 +103,7 @@ def _delivery_tile(deliveries: Sequence[Mapping[str, str]]) -> str:
         return ""
     proved = sum(one["status"] == "confirmed" for one in deliveries)
     sign = "written" if proved == len(deliveries) else "waiting"
-    if any(one["status"] == "failed" for one in deliveries):
+    if any(one["status"] in {"failed", "not made"} for one in deliveries):
         sign = "left out"
     return (
         f'<div class="tile">{SIGNS[sign]}<strong>{proved}</strong><span>of {len(deliveries)} '

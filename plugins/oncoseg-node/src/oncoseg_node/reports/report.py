@@ -70,18 +70,19 @@ def write_report(
         draw_pictures(job, checked, masks, volume, beat)
     beat("report")
     content = report_content(job, settings, facts, made, checked, objects, deliveries, refusals)
-    atomic_write(job.out / HTML, page(content, read_pictures(job, checked)))
+    pictures = read_pictures(job, checked)
+    atomic_write(job.out / HTML, page(content, pictures))
     files = [job.out / JSON, job.out / HTML]
-    content["notes"] = []
     if settings.report.pdf:
         beat("report as PDF")
         problem = print_pdf(job.out / HTML, job.out / PDF, job.created)
         if problem is None:
             files.append(job.out / PDF)
         else:
-            # One of an earlier state would contradict the page.
-            (job.out / PDF).unlink(missing_ok=True)
             content["notes"].append(problem)
+            atomic_write(job.out / HTML, page(content, pictures))
+    if len(files) == 2:  # a PDF of an earlier state would contradict the page
+        (job.out / PDF).unlink(missing_ok=True)
     atomic_write(job.out / JSON, json_text(content, indent=2) + "\n")
     return files
 

@@ -16,6 +16,7 @@ from oncoseg_node.audit.audit import FOLDER
 from oncoseg_node.audit.chain import verify
 from oncoseg_node.config.settings import NodeSettings, RuleSettings, TlsSettings
 from oncoseg_node.queue.queue import open_queue
+from oncoseg_node.reports import find_browser
 from oncoseg_node.service.access import read_token
 from oncoseg_node.service.lock import is_running
 
@@ -49,6 +50,8 @@ def lines_of(settings: NodeSettings, registry: Registry, *, destinations: bool =
         yield _tried(f"rule {rule.name}", partial(_rule, settings, rule, registry))
     for name in _text_models(settings):
         yield _tried(f"model {name}", partial(_text_model, settings, name, registry))
+    if any("pdf" in one.formats for one in settings.destinations.values()):
+        yield _tried("report as PDF", partial(_pdf, settings))
     for name in settings.destinations if destinations else ():
         yield _tried(f"destination {name}", partial(_destination, settings, name))
 
@@ -58,6 +61,15 @@ def _tried(what: str, attempt: Callable[[], str]) -> Line:
         return Line(what, ok=True, message=attempt())
     except (OncoSegError, OSError) as error:
         return Line(what, ok=False, message=" ".join(str(error).split()))
+
+
+def _pdf(settings: NodeSettings) -> str:
+    browser = find_browser()
+    if not settings.report.pdf:
+        raise ConfigError("a destination takes `pdf`, and `report.pdf` is false; change one of them")
+    if browser is None:
+        raise ConfigError("a destination takes `pdf`, and no Chromium is installed to print it; install one")
+    return f"printed by {browser}"
 
 
 def _folder(settings: NodeSettings) -> str:
