@@ -93,6 +93,7 @@ _.SpecificCharacterSet
 _.StructureSetDescription
 _.StructureSetLabel
 _.StudyID
+_.SegmentsOverlap
 
 # SAM3: Meta's code calls or reads them.
 _.__path__
@@ -182,6 +183,7 @@ _.QueryRetrieveLevel
 _.require_called_aet
 _.maximum_associations
 _.acse_timeout
+_.connection_timeout
 _.dimse_timeout
 _.network_timeout
 _.row_factory  # read by sqlite3

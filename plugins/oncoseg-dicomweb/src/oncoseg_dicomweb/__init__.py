@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         split_parts,
         write_parts,
     )
-    from oncoseg_dicomweb.origin import Credentials, Origin, OriginLimits
+    from oncoseg_dicomweb.origin import Credentials, OriginLimits
     from oncoseg_dicomweb.private_folders import PrivateFolders
     from oncoseg_dicomweb.read_back import compare_stored
 
@@ -44,7 +44,6 @@ __all__ = [
     "DicomwebArchive",
     "JsonObject",
     "MultipartError",
-    "Origin",
     "OriginLimits",
     "PrivateFolders",
     "Problem",
