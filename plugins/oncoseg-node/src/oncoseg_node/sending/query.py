@@ -64,8 +64,9 @@ def difference(one: WrittenObject, destination: DicomDestination, pulse: Pulse) 
     def on_bytes(event: evt.Event) -> None:
         nonlocal arrived
         arrived += len(event.data)
-        if arrived > most:
-            event.assoc.abort()
+        connection = event.assoc.dul.socket
+        if arrived > most and connection is not None:
+            connection.close()  # after abort() an answer would still be waited for
 
     def on_store(event: evt.Event) -> int:
         if not received:
