@@ -11,7 +11,7 @@ from socketserver import TCPServer
 from types import TracebackType
 from typing import Any
 
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 from oncoseg_core import ConfigError
@@ -19,8 +19,8 @@ from oncoseg_node.config.settings import DicomReceiver, TlsSettings
 from oncoseg_node.receiving.peers import Peers
 
 LOG = logging.getLogger("oncoseg.node")
-MOST_PDU_BYTES = 2**18
-"""Of one message of the upper layer, as it is negotiated; larger ones mean fewer calls."""
+MOST_PDU_BYTES = 2**14
+"""Of one message of the upper layer, as it is negotiated; with larger ones pynetdicom is slower."""
 
 _MORE_CONNECTIONS = 8
 """Connections beyond the associations: to be told that there is no more room, they have to be accepted."""
@@ -39,6 +39,10 @@ class BoundedServer(ThreadedAssociationServer):
         self._silent_seconds = settings.silent_seconds
         super().__init__(ae, (settings.host, settings.port), settings.ae_title, ae.supported_contexts, None, handlers)
         self.daemon_threads = True
+        for event in (evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_PDU_RECV, evt.EVT_PDU_SENT):
+            bound: Any = self.get_handlers(event)
+            for handler, _ in list(bound):  # pynetdicom's own, which only log
+                self.unbind(event, handler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002 - socketserver's signature
         """Whether a connection is served at all."""

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from oncoseg_core import OncoSegError, Record, StorageError
-from oncoseg_dicom import read_header
+from oncoseg_core import Record, StorageError
 from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.arrivals import Added
 from oncoseg_node.queue.queue import Queue
 from oncoseg_node.receiving.objects import is_image
 from oncoseg_node.receiving.partial import Bytes, Partial, clear_partial, partial_file, sync
 from oncoseg_node.receiving.refused import RefusedInstanceError
+from oncoseg_node.receiving.uids import uids_of
 
 LOG = logging.getLogger("oncoseg.node")
 INCOMING = "incoming"
 _SYNCS = 16
 """Files that are synced at once; a disk does several in the time of one."""
-
-_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-_UID = re.compile(r"[0-9]+(\.[0-9]+)+", re.ASCII)
-_LONGEST_UID = 64
 
 
 class Taken(Record):
@@ -108,7 +102,7 @@ class Intake:
     def _stored(
         self, partial: Partial, synced: Future[None], expected: tuple[str, str] | None, study: str | None
     ) -> Taken:
-        sop_class, sop_uid, study_uid, series_uid = uids_of(partial.path)
+        sop_class, sop_uid, study_uid, series_uid = uids_of(partial.path, partial.head)
         taken = Taken(
             status="new", sop_class_uid=sop_class, sop_uid=sop_uid, study_uid=study_uid, series_uid=series_uid
         )
@@ -152,27 +146,3 @@ def _require_new(added: Added, most: int) -> None:
         raise RefusedInstanceError("late", "the series is being contoured, or was; no image is added to it any more")
     if added.status == "too many":
         raise RefusedInstanceError("too many", f"the series has more than {most} instances, the most that is taken")
-
-
-def uids_of(path: Path) -> tuple[str, str, str, str]:
-    """Class and UID of a file's object, its study and its series.
-
-    Raises:
-        RefusedInstanceError: it is no DICOM object, or lacks one of them.
-    """
-    try:
-        header = read_header(path, _KEYWORDS)
-    except OncoSegError:
-        raise RefusedInstanceError("unreadable", "the object cannot be read as DICOM") from None
-    first, second, third, fourth = (_uid(header, keyword) for keyword in _KEYWORDS)
-    return first, second, third, fourth
-
-
-def _uid(header: Any, keyword: str) -> str:
-    try:
-        value = str(header.get(keyword) or "").strip(" \0")
-    except Exception:  # noqa: BLE001 - pydicom raises whatever a damaged value leads it to
-        value = ""
-    if len(value) > _LONGEST_UID or not _UID.fullmatch(value):
-        raise RefusedInstanceError("no uid", f"the object has no valid {keyword}")
-    return value

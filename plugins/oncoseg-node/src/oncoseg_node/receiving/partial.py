@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from oncoseg_core.system import write_failure
 from oncoseg_node.receiving.refused import RefusedInstanceError
+from oncoseg_node.receiving.uids import KEPT_BYTES
 
 Bytes: TypeAlias = bytes | memoryview
 
@@ -25,7 +26,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Partial(NamedTuple):
-    """A file that lies complete under a temporary name, not yet synced: its size, and the digest of its dataset.
+    """A file that lies complete under a temporary name, not yet synced: its size, its beginning, a digest.
 
     ``sha256`` is of what follows the file's meta information, which differs by who wrote it: the same image is the same
     by whatever door it comes.
@@ -34,6 +35,7 @@ class Partial(NamedTuple):
     path: Path
     size: int
     sha256: str
+    head: bytes
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def partial_file(folder: Path, chunks: Iterable[Bytes], most: int) -> Iterator[P
 
 
 def _written(path: Path, chunks: Iterable[Bytes], most: int) -> Partial:
-    digest, size = hashlib.sha256(), 0
+    digest, size, head = hashlib.sha256(), 0, b""
     source = _with_whole_head(chunks)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     with os.fdopen(handle, "wb", buffering=0) as stream:
@@ -70,9 +72,11 @@ def _written(path: Path, chunks: Iterable[Bytes], most: int) -> Partial:
                     "too large", f"the object has more than {most} bytes, the most that is taken"
                 )
             _write_all(stream.fileno(), chunk)
+            if len(head) < KEPT_BYTES:
+                head += bytes(chunk[: KEPT_BYTES - len(head)])
             digest.update(chunk[max(0, start - size) :])
             size += len(chunk)
-    return Partial(path, size, digest.hexdigest())
+    return Partial(path, size, digest.hexdigest(), head)
 
 
 def _write_all(handle: int, chunk: Bytes) -> None:
