@@ -1,5 +1,6 @@
 """The UIDs of an object by a glance at its beginning: never others than pydicom's."""
 
+import contextlib
 from pathlib import Path
 
 import pydicom
@@ -72,7 +73,5 @@ def test_damaged_beginnings_give_valid_uids_or_none(tmp_path_factory, ct, at, va
         uids = uids_of(path, bytes(content))
     except RefusedInstanceError:
         return
-    try:
+    with contextlib.suppress(OncoSegError):  # read by a glance, and damaged behind
         assert list(uids) == parsed(path)
-    except OncoSegError:
-        pass  # read by a glance, and damaged behind
