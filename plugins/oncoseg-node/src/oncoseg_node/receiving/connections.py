@@ -7,11 +7,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from copy import copy
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Any
 
 from pynetdicom import AE, evt
+from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, ThreadedAssociationServer
 
 from oncoseg_core import ConfigError
@@ -37,7 +39,8 @@ class BoundedServer(ThreadedAssociationServer):
         self._peers = Peers(settings.allowed)
         self._most = settings.most_associations + _MORE_CONNECTIONS
         self._silent_seconds = settings.silent_seconds
-        super().__init__(ae, (settings.host, settings.port), settings.ae_title, ae.supported_contexts, None, handlers)
+        contexts: list[PresentationContext] = [_shared(context) for context in ae.supported_contexts]
+        super().__init__(ae, (settings.host, settings.port), settings.ae_title, contexts, None, handlers)
         self.daemon_threads = True
         for event in (evt.EVT_DIMSE_RECV, evt.EVT_DIMSE_SENT, evt.EVT_PDU_RECV, evt.EVT_PDU_SENT):
             bound: Any = self.get_handlers(event)
@@ -71,6 +74,21 @@ class BoundedServer(ThreadedAssociationServer):
         self.server_close()
         for association in self.active_associations:
             association.abort()
+
+
+class _SharedContext(PresentationContext):
+    """A context whose lists its copies share: pynetdicom copies all deeply for each association, for 0.2 s."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _SharedContext:
+        return copy(self)
+
+
+def _shared(context: PresentationContext) -> _SharedContext:
+    shared = _SharedContext()
+    shared.abstract_syntax = context.abstract_syntax
+    shared.transfer_syntax = [str(syntax) for syntax in context.transfer_syntax]
+    shared.scu_role, shared.scp_role = context.scu_role, context.scp_role
+    return shared
 
 
 def quiet_pynetdicom() -> None:
