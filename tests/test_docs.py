@@ -171,9 +171,8 @@ def documented(page):
     paths = re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)
     for module, _, name in (path.rpartition(".") for path in paths):
         assert hasattr(importlib.import_module(module), name), f"{page.name}: {module} has no {name}"
-    names = [path.rpartition(".")[2] for path in paths]
-    assert len(names) == len(set(names))
-    return set(names)
+    assert len(paths) == len(set(paths))
+    return {path.rpartition(".")[2] for path in paths}
 
 
 def test_every_name_of_the_contract_is_in_the_reference():

@@ -49,6 +49,7 @@ def test_lists():
     assert "A_LAD" in _run("list", "--names").output
     lines = _run("list", "--protocol", "head-neck").output.splitlines()
     assert len(lines) == 41
+    assert lines[0] == "head-neck: Head and neck (CT; body part HEAD or NECK or HEADNECK)"
     assert any(line.startswith("Parotid_L") and "left" in line and "mL" in line for line in lines)
 
 

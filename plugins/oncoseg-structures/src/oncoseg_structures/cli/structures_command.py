@@ -119,7 +119,8 @@ def _line(one: NameCheck) -> str:
 
 
 def _lines(protocol: Protocol) -> list[str]:
-    lines = [f"{protocol.name}: {protocol.title} ({protocol.modality})"]
+    parts = f"; body part {' or '.join(protocol.body_parts)}" if protocol.body_parts else ""
+    lines = [f"{protocol.name}: {protocol.title} ({protocol.modality}{parts})"]
     for one in protocol.structures:
         volume = f"{one.volume_ml[0]:g}-{one.volume_ml[1]:g} mL" if one.volume_ml is not None else ""
         colour = "#" + "".join(f"{part:02x}" for part in one.colour)
