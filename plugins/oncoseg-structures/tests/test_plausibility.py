@@ -167,6 +167,14 @@ def test_a_structure_on_the_wrong_side_by_the_cord_the_contour_or_the_image():
     assert _kinds(masks, _geometry(), voxels) == {}
 
 
+def test_a_little_beyond_the_cord_is_doubted_and_far_beyond_is_not_to_be():
+    near = _masks() | {"Kidney_L": _block(((6, 14), (30, 36), (22, 28)))}
+    del near["Kidney_R"]
+    assert [one.plausibility for one in examine_structures(near, _geometry(), PROTOCOL)["Kidney_L"]] == [0.1]
+    far = near | {"Kidney_L": _masks()["Kidney_R"]}
+    assert [one.plausibility for one in examine_structures(far, _geometry(), PROTOCOL)["Kidney_L"]] == [0.0]
+
+
 def test_a_contour_cut_by_the_field_of_view_says_no_middle():
     masks = {"External": _block(((0, 40), (8, 44), (20, 60))), "Kidney_L": _masks()["Kidney_R"]}
     assert "side" not in _kinds(masks, _geometry()).get("Kidney_L", set())

@@ -13,6 +13,8 @@ from oncoseg_structures.plausibility.midline import TISSUE_HU, Midline, find_mid
 from oncoseg_structures.plausibility.relations import doubts_of_pairs, doubts_of_position
 from oncoseg_structures.protocol import Doubt, Protocol, ProtocolStructure
 
+FAR_ACROSS_MM = 30.0
+"""So far beyond a structure of the midline it is beyond doubt on the wrong side; a crooked spine is less far off."""
 SAME = 0.5
 """Two structures whose intersection is at least that part of their union may be one."""
 ENCLOSED = frozenset(
@@ -154,7 +156,7 @@ def _side(expected: ProtocolStructure, x: float, middle: Midline | None) -> Doub
     return Doubt(
         kind="side",
         message=f"{beyond}, on the wrong side (the middle by {middle.of})",
-        plausibility=0.0 if middle.sure else 0.1,
+        plausibility=0.0 if middle.sure and to_its_side < -FAR_ACROSS_MM else 0.1,
     )
 
 
