@@ -37,7 +37,7 @@ STRUCTURES = ("External", "Lung_L", "Lung_R")
 ENDS = {"confirmed", "refused", "failed"}
 PHASES: dict[str, tuple[str, ...]] = {
     "receive": ("node",),
-    "received": ("node", "examiner"),
+    "received": ("node", "examiner", "examiner"),
     "complete": ("node", "device"),
     "segmented": ("node", "device"),
     "checked": ("node", "sender", "archive"),
@@ -64,20 +64,24 @@ def main() -> None:
     """Kill, judge, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="as many studies are sent")
+    parser.add_argument(
+        "--minutes", type=float, default=60, help="kill no more, and send no more studies, after so many"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dry", action="store_true", help="recorded nowhere")
     parser.add_argument("--work", type=Path, help="where files are made (default: a temporary folder)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the record")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.work) as scratch:
-        found = killed(Path(scratch), arguments.kills, random.Random(arguments.seed))  # noqa: S311 - nothing secret
+        dice = random.Random(arguments.seed)  # noqa: S311 - nothing secret
+        found = killed(Path(scratch), arguments.kills, arguments.minutes * 60, dice)
     if not arguments.dry:
         command = f"python benchmarks/peers/{Path(__file__).name} {' '.join(sys.argv[1:])}".rstrip()
         record("node_kills", command, found, arguments.output)
     print(json.dumps(found, indent=2))
 
 
-def killed(scratch: Path, kills: int, dice: random.Random) -> dict[str, Any]:
+def killed(scratch: Path, kills: int, seconds: float, dice: random.Random) -> dict[str, Any]:
     """Start everything, kill, wait until every job has ended, and judge."""
     studies = write_studies(scratch / "studies", kills)
     archive, port, data = Orthanc(scratch / "archive"), free_port(), scratch / "data"
@@ -88,8 +92,9 @@ def killed(scratch: Path, kills: int, dice: random.Random) -> dict[str, Any]:
     begin = time.monotonic()
     try:
         node.wait()
-        town.go(kills)
-        all_ended = town.wait_for_ends(len(studies))
+        town.go(kills, begin + seconds)
+        all_ended = town.wait_for_ends()
+        studies = studies[: town.scanner.sent]
         node.kill()
         node.start()  # what half was written is swept when a node starts
         node.wait()
@@ -125,22 +130,23 @@ class Town:
         self.finished_killing = False
         self.scanner = Scanner(port, studies, self._may_go)
 
-    def go(self, kills: int) -> None:
-        """Kill so many times, over all phases in turn."""
+    def go(self, kills: int, end: float) -> None:
+        """Kill so many times, over all phases in turn, as long as there is time."""
         phases: list[str] = []
-        while len(self.kills) < kills:
+        while len(self.kills) < kills and time.monotonic() < end:
             if not phases:
                 phases = list(PHASES)
                 self._dice.shuffle(phases)
             self._kill(phases.pop())
         self.finished_killing = True
+        self.scanner.limit(len(self.kills))
 
-    def wait_for_ends(self, studies: int) -> bool:
+    def wait_for_ends(self) -> bool:
         """Until every study was sent and every job has ended; False where that takes too long."""
         until = time.monotonic() + 240
         while time.monotonic() < until:
             jobs = self._node.jobs()
-            if self.scanner.done and len(jobs) >= studies and all(job["state"] in ENDS for job in jobs):
+            if self.scanner.done and len(jobs) >= self.scanner.sent and all(job["state"] in ENDS for job in jobs):
                 return True
             time.sleep(0.2)
         return False
@@ -155,8 +161,6 @@ class Town:
         time.sleep(self._dice.uniform(0, LONGEST[phase]))
         states = sorted({job["state"] for job in self._node.jobs() if job["owner"] is not None})
         happened = "receive" if phase == "receive" and self.scanner.sending else "+".join(states) or "none at work"
-        if phase == "start":
-            happened = "start"
         if victim == "archive":
             self._archive.kill()
             time.sleep(self._dice.uniform(0, 1))
@@ -165,6 +169,8 @@ class Town:
             self._node.kill()
             self._node.start()
             if phase == "start":
+                self.kills.append((happened, victim))
+                happened = "start"
                 time.sleep(self._dice.uniform(0, LONGEST[phase]))
                 self._node.kill()
                 self._node.start()

@@ -72,6 +72,7 @@ class Scanner:
     def __init__(self, port: int, studies: list[Study], may_go: Callable[[int], bool]) -> None:
         self._port, self._studies, self._may_go = port, studies, may_go
         self.sent, self.attempts, self.sending = 0, 0, False
+        self._most = len(studies)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -80,10 +81,16 @@ class Scanner:
         """Whether all were sent."""
         return not self._thread.is_alive()
 
+    def limit(self, studies: int) -> None:
+        """Send no more than so many, and those that were begun."""
+        self._most = studies
+
     def _run(self) -> None:
         for number, study in enumerate(self._studies):
-            while not self._may_go(number):
+            while number < self._most and not self._may_go(number):
                 time.sleep(0.02)
+            if number >= self._most:
+                return
             self.sending = True
             while not self._send(study):
                 time.sleep(0.3)
