@@ -177,6 +177,17 @@ def test_a_refused_series_is_examined_again_when_its_missing_image_comes(queue, 
     assert queue.job(job.id).state is State.RECEIVED
 
 
+@pytest.mark.parametrize(("steps", "status"), [(0, "new"), (1, "late")])
+def test_a_job_that_failed_takes_another_image_only_where_nothing_was_made_of_it(queue, clock, steps, status):
+    complete(queue, clock)
+    job = queue.take([State.COMPLETE], "worker")
+    if steps:
+        job = queue.advance(job, State.SEGMENTED, keep=True)
+    queue.fail(job, "no memory")
+    assert send(queue, 1).status == "same"
+    assert send(queue, 9).status == status
+
+
 def test_a_refused_series_whose_images_are_gone_is_new_when_it_is_sent_again(queue, clock):
     send(queue, 1)
     clock.now += 60

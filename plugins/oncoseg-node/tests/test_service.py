@@ -189,6 +189,22 @@ def test_reports_of_storage_commitment_are_taken_where_a_destination_gives_them(
         node.queue.close()
 
 
+def test_what_a_killed_node_held_is_free_when_the_next_one_starts(node, monkeypatch):
+    failed = node.queue.jobs([State.FAILED])[0]
+    job = node.queue.retry(failed)
+    assert node.queue.take([State.COMPLETE], "device-0").id == job.id
+    (failed.folder / ".partial-1").write_bytes(b"half")
+    monkeypatch.setattr(node.supervisor, "start", lambda: None)
+    (node.settings.data / "watched").mkdir()
+    node.start()
+    assert node.queue.take([State.COMPLETE], "device-0").attempts == 2
+    assert not (failed.folder / ".partial-1").exists()
+    (path,) = files_of(node.audit._folder)
+    started = json.loads(path.read_bytes().splitlines()[-1])
+    assert (started["event"], started["jobs_freed"], started["files_swept"]) == ("started", 1, 1)
+    node.receivers.close()
+
+
 def test_a_port_that_is_taken_ends_the_start_in_one_line(tmp_path):
     import socket
 
