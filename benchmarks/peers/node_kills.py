@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ import numpy as np
 import pydicom
 import yaml
 from node_peers import ARCHIVE_TITLE, NODE_TITLE, NodeProcess, Orthanc, Scanner, Study, write_studies
-from server_parts import free_port
 
 from oncoseg_benchmarks.record import RESULTS, record
 from oncoseg_core import AutomaticModelSpec, load_plugins
@@ -56,6 +56,8 @@ LONGEST = {
 }
 """Seconds from the begin of a phase to the kill, at most."""
 WAIT_SECONDS = 30.0
+FIRST_PORT = 21_100
+"""Below those that the system gives to connections: while a node is down, nobody else takes its port."""
 AHEAD = 3
 """Studies that are on their way at once."""
 
@@ -64,6 +66,7 @@ def main() -> None:
     """Kill, judge, record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100, help="as many studies are sent")
+    parser.add_argument("--nodes", type=int, default=4, help="that run at once, each with an Orthanc of its own")
     parser.add_argument(
         "--minutes", type=float, default=60, help="kill no more, and send no more studies, after so many"
     )
@@ -73,18 +76,46 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the record")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.work) as scratch:
-        dice = random.Random(arguments.seed)  # noqa: S311 - nothing secret
-        found = killed(Path(scratch), arguments.kills, arguments.minutes * 60, dice)
+        found = all_killed(Path(scratch), arguments)
     if not arguments.dry:
         command = f"python benchmarks/peers/{Path(__file__).name} {' '.join(sys.argv[1:])}".rstrip()
         record("node_kills", command, found, arguments.output)
     print(json.dumps(found, indent=2))
 
 
-def killed(scratch: Path, kills: int, seconds: float, dice: random.Random) -> dict[str, Any]:
-    """Start everything, kill, wait until every job has ended, and judge."""
+def all_killed(scratch: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The kills, shared out to the nodes, and what was found at all of them."""
+    shares = [len(range(number, arguments.kills, arguments.nodes)) for number in range(arguments.nodes)]
+    begin = time.monotonic()
+
+    def one(number: int) -> dict[str, Any]:
+        dice = random.Random(f"{arguments.seed} {number}")  # noqa: S311 - nothing secret
+        port = FIRST_PORT + number
+        return killed(scratch / f"node-{number}", shares[number], arguments.minutes * 60, dice, port)
+
+    with ThreadPoolExecutor(arguments.nodes) as pool:
+        parts = list(pool.map(one, range(arguments.nodes)))
+    return {"nodes": arguments.nodes, **merged(parts), "seconds": round(time.monotonic() - begin)}
+
+
+def merged(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Sums of what is counted, by key; all that is listed; whether all is so."""
+    found: dict[str, Any] = {}
+    for key, first in parts[0].items():
+        values = [part[key] for part in parts]
+        if isinstance(first, bool):
+            found[key] = all(values)
+        elif isinstance(first, dict):
+            found[key] = dict(sum(map(Counter, values), Counter()))
+        else:
+            found[key] = sum(values, type(first)())
+    return found
+
+
+def killed(scratch: Path, kills: int, seconds: float, dice: random.Random, port: int) -> dict[str, Any]:
+    """Start a node and its archive, kill, wait until every job has ended, and judge."""
     studies = write_studies(scratch / "studies", kills)
-    archive, port, data = Orthanc(scratch / "archive"), free_port(), scratch / "data"
+    archive, data = Orthanc(scratch / "archive"), scratch / "data"
     config = scratch / "node.yaml"
     config.write_text(yaml.safe_dump(settings_of(data, port, archive.dicom_port)))
     node = NodeProcess(config, port, data, scratch / "node.log")
@@ -107,8 +138,7 @@ def killed(scratch: Path, kills: int, seconds: float, dice: random.Random) -> di
             "associations of the scanner": town.scanner.attempts,
             "starts of the node": node.starts,
             "all jobs ended": all_ended,
-            "exit status of the node": status,
-            "seconds of kills": round(time.monotonic() - begin),
+            "nodes that ended with status 0": int(status == 0),
         }
         return found | judged(scratch, data, node, archive, studies)
     except BaseException:
@@ -188,7 +218,7 @@ class Town:
                 return
             if any(job["state"] == phase and job["owner"] is not None for job in self._node.jobs()):
                 return
-            time.sleep(0.005)
+            time.sleep(0.02)
 
 
 def settings_of(data: Path, port: int, archive_port: int) -> dict[str, Any]:
@@ -241,8 +271,8 @@ def judged(scratch: Path, data: Path, node: NodeProcess, archive: Orthanc, studi
         "jobs": len(node.jobs()),
         "series with lost images": len(lost),
         "half files": [path.name for path in half],
-        "audit": audit.message,
-        "audit intact": audit.intact,
+        "audit lines": audit.lines,
+        "audits intact": audit.intact,
         "audit lines repaired": sum(
             b'"event": "repaired"' in line
             for path in (data / "audit").glob("*.jsonl")
