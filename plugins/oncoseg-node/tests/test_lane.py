@@ -181,10 +181,10 @@ def test_a_silent_worker_is_killed_with_what_it_started(bench):
     pytest.fail("the worker's child still runs")
 
 
-def test_a_worker_that_cannot_start_says_why(bench):
+def test_a_worker_that_cannot_start_says_why_and_the_job_is_tried_again(bench):
     one = bench(device="broken")
     fault = one.worker.run(one.received())
-    assert fault == Fault(kind="installation", message="no worker can start: no such device", permanent=True)
+    assert fault == Fault(kind="installation", message="no worker can start: no such device")
 
 
 def test_a_node_that_ends_gives_the_job_back_without_an_attempt(bench):

@@ -11,10 +11,9 @@ import itertools
 import shutil
 import sqlite3
 import sys
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -23,6 +22,7 @@ from oncoseg_core import DataError, UsageError
 from oncoseg_node.config.salt import read_salt
 from oncoseg_node.queue.arrivals import Added, Arrival, Arrivals, instance_path, job_of
 from oncoseg_node.queue.database import Database
+from oncoseg_node.queue.shared_commit import SharedCommit
 from oncoseg_node.records.job import ENDS, Job, State
 
 DATABASE = "queue.sqlite"
@@ -52,15 +52,6 @@ class Flaws(NamedTuple):
     excess: int
 
 
-class _Waiting:
-    """An arrival that waits for a commit, and what became of it."""
-
-    def __init__(self, arrival: Arrival) -> None:
-        self.arrival = arrival
-        self.added: Added | None = None
-        self.error: BaseException | None = None
-
-
 class Queue:
     """The queue of the node whose folder is ``data``; safe for several threads and processes.
 
@@ -83,8 +74,7 @@ class Queue:
         self._arrivals = Arrivals(self._jobs, self._salt, again=again, most=most_instances)
         self._clock = clock
         self.arrived: Counter[str] = Counter()
-        self._waiting: list[_Waiting] = []
-        self._arriving, self._commits = threading.Lock(), threading.Lock()
+        self._commits = SharedCommit(self._note)
         self._promised: dict[Path, float] = {}
         """Places that a receiver of this process was given and may not have taken yet."""
 
@@ -103,32 +93,16 @@ class Queue:
         Raises:
             StorageError: it cannot be noted; the instance is not taken.
         """
-        mine = _Waiting(Arrival(study_uid, series_uid, sop_uid, sha256, size))
-        with self._arriving:
-            self._waiting.append(mine)
-        with self._commits:
-            if mine.added is None and mine.error is None:
-                with self._arriving:
-                    batch, self._waiting = self._waiting, []
-                self._commit(batch)
-        if mine.error is not None:
-            raise mine.error
-        assert mine.added is not None  # noqa: S101 - a batch answers all of its own
-        return mine.added
+        return self._commits.add(Arrival(study_uid, series_uid, sop_uid, sha256, size))
 
-    def _commit(self, batch: list[_Waiting]) -> None:
-        try:
-            with self._database.transaction() as cursor:
-                added = [self._arrivals.add(cursor, one.arrival, self._clock()) for one in batch]
-        except Exception as error:  # noqa: BLE001 - each raises it to its own caller
-            for one in batch:
-                one.error = error
-        else:
-            for one, answer in zip(batch, added, strict=True):
-                if answer.status == "new":
-                    self._promised[answer.path] = self._clock()
-                self.arrived[answer.status] += 1
-                one.added = answer
+    def _note(self, arrivals: Sequence[Arrival]) -> list[Added]:
+        with self._database.transaction() as cursor:
+            added = [self._arrivals.add(cursor, one, self._clock()) for one in arrivals]
+        for one in added:
+            if one.status == "new":
+                self._promised[one.path] = self._clock()
+            self.arrived[one.status] += 1
+        return added
 
     def quiet_jobs(self, seconds: float, now: float | None = None, *, most: int = sys.maxsize) -> list[Job]:
         """Jobs to which nothing was added for so long, oldest first and at most so many; one without images is gone.

@@ -94,7 +94,7 @@ class Lane:
                 self.error = fault_of(error).message
                 log.error("%s: %s", self.worker.name, self.error)  # noqa: TRY400 - one line
                 self._stop.wait(min(AFTER_ERROR_SECONDS * 2**failures, MOST_SECONDS))
-                failures += 1
+                failures = min(failures + 1, 10)
                 continue
             self.error, failures = "", 0
             if not busy:

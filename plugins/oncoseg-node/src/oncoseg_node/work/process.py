@@ -93,7 +93,8 @@ class WorkerProcess:
         if "unusable" in answer:
             self.kill()
             fault = Fault.model_validate(answer["unusable"])
-            return fault.model_copy(update={"message": f"no worker can start: {fault.message}"})
+            # The installation's fault, and not the job's: tried again, or a day's series would be given up at once.
+            return fault.model_copy(update={"message": f"no worker can start: {fault.message}", "permanent": False})
         return None
 
     def _start(self) -> None:
