@@ -51,8 +51,16 @@ def soft_mask(mask: BoolArray, geometry: Geometry, spacing: float) -> SoftMask |
     box = tuple(slice(a * factor, b * factor) for a, b, factor in zip(first, last, factors, strict=True))
     part = mask[box]
     full = [(b - a) * factor for a, b, factor in zip(first, last, factors, strict=True)]
-    part = np.pad(part, [(0, size - own) for size, own in zip(full, part.shape, strict=True)])
+    # A structure that reaches the scan's end is cut there, it does not end: its last block counts as full.
+    part = np.pad(part, [(0, size - own) for size, own in zip(full, part.shape, strict=True)], mode="edge")
     blocks = part.reshape([n for size, f in zip(full, factors, strict=True) for n in (size // f, f)])
     shares = np.rint(blocks.mean(axis=(1, 3, 5), dtype=np.float32) * 255).astype(np.uint8)
-    # The grid of contours has one block before the image's first; the box gets one more on every side.
-    return SoftMask(index_of(first), np.pad(shares, 1))
+    shares = np.pad(shares, 1)
+    for axis, (a, b, size, factor) in enumerate(zip(first, last, mask.shape, factors, strict=True)):
+        along = np.moveaxis(shares, axis, 0)
+        if a == 0:
+            along[0] = along[1]
+        if b * factor >= size:
+            along[-1] = along[-2]
+    # The grid of contours has one block before the image's first; the box got one more on every side.
+    return SoftMask(index_of(first), shares)

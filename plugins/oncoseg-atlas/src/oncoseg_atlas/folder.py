@@ -36,7 +36,7 @@ from oncoseg_core.plugins import read_yaml, validate
 
 DESCRIPTION = "atlases.yaml"
 NAMES = "names.yaml"
-VERSION = 1
+VERSION = 2
 """Of what is kept of an atlas; another one is made anew."""
 
 
