@@ -33,3 +33,9 @@ def cache_folder(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(atlases, cache_folder):
     return AtlasModel(AtlasSettings(folder=atlases, **FAST))
+
+
+@pytest.fixture(scope="session")
+def single(atlases, cache_folder):
+    """The most similar atlas alone is deformed: quicker, where fusion is not what is tested."""
+    return AtlasModel(AtlasSettings(folder=atlases, most_atlases=1, **FAST))

@@ -105,10 +105,6 @@ def test_another_modality_is_refused(model, scan):
         model.segment(replace(scan[0], modality="mri"), ("Heart",), quiet)
 
 
-def upside_down(volume):
-    return replace(volume, voxels=np.ascontiguousarray(volume.voxels[:, ::-1]))
-
-
 def ball(volume):
     """A round phantom of water, as physicists scan it."""
     points = volume.geometry.index_to_lps(np.indices(volume.geometry.shape)[::-1].reshape(3, -1).T)
@@ -117,10 +113,9 @@ def ball(volume):
     return replace(volume, voxels=(np.where(far < 100, 0, -1000) + noise).astype(np.int16)[None])
 
 
-@pytest.mark.parametrize("other", [ball])
-def test_an_image_that_no_atlas_fits_is_not_contoured(model, scan, other):
+def test_an_image_that_no_atlas_fits_is_not_contoured(model, scan):
     with pytest.raises(DataError, match=r"none of 3 atlases fits the image, nothing was contoured: it"):
-        model.segment(other(scan[0]), ("Heart",), quiet)
+        model.segment(ball(scan[0]), ("Heart",), quiet)
 
 
 def test_air_is_refused(model, scan):
@@ -169,7 +164,7 @@ def test_a_structure_beyond_the_image_is_empty_and_said_to_be(tmp_path, patient)
     for number, one in enumerate(ATLASES[:2]):
         write_case(tmp_path / str(number), one, grid(middle=one.place))
     describe(tmp_path)
-    model = AtlasModel(AtlasSettings(folder=tmp_path, minimum_overlap=0.1, **FAST))
+    model = AtlasModel(AtlasSettings(folder=tmp_path, minimum_overlap=0.1, deformation="none", **FAST))
     upper = grid(middle=np.array(patient.place) + [0, 0, 90], extent=(130, 230, 330))
     result = model.segment(patient.scan(upper)[0], ("Heart",), quiet)
     assert not result.masks["Heart"].any()
@@ -184,12 +179,13 @@ def test_an_atlas_says_nothing_beyond_its_ends(tmp_path, patient, scan):
         )
         write_case(tmp_path / str(number), one, grid(**half))
     describe(tmp_path)
-    model = AtlasModel(AtlasSettings(folder=tmp_path, fusion="majority", **FAST))
+    model = AtlasModel(AtlasSettings(folder=tmp_path, fusion="majority", deformation="none", **FAST))
     result = model.segment(scan[0], ("Lung_R",), quiet)
     assert dice(result.masks["Lung_R"], scan[1] == 2) > 0.92
 
 
-def test_the_image_itself_is_no_atlas_for_it(model):
+def test_the_image_itself_is_no_atlas_for_it(atlases):
+    model = AtlasModel(AtlasSettings(folder=atlases, deformation="none", **FAST))
     volume, _ = ATLASES[0].scan(grid(middle=ATLASES[0].place))
     result = model.segment(volume, ("Heart",), quiet)
     assert "the image is one of the atlases, which takes no part" in result.notes
@@ -213,13 +209,13 @@ def test_many_atlases_are_chosen_from(atlases, scan):
 
 
 def test_each_structure_is_left_to_those_that_have_it(tmp_path, scan):
-    for number, one in enumerate(ATLASES):
+    for number, one in enumerate(ATLASES[:2]):
         write_case(tmp_path / str(number), one, grid(middle=one.place), keep=(1, 3) if number else (1,))
     describe(tmp_path)
-    model = AtlasModel(AtlasSettings(folder=tmp_path, most_atlases=2, **FAST))
+    model = AtlasModel(AtlasSettings(folder=tmp_path, deformation="none", **FAST))
     result = model.segment(scan[0], ("Lung_L", "Heart"), quiet)
-    assert dice(result.masks["Heart"], scan[1] == 3) > 0.9
-    assert set(result.confidences) == {"Lung_L", "Heart"}
+    assert dice(result.masks["Heart"], scan[1] == 3) > 0.8
+    assert set(result.confidences) == {"Lung_L"}
 
 
 def test_progress_is_reported(model, scan):

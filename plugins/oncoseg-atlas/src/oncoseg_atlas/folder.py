@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -182,19 +182,20 @@ class AtlasFolder:
         names = self.description.names
         if (folder / NAMES).is_file():
             names = validate(_Names, {"names": read_yaml(folder / NAMES)}, NAMES).names
-        if path.is_dir() and (files := sorted(one for one in path.iterdir() if format_suffix(one) in VOLUME_SUFFIXES)):
-            found: dict[str, BoolArray] = {
-                one.name[: -len(format_suffix(one))]: np.asarray(read_label(one, volume, any_axes=True), dtype=bool)
-                for one in files
-            }
-        else:
-            read = read_masks(self._plugins(), path, volume).masks
-            found = {_named(name, names): read[name] for name in read}
-        renamed = {self.description.rename.get(name, name): mask for name, mask in found.items()}
-        if len(renamed) < len(found):
-            raise DataError(f"its structures share a name after `rename`: {', '.join(sorted(found))}")
+        rename = self.description.rename
+        files = [] if path.is_file() else sorted(one for one in path.iterdir() if format_suffix(one) in VOLUME_SUFFIXES)
+        masks: dict[str, BoolArray] = {}
+        for name, mask in _of_files(files, volume) if files else self._of_one(path, volume, names):
+            called = rename.get(name, name)
+            if called in masks:
+                raise DataError(f"two of its structures share a name: {called!r}")
+            masks[called] = mask
         only = self.description.structures
-        return {name: mask for name, mask in renamed.items() if only is None or name in only}
+        return {name: mask for name, mask in masks.items() if only is None or name in only}
+
+    def _of_one(self, path: Path, volume: Volume, names: Mapping[int, str]) -> Iterator[tuple[str, BoolArray]]:
+        read = read_masks(self._plugins(), path, volume).masks
+        return ((_named(name, names), read[name]) for name in read)
 
     def _plugins(self) -> Registry:
         if self._registry is None:
@@ -204,6 +205,13 @@ class AtlasFolder:
 
 class _Names(Settings):
     names: dict[int, str]
+
+
+def _of_files(files: Sequence[Path], volume: Volume) -> Iterator[tuple[str, BoolArray]]:
+    """One structure for each file, which is called like it."""
+    for path in files:
+        label = read_label(path, volume, any_axes=True)
+        yield path.name[: -len(format_suffix(path))], np.asarray(label, dtype=bool)
 
 
 def _named(name: str, names: Mapping[int, str]) -> str:
