@@ -38,7 +38,7 @@ from oncoseg_atlas.cache import Cache
 from oncoseg_atlas.fusion import FusedMasks
 from oncoseg_atlas.model import AtlasModel, Registered, target_of
 from oncoseg_atlas.prepared import Prepared, prepare
-from oncoseg_atlas.registering import Deformed, align_atlas, one_thread
+from oncoseg_atlas.registering import Deformed, align_atlas, deform_atlas, one_thread
 from oncoseg_atlas.settings import AtlasSettings
 from oncoseg_benchmarks.record import record
 from oncoseg_core import BoolArray, DatasetSpec, Volume, load_plugins
@@ -218,7 +218,9 @@ def scores(
 def at_step(folder: Path, volume: Volume, step: str, **settings: Any) -> tuple[AtlasModel, Registered]:
     """The atlases after one of the steps."""
     deformation = step if step in {"demons", "bspline"} else "none"
-    model = AtlasModel(AtlasSettings(folder=folder, deformation=deformation, minimum_similarity=-1, **settings))
+    model = AtlasModel(
+        AtlasSettings(folder=folder, deformation=deformation, minimum_similarity=-1, minimum_fit=-1, **settings)
+    )
     registered = model.register(volume, model.spec.structures, quiet)
     if step in {"nothing", "translation"}:
         fixed = registered.target.scan
@@ -253,7 +255,7 @@ def real_pair(cases: Path, steps: Sequence[str]) -> dict[str, Any]:
             seconds = time.process_time() - began
             rows[step][image] = {name: round(value, 3) for name, value, _ in scores(model, registered, volume, label)}
             rows[step][image] |= {
-                "similarity": round(registered.atlases[0].like.correlation, 3),
+                "fit": round(registered.atlases[0].like.inside, 3),
                 "folded": registered.atlases[0].folded,
                 "processor seconds, opening included": round(seconds, 1),
             }
@@ -261,11 +263,11 @@ def real_pair(cases: Path, steps: Sequence[str]) -> dict[str, Any]:
 
 
 def pairs_that_do_not_fit(cases: Path) -> dict[str, Any]:
-    """Similarity after the affine step: of scans of one region, and of scans that show something else."""
-    found: dict[str, list[float]] = defaultdict(list)
+    """How atlases fit, of one region and of what is none: ``[after the affine step, inside it, and when deformed]``."""
+    found: dict[str, list[Any]] = defaultdict(list)
     for name, other in itertools.permutations(("lung1", "lung2")):
         volume, _ = opened(cases / name, "ct")
-        folder = folder_of(cases, [other, f"{other}-1"])
+        folder = folder_of(cases, [other])
         model = AtlasModel(AtlasSettings(folder=folder, minimum_similarity=-1, minimum_overlap=0))
         axes = [slice(None)] * 4
         kinds = {"another chest": volume}
@@ -275,9 +277,12 @@ def pairs_that_do_not_fit(cases: Path) -> dict[str, Any]:
         kinds["noise in the body"] = noise_in(volume)
         for kind, image in kinds.items():
             target = target_of(image, model.settings, "ct")
-            for case in model.folder.cases:
-                one = align_atlas(target, model.folder.load(case), model.settings, Cache(0))
-                found[kind].append(round(one.like.correlation, 2) if one.fault is None else -1.0)
+            one = align_atlas(target, model.folder.load(model.folder.cases[0]), model.settings, Cache(0))
+            if one.fault is not None:
+                found[kind].append(one.fault)
+                continue
+            last = deform_atlas(target, one, model.settings, Cache(0), lambda: False)
+            found[kind].append([round(each, 3) for each in (one.like.correlation, one.like.inside, last.like.inside)])
     return dict(found)
 
 
@@ -298,7 +303,8 @@ def part_of_scan(volume: Volume, which: int, parts: int) -> Volume:
 def noise_in(volume: Volume) -> Volume:
     """A body of the same shape without organs."""
     rng = np.random.default_rng(0)
-    body = ndimage.binary_fill_holes(ndimage.binary_opening(volume.voxels[0] > -300, iterations=2))
+    solid = ndimage.binary_opening(volume.voxels[0] > -300, iterations=2)
+    body = np.stack([ndimage.binary_fill_holes(plane) for plane in solid])
     noise = ndimage.gaussian_filter(rng.normal(0, 400, body.shape), 3) * 8
     return Volume(np.where(body, noise, -1000).astype(np.int16)[None], volume.geometry, "ct")
 

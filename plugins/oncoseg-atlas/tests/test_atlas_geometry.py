@@ -45,7 +45,7 @@ def test_a_known_transform_carries_contours_to_any_grid(seed):
         for p, g in ((middle, image), (place, atlas_grid))
     ]
     deformed = Deformed(
-        Atlas("", scans[1], contour_grid(atlas_grid, 5.0), masks), affine.transform(), Likeness(1, 1), 0
+        Atlas("", scans[1], contour_grid(atlas_grid, 5.0), masks), affine.transform(), Likeness(1, 1, 1), 0
     )
     voters = [Voter(scans[0], deformed, "majority")]
     fused = {name: fuse(name, voters, contour_grid(image, 5.0), "majority") for name in masks}

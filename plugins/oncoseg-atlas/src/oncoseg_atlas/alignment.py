@@ -57,26 +57,35 @@ class Affine(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """How alike two scans are where both are: ``correlation`` in [-1, 1], and ``overlap``, how much of the body is."""
+    """How alike two scans are, in the part of space that both show.
+
+    ``correlation`` of intensities in [-1, 1] within either body, outlines included; ``inside`` only where both bodies
+    are; ``overlap``: how much of the image's body the atlas covers.
+    """
 
     correlation: float
+    inside: float
     overlap: float
 
 
 def likeness(fixed: Prepared, moving: Prepared, transform: sitk.Transform) -> Likeness:
-    """Correlation of the intensities within either body, in the part of the space that both scans show."""
+    """Compare an image and an atlas that is carried to it."""
     grid = geometry_of(fixed.image)
     warped = sitk.GetArrayFromImage(on_grid(moving.image, grid, transform))
     body = sitk.GetArrayFromImage(on_grid(moving.body, grid, transform, nearest=True)) > 0
     shown = sitk.GetArrayFromImage(on_grid(moving.scanned, grid, transform, nearest=True)) > 0
     own = sitk.GetArrayViewFromImage(fixed.body) > 0
     both = shown & (sitk.GetArrayViewFromImage(fixed.scanned) > 0)
+    image = sitk.GetArrayViewFromImage(fixed.image)
     overlap = float(np.mean(both[own])) if own.any() else 0.0
-    where = both & (own | body)
-    first, second = sitk.GetArrayViewFromImage(fixed.image)[where], warped[where]
-    if first.size < 2 or first.std() == 0 or second.std() == 0:
-        return Likeness(-1.0, overlap)
-    return Likeness(float(np.corrcoef(first, second)[0, 1]), overlap)
+    inside, either = both & own & body, both & (own | body)
+    return Likeness(_correlation(image[either], warped[either]), _correlation(image[inside], warped[inside]), overlap)
+
+
+def _correlation(one: np.ndarray, two: np.ndarray) -> float:
+    if one.size < 2 or one.std() == 0 or two.std() == 0:
+        return -1.0
+    return float(np.corrcoef(one, two)[0, 1])
 
 
 def at_spacing(scan: Prepared, spacing: float) -> Prepared:

@@ -69,8 +69,8 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
             registered = self.register(volume, structures, progress)
             fused = self.fuse(registered, volume, structures, progress)
         confidences, notes = self._judged(fused)
-        likes = ", ".join(f"{one.like.correlation:.2f}" for one in registered.atlases)
-        taken = f"{len(registered.atlases)} of {len(self.folder.cases)} atlases took part; similarity {likes}"
+        likes = ", ".join(f"{one.like.inside:.2f}" for one in registered.atlases)
+        taken = f"{len(registered.atlases)} of {len(self.folder.cases)} atlases took part; they fit by {likes}"
         most = max((one.atlases for name, one in fused.items() if one is not None and name in confidences), default=0)
         method = f"agreement of {most} atlases" if most else ""
         masks = FusedMasks(volume.geometry, self.settings.contour_spacing_mm, fused)
@@ -103,7 +103,12 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
                 f"after {settings.seconds:g} s (`seconds`) {len(deformed)} of {len(chosen)} atlases were deformed, and "
                 "no other was begun"
             )
-        return Registered(image, deformed, takers, notes)
+        faults = [fault for one in deformed if (fault := one.fault(settings)) is not None]
+        kept = [one for one in deformed if one.fault(settings) is None]
+        if not kept:
+            raise DataError(_none_fits(len(deformed), faults))
+        notes += [f"an atlas was given up: {fault}" for fault in faults]
+        return Registered(image, kept, takers, notes)
 
     def fuse(
         self, registered: Registered, volume: Volume, structures: Sequence[str], progress: Progress
@@ -165,10 +170,7 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
             )
         fitting = [one for one in aligned if one.fault is None]
         if not fitting:
-            faults = "; ".join(dict.fromkeys(one.fault or "" for one in aligned))
-            raise DataError(
-                f"none of {len(others)} atlases fits the image, nothing was contoured: {faults or 'there is no other'}"
-            )
+            raise DataError(_none_fits(len(others), [one.fault or "" for one in aligned]))
         return sorted(fitting, key=lambda one: (-one.like.correlation, one.atlas.key)), notes
 
     def _candidates(
@@ -189,6 +191,11 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
 
     def _loaded(self, cases: Sequence[AtlasCase]) -> Iterator[Atlas]:
         return (self.folder.load(case) for case in cases)
+
+
+def _none_fits(atlases: int, faults: Sequence[str]) -> str:
+    why = "; ".join(dict.fromkeys(faults)) or "there is no other"
+    return f"none of {atlases} atlases fits the image, nothing was contoured: {why}"
 
 
 def _first(fitting: Sequence[Aligned], name: str, most: int) -> frozenset[str]:

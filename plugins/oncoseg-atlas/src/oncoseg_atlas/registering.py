@@ -17,7 +17,7 @@ from oncoseg_atlas.folder import Atlas
 from oncoseg_atlas.prepared import Prepared
 from oncoseg_atlas.settings import AtlasSettings
 
-VERSION = 3
+VERSION = 4
 """Of the method; what another one made is not taken from the cache."""
 
 _threads = threading.Lock()
@@ -77,13 +77,19 @@ class Deformed(NamedTuple):
     like: Likeness
     folded: float
 
+    def fault(self, settings: AtlasSettings) -> str | None:
+        """Why it takes no part after all; None where it does."""
+        if settings.deformation != "none" and self.like.inside < settings.minimum_fit:
+            return f"deformed, it fits by {self.like.inside:.2f}, {settings.minimum_fit:.2f} is needed"
+        return None
+
 
 def align_atlas(target: Target, atlas: Atlas, settings: AtlasSettings, cache: Cache) -> Aligned:
     """The affine step, from the cache where it was made before, and whether the atlas fits."""
 
     def make() -> Arrays:
         affine = align(target.scan, atlas.scan, same_scale=target.same_scale)
-        like = Likeness(-1.0, 0.0) if affine is None else likeness(target.scan, atlas.scan, affine.transform())
+        like = Likeness(-1.0, -1.0, 0.0) if affine is None else likeness(target.scan, atlas.scan, affine.transform())
         numbers = () if affine is None else (*affine.matrix, *affine.translation, *affine.center)
         return {"affine": np.array(numbers), "like": np.array(like)}
 
