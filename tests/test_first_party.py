@@ -2,7 +2,15 @@
 
 import pytest
 
-from oncoseg_core import DatasetAdapter, DatasetSpec, ExporterSpec, LossSpec, ModelSpec, load_plugins
+from oncoseg_core import (
+    AutomaticModelSpec,
+    DatasetAdapter,
+    DatasetSpec,
+    ExporterSpec,
+    LossSpec,
+    ModelSpec,
+    load_plugins,
+)
 from oncoseg_core.plugins.registry import load_factory
 from oncoseg_testing import check_component
 
@@ -23,8 +31,11 @@ GATED = {"sam3"}
 def can_be_checked(component):
     """A dataset that cannot be fetched has to be obtained by hand; its plugin checks its adapter on miniatures.
 
-    An exporter that needs the image it belongs to is checked by its plugin, on a written one.
+    An exporter that needs the image it belongs to is checked by its plugin, on a written one, and so is an automatic
+    model whose structures are those of a folder that its settings name.
     """
+    if isinstance(component.spec, AutomaticModelSpec):
+        return bool(component.spec.structures)
     if isinstance(component.spec, ModelSpec):
         return component.spec.name not in GATED
     if isinstance(component.spec, ExporterSpec):
