@@ -1,6 +1,7 @@
 """The border to the components: a wrong answer and an error of every kind name who provides it and whom to tell."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -305,6 +306,29 @@ def test_an_error_of_our_own_and_missing_memory_are_left_as_they_are(error, buil
     with pytest.raises(type(error)) as caught:
         build(AnyMetric, error).compute(MASK, MASK, (1.0, 1.0, 1.0))
     assert caught.value is error
+
+
+def test_a_lazy_mask_is_made_once_to_be_checked_and_its_error_names_the_model(build):
+    class Lazy(Mapping):
+        made = 0
+
+        def __getitem__(self, name):
+            self.made += 1
+            return answer_of(self.mask)
+
+        def __iter__(self):
+            return iter(["liver"])
+
+        def __len__(self):
+            return 1
+
+    lazy = Lazy()
+    lazy.mask = MASK
+    build(AnyAutomatic, AutomaticResult(lazy, {"liver": 0.5})).segment(IMAGE, ("liver",), print)
+    assert lazy.made == 1
+    lazy.mask = ZeroDivisionError("by zero")
+    with pytest.raises(PluginError, match="model 'x' of oncoseg-stranger 1.2: segment raised ZeroDivisionError"):
+        build(AnyAutomatic, AutomaticResult(lazy)).segment(IMAGE, ("liver",), print)
 
 
 def test_cases_are_checked_one_by_one(build):

@@ -113,9 +113,9 @@ def _guarded(method: Callable[..., Any], name: str, interface: Any) -> Callable[
             answer = method(self, *args, **options)
             if isinstance(answer, Iterator):
                 return _each(answer, provider, name, check)
-            arguments = signature.bind(self, *args, **options).arguments if check else {}
-        if check:
-            _require(provider, name, check(answer, arguments))
+            # A lazy answer works while it is looked at, and may fail then.
+            wrong = check(answer, signature.bind(self, *args, **options).arguments) if check else ""
+        _require(provider, name, wrong)
         return answer
 
     call.checked_by = check  # type: ignore[attr-defined]
@@ -228,7 +228,8 @@ def automatic(answer: Any, arguments: Mapping[str, Any]) -> str:
     if set(answer.masks) != set(arguments["structures"]):
         return f"expected masks of {sorted(arguments['structures'])}, got {sorted(answer.masks)}"
     for name, confidence in answer.confidences.items():
-        if name not in answer.masks or not (_is_number(confidence) and 0 <= confidence <= 1):
+        # Not ``in answer.masks``: a lazy mapping would make the mask to answer that.
+        if name not in arguments["structures"] or not (_is_number(confidence) and 0 <= confidence <= 1):
             return f"expected confidences in [0, 1] of these structures, got {confidence!r} of {name!r}"
     return masks_on(answer.masks, arguments["volume"].geometry.shape)
 

@@ -1,5 +1,7 @@
 """Making the structures of a rule: who makes which, masks on disk, refusals of a model (a generated block of tissue)."""
 
+import zlib
+
 import numpy as np
 import pytest
 import yaml
@@ -8,15 +10,17 @@ from hypothesis import settings as settings_of_examples
 from hypothesis.extra.numpy import array_shapes, arrays
 from toy_engine import SPEC, Brighter
 
-from oncoseg_core import ConfigError, DataError, load_plugins
+from oncoseg_core import ConfigError, DataError, PluginError, load_plugins
 from oncoseg_core.plugins import Plugin, RegisteredComponent
 from oncoseg_core.plugins import registry as loader
 from oncoseg_dicom import write_series
 from oncoseg_node.config.settings import ModelSettings, NodeSettings
 from oncoseg_node.records.job import Job, State
-from oncoseg_node.records.results import Made
+from oncoseg_node.records.results import Made, MadeStructure
 from oncoseg_node.segmenting import make, plan, read_masks
 from oncoseg_node.segmenting.stored_masks import MaskWriter
+from oncoseg_testing.broken.automatic_models import SPEC as TISSUE
+from oncoseg_testing.broken.automatic_models import Tissue
 from oncoseg_testing.checks.automatic_models import block
 
 LOAD_FACTORY = loader.load_factory
@@ -168,6 +172,111 @@ def test_a_promptable_model_is_asked_by_the_text_of_the_protocol(settings, image
     assert any("RANDOM WEIGHTS" in note for note in used.notes)
 
 
+class Halfway(Tissue):
+    """Makes the first mask and fails at the second, once the whole answer was looked at."""
+
+    error: Exception = DataError("the second is not to be had")
+
+    def segment(self, volume, structures, progress):
+        result = super().segment(volume, structures, progress)
+        return result._replace(masks=FailsLater(result.masks, self.error))
+
+
+class FailsLater(dict):
+    def __init__(self, masks, error):
+        super().__init__(masks)
+        self.error, self.taken = error, 0
+
+    def __getitem__(self, name):
+        self.taken += 1
+        if self.taken == 2:
+            raise self.error
+        return super().__getitem__(name)
+
+
+def halfway(settings, monkeypatch):
+    """The settings with a model that makes ``Lung_L`` and fails at ``External``, and the registry that has it."""
+    plugins = load_plugins()
+    plugins.components.append(RegisteredComponent("oncoseg_automatic_models", TISSUE, Plugin("oncoseg-toy", "1.0")))
+    monkeypatch.setattr(
+        loader, "load_factory", lambda one: Halfway if one.spec.component_name == "tissue" else LOAD_FACTORY(one)
+    )
+    model = ModelSettings(model="tissue", structures={"Lung_L": "left", "External": "tissue"})
+    rule = settings.rules[0].model_copy(update={"models": ("toy",)})
+    return settings.model_copy(update={"models": {"toy": model}}), rule, plugins
+
+
+def test_a_model_that_refuses_in_the_middle_leaves_no_mask(settings, images, monkeypatch):
+    settings, rule, plugins = halfway(settings, monkeypatch)
+    made = make(job(images), settings, rule, plugins, "cpu", lambda _: None)
+    assert all(one.left_out for one in made.structures)
+    assert list(read_masks(job(images))[1]) == []
+    assert sorted(path.name for path in (images / "masks").iterdir()) == ["made.json", "masks.json"]
+
+
+def test_a_model_that_fails_in_the_middle_is_named_and_leaves_nothing(settings, images, monkeypatch):
+    settings, rule, plugins = halfway(settings, monkeypatch)
+    monkeypatch.setattr(Halfway, "error", ValueError("no such\nbook"))
+    with pytest.raises(PluginError, match=r"model 'tissue' of oncoseg-toy 1.0: making mask 'tissue' raised ValueError"):
+        make(job(images), settings, rule, plugins, "cpu", lambda _: None)
+    with pytest.raises(DataError, match="not there whole"):
+        read_masks(job(images))
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "long", "bits", "garbled", "swapped"])
+def test_a_damaged_mask_is_an_error_and_never_another_mask(tmp_path, damage):
+    masks = np.zeros((2, 3, 4, 5), bool)
+    masks[0, 1:, 1:3, 1:4] = True
+    masks[1, :2, 1:3, 1:4] = True
+    writer = MaskWriter(job(tmp_path), (3, 4, 5))
+    for name, mask in zip(("a", "b"), masks, strict=True):
+        writer.add(name, mask)
+    writer.finish(Made(structures=tuple(MadeStructure(name=n, model="m", source=n) for n in "ab"), models=()))
+    path = tmp_path / "masks" / "0000.bits"
+    content = path.read_bytes()
+    whole = zlib.decompress(content)
+    damaged = {
+        "short": zlib.compress(whole[:-1]),
+        "long": zlib.compress(whole + b"\0"),
+        "bits": content[:-1] + bytes([content[-1] ^ 1]),
+        "garbled": b"no deflated bits",
+        "swapped": (tmp_path / "masks" / "0001.bits").read_bytes(),
+    }
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(damaged[damage])
+    stored = read_masks(job(tmp_path))[1]
+    with pytest.raises(DataError, match=r"^mask 'a' of job 7 cannot be read whole \(\w+\); retry the job$"):
+        stored["a"]
+    assert np.array_equal(stored["b"], masks[1])
+
+
+def test_a_mask_that_lies_elsewhere_in_the_index_is_an_error(tmp_path):
+    writer = MaskWriter(job(tmp_path), (3, 4, 5))
+    writer.add("a", np.pad(np.ones((1, 2, 3), bool), 1))
+    writer.finish(Made(structures=(MadeStructure(name="a", model="m", source="a"),), models=()))
+    index = tmp_path / "masks" / "masks.json"
+    for old, new in (('"start":[1,1,1]', '"start":[0,1,1]'), ('"start":[0,1,1]', '"start":[9,1,1]')):
+        assert old in index.read_text()
+        index.write_text(index.read_text().replace(old, new))
+        with pytest.raises(DataError, match="cannot be read whole"):
+            read_masks(job(tmp_path))[1]["a"]
+
+
+def test_masks_of_others_than_were_made_are_no_masks(tmp_path):
+    writer = MaskWriter(job(tmp_path), (1, 1, 1))
+    writer.add("a", np.ones((1, 1, 1), bool))
+    writer.finish(Made(structures=(MadeStructure(name="b", model="m", source="b"),), models=()))
+    with pytest.raises(DataError, match="not there whole"):
+        read_masks(job(tmp_path))
+
+
+def test_a_mask_on_another_grid_is_not_written(tmp_path):
+    with pytest.raises(DataError, match="mask 'a': expected bool of shape"):
+        MaskWriter(job(tmp_path), (3, 4, 5)).add("a", np.ones((3, 4, 4), bool))
+
+
 def test_masks_that_are_not_whole_are_no_masks(tmp_path):
     with pytest.raises(DataError, match="the masks of job 7 are not there whole"):
         read_masks(job(tmp_path))
@@ -180,7 +289,8 @@ def test_a_mask_comes_back(tmp_path_factory, mask):
     writer = MaskWriter(job(folder), mask.shape)
     assert writer.add("one", mask) == mask.any()
     writer.add("other", ~mask)
-    writer.finish(Made(structures=(), models=()))
+    both = tuple(MadeStructure(name=name, model="m", source=name) for name in ("one", "other"))
+    writer.finish(Made(structures=both, models=()))
     _, masks = read_masks(job(folder))
     assert np.array_equal(masks["one"], mask)
     assert np.array_equal(masks["other"], ~mask)

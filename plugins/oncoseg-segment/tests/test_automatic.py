@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from oncoseg_core import AutomaticModelSpec, AutomaticResult, DataError, QualityError, UsageError, Volume, load_plugins
+from oncoseg_core import (
+    AutomaticModelSpec,
+    AutomaticResult,
+    DataError,
+    PluginError,
+    QualityError,
+    UsageError,
+    Volume,
+    load_plugins,
+)
 from oncoseg_core.imaging import read_masks, read_volume
 from oncoseg_core.plugins import Plugin, RegisteredComponent
 from oncoseg_core.plugins import registry as loader
@@ -103,6 +112,65 @@ def test_a_label_image_keeps_the_numbers_of_what_is_left_out(registry, series):
     labels = read_volume(out, "unknown").voxels[0]
     assert set(np.unique(labels)) == {0, 2, 3}
     assert [one["number"] for one in manifest["structures"]] == [1, 2, 3]
+
+
+def test_what_is_left_out_takes_no_voxel_from_others(registry, series):
+    """``left`` lies in ``tissue``, comes first and is of unknown confidence."""
+    out = series.parent / "labels.nrrd"
+    order = ("left", "tissue", "absent")
+    asked = request(series, outputs=[str(out)], structures=order, overlaps="first", minimum_confidence=0.9)
+    left, tissue, _ = segment_file_automatically(registry, asked)["structures"]
+    assert left["left out"] is not None
+    assert left["measurements"]["voxels"] > 0
+    labels = read_volume(out, "unknown").voxels[0]
+    assert np.array_equal(labels == 2, block().voxels[0] > -300)
+    assert tissue["measurements"]["voxels"] == np.count_nonzero(labels)
+
+
+class Later(dict):
+    """Masks of which every one after the first look is another."""
+
+    def __init__(self, masks, later):
+        super().__init__(masks)
+        self.later, self.taken = later, []
+
+    def __getitem__(self, name):
+        self.taken.append(name)
+        if isinstance(self.later, Exception):
+            raise self.later
+        return super().__getitem__(name) if self.later is None else self.later
+
+    def __contains__(self, name):
+        raise AssertionError("a lazy mapping makes the mask to answer this")
+
+
+@pytest.mark.parametrize(
+    ("later", "message"),
+    [
+        (OSError("no such\nbook"), "model 'rule' of oncoseg-rule 1.2: making mask 'tissue' raised OSError: no such book"),
+        (np.ones((8, 24, 31), bool), r"mask 'tissue': expected bool of shape \(8, 24, 32\), got bool of shape \(8, 24, 31\)"),
+        (np.ones((8, 24, 32)), "mask 'tissue': expected bool of .*, got float64 of shape"),
+        ([], "mask 'tissue': expected bool of .*, got list"),
+    ],
+)  # fmt: skip
+def test_a_mask_that_cannot_be_made_when_it_is_taken_leaves_nothing_and_names_the_model(
+    registry, series, monkeypatch, later, message
+):
+    kit = Rule.segment
+    monkeypatch.setattr(
+        Rule, "segment", lambda *given: (found := kit(*given))._replace(masks=Later(found.masks, later))
+    )
+    before = sorted(series.parent.iterdir())
+    with pytest.raises(PluginError, match=message):
+        segment_file_automatically(registry, request(series))
+    assert sorted(series.parent.iterdir()) == before
+
+
+def test_a_lazy_mapping_is_not_searched(registry, series, monkeypatch):
+    kit = Rule.segment
+    monkeypatch.setattr(Rule, "segment", lambda *given: (found := kit(*given))._replace(masks=Later(found.masks, None)))
+    manifest = segment_file_automatically(registry, request(series))
+    assert manifest["structures"][0]["confidence"] == "1.000 (certain)"
 
 
 def test_what_is_not_sure_enough_is_left_out_and_nothing_is_written_of_nothing(registry, series):

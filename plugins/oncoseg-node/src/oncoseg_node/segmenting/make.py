@@ -84,6 +84,7 @@ def make(job: Job, settings: NodeSettings, rule: RuleSettings, registry: Registr
         try:
             found, used = maker(key, settings.models[key], sources, volume, writer, registry, device, beat)
         except DataError as error:
+            writer.drop(sources)  # it may have refused in the middle of them
             reason = f"the model refused the images: {error}"
             found = [
                 MadeStructure(name=name, model=key, source=source, left_out=reason) for name, source in sources.items()

@@ -6,13 +6,12 @@ import math
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
 from oncoseg_core import BoolArray, DataError, Record, StorageError
-from oncoseg_core.system import atomic_write, write_failure
+from oncoseg_core.system import atomic_write, json_text, write_failure
 from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import Made
 
@@ -41,26 +40,49 @@ class _Index(Record):
 
 
 class StoredMasks(Mapping[str, BoolArray]):
-    """Masks bool ``(z, y, x)`` by name, each read when it is taken and not kept."""
+    """Masks bool ``(z, y, x)`` by name, each read when it is taken and not kept.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._index = _Index.model_validate_json((folder / _INDEX).read_bytes())
+    Taking one raises DataError where its file is missing or is not the one that was written.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._index = _Index.model_validate_json((job.masks / _INDEX).read_bytes())
 
     def __getitem__(self, name: str) -> BoolArray:
-        part = self._index.masks[name]
-        mask = np.zeros(self._index.shape, bool)
-        count = math.prod(part.size)
-        if count:
-            packed = np.frombuffer(zlib.decompress((self._folder / part.file).read_bytes()), np.uint8)
-            mask[part.box] = np.unpackbits(packed, count=count).reshape(part.size).view(bool)
-        return mask
+        part, shape = self._index.masks[name], self._index.shape
+        try:
+            content = zlib.decompress((self._job.masks / part.file).read_bytes())
+            return _unpacked(content, _label(name, shape, part), part, shape)
+        except (OSError, ValueError, zlib.error) as error:
+            raise DataError(
+                f"mask {name!r} of job {self._job.id} cannot be read whole ({type(error).__name__}); retry the job"
+            ) from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index.masks
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._index.masks)
 
     def __len__(self) -> int:
         return len(self._index.masks)
+
+
+def _label(name: str, shape: tuple[int, int, int], part: _Part) -> bytes:
+    """Leads the bits in their file and is checked with them: whose they are, and where they lie."""
+    return json_text([name, shape, part.start, part.size]).encode()
+
+
+def _unpacked(content: bytes, label: bytes, part: _Part, shape: tuple[int, int, int]) -> BoolArray:
+    count = math.prod(part.size)
+    if not content.startswith(label) or len(content) != len(label) + -(-count // 8):
+        raise ValueError("not the file that was written")
+    mask = np.zeros(shape, bool)
+    if count:
+        packed = np.frombuffer(content, np.uint8, offset=len(label))
+        mask[part.box] = np.unpackbits(packed, count=count).reshape(part.size).view(bool)
+    return mask
 
 
 class MaskWriter:
@@ -80,16 +102,25 @@ class MaskWriter:
         """Write a mask; whether it holds anything.
 
         Raises:
+            DataError: it is not on the images' grid.
             StorageError: it cannot be written.
         """
+        if mask.shape != self._shape or mask.dtype != bool:
+            raise DataError(f"mask {name!r}: expected bool of shape {self._shape}, got {mask.dtype} of {mask.shape}")
         spans = [np.flatnonzero(mask.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
         holding = bool(spans[0].size)
         z, y, x = ((int(span[0]), int(span[-1]) + 1) if holding else (0, 0) for span in spans)
         size = (z[1] - z[0], y[1] - y[0], x[1] - x[0])
         part = _Part(file=f"{len(self._parts):04d}.bits", start=(z[0], y[0], x[0]), size=size)
-        atomic_write(self._folder / part.file, zlib.compress(np.packbits(mask[part.box]).tobytes(), 1))
+        content = _label(name, self._shape, part) + np.packbits(mask[part.box]).tobytes()
+        atomic_write(self._folder / part.file, zlib.compress(content, 1))
         self._parts[name] = part
         return holding
+
+    def drop(self, names: Collection[str]) -> None:
+        """Take back those masks of ``names`` that were added last."""
+        for name in [name for name in names if name in self._parts]:
+            (self._folder / self._parts.pop(name).file).unlink(missing_ok=True)
 
     def finish(self, made: Made) -> None:
         """Write what was made, and give the folder its name in place of one from an attempt before.
@@ -119,6 +150,9 @@ def read_masks(job: Job) -> tuple[Made, StoredMasks]:
     """
     try:
         made = Made.model_validate_json((job.masks / MADE).read_bytes())
-        return made, StoredMasks(job.masks)
-    except (OSError, ValueError, KeyError) as error:
+        masks = StoredMasks(job)
+    except (OSError, ValueError) as error:
         raise DataError(f"the masks of job {job.id} are not there whole ({type(error).__name__}); retry it") from error
+    if set(masks) != {one.name for one in made.structures if one.left_out is None}:
+        raise DataError(f"the masks of job {job.id} are not there whole (others than were made); retry it")
+    return made, masks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,8 @@ from oncoseg_core import (
     BoolArray,
     DataError,
     ModelSpec,
+    OncoSegError,
+    PluginError,
     Progress,
     Registry,
     Segmentation,
@@ -43,6 +45,44 @@ def is_automatic(registry: Registry, name: str) -> bool:
             f"`model` {name!r}: an automatic model and a promptable one have that name; disable a plugin of the two"
         )
     return automatic
+
+
+class CheckedMasks(Mapping[str, BoolArray]):
+    """Masks bool ``(z, y, x)`` as ``maker`` gives them; none is kept.
+
+    Taking one raises PluginError, which names the maker, where it cannot be made or is no mask of that shape: a lazy mapping
+    may make it anew each time.
+    """
+
+    def __init__(self, masks: Mapping[str, BoolArray], maker: str, shape: tuple[int, ...]) -> None:
+        self._masks, self._maker, self._shape = masks, maker, shape
+        self._names = tuple(masks)
+
+    def __getitem__(self, name: str) -> BoolArray:
+        if name not in self._names:
+            raise KeyError(name)
+        try:
+            mask = self._masks[name]
+        except (OncoSegError, MemoryError):
+            raise
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(f"{self._maker}: making mask {name!r} raised {reason}; tell its authors") from error
+        if not (isinstance(mask, np.ndarray) and mask.dtype == bool and mask.shape == self._shape):
+            found = f"{mask.dtype} of shape {mask.shape}" if isinstance(mask, np.ndarray) else type(mask).__name__
+            raise PluginError(
+                f"{self._maker}: mask {name!r}: expected bool of shape {self._shape}, got {found}; tell its authors"
+            )
+        return mask
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +115,8 @@ class AutomaticSegmentation:
 
     def segmentation(self, masks: Mapping[str, BoolArray]) -> Segmentation:
         """Masks with geometry and provenance, as exporters take them; a lazy mapping stays one."""
-        confidences = {name: value for name, value in self.result.confidences.items() if name in masks}
+        names = set(masks)
+        confidences = {name: value for name, value in self.result.confidences.items() if name in names}
         return Segmentation(masks, self.image.geometry, confidences, self.provenance, self.image.handle)
 
 
@@ -121,6 +162,8 @@ def segment_automatically(
     seconds = {"segment": time.perf_counter() - start}
     findings += [Finding("warning", "model", note) for note in result.notes]
     plugin = str(registry.component(AutomaticModelSpec, spec.name).plugin)
+    answer = f"automatic model {spec.name!r} of {plugin}"
+    result = result._replace(masks=CheckedMasks(result.masks, answer, volume.geometry.shape))
     return AutomaticSegmentation(model, plugin, volume, calibrated, known, names, result, tuple(findings), seconds)
 
 

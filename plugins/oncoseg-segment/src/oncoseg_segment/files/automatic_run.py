@@ -77,12 +77,15 @@ def segment_file_automatically(
     found = segment_automatically(
         model, nameless, request.structures, registry=registry, modality=request.modality, progress=progress
     )
-    if request.overlaps == "first":
-        found = replace(found, result=found.result._replace(masks=FirstClaims(found.result.masks, found.names)))
     found = replace(found, image=stored)
     seconds |= found.seconds
     start = time.perf_counter()
-    judged, findings = _judge(registry, found, request.minimum_confidence)
+    unsure = _unsure(found, request.minimum_confidence)
+    if request.overlaps == "first":
+        masks = found.result.masks
+        claims = FirstClaims(masks, [name for name in found.names if name not in unsure])
+        found = replace(found, result=found.result._replace(masks=claims))
+    judged, findings = _judge(registry, found, unsure)
     seconds["measure"] = time.perf_counter() - start
     refusal = refusal_of(findings) if request.strict else None
     if refusal is None and all(one.left_out for one in judged):
@@ -122,8 +125,21 @@ def segment_file_automatically(
     return dict(json.loads(text))
 
 
+def _unsure(found: AutomaticSegmentation, minimum: float | None) -> dict[str, str]:
+    """The structures of which the model is less sure than the minimum, with the reason; they claim no voxel."""
+    if minimum is None:
+        return {}
+    reasons = {}
+    for name in found.names:
+        confidence = found.result.confidences.get(name)
+        if confidence is None or confidence < minimum:
+            sure = "none is given" if confidence is None else f"{confidence:.3f}"
+            reasons[name] = f"the model's confidence ({sure}) does not reach the minimum of {minimum:g}"
+    return reasons
+
+
 def _judge(
-    registry: Registry, found: AutomaticSegmentation, minimum: float | None
+    registry: Registry, found: AutomaticSegmentation, unsure: Mapping[str, str]
 ) -> tuple[list[_Judged], list[Finding]]:
     """Each structure measured, and what there is to say; one mask at a time."""
     specs = specs_of(registry, found.modality[0])
@@ -131,12 +147,9 @@ def _judge(
     for number, name in enumerate(found.names, start=1):
         mask = found.result.masks[name]
         measured = measure(mask, found.calibrated, specs)
-        confidence, left_out = found.result.confidences.get(name), None
+        left_out = unsure.get(name)
         if not measured.voxels:
             left_out = "nothing was found: the mask is empty"
-        elif minimum is not None and (confidence is None or confidence < minimum):
-            sure = "none is given" if confidence is None else f"{confidence:.3f}"
-            left_out = f"the model's confidence ({sure}) does not reach the minimum of {minimum:g}"
         if measured.voxels:
             findings += examine_structure(name, mask)
         if left_out is not None:

@@ -32,6 +32,9 @@ class ChosenMasks(Mapping[str, BoolArray]):
     def __init__(self, masks: Mapping[str, BoolArray], names: Sequence[str], left_out: Collection[str] = ()) -> None:
         self._masks, self._names, self._left_out = masks, tuple(names), frozenset(left_out)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __getitem__(self, name: str) -> BoolArray:
         if name not in self._names:
             raise KeyError(name)
@@ -48,11 +51,13 @@ class ChosenMasks(Mapping[str, BoolArray]):
 class FirstClaims(Mapping[str, BoolArray]):
     """Masks of which no two share a voxel: each voxel that several claim is the earliest's.
 
+    ``order`` are those that claim, the earliest first; all when None. Masks of others stay as they are.
     Holds one small number per voxel, whose it is.
     """
 
     def __init__(self, masks: Mapping[str, BoolArray], order: Iterable[str] | None = None) -> None:
-        self._numbers = {name: number for number, name in enumerate(order or masks, start=1)}
+        self._masks = masks
+        self._numbers = {name: number for number, name in enumerate(masks if order is None else order, start=1)}
         self._owners: npt.NDArray[np.generic] | None = None
         for name, number in self._numbers.items():
             mask = masks[name]
@@ -61,10 +66,14 @@ class FirstClaims(Mapping[str, BoolArray]):
             self._owners[mask & (self._owners == 0)] = number
 
     def __getitem__(self, name: str) -> BoolArray:
-        return np.asarray(self._owners == self._numbers[name])
+        number = self._numbers.get(name)
+        return self._masks[name] if number is None else np.asarray(self._owners == number)
+
+    def __contains__(self, name: object) -> bool:
+        return name in tuple(self._masks)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._numbers)
+        return iter(dict.fromkeys([*self._numbers, *self._masks]))
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self._masks)
