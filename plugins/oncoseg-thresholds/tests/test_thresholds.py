@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from oncoseg_core import DataError, Geometry, Volume
 from oncoseg_testing import check_automatic_model
@@ -88,6 +89,88 @@ def test_one_lung_alone_is_left_to_a_person():
     assert not any(found.masks[name].any() for name in ("Lung_L", "Lung_R", "Lungs"))
     assert found.masks["External"].any()
     assert "not enough air on each side" in found.notes[0]
+
+
+def turned_in_its_slices(voxels, degrees):
+    """The anatomy turned about the patient's long axis, which the grid says nothing of."""
+    image = sitk.GetImageFromArray(voxels)
+    image.SetSpacing(SPACING[::-1])
+    turn = sitk.Euler3DTransform()
+    turn.SetCenter(image.TransformContinuousIndexToPhysicalPoint([40, 26, 6]))
+    turn.SetRotation(0, 0, np.deg2rad(degrees))
+    grid = sitk.Image(100, 100, SHAPE[0], sitk.sitkInt16)
+    grid.SetSpacing(SPACING[::-1])
+    grid.SetOrigin((-50.0, -120.0, 0.0))
+    return sitk.GetArrayFromImage(sitk.Resample(image, grid, turn, sitk.sitkNearestNeighbor, -1000))
+
+
+@pytest.mark.parametrize("degrees", range(-180, 180, 15))
+def test_however_the_patient_lies_against_what_the_image_says_no_lung_is_the_other(degrees):
+    voxels, truth = chest()
+    voxels[:, 36:44, 36:45] = 600  # the spine
+    found = segmented(volume(turned_in_its_slices(voxels, degrees)))
+    right = {
+        name: turned_in_its_slices(np.where(truth[name], 1, -1000).astype(np.int16), degrees) > 0
+        for name in ("Lung_L", "Lung_R")
+    }
+    for name, mask in right.items():
+        assert not found.masks[name].any() or dice(found.masks[name], mask) > 0.9, name
+    if abs(degrees) <= 30:
+        assert found.masks["Lung_L"].any()
+    if abs(degrees) >= 105:
+        assert not found.masks["Lungs"].any()
+        assert "more bone lies in front" in found.notes[0]
+
+
+def test_lungs_across_the_middle_are_left_to_a_person():
+    """One above the other, and no bone that says so."""
+    voxels = np.where(chest()[1]["External"], 40, -1000).astype(np.int16)
+    voxels[2:, 11:24, 30:56] = -850
+    voxels[2:, 28:41, 26:48] = -850
+    found = segmented(volume(voxels))
+    assert not found.masks["Lungs"].any()
+    assert "of the air of a lung lies across the body's middle" in found.notes[0]
+
+
+def test_the_middle_is_each_slices_own():
+    """A patient who lies slantwise: the lungs' slices are shifted by 60 mm against the rest of the body."""
+    voxels, truth = chest()
+    long = np.concatenate([np.roll(voxels[:1], 12, axis=2)] * 40 + [voxels])
+    masks = segmented(volume(long)).masks
+    for name in ("Lung_L", "Lung_R"):
+        assert dice(masks[name][40:], truth[name]) > 0.95, name
+
+
+def test_lungs_of_very_unequal_size_are_left_to_a_person():
+    voxels, truth = chest()
+    voxels[:5][truth["Lung_R"][:5]] = 40
+    voxels[9:][truth["Lung_R"][9:]] = 40
+    tall = np.repeat(voxels, [1, 1, 6, 1, 1, 1, 1, 1, 1, 6, 6, 6], axis=0)
+    found = segmented(volume(tall))
+    assert not found.masks["Lungs"].any()
+    assert "too unequal" in found.notes[0]
+
+
+def test_air_that_is_not_as_thin_as_gas_lets_nothing_pass_for_lung():
+    """A bowel of the size of lungs, in an image whose air has -900 HU."""
+    voxels, _ = chest()
+    found = segmented(volume(np.maximum(voxels, -900)))
+    assert not found.masks["Lungs"].any()
+    assert found.masks["External"].any()
+    assert found.notes == ("air around the body has -900 HU, so that gas cannot be told from lung: no lungs",)
+    padded = voxels.copy()
+    padded[:, :3] = -3024
+    assert segmented(volume(padded)).masks["Lungs"].any()
+
+
+def test_a_leg_that_is_left_out_is_mentioned():
+    voxels = np.full(SHAPE, -1000, np.int16)
+    voxels[:, 20:40, 10:30] = 40
+    voxels[:, 20:40, 50:68] = 40
+    found = segmented(volume(voxels), ("External",))
+    assert not found.masks["External"][:, :, 50:].any()
+    assert found.notes == ("External leaves out a piece of tissue that has 90% of its size: a leg, an arm, a table?",)
+    assert segmented(volume(chest()[0]), ("External",)).notes == ()
 
 
 @pytest.mark.parametrize(

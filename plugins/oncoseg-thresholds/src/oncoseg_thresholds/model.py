@@ -48,13 +48,13 @@ class ThresholdModel(AutomaticModel[ThresholdSettings]):
         hounsfield = volume.voxels[0]
         steps = 2
         progress("body", 0, steps)
-        body = body_mask(hounsfield, volume.geometry, self.settings.body_above)
+        body, of_body = body_mask(hounsfield, volume.geometry, self.settings.body_above)
         masks: dict[str, BoolArray] = {"External": body}
-        notes: list[str] = []
+        notes = of_body if "External" in structures else []
         progress("lungs", 1, steps)
         if set(structures) & {"Lung_L", "Lung_R", "Lungs"}:
-            lungs, notes = lung_masks(hounsfield, body, volume.geometry, self.settings.lung_below)
-            masks |= lungs
+            lungs, of_lungs = lung_masks(hounsfield, body, volume.geometry, self.settings.lung_below)
+            masks, notes = masks | lungs, [*notes, *of_lungs]
         progress("lungs", steps, steps)
         empty: Callable[[], BoolArray] = lambda: np.zeros(volume.geometry.shape, bool)  # noqa: E731
         return AutomaticResult(

@@ -1,6 +1,8 @@
-"""Pieces of a mask: numbered, boxed, centred, and how far a pixel is from them."""
+"""Pieces of a mask: numbered, boxed, and how far a pixel is from them or from the middle."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import SimpleITK as sitk
@@ -37,12 +39,16 @@ def distance_mm(mask: BoolArray, spacing: tuple[float, float], *, inside: bool =
     return np.asarray(sitk.GetArrayFromImage(signed), np.float32)
 
 
-def centres_mm(pieces: NDArray[np.unsignedinteger], geometry: Geometry, box: Box) -> NDArray[np.float64]:
-    """The centres ``(n + 1, 3)`` of the pieces 1 to n on a part of the grid, in LPS mm; the first row is no piece's."""
-    at = np.nonzero(pieces)
-    numbers = pieces[at]
-    counts = np.maximum(np.bincount(numbers, minlength=1), 1)
-    index = [
-        np.bincount(numbers, along, len(counts)) / counts + part.start for along, part in zip(at, box, strict=True)
-    ]
-    return geometry.index_to_lps(np.column_stack(index[::-1]))
+def from_middle_mm(body: BoolArray, geometry: Geometry, axis: int) -> Iterator[NDArray[np.float32]]:
+    """Slice by slice, how far each pixel ``(y, x)`` is from the centre of the body on that slice.
+
+    To the patient's left with ``axis`` 0, to the back with 1. ``body`` is a part of the grid; a slice without it
+    counts from the corner of the part.
+    """
+    along_x, along_y = geometry.affine[axis, :2]
+    rows, columns = (np.arange(size) for size in body.shape[1:])
+    places = (along_y * rows[:, None] + along_x * columns).astype(np.float32)
+    for flat in body:
+        count = max(1, np.count_nonzero(flat))
+        middle = along_y * (flat.sum(axis=1) @ rows) / count + along_x * (flat.sum(axis=0) @ columns) / count
+        yield places - np.float32(middle)

@@ -50,8 +50,8 @@ def is_automatic(registry: Registry, name: str) -> bool:
 class CheckedMasks(Mapping[str, BoolArray]):
     """Masks bool ``(z, y, x)`` as ``maker`` gives them; none is kept.
 
-    Taking one raises PluginError, which names the maker, where it cannot be made or is no mask of that shape: a lazy mapping
-    may make it anew each time.
+    Taking one raises PluginError, which names the maker, where it cannot be made or is no mask of that shape: a lazy
+    mapping may make it anew each time.
     """
 
     def __init__(self, masks: Mapping[str, BoolArray], maker: str, shape: tuple[int, ...]) -> None:
