@@ -18,6 +18,7 @@ from local_orthanc import free_port
 from node_job import node_job, settings_in
 from pydicom.uid import SegmentationStorage
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from oncoseg_dicom import first_difference
@@ -186,6 +187,25 @@ def test_a_node_that_always_breaks_off_is_given_up(objects):
             assert one.status == "failed"
             assert "did not answer a C-STORE" in one.message
         assert node.associations == 2
+
+
+@pytest.mark.parametrize("call", ["send_c_find", "send_c_store", "send_c_get", "send_n_action"])
+def test_an_association_that_ends_between_two_requests_is_no_exception(call, objects, monkeypatch):
+    """pynetdicom raises where there is none any more."""
+
+    def ended(*_, **__):
+        raise RuntimeError("the association with a peer SCP must be established")
+
+    monkeypatch.setattr(Association, call, ended)
+    with false_node() as node:
+        how = "commitment" if call == "send_n_action" else "query"
+        deliveries = sent(objects, at(node)) if call == "send_c_store" else confirmed(objects, at(node, confirm=how))
+        if call == "send_c_get":
+            node.listed = lambda uid: True
+            deliveries = confirmed(objects, at(node))
+    for one in deliveries:
+        assert one.status == "failed"
+        assert "the association broke (RuntimeError); it is tried again later" in one.message
 
 
 def test_no_answer_is_an_empty_dataset_and_a_failure(objects):

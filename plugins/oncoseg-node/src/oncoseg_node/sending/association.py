@@ -57,7 +57,7 @@ def associated(
         handlers: of pynetdicom's events.
 
     Raises:
-        DestinationError: it is not reached, or does not accept.
+        DestinationError: it is not reached, does not accept, or breaks the association off.
         ConfigError: the certificates cannot be read.
     """
     logging.getLogger("pynetdicom").propagate = False  # titles, UIDs and tracebacks; a failure is said in one line
@@ -94,6 +94,10 @@ def associated(
         if not association.is_established:
             raise DestinationError(f"{_place(destination)} {_why_not(association, destination, bool(opened))}")
         yield association
+    except (RuntimeError, ValueError, AttributeError, OSError) as error:  # pynetdicom's, of one that ended meanwhile
+        raise DestinationError(
+            f"{_place(destination)}: the association broke ({type(error).__name__}); it is tried again later"
+        ) from error
     finally:
         if association.is_established:
             association.release()

@@ -88,11 +88,7 @@ def _sent(one: WrittenObject, association: Association, destination: DicomDestin
         return failed(
             f"it does not take the kind of object of {one.format!r}; configure it there, or leave it out of `formats`"
         )
-    try:
-        answer = association.send_c_store(_read(one))
-    except (RuntimeError, ValueError, OSError) as error:
-        raise DestinationError(f"the object cannot be sent on this association ({type(error).__name__})") from error
-    status = status_of(answer)
+    status = status_of(association.send_c_store(_read(one)))
     if status is None:
         raise DestinationError(_NO_ANSWER)
     if status == 0x0111:
