@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import sys
 import tempfile
@@ -40,7 +41,7 @@ from oncoseg_atlas.model import AtlasModel, Registered, target_of
 from oncoseg_atlas.prepared import Prepared, prepare
 from oncoseg_atlas.registering import Deformed, align_atlas, deform_atlas, one_thread
 from oncoseg_atlas.settings import AtlasSettings
-from oncoseg_benchmarks.record import record
+from oncoseg_benchmarks.record import RESULTS, record
 from oncoseg_core import BoolArray, DatasetSpec, Volume, load_plugins
 from oncoseg_core.imaging import read_volume
 
@@ -52,14 +53,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, help="made patients of each scan, to try the script; nothing is recorded")
     parser.add_argument("--colin", type=Path, help="folder with ch2.nii.gz and aal.nii.gz")
+    parser.add_argument("--parts", nargs="+", help="measure these parts anew, keep the rest of the record")
+    parser.add_argument("--targets", type=int, default=100, help="patients that are contoured, the real ones first")
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
     options = parser.parse_args()
     made = options.most or 2
-    found: dict[str, Any] = {"load": options.load, "threads": 1}
+    path = RESULTS / "atlas_leave_one_out.json"
+    found: dict[str, Any] = {"threads": 1}
+    if options.parts and path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))["found"]
 
     def add(what: str, value: dict[str, Any]) -> None:
-        found[what] = value
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what} {value.get('summary', value)}\n")
+        found[what] = {"load": options.load, **value}
+        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {what} {value}\n")
         if options.most is None:  # after each part: what is measured is not lost
             colin = "" if options.colin is None else f" --colin {options.colin}"
             command = f"OMP_NUM_THREADS=1 python benchmarks/peers/atlas_leave_one_out.py{colin}"
@@ -69,15 +75,27 @@ def main() -> None:
         os.environ["ONCOSEG_CACHE"] = str(Path(folder) / "cache")
         root = Path(folder) / "cases"
         chests = chest_patients(root / "ct", made)
-        add("real pair", real_pair(root / "ct", ("nothing", "translation", "affine", "demons")))
-        add("similarity", pairs_that_do_not_fit(root / "ct"))
-        add("made chests, atlases of both patients", leave_one_out(root / "ct", chests, "any"))
-        add("made chests, atlases of the other patient", leave_one_out(root / "ct", chests, "other"))
-        add("time", time_by_phase(root / "ct", chests))
-        if options.colin is not None:
-            brains = brain_patients(root / "mri", options.colin, made + 1)
-            add("made brains", leave_one_out(root / "mri", brains, "any"))
-        add("real pair, B-splines", real_pair(root / "ct", ("bspline",)))
+
+        def left_out(what: str, patients: dict[str, str], whose: str) -> None:
+            for value in leave_one_out(root / what, patients, whose, options.targets):
+                add(f"made {'chests' if what == 'ct' else 'brains'}, atlases of {whose} patient", value)
+
+        def made_brains() -> None:
+            if options.colin is not None:
+                left_out("mri", brain_patients(root / "mri", options.colin, made + 1), "any")
+
+        steps = ("nothing", "translation", "affine", "demons")
+        parts = {
+            "pair": lambda: add("real pair", real_pair(root / "ct", steps)),
+            "fit": lambda: add("similarity", pairs_that_do_not_fit(root / "ct")),
+            "other": lambda: left_out("ct", chests, "the other"),
+            "any": lambda: left_out("ct", chests, "any"),
+            "time": lambda: add("time", time_by_phase(root / "ct", chests)),
+            "brains": made_brains,
+            "splines": lambda: add("real pair, B-splines", real_pair(root / "ct", ("bspline",))),
+        }
+        for part in options.parts or parts:
+            parts[part]()
 
 
 # Patients
@@ -255,7 +273,7 @@ def real_pair(cases: Path, steps: Sequence[str]) -> dict[str, Any]:
             seconds = time.process_time() - began
             rows[step][image] = {name: round(value, 3) for name, value, _ in scores(model, registered, volume, label)}
             rows[step][image] |= {
-                "fit": round(registered.atlases[0].like.inside, 3),
+                "similarity": round(registered.atlases[0].like.correlation, 3),
                 "folded": registered.atlases[0].folded,
                 "processor seconds, opening included": round(seconds, 1),
             }
@@ -309,16 +327,16 @@ def noise_in(volume: Volume) -> Volume:
     return Volume(np.where(body, noise, -1000).astype(np.int16)[None], volume.geometry, "ct")
 
 
-def leave_one_out(cases: Path, patients: dict[str, str], whose: str) -> dict[str, Any]:
-    """Every patient contoured by the others (or by those of the other real patient alone)."""
+def leave_one_out(cases: Path, patients: dict[str, str], whose: str, targets: int) -> Iterator[dict[str, Any]]:
+    """Patients contoured by the others (or by those of the other real patient alone); the result after each."""
     values: dict[str, list[float]] = defaultdict(list)
     by_structure: dict[str, list[float]] = defaultdict(list)
     pairs: list[tuple[float, float]] = []
-    for name, scan in patients.items():
+    for done, (name, scan) in enumerate(sorted(patients.items(), key=lambda one: len(one[0]))[:targets], start=1):
         others = [one for one in patients if one != name and (whose == "any" or patients[one] != scan)]
         folder = folder_of(cases, others)
         volume, label = opened(cases / name, "ct" if cases.name == "ct" else "mri")
-        for step in ("nothing", "translation", "affine"):
+        for step in ("affine",):
             model, registered = at_step(folder, volume, step, fusion="majority")
             values[f"{step}, majority of all"] += [row[1] for row in scores(model, registered, volume, label)]
         _, registered = at_step(folder, volume, "demons")
@@ -333,18 +351,19 @@ def leave_one_out(cases: Path, patients: dict[str, str], whose: str) -> dict[str
                     by_structure[structure].append(value)
                     if agreed is not None:
                         pairs.append((agreed, value))
-        sys.stderr.write(f"{time.strftime('%H:%M:%S')} {name}\n")
-    summary = {key: {"mean Dice": round(float(np.nanmean(each)), 4), "n": len(each)} for key, each in values.items()}
-    return {
-        "patients": len(patients),
-        "atlases of each": 5 if whose == "any" and len(patients) > 5 else len(others),
-        "summary": summary,
-        "by structure, local of all": {
-            name: {"mean": round(float(np.nanmean(each)), 3), "min": round(float(np.nanmin(each)), 3), "n": len(each)}
-            for name, each in by_structure.items()
-        },
-        "agreement and Dice": related(pairs),
-    }
+        summary = {
+            key: {"mean Dice": round(float(np.nanmean(each)), 4), "n": len(each)} for key, each in values.items()
+        }
+        yield {
+            "patients contoured": done,
+            "atlases of the last": len(registered.atlases),
+            "summary": summary,
+            "by structure, local of all": {
+                structure: {"mean": round(float(np.nanmean(each)), 3), "min": round(float(np.nanmin(each)), 3)}
+                for structure, each in by_structure.items()
+            },
+            "agreement and Dice": related(pairs),
+        }
 
 
 def most_similar(registered: Registered, count: int) -> Registered:
