@@ -6,7 +6,7 @@ equality are measured here, not how good contours are. **nnU-Net**: planned, pre
 in this script on ``lung1`` and a scaled copy; the plan is then made tiny (3 stages of 8 to 32 features, windows of
 16 x 64 x 64, spacing 5 x 3 x 3 mm), so that a processor trains it in a minute. Its masks, as the node stores them, are
 compared voxel by voxel with the file that the program ``nnUNetv2_predict`` writes for the same image as NIfTI.
-**Atlas**: ``lung1`` and two scaled copies.
+Neither mirrors images, which is what a processor has time for. **Atlas**: ``lung1`` and two scaled copies.
 
     OMP_NUM_THREADS=2 python benchmarks/peers/node_structures.py
     python benchmarks/peers/node_structures.py --most 2    # two iterations of training; nothing is recorded
@@ -62,6 +62,7 @@ def main() -> None:
     """Measure and record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=int, help="iterations of training, to try the script; nothing is recorded")
+    parser.add_argument("--trained", type=Path, help="nnU-Net's folders of an earlier run, in the place of training")
     parser.add_argument("--without-atlas", action="store_true", help="16 structures, by nnU-Net alone")
     parser.add_argument("--load", default="none besides it", help="what else the machine did, for the record")
     options = parser.parse_args()
@@ -70,24 +71,36 @@ def main() -> None:
         folder = Path(name)
         os.environ["ONCOSEG_CACHE"], samples = str(folder / "cache"), samples_folder()
         scans = {each: read_volume(samples / f"{each}_image.nrrd", "ct") for each in ("lung1", "lung2")}
-        with timed() as training:
-            model = train(folder / "nnunet", scans["lung1"], options.most or ITERATIONS)
-        models = {"net": {"model": "nnunet", "settings": {"folder": str(model), "folds": ["all"], "device": "cpu"}}}
+        nnunet = options.trained or folder / "nnunet"
+        if options.trained is None:
+            train(nnunet, scans["lung1"], options.most or ITERATIONS)
+        (model,) = (nnunet / "results" / DATASET).iterdir()
+        models = {
+            "net": {
+                "model": "nnunet",
+                "settings": {"folder": str(model), "folds": ["all"], "device": "cpu", "mirroring": False},
+            }
+        }
         if not options.without_atlas:
             write_atlases(folder / "atlases", scans["lung1"])
             models["atlas"] = {"model": "atlas", "settings": {"folder": str(folder / "atlases"), "threads": threads}}
-        found = {
+        about = {
             "image": {"name": "lung2", "shape": scans["lung2"].geometry.shape},
-            "load": options.load, "threads": threads, "training_seconds": round(training[0]),
-            **contour(folder, scans["lung2"], models),
-            **compared(folder, scans["lung2"]),
+            "load": options.load, "threads": threads,
         }  # fmt: skip
-    if options.most is None:
-        extra = " --without-atlas" if options.without_atlas else ""
-        command = f"OMP_NUM_THREADS={threads} python benchmarks/peers/{Path(__file__).name}{extra}"
-        sys.stdout.write(f"{record('node_structures', command, found)}\n")
-    else:
+        found = about | contour(folder, scans["lung2"], models)
+        keep(found, options)
+        keep(found | compared(folder, nnunet, scans["lung2"]), options)
+
+
+def keep(found: Mapping[str, Any], options: argparse.Namespace) -> None:
+    """Record what there is so far; print it alone where the script is only tried."""
+    if options.most is not None:
         sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        return
+    extra = " --without-atlas" if options.without_atlas else ""
+    command = f"OMP_NUM_THREADS={found['threads']} python benchmarks/peers/{Path(__file__).name}{extra}"
+    sys.stdout.write(f"{record('node_structures', command, found)}\n")
 
 
 def samples_folder() -> Path:
@@ -131,8 +144,8 @@ def image_of(array: np.ndarray, volume: Volume, scale: float = 1.0) -> sitk.Imag
     return image
 
 
-def train(folder: Path, scan: Volume, iterations: int) -> Path:
-    """Plan, preprocess and train by nnU-Net; the folder of the trained model."""
+def train(folder: Path, scan: Volume, iterations: int) -> None:
+    """Plan, preprocess and train by nnU-Net."""
     raw = folder / "raw" / DATASET
     for part in ("imagesTr", "labelsTr"):
         (raw / part).mkdir(parents=True)
@@ -148,8 +161,6 @@ def train(folder: Path, scan: Volume, iterations: int) -> Path:
     environment |= {"nnUNet_n_proc_DA": "1", "nnUNet_compile": "F", "nnUNet_def_n_proc": "1"}
     code = f"import node_structures; node_structures.train_here({str(folder)!r}, {iterations})"
     run([sys.executable, "-c", code], environment)
-    (trained,) = (folder / "results" / DATASET).iterdir()
-    return trained
 
 
 def train_here(folder: str, iterations: int) -> None:
@@ -241,16 +252,16 @@ def contour(folder: Path, scan: Volume, models: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def compared(folder: Path, scan: Volume) -> dict[str, Any]:
+def compared(folder: Path, nnunet: Path, scan: Volume) -> dict[str, Any]:
     """The node's masks of nnU-Net against the file of nnU-Net's own program."""
     given, answer = folder / "given", folder / "answer"
     given.mkdir()
     sitk.WriteImage(image_of(scan.voxels[0], scan), given / "case_0000.nii.gz")
-    environment = {f"nnUNet_{part}": str(folder / "nnunet" / part) for part in ("raw", "preprocessed", "results")}
+    environment = {f"nnUNet_{part}": str(nnunet / part) for part in ("raw", "preprocessed", "results")}
     (folder / "predict.py").write_text(PROGRAM)
     command = [
         sys.executable, str(folder / "predict.py"), "-i", str(given), "-o", str(answer), "-d", DATASET, "-c",
-        CONFIGURATION, "-f", "all", "-device", "cpu", "-npp", "1", "-nps", "1",
+        CONFIGURATION, "-f", "all", "--disable_tta", "-device", "cpu", "-npp", "1", "-nps", "1",
     ]  # fmt: skip
     with timed() as seconds:
         run(command, environment)
