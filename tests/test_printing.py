@@ -31,6 +31,7 @@ HASHED = {
     "plugins/oncoseg-store/src/oncoseg_store/one_case.py",
     "plugins/oncoseg-store/src/oncoseg_store/packed.py",
     "plugins/oncoseg-store/src/oncoseg_store/store.py",
+    "plugins/oncoseg-atlas/src/oncoseg_atlas/cache.py",
     "oncoseg_core/data/splits.py",
     "plugins/oncoseg-lora/src/oncoseg_lora/store.py",
     "oncoseg_core/path/normalization.py",

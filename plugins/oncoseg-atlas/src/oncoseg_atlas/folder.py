@@ -33,6 +33,7 @@ from oncoseg_core import (
 )
 from oncoseg_core.imaging import VOLUME_SUFFIXES, content_hash, format_suffix, read_image, read_label, read_masks
 from oncoseg_core.plugins import read_yaml, validate
+from oncoseg_core.system import json_text
 
 DESCRIPTION = "atlases.yaml"
 NAMES = "names.yaml"
@@ -164,7 +165,7 @@ class AtlasFolder:
         place = {"spacing": scan.image.GetSpacing(), "origin": scan.image.GetOrigin(), "shape": grid.shape}
         return {
             **arrays,
-            "about": np.array(json.dumps({**about, **place})),
+            "about": np.array(json_text({**about, **place})),
             "affine": np.asarray(grid.affine),
             "image": sitk.GetArrayFromImage(scan.image).astype(np.float16),
             "body": np.packbits(sitk.GetArrayFromImage(scan.body)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -16,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from oncoseg_core import OncoSegError, __version__
-from oncoseg_core.system import atomic_write
+from oncoseg_core.system import atomic_write, json_text
 from oncoseg_node.audit.audit import FOLDER as AUDIT_FOLDER
 from oncoseg_node.audit.audit import Audit
 from oncoseg_node.audit.chain import read_head
@@ -109,7 +108,7 @@ class Node:
             "problems": problems,
             "process": os.getpid(),
         }
-        atomic_write(self.settings.data / HEARTBEAT, json.dumps(content) + "\n")
+        atomic_write(self.settings.data / HEARTBEAT, json_text(content) + "\n")
 
 
 def run(settings: NodeSettings, say: Callable[[str], None], stop: threading.Event | None = None) -> None:

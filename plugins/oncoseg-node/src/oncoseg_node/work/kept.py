@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from oncoseg_core import DataError, Record
-from oncoseg_core.system import atomic_write, read_regular
+from oncoseg_core.system import atomic_write, json_text, read_regular
 from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import CheckedStructure, Delivery, WrittenObject
 from oncoseg_node.records.series import Refusal, SeriesFacts
@@ -24,7 +24,7 @@ def keep(job: Job, name: str, records: Sequence[Record]) -> None:
     Raises:
         StorageError: they cannot be written.
     """
-    atomic_write(job.folder / name, json.dumps([one.model_dump(mode="json") for one in records], indent=1))
+    atomic_write(job.folder / name, json_text([one.model_dump(mode="json") for one in records], indent=1))
 
 
 def kept_facts(job: Job) -> SeriesFacts | None:

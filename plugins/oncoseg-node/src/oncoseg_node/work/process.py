@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from oncoseg_core.system import json_text
 from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.queue import Flaws
 from oncoseg_node.records.job import Job
@@ -151,7 +152,7 @@ class WorkerProcess:
         assert self._process is not None  # noqa: S101 - the caller started it
         assert self._process.stdin is not None  # noqa: S101 - a pipe
         try:
-            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.write(json_text(message) + "\n")
             self._process.stdin.flush()
         except OSError:
             return False

@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from oncoseg_core.system import json_text
 from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.queue import Flaws
 from oncoseg_node.records.job import Job
@@ -44,7 +45,7 @@ class Pipe:
         """Send a message; a node that is gone ends this process."""
         with self._lock:
             try:
-                self._out.write(json.dumps(message) + "\n")
+                self._out.write(json_text(message) + "\n")
                 self._out.flush()
             except OSError:
                 os._exit(1)
