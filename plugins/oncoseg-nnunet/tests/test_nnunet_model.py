@@ -9,7 +9,16 @@ import pytest
 import torch
 from nnunet_folders import LABELS, write_folder
 
-from oncoseg_core import AutomaticModelSpec, DataError, Geometry, UsageError, Volume, WeightsError, load_plugins
+from oncoseg_core import (
+    AutomaticModelSpec,
+    DataError,
+    Geometry,
+    MissingDependencyError,
+    UsageError,
+    Volume,
+    WeightsError,
+    load_plugins,
+)
 from oncoseg_nnunet.model import NnunetModel, NnunetSettings
 from oncoseg_nnunet.names import builtin_names, structures_of
 
@@ -47,6 +56,12 @@ def volume(channels=1, **options):
 
 def quietly(*_):
     """Progress that nobody looks at."""
+
+
+def test_without_nnunet_it_says_what_to_install(folder, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "nnunetv2" else True)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'oncoseg-nnunet\[nnunet\]'"):
+        NnunetModel(NnunetSettings(folder=folder, device="cpu"))
 
 
 def test_it_is_registered_and_says_what_it_is(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import re
 import warnings
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oncoseg_core import UsageError, WeightsError
+from oncoseg_core import MissingDependencyError, UsageError, WeightsError
 from oncoseg_core.inference import ensure_torchvision_imports
 from oncoseg_core.system import display_path
 from oncoseg_nnunet.checkpoint import Checkpoint, read_checkpoint
@@ -52,8 +53,10 @@ def build_predictor(
 
     Raises:
         WeightsError: a checkpoint cannot be read, or does not fit the network of the plans.
+        MissingDependencyError: nnU-Net is not installed.
         UsageError: the folder needs what is not offered: a cascade, a network or a function by name.
     """
+    _require_nnunet()
     folds = [read_checkpoint(path, trust=trust) for path in folder.checkpoints]
     configuration = folds[0].configuration
     if any(fold.configuration != configuration for fold in folds):
@@ -137,6 +140,12 @@ def is_trainer_of_nnunet(name: str) -> bool:
 
     package = Path(nnunetv2.__path__[0]) / "training" / "nnUNetTrainer"
     return any(f"class {name}(" in path.read_text(encoding="utf-8") for path in package.rglob("*.py"))
+
+
+def _require_nnunet() -> None:
+    """nnU-Net brings 350 MB of libraries: those who do not use this model need not install them."""
+    if importlib.util.find_spec("nnunetv2") is None:
+        raise MissingDependencyError("model 'nnunet' needs nnU-Net: pip install 'oncoseg-nnunet[nnunet]'")
 
 
 def _require_known(folder: ModelFolder, configuration: str) -> None:
