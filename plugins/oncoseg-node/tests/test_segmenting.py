@@ -94,6 +94,13 @@ def test_a_structure_that_the_protocol_lacks_is_named(settings, registry):
         plan(settings, rule, registry, "cpu")
 
 
+def test_a_name_that_the_model_does_not_make_is_found_before_any_series_comes(settings, registry):
+    body = settings.models["body"].model_copy(update={"structures": {"Heart": "Lung"}})
+    wrong = settings.model_copy(update={"models": {**settings.models, "body": body}})
+    with pytest.raises(ConfigError, match="`models.body.structures`: model 'ct-thresholds' makes no 'Lung'; did you"):
+        plan(wrong, wrong.rules[1], registry, "cpu")
+
+
 def test_masks_of_all_structures_are_left_in_the_folder(settings, registry, images):
     beats = []
     made = make(job(images), settings, settings.rules[0], registry, "cpu", beats.append)

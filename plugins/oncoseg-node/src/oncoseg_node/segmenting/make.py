@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from oncoseg_core import AutomaticModel, ConfigError, DataError, PromptableModel, Registry, Volume
+from oncoseg_core import AutomaticModel, ConfigError, DataError, PromptableModel, Registry, Volume, close_matches
 from oncoseg_dicom import find_series, read_voxels
 from oncoseg_node.config.settings import ModelSettings, NodeSettings, RuleSettings
 from oncoseg_node.records.job import Job
@@ -28,7 +28,8 @@ def plan(
     Automatic models are built for it, since a folder may say what they make; promptable ones are not.
 
     Raises:
-        ConfigError: the protocol has no structure of a name that the rule lists.
+        ConfigError: the protocol has no structure of a name that the rule lists, or a model makes none of a name that
+            its settings give.
         OncoSegError: a model cannot be built, or the protocol cannot be read.
     """
     protocol = read_protocol(rule.protocol)
@@ -40,7 +41,7 @@ def plan(
     open_names, chosen = names, dict[str, Sources]()
     for key in rule.models:
         model = settings.models[key]
-        sources = _sources(model, open_names, texts, registry, device)
+        sources = _sources(key, model, open_names, texts, registry, device)
         if sources:
             chosen[key] = sources
         open_names = [name for name in open_names if name not in sources]
@@ -48,15 +49,27 @@ def plan(
 
 
 def _sources(
-    model: ModelSettings, names: Sequence[str], texts: Mapping[str, str | None], registry: Registry, device: str
+    key: str,
+    model: ModelSettings,
+    names: Sequence[str],
+    texts: Mapping[str, str | None],
+    registry: Registry,
+    device: str,
 ) -> dict[str, str]:
     """Those structures that a model makes, each with the model's own name of it or the text that asks for it."""
-    if model.structures is not None:
-        return {name: model.structures[name] for name in names if name in model.structures}
+    mapped = model.structures
     if model.kind == "text":
-        return {name: text for name in names if (text := texts[name]) is not None}
+        asked = texts if mapped is None else mapped
+        return {name: text for name in names if (text := asked.get(name)) is not None}
     made = automatic_model(model, registry, device).spec.structures
-    return {name: name for name in names if name in made}
+    if mapped is None:
+        return {name: name for name in names if name in made}
+    for source in mapped.values():
+        if source not in made:
+            raise ConfigError(
+                f"`models.{key}.structures`: model {model.model!r} makes no {source!r}{close_matches(source, made)}"
+            )
+    return {name: mapped[name] for name in names if name in mapped}
 
 
 def make(job: Job, settings: NodeSettings, rule: RuleSettings, registry: Registry, device: str, beat: Beat) -> Made:
