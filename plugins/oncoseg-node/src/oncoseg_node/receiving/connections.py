@@ -79,7 +79,7 @@ class BoundedServer(ThreadedAssociationServer):
 class _SharedContext(PresentationContext):
     """A context whose lists its copies share: pynetdicom copies all deeply for each association, for 0.2 s."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> _SharedContext:
+    def __deepcopy__(self, _: dict[int, Any]) -> _SharedContext:
         return copy(self)
 
 
