@@ -40,24 +40,25 @@ class Credentials:
         Raises:
             ConfigError: a variable is not set, a file cannot be read, or the two kinds are mixed.
         """
-        token = _secret(self.token_variable, self.token_file)
-        password = _secret(self.password_variable, self.password_file)
-        user = self.user if self.user_variable is None else _variable(self.user_variable)
-        if token is not None and user is None and password is None:
-            return f"Bearer {token}"
-        if token is None and user is not None and password is not None:
-            return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-        if token is None and user is None and password is None:
+        has_token = self.token_variable is not None or self.token_file is not None
+        has_user = self.user_variable is not None or self.user is not None
+        has_password = self.password_variable is not None or self.password_file is not None
+        if has_user != has_password or (has_token and has_user):
+            raise ConfigError("credentials of a source are a token, or a user with a password: name one of the two")
+        if has_token:
+            return f"Bearer {_secret(self.token_variable, self.token_file)}"
+        if not has_user:
             return None
-        raise ConfigError("credentials of a source are a token, or a user with a password: name one of the two")
+        user = self.user if self.user_variable is None else _variable(self.user_variable)
+        password = _secret(self.password_variable, self.password_file)
+        return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _secret(variable: str | None, file: Path | None) -> str | None:
-    """What a variable holds, or a file; None where neither is named."""
+def _secret(variable: str | None, file: Path | None) -> str:
+    """What a variable holds, or a file; one of them is named."""
     if variable is not None:
         return _variable(variable)
-    if file is None:
-        return None
+    assert file is not None  # noqa: S101 - the caller saw to it
     try:
         value = read_regular(file).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
