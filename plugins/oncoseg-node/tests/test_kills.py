@@ -138,11 +138,12 @@ def test_a_study_survives_kills_while_it_is_received_segmented_and_sent(tmp_path
     assert verify(data / "audit").intact
     events = [json.loads(line) for path in files_of(data / "audit") for line in path.read_bytes().splitlines()]
     names = [one["event"] for one in events]
-    assert {name: names.count(name) for name in ("started", "examined", "segmented", "confirmed", "failed")} == {
+    assert {name: names.count(name) for name in ("started", "segmented", "confirmed", "failed")} == {
         "started": 2,
-        "examined": 1,
         "segmented": 1,
         "confirmed": 1,
         "failed": 0,
     }
+    # The images that came before the kill may have been quiet for long enough, and refused until the others came.
+    assert [one["result"] for one in events if one["event"] == "examined"][-1] == "complete"
     assert {one["kind"] for one in events if one["event"] == "put off"} == {"crashed"}
