@@ -26,7 +26,7 @@ def random_direction(rng):
     return turn(*rng.uniform(-0.5, 0.5, 3))[:, rng.permutation(3)] * rng.choice([-1.0, 1.0], 3)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_known_transform_carries_contours_to_any_grid(seed):
     """The atlas and the image each lie anywhere, on oblique, reversed and permuted grids; the transform is known."""
     rng = np.random.default_rng(seed)
@@ -111,18 +111,13 @@ def test_a_coarser_grid_has_blocks_where_the_voxels_are():
     assert np.allclose(blocks.index_to_lps([[1, 1, 1]]), expected)
 
 
-@pytest.mark.parametrize(
-    ("direction", "extent"),
-    [
-        (np.diag([1.0, -1.0, 1.0]), (290, 230, 330)),
-        (turn(0.1, -0.15, 0.2)[:, [1, 2, 0]] * [-1, 1, 1], (330, 330, 330)),
-    ],
-    ids=["rows reversed", "oblique and permuted"],
-)
-def test_registration_works_on_any_grid(single, direction, extent):
+OBLIQUE = turn(0.1, -0.15, 0.2)[:, [1, 2, 0]] * [-1, 1, 1]
+
+
+def test_registration_works_on_any_grid(single):
     """The whole path: the image is of a patient elsewhere, of other size, on another kind of grid."""
     patient = Patient(place=(40, 10, -500), scale=(1.02, 1.0, 0.98), seed=9)
-    volume, label = patient.scan(grid((7, 5, 6), patient.place, extent, direction))
+    volume, label = patient.scan(grid((7, 5, 6), patient.place, (330, 330, 330), OBLIQUE))
     before = volume.voxels.copy()
     result = single.segment(volume, single.spec.structures, quiet)
     for number, name in NAMES.items():
@@ -130,9 +125,9 @@ def test_registration_works_on_any_grid(single, direction, extent):
     assert np.array_equal(volume.voxels, before)
 
 
-def test_thick_slices(single):
+def test_thick_slices_with_reversed_rows(single):
     patient = Patient(place=(0, 50, 20), scale=(0.97, 1.03, 1.0), seed=5)
-    volume, label = patient.scan(grid((15, 4, 4), patient.place))
+    volume, label = patient.scan(grid((15, 4, 4), patient.place, direction=np.diag([1.0, -1.0, 1.0])))
     result = single.segment(volume, ("Heart",), quiet)
     assert dice(result.masks["Heart"], label == 3) > 0.88
 

@@ -10,6 +10,7 @@ from phantoms import ATLASES, FAST, NAMES, Patient, describe, dice, grid, quiet,
 
 from oncoseg_atlas.model import AtlasModel
 from oncoseg_atlas.plugin import SPEC
+from oncoseg_atlas.registering import one_thread
 from oncoseg_atlas.settings import AtlasSettings
 from oncoseg_core import AutomaticModelSpec, DataError, Volume, load_plugins
 from oncoseg_testing import check_automatic_model
@@ -63,11 +64,15 @@ def test_what_was_kept_gives_what_was_computed(atlases, scan, result, monkeypatc
     assert len(list((tmp_path / "atlas").glob("*.npz"))) == 9  # three atlases, each made ready, aligned and deformed
 
 
-def test_itk_gets_its_threads_back(result):
-    assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() >= 1
-    from oncoseg_atlas import registering
-
-    assert registering._users == 0
+def test_itk_gets_its_threads_back():
+    with_many = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(3)
+    try:
+        with one_thread(), one_thread():
+            assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == 1
+        assert sitk.ProcessObject.GetGlobalDefaultNumberOfThreads() == 3
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(with_many)
 
 
 @pytest.mark.parametrize("fusion", ["majority", "staple"])
