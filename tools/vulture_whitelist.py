@@ -4,6 +4,7 @@
 _.ASSD
 _.MaskGenerator
 _.NnunetModel
+_.ThresholdModel
 _.ExemplarGenerator
 _.AnyOverlapF1
 _.AnyOverlapPrecision
