@@ -82,7 +82,8 @@ def test_other_fusions(atlases, scan, fusion):
     assert dice(result.masks["Heart"], scan[1] == 3) > 0.9
 
 
-def test_splines(atlases, scan):
+def test_splines(atlases, scan, monkeypatch):
+    monkeypatch.setattr("oncoseg_atlas.deformation.SPLINE_ITERATIONS", 6)
     settings = AtlasSettings(folder=atlases, deformation="bspline", most_atlases=1, **FAST)
     result = AtlasModel(settings).segment(scan[0], ("Lung_R",), quiet)
     assert dice(result.masks["Lung_R"], scan[1] == 2) > 0.93
