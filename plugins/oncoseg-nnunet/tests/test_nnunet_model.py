@@ -21,6 +21,7 @@ from oncoseg_core import (
 )
 from oncoseg_nnunet.model import NnunetModel, NnunetSettings
 from oncoseg_nnunet.names import builtin_names, structures_of
+from oncoseg_structures import primary_names
 
 torch.set_num_threads(1)
 
@@ -248,6 +249,7 @@ def test_totalsegmentators_names_are_primary_names_and_keep_their_side():
     names = builtin_names("totalsegmentator")
     assert len(names) == 101
     assert len(set(names.values())) == len(names)
+    assert set(names.values()) <= {one.name for one in primary_names()}
     for label, name in names.items():
         assert name.endswith("_L") == ("left" in label and "lobe" not in label), label
         assert name.endswith("_R") == ("right" in label and "lobe" not in label), label
