@@ -24,6 +24,6 @@ app.command(epilog="Example: oncoseg node retry node.yaml 17")(retry)
 app.command(epilog="Example: oncoseg node verify node.yaml")(verify)
 
 
-@app.callback()
+@app.callback(epilog="Example: oncoseg node demo")
 def node() -> None:
     """Receive series, contour them by protocol, send structure sets, and prove what was done."""
