@@ -188,3 +188,9 @@ _.connection_timeout
 _.dimse_timeout
 _.network_timeout
 _.row_factory  # read by sqlite3
+
+# Scripts of measurements.
+_.train_here
+_.num_epochs
+_.num_iterations_per_epoch
+_.num_val_iterations_per_epoch
