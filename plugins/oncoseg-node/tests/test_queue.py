@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from oncoseg_core import DataError, UsageError
+from oncoseg_core import DataError, StorageError, UsageError
 from oncoseg_node.queue.queue import Queue
 from oncoseg_node.records.job import State
 
@@ -260,12 +260,12 @@ def test_a_series_of_too_many_images_takes_no_more_and_says_so(tmp_path, clock):
 
 def test_a_failed_job_begins_again_at_its_step(queue, clock):
     complete(queue, clock)
-    job = queue.advance(queue.take([State.COMPLETE], "worker"), State.SEGMENTED)
-    failed = queue.fail(job, "the disk is full")
+    job = queue.advance(queue.take([State.COMPLETE], "worker"), State.SEGMENTED, keep=True)
+    failed = queue.fail(queue.advance(job, State.CHECKED), "the disk is full")
     assert (failed.state, failed.reason) == (State.FAILED, "the disk is full")
     queue.forget_images(failed)
-    assert queue.retry(failed).state is State.SEGMENTED
-    with pytest.raises(UsageError, match="is segmented; only failed and refused"):
+    assert queue.retry(failed).state is State.CHECKED
+    with pytest.raises(UsageError, match="is checked; only failed and refused"):
         queue.retry(queue.job(job.id))
 
 
@@ -351,3 +351,49 @@ def test_a_salt_that_was_cut_is_refused(tmp_path):
 def test_the_secrets_are_readable_by_their_owner_alone(queue, tmp_path):
     assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "queue.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("forgotten", ["images", "results"])
+def test_a_series_that_is_sent_again_after_its_files_were_deleted_is_kept(queue, clock, forgotten):
+    send(queue, 0)
+    clock.now += 60
+    (job,) = queue.quiet_jobs(30)
+    assert queue.refuse(job, "slices are missing")
+    queue.forget_images(queue.job(job.id))
+    if forgotten == "results":
+        queue.forget_results(queue.job(job.id))
+    again = send(queue, 0)
+    assert again.status == "new"
+    following = killed(queue, clock)
+    following.sweep()
+    assert again.path.exists()
+    clock.now += 60
+    assert [one.id for one in following.quiet_jobs(30)] == [job.id]
+
+
+@pytest.mark.parametrize(("state", "reopens"), [(State.SEGMENTED, True), (State.CHECKED, False)])
+def test_a_failed_job_without_the_images_that_it_needs_is_not_retried_but_sent_again(queue, clock, state, reopens):
+    job = queue.take([complete(queue, clock, 1).state], "worker")
+    for after in (State.SEGMENTED, State.CHECKED)[: 1 if reopens else 2]:
+        job = queue.advance(job, after, keep=True)
+    job = queue.fail(job, "the disk is full")
+    queue.forget_images(job)
+    if reopens:
+        with pytest.raises(UsageError, match="send the series again"):
+            queue.retry(job)
+    assert send(queue, 0).status == ("new" if reopens else "late")
+    if not reopens:
+        assert queue.retry(job).state is state
+
+
+@pytest.mark.parametrize("lost", ["gone", "empty"])
+def test_a_lost_queue_does_not_take_the_images_with_it(tmp_path, queue, clock, lost):
+    stored = send(queue, 0).path
+    queue.close()
+    for path in tmp_path.glob("queue.sqlite*"):
+        path.unlink()
+    if lost == "empty":
+        (tmp_path / "queue.sqlite").touch()
+    with pytest.raises(StorageError, match=r"queue\.sqlite: the queue is missing or empty, and .*jobs holds jobs"):
+        killed(queue, clock)
+    assert stored.exists()

@@ -65,9 +65,11 @@ class Arrivals:
             return self._answer(cursor, row["id"], one, "same")
         if self._reopens(row):
             cursor.execute(
-                "UPDATE jobs SET state = ?, rule = '', reason = '', attempts = 0, not_before = 0 WHERE id = ?",
+                "UPDATE jobs SET state = ?, rule = '', reason = '', attempts = 0, not_before = 0, stopped_in = NULL, "
+                "kept = 'all' WHERE id = ?",
                 (State.RECEIVED, row["id"]),
             )
+            self._make_folder(row["folder"])  # its files may be deleted by now
             return self._add_to_open(cursor, row, one, known, now)
         if self._again:
             return self._take(cursor, self._opened(cursor, one, now, before=row), one, now)
@@ -96,9 +98,13 @@ class Arrivals:
 
     @staticmethod
     def _reopens(row: sqlite3.Row) -> bool:
-        """Whether nothing was made of the series yet: a job that waits, a refused one, one that failed too early."""
+        """Whether nothing was made of the series yet: a job that waits, a refused one, one that failed too early; and
+        one that failed later, of which so little is kept that it cannot be tried again: it would make the same again.
+        """
         waits = row["state"] == State.COMPLETE and row["owner"] is None and row["attempts"] == 0
-        failed = row["state"] == State.FAILED and row["stopped_in"] in {State.RECEIVED, State.COMPLETE}
+        failed = row["state"] == State.FAILED and (
+            row["stopped_in"] in {State.RECEIVED, State.COMPLETE} or not can_go_on(row["stopped_in"], row["kept"])
+        )
         return bool(waits or failed or row["state"] == State.REFUSED)
 
     def _opened(self, cursor: sqlite3.Connection, one: Arrival, now: float, before: sqlite3.Row | None = None) -> int:
@@ -110,14 +116,19 @@ class Arrivals:
         assert number is not None  # noqa: S101 - an insert has one
         name = f"{number}-{pseudonym(self._salt, one.series_uid)}"
         cursor.execute("UPDATE jobs SET folder = ? WHERE id = ?", (name, number))
+        folder = self._make_folder(name)
+        if before is not None:
+            self._copy_images(cursor, before, number, one.sop_uid, folder)
+            _sync(folder)
+        return number
+
+    def _make_folder(self, name: str) -> Path:
         folder = self._jobs / name
         folder.mkdir(mode=0o700, exist_ok=True)
         (folder / "images").mkdir(mode=0o700, exist_ok=True)
-        if before is not None:
-            self._copy_images(cursor, before, number, one.sop_uid, folder)
         _sync(folder)
         _sync(self._jobs)
-        return number
+        return folder
 
     def _copy_images(
         self, cursor: sqlite3.Connection, before: sqlite3.Row, number: int, but: str, folder: Path
@@ -157,6 +168,12 @@ class Arrivals:
 def instance_path(folder: Path, sha256: str) -> Path:
     """Where an instance of a job lies: by its content, so that a file is always what its row says."""
     return folder / "images" / f"{sha256[:40]}.dcm"
+
+
+def can_go_on(state: str, kept: str) -> bool:
+    """Whether a job can begin again in a state with what is kept of it: its images are read until it is checked."""
+    needs_images = state in {State.RECEIVED, State.COMPLETE, State.SEGMENTED}
+    return kept == "all" or (kept == "results" and not needs_images)
 
 
 def job_of(row: sqlite3.Row, jobs: Path) -> Job:

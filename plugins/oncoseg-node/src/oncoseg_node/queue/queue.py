@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from oncoseg_core import DataError, UsageError
+from oncoseg_core import DataError, StorageError, UsageError
 from oncoseg_node.config.salt import read_salt
-from oncoseg_node.queue.arrivals import Added, Arrival, Arrivals, instance_path, job_of
+from oncoseg_node.queue.arrivals import Added, Arrival, Arrivals, can_go_on, instance_path, job_of
 from oncoseg_node.queue.database import Database
 from oncoseg_node.queue.shared_commit import SharedCommit
 from oncoseg_node.records.job import ENDS, Job, State
@@ -68,6 +68,7 @@ class Queue:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._salt = read_salt(data)
+        _require_queue_of_jobs(data)
         self._database = Database(data / DATABASE)
         self._jobs = data / JOBS
         self._jobs.mkdir(mode=0o700, exist_ok=True)
@@ -241,7 +242,7 @@ class Queue:
             if job.state not in {State.FAILED, State.REFUSED}:
                 raise UsageError(f"job {job.id} is {job.state}; only failed and refused ones are tried again")
             state = State.RECEIVED if job.state is State.REFUSED else State(row["stopped_in"])
-            if row["kept"] == "nothing" or (row["kept"] != "all" and state in {State.RECEIVED, State.COMPLETE}):
+            if not can_go_on(state, row["kept"]):
                 raise UsageError(f"job {job.id}: its images are no longer kept; send the series again")
             cursor.execute(
                 "UPDATE jobs SET state = ?, stopped_in = NULL, reason = '', attempts = 0, not_before = 0, "
@@ -351,6 +352,17 @@ class Queue:
             if state != job.state:
                 raise UsageError(f"job {job.id} is {state or 'gone'}, not {job.state}: another one moved it on")
             yield cursor
+
+
+def _require_queue_of_jobs(data: Path) -> None:
+    """Of jobs that no queue knows the files would be deleted as leftovers: stop where the queue itself was lost."""
+    path, jobs = data / DATABASE, data / JOBS
+    lost = not path.exists() or not path.stat().st_size
+    if lost and jobs.is_dir() and any(jobs.iterdir()):
+        raise StorageError(
+            f"{path}: the queue is missing or empty, and {jobs} holds jobs; put the queue back from a backup, or move "
+            f"{JOBS} elsewhere to begin anew"
+        )
 
 
 def _unchanged(cursor: sqlite3.Connection, job: Job) -> bool:

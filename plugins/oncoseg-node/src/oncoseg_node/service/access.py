@@ -71,7 +71,7 @@ class Guard:
         host, origin = headers.get("host", "").lower(), headers.get("origin")
         if self._loopback and not is_loopback(_name(host)):
             return PlainTextResponse("this node answers to 127.0.0.1 and localhost only\n", 403)
-        if origin is not None and urlsplit(origin.lower()).netloc != host:
+        if origin is not None and _place(origin) != host:
             return PlainTextResponse("pages of other sites may not use this node\n", 403)
         if self._token is None or scope["path"] in OPEN:
             return None
@@ -118,6 +118,14 @@ def _bearer(headers: Headers) -> str:
 
 def _hash(token: str) -> str:
     return hashlib.sha256(f"oncoseg-node {token}".encode()).hexdigest()
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an ``Origin`` header; None where it is no address."""
+    try:
+        return urlsplit(origin.lower()).netloc
+    except ValueError:
+        return None
 
 
 def _name(host: str) -> str:
