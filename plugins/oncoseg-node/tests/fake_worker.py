@@ -25,6 +25,9 @@ first = json.loads(sys.stdin.readline())
 if first["device"] == "broken":
     say(unusable={"kind": "installation", "message": "no such device", "permanent": True})
     sys.exit()
+if first["device"] == "cuda":
+    say(unusable={"kind": "installation", "message": f"GPU {os.environ['CUDA_VISIBLE_DEVICES']}", "permanent": True})
+    sys.exit()
 say(beat="starts")
 say(ready=os.getpid())
 for line in sys.stdin:

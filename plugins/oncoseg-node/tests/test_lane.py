@@ -184,7 +184,16 @@ def test_a_silent_worker_is_killed_with_what_it_started(bench):
 def test_a_worker_that_cannot_start_says_why_and_the_job_is_tried_again(bench):
     one = bench(device="broken")
     fault = one.worker.run(one.received())
-    assert fault == Fault(kind="installation", message="no worker can start: no such device")
+    assert fault == Fault(kind="installation", message="no worker can start on broken: no such device")
+
+
+@pytest.mark.parametrize(("visible", "seen"), [(None, "1"), ("5, GPU-1a2b", "GPU-1a2b"), ("5", "")])
+def test_a_worker_of_a_gpu_sees_that_one_alone(bench, monkeypatch, visible, seen):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    one = bench(device="cuda:1")
+    assert one.worker.run(one.received()).message == f"no worker can start on cuda:1: GPU {seen}"
 
 
 def test_a_node_that_ends_gives_the_job_back_without_an_attempt(bench):

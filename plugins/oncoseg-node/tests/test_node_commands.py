@@ -185,3 +185,15 @@ def test_check_names_a_broken_audit(config, failed):
     (path,) = files_of(failed[0]._jobs.parent / "audit")
     path.write_bytes(b"")
     assert "FAILED: folder: the audit is broken: the head names line 1" in run("check", config).stdout
+
+
+def test_check_names_a_gpu_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda _: "a GPU")
+    done = run("check", write_config(tmp_path, work={"devices": ["cuda:0", "cuda:1"]}))
+    assert done.exit_code == 1
+    assert "ok: device cuda:0: a GPU\n" in done.stdout
+    assert (
+        "FAILED: device cuda:1: `work.devices`: there is no cuda:1, PyTorch finds cuda:0 alone; correct it, or give cpu"
+        in done.stdout
+    )

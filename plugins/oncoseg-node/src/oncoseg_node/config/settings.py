@@ -15,6 +15,10 @@ AeTitle: TypeAlias = Annotated[
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 Hour: TypeAlias = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM")]
 
+Device: TypeAlias = Annotated[
+    str, Field(pattern=r"^(cpu|cuda(:\d{1,2})?)$", description="cpu, cuda, or cuda:0 and so on")
+]
+
 
 class TlsSettings(Settings):
     """Certificate and key as PEM files; ``authorities`` asks the other side for a certificate of these."""
@@ -193,7 +197,7 @@ Destination: TypeAlias = Annotated[
 class WorkSettings(Settings):
     """How the work is done: one worker process for each device, killed when it is silent for too long."""
 
-    devices: tuple[str, ...] = Field(("cpu",), min_length=1)
+    devices: tuple[Device, ...] = Field(("cpu",), min_length=1)
     silent_seconds: PositiveFloat = 900.0
     attempts: PositiveInt = 5
     backoff_seconds: tuple[PositiveFloat, ...] = Field((10.0, 60.0, 300.0, 1800.0), min_length=1)

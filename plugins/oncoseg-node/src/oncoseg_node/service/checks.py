@@ -46,6 +46,8 @@ def lines_of(settings: NodeSettings, registry: Registry, *, destinations: bool =
     yield from (_tried(f"{what} port", attempt) for what, attempt in _ports(settings))
     if settings.receive.folder is not None:
         yield _tried("watched folder", partial(_watched, settings.receive.folder.path))
+    for device in dict.fromkeys(one for one in settings.work.devices if one != "cpu"):
+        yield _tried(f"device {device}", partial(_device, device))
     for rule in settings.rules:
         yield _tried(f"rule {rule.name}", partial(_rule, settings, rule, registry))
     for name in _text_models(settings):
@@ -137,6 +139,12 @@ def _watched(path: Path) -> str:
     if not path.is_dir():
         raise ConfigError(f"{path} is no folder; make it, or correct `receive.folder.path`")
     return f"{path} is there"
+
+
+def _device(device: str) -> str:
+    from oncoseg_node.segmenting import require_device
+
+    return require_device(device)
 
 
 def _rule(settings: NodeSettings, rule: RuleSettings, registry: Registry) -> str:

@@ -85,7 +85,8 @@ class WorkerProcess:
             return None
         self.kill()
         self._start()
-        first = {"settings": self._settings.model_dump(mode="json"), "device": self.device}
+        device, _ = worker_device(self.device)
+        first = {"settings": self._settings.model_dump(mode="json"), "device": device}
         if not self._write(first):
             return self._died()
         answer = self._wait(START_SECONDS)
@@ -95,7 +96,7 @@ class WorkerProcess:
             self.kill()
             fault = Fault.model_validate(answer["unusable"])
             # The installation's fault, and not the job's: tried again, or a day's series would be given up at once.
-            return fault.model_copy(update={"message": f"no worker can start: {fault.message}", "permanent": False})
+            return fault.model_copy(update={"message": f"no worker can start on {self.device}: {fault.message}", "permanent": False})
         return None
 
     def _start(self) -> None:
@@ -107,6 +108,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            env={**os.environ, **worker_device(self.device)[1]},
             start_new_session=True,
         )
         threading.Thread(target=_listen, args=(self._process, self._messages), daemon=True).start()
@@ -157,6 +159,21 @@ class WorkerProcess:
         except OSError:
             return False
         return True
+
+
+def worker_device(device: str) -> tuple[str, dict[str, str]]:
+    """The device by the name that its worker uses, and what the worker's environment has for that.
+
+    A worker of ``cuda:1`` sees that GPU alone: many models know ``cuda`` only, and would all use the first one.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number:
+        return device, {}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return kind, {"CUDA_VISIBLE_DEVICES": number}
+    names = [name.strip() for name in visible.split(",") if name.strip()]
+    return kind, {"CUDA_VISIBLE_DEVICES": names[int(number)] if int(number) < len(names) else ""}
 
 
 def _listen(process: subprocess.Popen[str], messages: queue.Queue[dict[str, Any] | None]) -> None:

@@ -87,8 +87,10 @@ def _work(request: dict[str, Any], shop: Workshop, pipe: Pipe) -> None:
 
 def _workshop(settings: NodeSettings, device: str, pipe: Pipe) -> Workshop:
     from oncoseg_core import load_plugins
+    from oncoseg_node.segmenting import require_device
     from oncoseg_node.work.installed import installed_rooms
 
+    require_device(device)
     return Workshop(settings, load_plugins(), device, installed_rooms(), lambda what: pipe.write(beat=what))
 
 
