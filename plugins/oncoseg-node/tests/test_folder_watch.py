@@ -3,6 +3,7 @@
 import os
 import threading
 import zipfile
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -84,6 +85,23 @@ def test_what_is_no_image_stays_with_one_line_each(watched, caplog, tmp_path):
     lines = [record for record in caplog.records if "left in the watched folder" in record.getMessage()]
     assert len(lines) == 4
     assert "Doe" not in caplog.text
+
+
+def test_a_file_that_cannot_be_deleted_does_not_keep_the_others_from_being_taken(watched, monkeypatch, caplog):
+    first, *_ = ct_series(watched.folder, 3)
+    unlink = Path.unlink
+
+    def kept(path, **options):
+        if path == first:
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", kept)
+    watched.look()
+    assert watched.look(2) == 2
+    assert watched.look(2) == 0
+    assert len(stored_files(watched.data)) == 3
+    assert caplog.text.count("cannot be deleted (Permission denied)") == 1
 
 
 def test_links_are_not_followed(watched, tmp_path):

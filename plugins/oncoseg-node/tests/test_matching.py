@@ -81,6 +81,12 @@ def test_why_no_rule_fits_is_named():
     assert (refusal.kind, refusal.message) == ("no-rule", "none of 3 rules is for this series")
 
 
+@pytest.mark.parametrize("text", ["ct", "Doe^Jane 1970", "CT\nx", "C" * 17])
+def test_a_modality_that_is_no_code_is_not_repeated(text):
+    message = no_rule(match([rule("mr", Modality=Condition(equals="MR"))], facts(Modality=text))).message
+    assert message == "no rule is for the modality that the series has, which is no code"
+
+
 def test_conditions_are_told_in_words():
     condition = Condition(any_of=("a", 2.0), matches="x+", at_least=1, at_most=2, absent=False)
     assert in_words(condition) == "present and any of 'a', 2 and matching x+ and at least 1 and at most 2"

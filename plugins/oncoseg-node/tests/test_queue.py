@@ -397,3 +397,8 @@ def test_a_lost_queue_does_not_take_the_images_with_it(tmp_path, queue, clock, l
     with pytest.raises(StorageError, match=r"queue\.sqlite: the queue is missing or empty, and .*jobs holds jobs"):
         killed(queue, clock)
     assert stored.exists()
+
+
+def test_the_queue_and_its_log_are_for_the_nodes_user_alone(tmp_path, queue):
+    send(queue, 0)
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.glob("queue.sqlite*")} == {0}

@@ -318,3 +318,15 @@ def test_dcmtk_sends_a_series(tmp_path, ct):
         command = [DCMTK, "-aec", "ONCOSEG", "-aet", "CT1", "127.0.0.1", str(door.scp.port), *ct]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
         assert len(stored_files(door.data)) == 3
+
+
+def test_an_error_of_a_kind_that_nobody_foresaw_brings_no_value_into_the_log(tmp_path, ct, caplog, monkeypatch):
+    def fails(*_, **__):
+        raise ValueError("Doe^Jane")
+
+    monkeypatch.setattr(Intake, "take", fails)
+    with Door(tmp_path) as door:
+        (answer,) = door.send(pydicom.dcmread(ct[0]))
+    assert answer.Status == 0x0110
+    assert "an instance could not be stored: ValueError" in caplog.text
+    assert "Doe" not in caplog.text

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.testclient import TestClient
 from node_stand_ins import settings_of
 
-from oncoseg_core import ConfigError
+from oncoseg_core import ConfigError, StorageError
 from oncoseg_node.audit.chain import files_of, verify
 from oncoseg_node.config.settings import WebReceiver
 from oncoseg_node.queue.queue import Queue
@@ -123,6 +123,7 @@ def test_an_address_with_two_slashes_leads_to_no_other_site(client_of):
 def test_other_names_and_other_sites_are_refused(client, client_of):
     assert client_of("http://elsewhere.example").get("/").status_code == 403
     assert client.get("/", headers={"Origin": "http://elsewhere.example"}).status_code == 403
+    assert client.get("/", headers={"Origin": "http://["}).status_code == 403
     assert client_of("http://localhost:8043", token=False).get("/").status_code == 200
 
 
@@ -213,3 +214,16 @@ def test_a_port_that_is_taken_ends_the_start_in_one_line(tmp_path):
         with pytest.raises(ConfigError, match="`receive.web`: 127.0.0.1, port .* is in use"):
             run(settings, lambda _: None, threading.Event())
     assert not is_running(tmp_path)
+
+
+def test_refusals_that_the_audit_could_not_take_are_written_later(node, monkeypatch):
+    refused = RefusedInstances(node.audit, node.metrics)
+    refused.note("instance refused", "late", "web")
+    with monkeypatch.context() as full:
+        full.setattr(node.audit, "write", lambda *_, **__: (_ for _ in ()).throw(StorageError("the disk is full")))
+        with pytest.raises(StorageError):
+            refused.write()
+    refused.note("instance refused", "late", "web")
+    refused.write()
+    lines = [line for path in files_of(node.audit._folder) for line in path.read_text().splitlines()]
+    assert json.loads(lines[-1])["counts"] == {"late, web": 2}

@@ -135,6 +135,11 @@ def test_a_failed_job_has_a_report(job, shop, stand_ins):
     assert stand_ins.states == ["failed"]
 
 
+def test_what_is_kept_is_for_the_nodes_user_alone(job):
+    kept.keep(job, kept.FACTS, [])
+    assert (job.folder / kept.FACTS).stat().st_mode & 0o077 == 0
+
+
 def test_what_was_kept_and_is_damaged_is_named(job):
     (job.folder / kept.CHECKED).write_text("[{}]")
     with pytest.raises(DataError, match="is not what the node wrote; retry the job, or send the series again"):

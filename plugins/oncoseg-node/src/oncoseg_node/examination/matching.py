@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,10 @@ LONGEST_VALUE = 1024
 
 SEARCH_SECONDS = 0.5
 """An expression that takes longer on one value does not fit: it was written so that it never ends."""
+
+
+_MODALITY = re.compile(r"[A-Z][A-Z0-9]{1,15}", re.ASCII)
+"""What is repeated to a person; anything else could be a whole text."""
 
 
 class ConditionTrial(Record):
@@ -61,7 +66,9 @@ def no_rule(found: Match) -> Refusal:
         if condition.keyword == "Modality" and not condition.fits
     ]
     if len(modalities) == len(found.trials):
-        return Refusal(kind="wrong-modality", message=f"no rule is for the modality {modalities[0].present}")
+        modality = str(modalities[0].present)
+        known = modality if _MODALITY.fullmatch(modality) else "that the series has, which is no code"
+        return Refusal(kind="wrong-modality", message=f"no rule is for the modality {known}")
     return Refusal(kind="no-rule", message=f"none of {len(found.trials)} rules is for this series")
 
 

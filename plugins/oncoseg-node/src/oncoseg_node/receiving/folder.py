@@ -107,7 +107,10 @@ class FolderWatch:
         """Take a settled file; None where it is gone now, else how it is remembered."""
         reason = self._handed_in(path)
         if reason is None and _state_of(path) == seen.state:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:  # the others are taken all the same
+                return self._leave(path, seen, f"it was taken, and cannot be deleted ({error.strerror})")
             return None
         if reason is None or reason == "full":
             return _Seen(seen.state, self._clock())  # and tried again

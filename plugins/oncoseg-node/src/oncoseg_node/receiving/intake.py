@@ -133,8 +133,8 @@ class Intake:
         LOG.warning("an instance was refused (%s, by %s): %s", refusal.kind, door, refusal)
         try:
             self._write_event("instance refused", kind=refusal.kind, door=door)
-        except StorageError:  # and the sender is to know the first reason
-            LOG.exception("the refusal could not be written down")
+        except StorageError as error:  # and the sender is to know the first reason
+            LOG.error("the refusal could not be written down: %s", error)  # noqa: TRY400 - one line
 
 
 def _require_new(added: Added, most: int) -> None:

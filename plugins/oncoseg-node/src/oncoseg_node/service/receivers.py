@@ -36,11 +36,16 @@ class RefusedInstances:
             self._counts[f"{kind}, {door}"] += 1
 
     def write(self) -> None:
-        """Write those since the last time."""
+        """Write those since the last time; what cannot be written is counted on, and written the next time."""
         with self._lock:
             counts, self._counts = self._counts, Counter()
         if counts:
-            self._audit.write("instances refused", counts=dict(counts))
+            try:
+                self._audit.write("instances refused", counts=dict(counts))
+            except BaseException:
+                with self._lock:
+                    self._counts += counts
+                raise
 
 
 class Receivers:

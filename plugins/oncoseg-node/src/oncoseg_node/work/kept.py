@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from oncoseg_core import DataError, Record
-from oncoseg_core.system import atomic_write, json_text, read_regular
+from oncoseg_core.system import atomic_path, json_text, read_regular
 from oncoseg_node.records.job import Job
 from oncoseg_node.records.results import CheckedStructure, Delivery, WrittenObject
 from oncoseg_node.records.series import Refusal, SeriesFacts
@@ -19,12 +19,14 @@ OBJECTS, DELIVERIES = "to-send.json", "deliveries.json"
 
 
 def keep(job: Job, name: str, records: Sequence[Record]) -> None:
-    """Write records, whole or not at all.
+    """Write records, whole or not at all, for the node's user alone: the facts name the patient.
 
     Raises:
         StorageError: they cannot be written.
     """
-    atomic_write(job.folder / name, json_text([one.model_dump(mode="json") for one in records], indent=1))
+    text = json_text([one.model_dump(mode="json") for one in records], indent=1)
+    with atomic_path(job.folder / name, private=True) as temporary:
+        temporary.write_bytes(text.encode())
 
 
 def kept_facts(job: Job) -> SeriesFacts | None:

@@ -96,7 +96,8 @@ class WorkerProcess:
             self.kill()
             fault = Fault.model_validate(answer["unusable"])
             # The installation's fault, and not the job's: tried again, or a day's series would be given up at once.
-            return fault.model_copy(update={"message": f"no worker can start on {self.device}: {fault.message}", "permanent": False})
+            message = f"no worker can start on {self.device}: {fault.message}"
+            return fault.model_copy(update={"message": message, "permanent": False})
         return None
 
     def _start(self) -> None:
