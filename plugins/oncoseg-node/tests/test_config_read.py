@@ -98,3 +98,33 @@ def test_two_rules_of_one_name_are_refused(tmp_path):
 def test_doors_for_others_are_taken(tmp_path):
     peer = {"ae_title": "CT1", "address": "10.1.0.0/16"}
     assert read(tmp_path, receive={"dicom": {"host": "0.0.0.0", "allowed": [peer]}}).receive.dicom.allowed
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quiet_seconds": float("inf")}, "quiet_seconds = inf: input should be a finite number"),
+        ({"keep": {"images_days": float("nan")}}, "keep.images_days = nan"),
+        ({"work": {"devices": ["gpu0"]}}, "expected cpu, cuda, or cuda:0 and so on"),
+        ({"receive": {"dicom": {"ae_title": "   "}}}, "receive.dicom.ae_title"),
+        ({"data": "~/node"}, "`data` is ~/node; write the whole path"),
+        ({"destinations": {"drop": {"kind": "folder", "path": "x", "formats": []}}}, "formats = []"),
+    ],
+)
+def test_values_that_would_only_fail_at_work_are_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, **changes)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "http://u:secret@pacs/x", "http://pacs/x?token=secret", "pacs"])
+def test_a_url_that_is_none_or_holds_a_password_is_refused_and_not_repeated(tmp_path, url):
+    with pytest.raises(ConfigError, match=r"`destinations\.pacs\.url`: expected http://") as caught:
+        read(tmp_path, destinations={"pacs": {"kind": "dicomweb", "url": url}})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8042/dicom-web", "https://pacs.example", "https://[::1]:8043/a/"])
+def test_urls_of_dicomweb_are_taken(tmp_path, url):
+    assert read(tmp_path, destinations={"pacs": {"kind": "dicomweb", "url": url}}).destinations["pacs"].url == url

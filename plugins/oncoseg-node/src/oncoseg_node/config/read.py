@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,8 @@ from oncoseg_node.config.settings import (
 )
 from oncoseg_node.config.tags import compiled, kind_of
 
+_URL = re.compile(r"https?://[^/@\s?#]+(/[^@\s?#]*)?")
+
 
 def read_settings(path: Path) -> NodeSettings:
     """The settings of a YAML file.
@@ -30,7 +33,7 @@ def read_settings(path: Path) -> NodeSettings:
         ConfigError: naming every key that is unknown or wrong, and what it names that is not there.
     """
     settings = validate(NodeSettings, read_yaml(path), str(path))
-    problems = [*_receivers(settings.receive), *_rules(settings)]
+    problems = [*_paths(settings), *_receivers(settings.receive), *_rules(settings), *_urls(settings)]
     if problems:
         raise ConfigError(f"{path}: {'; '.join(problems)}")
     return settings
@@ -42,6 +45,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def _paths(settings: NodeSettings) -> Iterator[str]:
+    """``~`` is the shell's: as it is, the node would make a folder of that name where it is started."""
+    watched = settings.receive.folder
+    paths = {"data": settings.data} | ({} if watched is None else {"receive.folder.path": watched.path})
+    for key, path in paths.items():
+        if path.parts[:1] and path.parts[0].startswith("~"):
+            yield f"`{key}` is {path}; write the whole path, since ~ has no meaning here"
 
 
 def _receivers(receive: ReceiveSettings) -> Iterator[str]:
@@ -85,6 +97,16 @@ def _rules(settings: NodeSettings) -> Iterator[str]:
         yield from _unknown(rule.destinations, settings.destinations, f"{at}: `destinations`", "destination")
         yield from _conditions(rule, at)
         yield from _ranges(rule.require, f"{at}: `require")
+
+
+def _urls(settings: NodeSettings) -> Iterator[str]:
+    for name, destination in settings.destinations.items():
+        if destination.kind == "dicomweb" and not _URL.fullmatch(destination.url):
+            # It is not repeated: it may hold a password.
+            yield (
+                f"`destinations.{name}.url`: expected http:// or https:// with a host and a path, without a user or a "
+                "query; give `user` and `password_file`, or `token_file`"
+            )
 
 
 def _unknown(names: Iterable[str], known: Iterable[str], at: str, what: str) -> Iterator[str]:

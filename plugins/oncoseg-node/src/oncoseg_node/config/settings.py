@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
 from oncoseg_core import Name, Settings
 
 AeTitle: TypeAlias = Annotated[
-    str, Field(pattern=r"^[ -\[\]-~]{1,16}$", description="1 to 16 characters, no backslash")
+    str, Field(pattern=r"^ *[!-\[\]-~][ -\[\]-~]*$", max_length=16, description="1 to 16 characters, no backslash")
 ]
 Port: TypeAlias = Annotated[int, Field(ge=0, le=65535)]
 Hour: TypeAlias = Annotated[str, Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="HH:MM")]
 
-Device: TypeAlias = Annotated[
-    str, Field(pattern=r"^(cpu|cuda(:\d{1,2})?)$", description="cpu, cuda, or cuda:0 and so on")
-]
+Positive: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
+Formats: TypeAlias = Annotated[tuple[Literal["rtstruct", "seg", "pdf"], ...], Field(min_length=1)]
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", text):
+        raise ValueError("expected cpu, cuda, or cuda:0 and so on")
+    return text
+
+
+Device: TypeAlias = Annotated[str, AfterValidator(_device)]
 
 
 class TlsSettings(Settings):
@@ -50,7 +60,7 @@ class DicomReceiver(Settings):
     allowed: tuple[Peer, ...] = ()
     tls: TlsSettings | None = None
     most_associations: PositiveInt = 10
-    silent_seconds: PositiveFloat = 60.0
+    silent_seconds: Positive = 60.0
 
 
 class WebReceiver(Settings):
@@ -67,7 +77,7 @@ class FolderReceiver(Settings):
     """A watched folder: files that no longer grow are taken from it, the others stay."""
 
     path: Path
-    settle_seconds: PositiveFloat = 2.0
+    settle_seconds: Positive = 2.0
 
 
 class ReceiveSettings(Settings):
@@ -87,12 +97,12 @@ class ReceiveSettings(Settings):
 class Condition(Settings):
     """What a tag has to be; all that is given must hold. An absent tag fulfils ``absent: true`` alone."""
 
-    equals: str | float | None = None
-    any_of: tuple[str | float, ...] | None = None
+    equals: str | Finite | None = None
+    any_of: tuple[str | Finite, ...] | None = None
     matches: str | None = None
     """A regular expression, found anywhere in the value."""
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Finite | None = None
+    at_most: Finite | None = None
     absent: bool | None = None
 
     @model_validator(mode="after")
@@ -110,7 +120,7 @@ class Requirements(Settings):
     body_part: Condition | None = None
     slices: tuple[PositiveInt, PositiveInt] = (10, 2000)
     """Fewest and most."""
-    spacing_mm: tuple[PositiveFloat, PositiveFloat] = (0.3, 6.0)
+    spacing_mm: tuple[Positive, Positive] = (0.3, 6.0)
     """Between slices, least and most."""
     derived: bool = True
     """Whether images that were computed from others (``DERIVED``: a mean of phases, virtual energies) are taken.
@@ -162,10 +172,10 @@ class DicomDestination(Settings):
     ae_title: AeTitle
     calling_ae_title: AeTitle = "ONCOSEG"
     tls: TlsSettings | None = None
-    formats: tuple[Literal["rtstruct", "seg", "pdf"], ...] = ("rtstruct",)
+    formats: Formats = ("rtstruct",)
     confirm: Literal["commitment", "query"] = "query"
     """``query``: C-FIND, then C-GET and comparison where the destination offers it."""
-    silent_seconds: PositiveFloat = 60.0
+    silent_seconds: Positive = 60.0
 
 
 class DicomwebDestination(Settings):
@@ -177,8 +187,8 @@ class DicomwebDestination(Settings):
     password_file: Path | None = None
     token_file: Path | None = None
     certificates: Path | None = None
-    formats: tuple[Literal["rtstruct", "seg", "pdf"], ...] = ("rtstruct",)
-    silent_seconds: PositiveFloat = 60.0
+    formats: Formats = ("rtstruct",)
+    silent_seconds: Positive = 60.0
 
 
 class FolderDestination(Settings):
@@ -186,7 +196,7 @@ class FolderDestination(Settings):
 
     kind: Literal["folder"]
     path: Path
-    formats: tuple[Literal["rtstruct", "seg", "pdf"], ...] = ("rtstruct",)
+    formats: Formats = ("rtstruct",)
 
 
 Destination: TypeAlias = Annotated[
@@ -198,9 +208,9 @@ class WorkSettings(Settings):
     """How the work is done: one worker process for each device, killed when it is silent for too long."""
 
     devices: tuple[Device, ...] = Field(("cpu",), min_length=1)
-    silent_seconds: PositiveFloat = 900.0
+    silent_seconds: Positive = 900.0
     attempts: PositiveInt = 5
-    backoff_seconds: tuple[PositiveFloat, ...] = Field((10.0, 60.0, 300.0, 1800.0), min_length=1)
+    backoff_seconds: tuple[Positive, ...] = Field((10.0, 60.0, 300.0, 1800.0), min_length=1)
     off_peak: tuple[Hour, Hour] = ("19:00", "06:00")
     """In the machine's own time."""
 
@@ -208,9 +218,9 @@ class WorkSettings(Settings):
 class KeepSettings(Settings):
     """What is kept, and for how long."""
 
-    images_days: PositiveFloat = 2.0
+    images_days: Positive = 2.0
     """After a series ended, its images are deleted; refused and failed ones too."""
-    results_days: PositiveFloat = 30.0
+    results_days: Positive = 30.0
     free_bytes: PositiveInt = 5 * 2**30
     """With less room on the disk nothing is received: senders are told that it is full."""
 
@@ -228,7 +238,7 @@ class NodeSettings(Settings):
 
     data: Path
     receive: ReceiveSettings
-    quiet_seconds: PositiveFloat = 30.0
+    quiet_seconds: Positive = 30.0
     """A series to which nothing was added for so long is taken for complete, and then examined."""
     rules: tuple[RuleSettings, ...] = Field(min_length=1)
     models: dict[Name, ModelSettings] = Field(min_length=1)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from oncoseg_core import ConfigError, OncoSegError, Registry, StorageError
-from oncoseg_core.system import printable
+from oncoseg_core.system import printable, write_failure
 from oncoseg_node.audit.audit import FOLDER
 from oncoseg_node.audit.chain import verify
 from oncoseg_node.config.settings import NodeSettings, RuleSettings, TlsSettings
@@ -76,7 +76,10 @@ def _pdf(settings: NodeSettings) -> str:
 
 def _folder(settings: NodeSettings) -> str:
     if not (settings.data / FOLDER).exists():
-        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StorageError(write_failure(error, settings.data)) from error
         return f"{settings.data} is there, and no node has run in it yet"
     verified = verify(settings.data / FOLDER)
     if not verified.intact:
