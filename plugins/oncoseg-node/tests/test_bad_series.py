@@ -10,7 +10,8 @@ import pydicom
 import pytest
 from node_parts import ct_series, node_settings
 from pydicom.data import get_testdata_file
-from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
 
 from oncoseg_node.config.settings import RuleSettings
 from oncoseg_node.examination import examine
@@ -79,6 +80,15 @@ def smaller(path, size=6):
     edit(path, Rows=size, PixelData=bytes(2 * 8 * size))
 
 
+def as_jpeg(path):
+    """In a syntax that always loses, without the header's word for it."""
+    dataset = pydicom.dcmread(path)
+    dataset.PixelData = encapsulate([b"\xff\xd8" + bytes(200) + b"\xff\xd9"])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.save_as(path)
+
+
 def second_phase(files):
     for index, file in enumerate(files):
         edit(file, TemporalPositionIdentifier=1)
@@ -124,6 +134,7 @@ FAULTS = {
     "derived": lambda files: each(files, lambda _i: {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}),
     "multi-phase": second_phase,
     "burned-in-text": lambda files: edit(files[3], BurnedInAnnotation="YES"),
+    "lossy-compression": lambda files: edit(files[3], LossyImageCompression="01"),
 }
 
 
@@ -151,6 +162,7 @@ def test_a_fault_has_its_own_name(tmp_path, kind):
         ("missing-rescale", lambda files: each(files, lambda _i: {"RescaleSlope": None, "RescaleIntercept": None})),
         ("contrast-given", lambda files: each(files, lambda _i: {"ContrastBolusVolume": "80"})),
         ("screen-capture", lambda files: edit(files[0], ConversionType="WSD")),
+        ("lossy-compression", lambda files: [as_jpeg(file) for file in files]),
         ("duplicate-slices", lambda files: [copy(file, f"again{file.name}") for file in files]),
         ("localizer", lambda files: each(files, lambda _i: {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})),
         ("unreadable-file", lambda files: files[3].write_bytes(b"no DICOM" * 40)),

@@ -52,7 +52,7 @@ def test_a_program_made_it_and_nobody_approved_it(written):
     _, (structures, segments) = written
     data = pydicom.dcmread(structures.path)
     assert data.ApprovalStatus == "UNAPPROVED"
-    assert data.StructureSetLabel == "OncoSeg AUTO"
+    assert data.StructureSetLabel.startswith("OncoSeg AUTO")
     for said in ("a program", "reviewed by nobody", "ct-thresholds 1.4", WEIGHTS, "thorax", "chest"):
         assert said in data.StructureSetDescription
     assert {roi.ROIGenerationAlgorithm for roi in data.StructureSetROISequence} == {"AUTOMATIC"}
@@ -84,6 +84,33 @@ def test_colours_types_and_doubts_are_those_of_the_checks(written):
         assert ("the volume is small" in observation.get("ROIObservationDescription", "")) == marked
     described = [one.get("SegmentDescription", "") for one in pydicom.dcmread(segments.path).SegmentSequence]
     assert ["DOUBTFUL" in one for one in described] == [False, False, True]
+
+
+def test_the_set_itself_says_that_some_is_doubtful(written, tmp_path):
+    """Planning systems show its label, and not what is said beside a structure."""
+    _, (structures, segments) = written
+    data = pydicom.dcmread(structures.path)
+    assert data.StructureSetLabel == "OncoSeg AUTO?"
+    assert "DOUBTFUL: SpinalCord;" in data.StructureSetDescription
+    assert pydicom.dcmread(segments.path).SeriesDescription == "OncoSeg contours made by a program, 1 DOUBTFUL"
+    sure = node_job(tmp_path)
+    sure.checked = [one.model_copy(update={"decision": "written"}) for one in sure.checked]
+    structures, segments = write(*sure.arguments)
+    data = pydicom.dcmread(structures.path)
+    assert data.StructureSetLabel == "OncoSeg AUTO"
+    assert "DOUBTFUL" not in data.StructureSetDescription
+    assert pydicom.dcmread(segments.path).SeriesDescription == "OncoSeg contours made by a program"
+
+
+def test_many_doubtful_ones_leave_room_for_what_made_them(tmp_path):
+    mask = node_job(tmp_path / "other").masks["Lung_L"]
+    names = [one.name for one in read_protocol("thorax").structures]
+    many = node_job(tmp_path, masks=dict.fromkeys(names, mask))
+    many.checked = [one.model_copy(update={"decision": "marked"}) for one in many.checked]
+    structures, _ = write(*many.arguments)
+    said = pydicom.dcmread(structures.path).StructureSetDescription
+    assert f"and {len(names) - 12} more;" in said
+    assert WEIGHTS in said
 
 
 def test_segments_are_coded_as_the_protocol_says(tmp_path):
@@ -185,8 +212,8 @@ def test_a_rule_that_is_gone_is_named(tmp_path):
 def test_a_label_of_any_text_is_written_as_dicom_keeps_it(tmp_path):
     made = node_job(tmp_path, report={"label": "St. Mary\\Clinic  \n of radiotherapy"})
     structures, segments = write(*made.arguments)
-    assert pydicom.dcmread(structures.path).StructureSetLabel == "St. Mary Cl AUTO"
-    assert pydicom.dcmread(segments.path).SeriesDescription.startswith("St. Mary Clinic of radiotherapy contours")
+    assert pydicom.dcmread(structures.path).StructureSetLabel == "St. Mary C AUTO?"
+    assert pydicom.dcmread(segments.path).SeriesDescription.startswith("St. Mary Clinic of radiot contours")
 
 
 def test_a_full_disk_leaves_nothing_half(tmp_path, monkeypatch):

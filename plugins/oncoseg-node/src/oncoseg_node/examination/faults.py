@@ -18,6 +18,9 @@ _PROJECTIONS = {"MIP", "MINIP", "MIN_IP", "MAX_IP", "MNIP", "PROJECTION", "VRT",
 _REFORMATS = {"MPR", "REFORMATTED", "CURVED", "CPR", "RESAMPLED_OBLIQUE"}
 _SCREENS = {"SCREEN", "SCREENSHOT", "SCREENSAVE"}
 _CALIBRATED = {"CT", "PT"}
+_LOSSY = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
+"""JPEG with 8 and 12 bits, which always loses; other syntaxes may, and their headers say whether they did."""
+
 _ORIENTATIONS_APART, _SPACINGS_APART = 0.01, 0.001
 """Differences of direction cosines, and parts of a pixel, from which slices are of another stack."""
 
@@ -88,6 +91,12 @@ def _kinds(slices: Slices) -> Iterator[Refusal]:
         "burned-in-text",
         "with burned-in text, which may name the patient",
         lambda one: one.text("BurnedInAnnotation").upper() == "YES",
+    )
+    yield from _marked(
+        images,
+        "lossy-compression",
+        "compressed with loss, at some time: the values are no longer those of the scanner",
+        lambda one: one.text("LossyImageCompression") == "01" or one.syntax in _LOSSY,
     )
 
 

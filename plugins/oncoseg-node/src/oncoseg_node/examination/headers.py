@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.filereader import read_file_meta_info
 
 from oncoseg_core import ImageReadError
 from oncoseg_dicom import missing_pixels, read_values
@@ -36,6 +37,7 @@ KEYWORDS = (
     "ImageType",
     "ConversionType",
     "BurnedInAnnotation",
+    "LossyImageCompression",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -53,11 +55,15 @@ _OF_ALL_IMAGES = {"SOPClassUID", "SeriesInstanceUID", "Rows", "Columns"}
 
 
 class SliceHeader(NamedTuple):
-    """A file's values by keyword, those of :data:`KEYWORDS` that it has; ``pixels``: what is wrong with its pixels."""
+    """A file's values by keyword, those of :data:`KEYWORDS` that it has; ``pixels``: what is wrong with its pixels.
+
+    ``syntax`` is its transfer syntax; empty where it names none.
+    """
 
     path: Path
     values: dict[str, Any]
     pixels: str | None
+    syntax: str = ""
 
     def text(self, keyword: str) -> str:
         """A value as text; empty where there is none."""
@@ -90,7 +96,7 @@ def read_headers(paths: Iterable[Path]) -> Headers:
     slices, unreadable = [], 0
     for path in paths:
         try:
-            one = SliceHeader(path, read_values(path, KEYWORDS), missing_pixels(path))
+            one = SliceHeader(path, read_values(path, KEYWORDS), missing_pixels(path), _syntax(path))
         except ImageReadError:
             unreadable += 1
             continue
@@ -99,6 +105,13 @@ def read_headers(paths: Iterable[Path]) -> Headers:
         else:
             slices.append(one)
     return Headers(tuple(slices), unreadable)
+
+
+def _syntax(path: Path) -> str:
+    try:
+        return str(read_file_meta_info(path).get("TransferSyntaxUID", ""))
+    except Exception:  # noqa: BLE001 - pydicom raises whatever a damaged file leads it to; it names none then
+        return ""
 
 
 def distinct(slices: Sequence[SliceHeader], keyword: str) -> list[str]:

@@ -13,24 +13,41 @@ _SHORT, _LONG = 16, 64
 """Characters of a label (SH) and of a description (LO)."""
 
 DOUBTFUL = "DOUBTFUL"
-_BY_PROGRAM = " AUTO"
+_BY_PROGRAM, _AND_DOUBTFUL = " AUTO", "?"
+_MOST_NAMES = 12
+"""Of doubtful structures that a description has room for."""
 
 
-def label_of(settings: NodeSettings) -> str:
-    """The structure set's label, which says that a program made it: ``OncoSeg AUTO``."""
-    return _plain(settings.report.label)[: _SHORT - len(_BY_PROGRAM)].rstrip() + _BY_PROGRAM
+def label_of(settings: NodeSettings, checked: Sequence[CheckedStructure]) -> str:
+    """The structure set's label: ``OncoSeg AUTO`` says that a program made it, ``OncoSeg AUTO?`` that some is doubtful.
+
+    A planning system shows the label and the names of structures; few show what is said beside each of them.
+    """
+    end = _BY_PROGRAM + _AND_DOUBTFUL * bool(_doubtful(checked))
+    return _plain(settings.report.label)[: _SHORT - len(end)].rstrip() + end
 
 
-def series_description_of(settings: NodeSettings) -> str:
+def series_description_of(settings: NodeSettings, checked: Sequence[CheckedStructure]) -> str:
     """The new series as archives show it."""
-    return f"{_plain(settings.report.label)} contours made by a program"[:_LONG].rstrip()
+    count = len(_doubtful(checked))
+    said = " contours made by a program" + f", {count} {DOUBTFUL}" * bool(count)
+    return _plain(settings.report.label)[: _LONG - len(said)].rstrip() + said
 
 
-def provenance_of(job: Job, made: Made, protocol: str) -> dict[str, str]:
-    """What made the structures, in the order in which it is cut where a file has no room for all of it."""
+def _doubtful(checked: Sequence[CheckedStructure]) -> list[str]:
+    return [one.name for one in checked if one.decision == "marked"]
+
+
+def provenance_of(job: Job, made: Made, protocol: str, checked: Sequence[CheckedStructure]) -> dict[str, str]:
+    """What made the structures and which are doubtful, in the order in which it is cut where a file has no room for
+    all of it.
+    """
+    doubtful = _doubtful(checked)
+    more = f" and {len(doubtful) - _MOST_NAMES} more" * (len(doubtful) > _MOST_NAMES)
     models = {(one.component, one.version, one.weights_sha256) for one in made.models}
     return {
         "made by": f"a program, OncoSeg node {version('oncoseg-node')}, and reviewed by nobody",
+        **({DOUBTFUL: ", ".join(doubtful[:_MOST_NAMES]) + more} if doubtful else {}),
         "model": _plain(" + ".join(sorted({component for component, _, _ in models}))),
         "version": _plain(" + ".join(sorted({f"{component} {number}" for component, number, _ in models}))),
         "weights": _plain(", ".join(sorted({f"{component} sha256 {digest}" for component, _, digest in models}))),

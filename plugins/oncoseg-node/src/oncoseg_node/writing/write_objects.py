@@ -79,18 +79,18 @@ def write(
     segmentation = Segmentation(
         masks=_Chosen(masks, [one.name for one in kept], beat),
         geometry=series.geometry,
-        provenance=statements.provenance_of(job, made, rule.protocol),
+        provenance=statements.provenance_of(job, made, rule.protocol, kept),
         details=statements.details_of(kept, made),
     )
     seed, moment = identity.uid_seed(job, settings, made), identity.moment_of(job)
     structures = RTStructSettings(
-        source=series.source, label=statements.label_of(settings), moment=moment, uid_seed=seed
+        source=series.source, label=statements.label_of(settings, kept), moment=moment, uid_seed=seed
     )
     segments = SegSettings(
         source=series.source,
         algorithm="automatic",
         codes=_codes(protocol, kept),
-        series_description=statements.series_description_of(settings),
+        series_description=statements.series_description_of(settings, kept),
         moment=moment,
         uid_seed=seed,
     )
