@@ -77,6 +77,18 @@ def test_every_mask_on_every_geometry_comes_back(tmp_path_factory, data):
     assert found.notes == ()
 
 
+def test_the_sides_of_a_pair_are_coded(series, tmp_path):
+    """A reader that goes by codes would take both for one organ."""
+    names = ["Lung_L", "Lung_R", "left kidney", "Rib_L_Rib_R", "Heart", "VB_L1", "Vertebra_L_3"]
+    found = {}
+    for segment in written(series, tmp_path / "sides.dcm", *names).SegmentSequence:
+        (kind,) = segment.SegmentedPropertyTypeCodeSequence
+        modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence", [])
+        found[segment.SegmentLabel] = [(one.CodeValue, one.CodingSchemeDesignator) for one in modifiers]
+    left, right = [("7771000", "SCT")], [("24028007", "SCT")]
+    assert list(found.values()) == [left, right, left, [], [], [], []]
+
+
 def test_more_segments_than_a_byte_counts(series, tmp_path):
     masks = {f"structure {number}": np.zeros((1, 20, 15), dtype=bool) for number in range(300)}
     for number, mask in enumerate(masks.values()):

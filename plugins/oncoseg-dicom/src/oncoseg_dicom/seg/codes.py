@@ -80,6 +80,19 @@ def coded(name: str) -> Coded:
     return Coded(codes.SCT.Tissue, codes.SCT.Tissue)
 
 
+def side_of(name: str) -> Code | None:
+    """Which of a pair a structure is, by its name: ``Lung_L``, ``left kidney``; None where the name does not say.
+
+    A letter counts at the end, as in TG-263, or at the beginning: in ``Vertebra_L_3`` it is no side.
+    """
+    words = re.split(r"[\W_]+", name.casefold())
+    left, right = ({letter, word}.intersection(words) for letter, word in (("l", "left"), ("r", "right")))
+    if bool(left) == bool(right) or not ({words[0], words[-1], "left", "right"} & (left | right)):
+        return None
+    side: Code = codes.SCT.Left if left else codes.SCT.Right
+    return side
+
+
 def category_of(type_code: Code) -> Code:
     """The category of a type that the user chose: a lesion's if it is listed in CID 7159, tissue's by CID 7166."""
     category: Code = codes.SCT.AnatomicalStructure

@@ -43,7 +43,7 @@ from oncoseg_core.system import atomic_path, display_path
 from oncoseg_dicom.quiet import quiet
 from oncoseg_dicom.rtstruct.header import LONG_STRING, SHORT_TEXT
 from oncoseg_dicom.rtstruct.write import color_of
-from oncoseg_dicom.seg.codes import Coded, category_of, coded
+from oncoseg_dicom.seg.codes import Coded, category_of, coded, side_of
 from oncoseg_dicom.seg.read import SegFrames
 from oncoseg_dicom.seg.sources import complete_references, copy_patient_and_study, planes_as_images
 from oncoseg_dicom.series.search import reuse_series
@@ -351,6 +351,10 @@ def _description(number: int, segment: _Segment, segmentation: Segmentation) -> 
         anatomic_regions=None if segment.coded.region is None else [segment.coded.region],
         display_color=highdicom.color.CIELabColor.from_rgb(*color_of(number, details)),
     )
+    side = side_of(segment.name)
+    if side is not None:  # else two segments of a pair are told apart by their labels alone
+        (kind,) = description.SegmentedPropertyTypeCodeSequence
+        kind.SegmentedPropertyTypeModifierCodeSequence = [highdicom.sr.CodedConcept.from_code(side)]
     if "ROIDescription" in details:
         description.SegmentDescription = details["ROIDescription"][:SHORT_TEXT]
     return description
