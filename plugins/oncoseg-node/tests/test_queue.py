@@ -7,7 +7,7 @@ import pytest
 
 from oncoseg_core import DataError, StorageError, UsageError
 from oncoseg_node.queue.queue import Queue
-from oncoseg_node.records.job import State
+from oncoseg_node.records.job import Earlier, State
 
 STUDY, SERIES = "1.2.3.4.5", "1.2.3.4.5.6"
 
@@ -164,6 +164,8 @@ def test_another_image_makes_a_second_job_where_that_is_set(tmp_path, clock):
     assert (added.status, added.instances) == ("new", 4)
     assert added.job.id != first.id
     assert len(list(added.job.images.iterdir())) == 4
+    assert first.earlier is None
+    assert added.job.earlier == Earlier(case=first.folder.name, images=3)
 
 
 def test_a_refused_series_is_examined_again_when_its_missing_image_comes(queue, clock):

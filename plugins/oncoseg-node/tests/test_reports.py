@@ -15,7 +15,7 @@ import pytest
 from oncoseg_core import ConfigError, Geometry, Volume
 from oncoseg_dicom import find_series, write_series
 from oncoseg_node.config.settings import NodeSettings
-from oncoseg_node.records.job import Job, State
+from oncoseg_node.records.job import EARLIER, Earlier, Job, State
 from oncoseg_node.records.results import CheckedStructure, Delivery, Made, UsedModel, WrittenObject
 from oncoseg_node.records.series import Refusal, SeriesFacts
 from oncoseg_node.reports import browser, encapsulate, write_report
@@ -234,6 +234,14 @@ def test_a_refused_series_has_a_short_report_that_says_why(job):
     assert "Not contoured: the series is refused" in seen
     assert ": 3 slices are missing" in seen
     assert "Structures" not in seen
+
+
+def test_a_second_set_of_a_series_says_that_there_may_be_another(job):
+    (job.folder / EARLIER).write_text(Earlier(case="3-abcd", images=60).model_dump_json())
+    report(job)
+    assert any(
+        "came before, as case 3-abcd" in one for one in json.loads((job.out / "report.json").read_text())["notes"]
+    )
 
 
 def test_a_failed_one_says_its_reason(job):

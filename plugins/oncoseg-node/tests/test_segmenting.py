@@ -101,6 +101,20 @@ def test_a_name_that_the_model_does_not_make_is_found_before_any_series_comes(se
         plan(wrong, wrong.rules[1], registry, "cpu")
 
 
+@pytest.mark.parametrize(
+    ("structures", "message"),
+    [
+        ({"Lung_L": "Lung_R"}, "Lung_L is left and 'Lung_R' is right; correct it"),
+        ({"Lung_L": "Lung_L", "Heart": "Lung_L"}, "Lung_L and Heart are both 'Lung_L'"),
+    ],
+)
+def test_a_mapping_to_the_other_side_or_of_one_mask_to_two_names_is_refused(settings, registry, structures, message):
+    body = settings.models["body"].model_copy(update={"structures": structures})
+    wrong = settings.model_copy(update={"models": {**settings.models, "body": body}})
+    with pytest.raises(ConfigError, match=f"`models.body.structures`: {message}"):
+        plan(wrong, wrong.rules[1], registry, "cpu")
+
+
 def test_masks_of_all_structures_are_left_in_the_folder(settings, registry, images):
     beats = []
     made = make(job(images), settings, settings.rules[0], registry, "cpu", beats.append)

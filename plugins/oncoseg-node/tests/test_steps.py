@@ -5,7 +5,7 @@ from node_stand_ins import REFUSAL, StandIns, settings_of
 
 from oncoseg_core import DataError, Registry, StorageError
 from oncoseg_node.queue.queue import Flaws
-from oncoseg_node.records.job import Job, State
+from oncoseg_node.records.job import EARLIER, Earlier, Job, State
 from oncoseg_node.work import kept
 from oncoseg_node.work.outcome import StepError, fault_of
 from oncoseg_node.work.steps import Workshop, advance
@@ -84,6 +84,40 @@ def test_a_series_of_which_nothing_is_left_ends_as_refused_and_nothing_is_sent(j
     assert "each of the 1 structures was left out" in result.reason
     assert kept.kept_objects(job) == []
     assert stand_ins.states == ["refused"]
+
+
+def test_what_an_attempt_before_wrote_is_no_part_of_a_refused_series(job, shop, stand_ins):
+    advance(until(job, shop, State.SEGMENTED), shop)  # killed before its state was changed
+    stand_ins.decision = "left out"
+    advance(at(job, State.SEGMENTED), shop)
+    assert kept.kept_objects(job) == []
+    assert not list(job.out.glob("*.dcm"))
+
+
+def test_a_series_that_is_examined_anew_brings_no_structures_of_before(job, shop, stand_ins):
+    stand_ins.decision = "left out"
+    advance(until(job, shop, State.SEGMENTED), shop)
+    stand_ins.refusals = [REFUSAL]
+    advance(job, shop)
+    assert kept.kept_checked(job) == []
+
+
+def test_a_second_job_of_fewer_images_is_refused(job, shop):
+    """The images of before are kept for some days; those that come again are an even stack, and not the whole one."""
+    (job.folder / EARLIER).write_text(Earlier(case="0-ab", images=4).model_dump_json())
+    result = advance(job, shop)
+    assert (result.state, result.facts["kinds"]) == (State.REFUSED, ["fewer-images"])
+    (job.folder / EARLIER).write_text(Earlier(case="0-ab", images=3).model_dump_json())
+    assert advance(job, shop).state is State.COMPLETE
+
+
+def test_a_destination_that_is_new_in_the_settings_is_sent_to_before_it_is_asked(job, shop, stand_ins):
+    now = until(job, shop, State.SENT)
+    deliveries = [one for one in kept.kept_deliveries(job) if one.destination != "planning"]
+    kept.keep(job, kept.DELIVERIES, deliveries)
+    stand_ins.calls = []
+    assert advance(now, shop).state is State.CONFIRMED
+    assert stand_ins.calls == ["confirm by archive", "send to planning", "confirm by planning"]
 
 
 def test_a_destination_that_has_all_is_not_sent_to_again(job, shop, stand_ins):

@@ -10,6 +10,7 @@ from node_job import WEIGHTS, checked, node_job
 
 from oncoseg_core import ConfigError, DataError, StorageError
 from oncoseg_dicom import read_segments, read_structures
+from oncoseg_node.records.job import EARLIER, Earlier
 from oncoseg_node.records.results import WrittenObject
 from oncoseg_node.writing import OBJECTS_FILE, write
 from oncoseg_structures import read_protocol
@@ -111,6 +112,16 @@ def test_many_doubtful_ones_leave_room_for_what_made_them(tmp_path):
     said = pydicom.dcmread(structures.path).StructureSetDescription
     assert f"and {len(names) - 12} more;" in said
     assert WEIGHTS in said
+
+
+def test_a_second_set_of_a_series_says_so(tmp_path):
+    made = node_job(tmp_path)
+    (made.job.folder / EARLIER).write_text(Earlier(case="1-ab", images=6).model_dump_json())
+    structures, _ = write(*made.arguments)
+    assert (
+        "not the first: another set of this series may exist"
+        in pydicom.dcmread(structures.path).StructureSetDescription
+    )
 
 
 def test_segments_are_coded_as_the_protocol_says(tmp_path):

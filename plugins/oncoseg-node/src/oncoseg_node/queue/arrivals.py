@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from oncoseg_core import Record
+from oncoseg_core.system import atomic_write
 from oncoseg_node.config.salt import pseudonym
-from oncoseg_node.records.job import Job, State
+from oncoseg_node.records.job import EARLIER, Earlier, Job, State
 
 Status = Literal["new", "same", "different", "late", "too many"]
 
@@ -118,6 +119,8 @@ class Arrivals:
         cursor.execute("UPDATE jobs SET folder = ? WHERE id = ?", (name, number))
         folder = self._make_folder(name)
         if before is not None:
+            earlier = Earlier(case=before["folder"], images=before["instances"])
+            atomic_write(folder / EARLIER, earlier.model_dump_json())
             self._copy_images(cursor, before, number, one.sop_uid, folder)
             _sync(folder)
         return number

@@ -32,6 +32,20 @@ class State(StrEnum):
 ENDS = frozenset({State.CONFIRMED, State.REFUSED, State.FAILED})
 
 
+EARLIER = "earlier.json"
+"""In the folder of a job that is not the first of its series."""
+
+
+class Earlier(Record):
+    """The job of the same series before: its ``case``, as reports call it, and how many ``images`` it had (0: unknown).
+
+    What was made of it may be at the destinations.
+    """
+
+    case: str
+    images: int
+
+
 class Job(Record):
     """One series and what is done with it.
 
@@ -53,6 +67,12 @@ class Job(Record):
     created: float
     changed: float
     not_before: float = 0.0
+
+    @property
+    def earlier(self) -> Earlier | None:
+        """The job of this series before it; None of the first one."""
+        path = self.folder / EARLIER
+        return Earlier.model_validate_json(path.read_bytes()) if path.is_file() else None
 
     @property
     def images(self) -> Path:

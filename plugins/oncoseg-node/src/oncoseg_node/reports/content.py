@@ -71,8 +71,16 @@ def report_content(
         "models": [] if made is None else [_model(one) for one in made.models],
         "seconds": {} if made is None else dict(made.seconds),
         "software": _software(),
-        "notes": [],
+        "notes": list(_about_earlier(job)),
     }
+
+
+def _about_earlier(job: Job) -> Iterator[str]:
+    if (earlier := job.earlier) is not None:
+        yield (
+            f"This series came before, as case {earlier.case}, with other images. A structure set of that may be at the "
+            "destinations and stays there: delete it if this one is to be used."
+        )
 
 
 def _outcome(job: Job, checked: Sequence[CheckedStructure]) -> str:

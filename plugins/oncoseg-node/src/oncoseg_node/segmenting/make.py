@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,8 +29,8 @@ def plan(
     Automatic models are built for it, since a folder may say what they make; promptable ones are not.
 
     Raises:
-        ConfigError: the protocol has no structure of a name that the rule lists, or a model makes none of a name that
-            its settings give.
+        ConfigError: the protocol has no structure of a name that the rule lists; or a model makes none of a name that
+            its settings give, is to give one mask two names, or has it on the other side.
         OncoSegError: a model cannot be built, or the protocol cannot be read.
     """
     protocol = read_protocol(rule.protocol)
@@ -69,7 +70,37 @@ def _sources(
             raise ConfigError(
                 f"`models.{key}.structures`: model {model.model!r} makes no {source!r}{close_matches(source, made)}"
             )
+    _require_own_sources(key, mapped)
     return {name: mapped[name] for name in names if name in mapped}
+
+
+def _require_own_sources(key: str, mapped: Sources) -> None:
+    """Refuse what no clinic means: one mask under two names, or a left structure from the model's right one.
+
+    Raises:
+        ConfigError: the settings say so.
+    """
+    first: dict[str, str] = {}
+    for name, source in mapped.items():
+        if first.setdefault(source, name) != name:
+            raise ConfigError(f"`models.{key}.structures`: {first[source]} and {name} are both {source!r}")
+        if {_side(name), _side(source)} == {"left", "right"}:
+            raise ConfigError(
+                f"`models.{key}.structures`: {name} is {_side(name)} and {source!r} is {_side(source)}; correct it, or "
+                "name the label rightly in the model's own settings"
+            )
+
+
+_SIDES = {"l": "left", "left": "left", "r": "right", "right": "right"}
+
+
+def _side(name: str) -> str:
+    """The side that a name ends in, or spells out; empty where it says none or both."""
+    words = re.split(r"[\W_]+", name.casefold())
+    said = {
+        _SIDES[word] for number, word in enumerate(words, 1) if word in _SIDES and (word[1:] or number == len(words))
+    }
+    return said.pop() if len(said) == 1 else ""
 
 
 def make(job: Job, settings: NodeSettings, rule: RuleSettings, registry: Registry, device: str, beat: Beat) -> Made:

@@ -29,6 +29,20 @@ def keep(job: Job, name: str, records: Sequence[Record]) -> None:
         temporary.write_bytes(text.encode())
 
 
+def forget(job: Job) -> None:
+    """Drop what was kept of a series that is examined anew: it is of other images, and must not be reported."""
+    keep(job, CHECKED, [])
+    forget_objects(job)
+
+
+def forget_objects(job: Job) -> None:
+    """Drop the objects of an attempt before, of which none was sent: what is not in the list is not sent either."""
+    for path in job.out.glob("*.dcm"):
+        path.unlink(missing_ok=True)
+    keep(job, OBJECTS, [])
+    keep(job, DELIVERIES, [])
+
+
 def kept_facts(job: Job) -> SeriesFacts | None:
     """The facts of the series; None before it was examined."""
     facts = _read(job.folder / FACTS, SeriesFacts)

@@ -12,7 +12,7 @@ from oncoseg_node.config.settings import NodeSettings, RuleSettings
 from oncoseg_node.queue.queue import Flaws
 from oncoseg_node.records.job import Job, State
 from oncoseg_node.records.results import CheckedStructure, Delivery, Made
-from oncoseg_node.records.series import Refusal
+from oncoseg_node.records.series import Refusal, SeriesFacts
 from oncoseg_node.sending.commitment_folder import commitments_folder
 from oncoseg_node.work import kept
 from oncoseg_node.work.outcome import StepError, StepResult
@@ -74,7 +74,8 @@ def advance(job: Job, shop: Workshop, flaws: Flaws | None = None) -> StepResult:
 def examine(job: Job, shop: Workshop, flaws: Flaws | None = None) -> StepResult:
     """Is the series whole and fit, and which rule is it for?"""
     facts, rule, refusals = shop.rooms.examine(job, shop.settings)
-    refusals = [*_of_flaws(flaws), *refusals]
+    refusals = [*_of_flaws(flaws), *_of_earlier(job, facts), *refusals]
+    kept.forget(job)
     kept.keep(job, kept.FACTS, [] if facts is None else [facts])
     kept.keep(job, kept.REFUSALS, refusals)
     about = {"images": 0 if facts is None else facts.slices, "modality": "" if facts is None else facts.modality}
@@ -154,7 +155,7 @@ def confirm(job: Job, shop: Workshop) -> StepResult:
     objects, deliveries = kept.kept_objects(job), kept.kept_deliveries(job)
     for name in shop.rule(job).destinations:
         destination = shop.settings.destinations[name]
-        if _failed(deliveries, name):
+        if _failed(deliveries, name) or name not in {one.destination for one in deliveries}:  # new in the settings
             deliveries = _kept_news(job, deliveries, name, shop.rooms.send(objects, name, destination, shop.beat))
         if not _failed(deliveries, name) and not _has_all(deliveries, name, {"confirmed"}):
             folder = commitments_folder(shop.settings.data)
@@ -188,6 +189,7 @@ def _nothing_left(job: Job, shop: Workshop, made: Made, checked: Sequence[Checke
         message=f"each of the {len(checked)} structures was left out, so that nothing is sent; the report says why",
     )
     kept.keep(job, kept.REFUSALS, [refusal])
+    kept.forget_objects(job)
     return _refused(job, shop, [refusal], {"structures": _decisions(checked), **_models(made)})
 
 
@@ -254,6 +256,18 @@ def _decisions(checked: Sequence[CheckedStructure]) -> dict[str, str]:
 
 def _deliveries(deliveries: Sequence[Delivery]) -> list[str]:
     return [f"{one.destination} {one.format} {one.status} {one.how}".rstrip() for one in deliveries]
+
+
+def _of_earlier(job: Job, facts: SeriesFacts | None) -> list[Refusal]:
+    """A series of which an image came again, and the others are no longer kept, is even and half of itself."""
+    earlier = job.earlier
+    if earlier is None or facts is None or facts.slices >= earlier.images:
+        return []
+    message = (
+        f"the series has {facts.slices} images, and had {earlier.images} when it was contoured before (case "
+        f"{earlier.case}); send all of them again"
+    )
+    return [Refusal(kind="fewer-images", message=message)]
 
 
 def _of_flaws(flaws: Flaws | None) -> list[Refusal]:

@@ -48,6 +48,7 @@ def provenance_of(job: Job, made: Made, protocol: str, checked: Sequence[Checked
     return {
         "made by": f"a program, OncoSeg node {version('oncoseg-node')}, and reviewed by nobody",
         **({DOUBTFUL: ", ".join(doubtful[:_MOST_NAMES]) + more} if doubtful else {}),
+        **({"not the first": "another set of this series may exist, of other images"} if job.earlier else {}),
         "model": _plain(" + ".join(sorted({component for component, _, _ in models}))),
         "version": _plain(" + ".join(sorted({f"{component} {number}" for component, number, _ in models}))),
         "weights": _plain(", ".join(sorted({f"{component} sha256 {digest}" for component, _, digest in models}))),
