@@ -1,6 +1,8 @@
 """What the model promises: the same for the same, confidence, notes, and no contour where no atlas fits."""
 
 import itertools
+import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +106,18 @@ def test_too_little_agreement_is_no_contour(atlases, scan):
     assert not result.masks["Heart"].any()
     assert not result.confidences
     assert any(note.startswith("Heart: 3 atlases agree by 0.") for note in result.notes)
+
+
+def test_an_atlas_with_swapped_sides_is_named_by_its_number(atlases, scan, tmp_path):
+    """The others outvote it; its sides are only set right by who looks at that case."""
+    shutil.copytree(atlases, tmp_path / "swapped")
+    names = {1: "Lung_R", 2: "Lung_L", 3: "Heart", 4: "SpinalCord"}
+    (tmp_path / "swapped" / "Miller^Anna1" / "names.yaml").write_text(json.dumps(names).replace('"', ""))
+    result = AtlasModel(AtlasSettings(folder=tmp_path / "swapped", **FAST)).segment(scan[0], ("Lung_L", "Heart"), quiet)
+    assert dice(result.masks["Lung_L"], scan[1] == 1) > 0.9
+    assert result.confidences["Lung_L"] < 0.5 < result.confidences["Heart"]
+    apart = [note for note in result.notes if "no other atlas has it" in note]
+    assert apart == ["Lung_L: atlas case 2 has it where no other atlas has it: look at its names, and sides"]
 
 
 def test_another_modality_is_refused(model, scan):

@@ -237,6 +237,7 @@ def test_a_refused_series_has_a_short_report_that_says_why(job):
 
 
 def test_a_second_set_of_a_series_says_that_there_may_be_another(job):
+    job.folder.mkdir(exist_ok=True)
     (job.folder / EARLIER).write_text(Earlier(case="3-abcd", images=60).model_dump_json())
     report(job)
     assert any(

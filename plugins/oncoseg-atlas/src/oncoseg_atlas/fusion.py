@@ -25,6 +25,8 @@ LEAST_DIFFERENCE = 1e-3
 """Mean squared difference, of intensities in [0, 1], that is no better than any smaller one."""
 POWER = 2.0
 STAPLE_ITERATIONS = 30
+APART, TOGETHER = 0.1, 0.5
+"""Dice below which two atlases mean different structures by a name, and above which the same one."""
 SLAB = 16
 """Slices of the grid of contours that are fused at a time."""
 
@@ -35,12 +37,14 @@ class Fused(NamedTuple):
     """A structure on the image's grid of contours: the share of votes, 0 to 255, in a box that begins at ``first``.
 
     ``agreement`` is the mean Dice of all pairs of atlases; None of a single one. ``atlases`` took part in it.
+    ``apart`` are the keys of those that put it where no other does, while the others agree.
     """
 
     first: Index
     votes: Shares
     agreement: float | None
     atlases: int
+    apart: tuple[str, ...] = ()
 
 
 class Voter:
@@ -126,7 +130,8 @@ def fuse(name: str, voters: Sequence[Voter], grid: Geometry, fusion: Fusion) -> 
             votes[low : low + depth] = _weighted(having, shares, part)
     if fusion == "staple" and tally.voters:
         votes = _staple([np.concatenate([slab[voter] for slab in kept]) for voter in tally.voters])
-    return _trimmed(first, votes, tally)
+    fused = _trimmed(first, votes, tally)
+    return None if fused is None else fused._replace(apart=tuple(having[one].deformed.atlas.key for one in tally.apart))
 
 
 def _weighted(voters: Sequence[Voter], shares: Sequence[Shares], grid: Geometry) -> Shares:
@@ -171,9 +176,21 @@ class Tally:
     def agreement(self) -> float | None:
         """The mean Dice of all pairs of those that do; None of a single one."""
         pairs = list(itertools.combinations(self.voters, 2))
-        if not pairs:
-            return None
-        return float(np.mean([2 * self._both[a, b] / (self._both[a, a] + self._both[b, b]) for a, b in pairs]))
+        return float(np.mean([self._dice(*pair) for pair in pairs])) if pairs else None
+
+    @property
+    def apart(self) -> list[int]:
+        """Those that share next to nothing with any other, where two or more others agree: of a wrong name, or side."""
+        alone = [
+            one
+            for one in self.voters
+            if all(self._dice(*sorted((one, other))) < APART for other in self.voters if other != one)
+        ]
+        others = itertools.combinations([one for one in self.voters if one not in alone], 2)
+        return alone if any(self._dice(*pair) > TOGETHER for pair in others) else []
+
+    def _dice(self, a: int, b: int) -> float:
+        return float(2 * self._both[a, b] / (self._both[a, a] + self._both[b, b]))
 
 
 def _trimmed(first: Index, votes: Shares, tally: Tally) -> Fused | None:

@@ -128,7 +128,11 @@ class AtlasModel(AutomaticModel[AtlasSettings]):
     def _judged(self, fused: dict[str, Fused | None]) -> tuple[dict[str, float], list[str]]:
         """How much the atlases agree on each structure; one on which they agree too little is emptied, with a note."""
         confidences, notes, least = {}, [], self.settings.minimum_agreement
+        numbers = {case.key: case.number for case in self.folder.cases}
         for name, one in list(fused.items()):
+            if one is not None and one.apart:
+                which = ", ".join(f"atlas case {numbers[key]}" for key in one.apart)
+                notes.append(f"{name}: {which} has it where no other atlas has it: look at its names, and sides")
             if one is None:
                 notes.append(f"{name}: no atlas that fits the image puts it there; it was not contoured")
             elif one.agreement is None:

@@ -78,8 +78,8 @@ def report_content(
 def _about_earlier(job: Job) -> Iterator[str]:
     if (earlier := job.earlier) is not None:
         yield (
-            f"This series came before, as case {earlier.case}, with other images. A structure set of that may be at the "
-            "destinations and stays there: delete it if this one is to be used."
+            f"This series came before, as case {earlier.case}, with other images. A structure set of that may be at "
+            "the destinations and stays there: delete it if this one is to be used."
         )
 
 
