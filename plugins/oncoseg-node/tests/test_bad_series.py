@@ -11,7 +11,7 @@ import pytest
 from node_parts import ct_series, node_settings
 from pydicom.data import get_testdata_file
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import JPEGBaseline8Bit, JPEGLSNearLossless, SecondaryCaptureImageStorage, generate_uid
 
 from oncoseg_node.config.settings import RuleSettings
 from oncoseg_node.examination import examine
@@ -80,12 +80,12 @@ def smaller(path, size=6):
     edit(path, Rows=size, PixelData=bytes(2 * 8 * size))
 
 
-def as_jpeg(path):
+def as_jpeg(path, syntax):
     """In a syntax that always loses, without the header's word for it."""
     dataset = pydicom.dcmread(path)
     dataset.PixelData = encapsulate([b"\xff\xd8" + bytes(200) + b"\xff\xd9"])
     dataset["PixelData"].VR = "OB"
-    dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.save_as(path)
 
 
@@ -162,7 +162,8 @@ def test_a_fault_has_its_own_name(tmp_path, kind):
         ("missing-rescale", lambda files: each(files, lambda _i: {"RescaleSlope": None, "RescaleIntercept": None})),
         ("contrast-given", lambda files: each(files, lambda _i: {"ContrastBolusVolume": "80"})),
         ("screen-capture", lambda files: edit(files[0], ConversionType="WSD")),
-        ("lossy-compression", lambda files: [as_jpeg(file) for file in files]),
+        ("lossy-compression", lambda files: [as_jpeg(file, JPEGBaseline8Bit) for file in files]),
+        ("lossy-compression", lambda files: [as_jpeg(file, JPEGLSNearLossless) for file in files]),
         ("duplicate-slices", lambda files: [copy(file, f"again{file.name}") for file in files]),
         ("localizer", lambda files: each(files, lambda _i: {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]})),
         ("unreadable-file", lambda files: files[3].write_bytes(b"no DICOM" * 40)),

@@ -18,8 +18,8 @@ _PROJECTIONS = {"MIP", "MINIP", "MIN_IP", "MAX_IP", "MNIP", "PROJECTION", "VRT",
 _REFORMATS = {"MPR", "REFORMATTED", "CURVED", "CPR", "RESAMPLED_OBLIQUE"}
 _SCREENS = {"SCREEN", "SCREENSHOT", "SCREENSAVE"}
 _CALIBRATED = {"CT", "PT"}
-_LOSSY = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
-"""JPEG with 8 and 12 bits, which always loses; other syntaxes may, and their headers say whether they did."""
+_LOSSY = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"}
+"""JPEG with 8 and 12 bits, and JPEG-LS near-lossless; of others that may lose, headers say whether they did."""
 
 _ORIENTATIONS_APART, _SPACINGS_APART = 0.01, 0.001
 """Differences of direction cosines, and parts of a pixel, from which slices are of another stack."""
