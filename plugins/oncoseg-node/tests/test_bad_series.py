@@ -198,6 +198,19 @@ def test_an_empty_folder_is_refused(tmp_path):
     assert kinds(tmp_path) == ["empty"]
 
 
+def test_an_end_that_may_lack_is_doubted_and_not_refused(tmp_path):
+    """It leaves no gap; only the counting shows it, and scanners count in many ways."""
+    files = ct_series(tmp_path)
+    each(files, lambda i: {"InstanceNumber": i + 1})
+    assert judged(tmp_path).facts.doubts == ()
+    each(files, lambda i: {"InstanceNumber": i + 21, "ImagesInAcquisition": 40, "AcquisitionNumber": 1})
+    assert kinds(tmp_path) == []
+    assert judged(tmp_path).facts.doubts == (
+        "the 12 images are numbered 21 to 32, so that 20 may lack, at an end of the stack too",
+        "the acquisition has 40 images, and 12 came: an end of the stack may lack",
+    )
+
+
 def test_acquisitions_that_follow_each_other_are_one_image(tmp_path):
     each(ct_series(tmp_path), lambda i: {"AcquisitionNumber": 1 + i // 6})
     assert kinds(tmp_path) == []

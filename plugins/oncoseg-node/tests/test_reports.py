@@ -245,6 +245,11 @@ def test_a_second_set_of_a_series_says_that_there_may_be_another(job):
     )
 
 
+def test_doubts_of_the_series_stand_beside_those_of_its_image(job):
+    report(job, facts=FACTS.model_copy(update={"doubts": ("an end may lack",)}))
+    assert read(job)[0]["findings"] == ["an end may lack", *MADE.findings]
+
+
 def test_a_failed_one_says_its_reason(job):
     failed = job.model_copy(update={"state": State.FAILED, "reason": "pacs does not answer"})
     report(failed)

@@ -48,6 +48,8 @@ KEYWORDS = (
     "RescaleSlope",
     "RescaleIntercept",
     "AcquisitionNumber",
+    "InstanceNumber",
+    "ImagesInAcquisition",
     *PHASES,
 )
 

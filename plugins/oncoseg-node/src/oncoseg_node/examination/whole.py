@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from oncoseg_core import OncoSegError
 from oncoseg_dicom import Series, read_values, series_of_files
 from oncoseg_node.config.settings import ReceiveSettings
 from oncoseg_node.examination.faults import faults
-from oncoseg_node.examination.headers import Headers, read_headers
+from oncoseg_node.examination.headers import Headers, distinct, read_headers
 from oncoseg_node.records.series import Refusal, SeriesFacts
 
 _MISSING = 0.1
@@ -61,8 +61,26 @@ def _facts(headers: Headers, series: Series | None) -> SeriesFacts | None:
         modality=str(values.get("Modality", "")),
         slices=len(headers.slices) if series is None else len(series.planes),
         spacing_mm=None if series is None or len(series.planes) < 2 else _usual(_gaps(series)),
+        doubts=tuple(_may_lack_an_end(headers)),
         values=values,
     )
+
+
+def _may_lack_an_end(headers: Headers) -> Iterator[str]:
+    """What leaves no gap shows in the counting at best. Scanners count in many ways, so nothing is refused for it."""
+    slices = headers.slices
+    numbers = [value for one in slices if isinstance(value := one.values.get("InstanceNumber"), int)]
+    if len(numbers) == len(slices) and len(set(numbers)) == len(slices) > 1:
+        first, last = min(numbers), max(numbers)
+        lacking = max(first - 1, 0) + last - first + 1 - len(slices)
+        if lacking:
+            yield (
+                f"the {len(slices)} images are numbered {first} to {last}, so that {lacking} may lack, at an end of "
+                "the stack too"
+            )
+    counts, acquisitions = distinct(slices, "ImagesInAcquisition"), distinct(slices, "AcquisitionNumber")
+    if len(counts) == len(acquisitions) == 1 and counts[0].isdigit() and int(counts[0]) > len(slices) > 1:
+        yield f"the acquisition has {counts[0]} images, and {len(slices)} came: an end of the stack may lack"
 
 
 def _gaps(series: Series) -> np.ndarray:

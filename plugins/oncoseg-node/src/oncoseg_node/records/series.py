@@ -20,7 +20,7 @@ class SeriesFacts(Record):
     """A series as its headers tell: ``values`` by DICOM keyword, those that rules may ask, of the first slice.
 
     ``values`` never leave the node: they may name the patient. ``slices`` are images in it, ``spacing_mm`` the usual
-    distance between them; None where there is no stack.
+    distance between them; None where there is no stack. ``doubts`` are for the report: nothing is refused for them.
     """
 
     study_uid: str
@@ -28,4 +28,5 @@ class SeriesFacts(Record):
     modality: str
     slices: int
     spacing_mm: float | None = None
+    doubts: tuple[str, ...] = ()
     values: dict[str, Any] = Field(default_factory=dict, repr=False)

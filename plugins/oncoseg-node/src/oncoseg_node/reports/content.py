@@ -66,7 +66,7 @@ def report_content(
             for one in objects
         ],
         "series": None if facts is None else _series(facts),
-        "findings": [] if made is None else list(made.findings),
+        "findings": [*(() if facts is None else facts.doubts), *(() if made is None else made.findings)],
         "refusals": [one.model_dump(mode="json") for one in refusals],
         "models": [] if made is None else [_model(one) for one in made.models],
         "seconds": {} if made is None else dict(made.seconds),
