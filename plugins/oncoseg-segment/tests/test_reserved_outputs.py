@@ -30,9 +30,9 @@ def segment(registry, image, form, second, *more, overwrite=False):
     out = image.parent / "out"
     structure = PromptOptions(boxes=("38,28,62,52",), slice_index=3).structure()
     request = SegmentRequest(
-        image,
-        [structure],
-        SegmentSettings(model="brighter", modality="unit"),
+        image=image,
+        structures=[structure],
+        settings=SegmentSettings(model="brighter", modality="unit"),
         outputs=[f"{form}={out}/mask.nii.gz", *(f"{out}/{name}" for name in more)],
         export_settings={form: {"second": second}},
         overwrite=overwrite,

@@ -17,7 +17,10 @@ app = typer.Typer(add_completion=False)
 def new_plugin(
     name: Annotated[str, typer.Argument(help="The component's name, as users will write it, such as thermography.")],
     kind: Annotated[
-        str, typer.Option(metavar="KIND", help="modality, dataset, prompt, loss, metric, reader, exporter or model.")
+        str,
+        typer.Option(
+            metavar="KIND", help="modality, dataset, prompt, loss, metric, reader, exporter, model or automatic."
+        ),
     ],
     dest: Annotated[Path, typer.Option(help="The folder in which oncoseg-NAME/ is made.")] = Path(),
 ) -> None:
