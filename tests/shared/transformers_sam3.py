@@ -14,7 +14,7 @@ import torch._dynamo
 
 from oncoseg_sam3.network.sizes import TINY
 
-torch._dynamo.config.disable = True  # noqa: SLF001 - torchvision would have its pooling of one box compiled by a C++ compiler
+torch._dynamo.config.disable = True
 
 SIZE = TINY._replace(image_size=256, patch_size=16, pretrained_image_size=128, width=128, memory_width=64)
 """``transformers`` knows one width of the tracker's memories, 64, which are a part of the other features here, too."""
