@@ -1,7 +1,9 @@
 """The queue: nothing lost, nothing twice, whatever is killed when."""
 
 import hashlib
+import shutil
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -269,6 +271,25 @@ def test_a_failed_job_begins_again_at_its_step(queue, clock):
     assert queue.retry(failed).state is State.CHECKED
     with pytest.raises(UsageError, match="is checked; only failed and refused"):
         queue.retry(queue.job(job.id))
+
+
+@pytest.mark.parametrize("forget", ["forget_images", "forget_results"])
+def test_an_image_that_arrives_while_old_files_are_deleted_stays(queue, clock, monkeypatch, forget):
+    complete(queue, clock)
+    failed = queue.fail(queue.take([State.COMPLETE], "worker"), "no memory")
+    arrived, delete = [], shutil.rmtree
+
+    def late(folder, **options):
+        if Path(folder).exists():
+            arrived.append(send(queue, 8))
+        delete(folder, **options)
+
+    monkeypatch.setattr("oncoseg_node.queue.queue.shutil.rmtree", late)
+    getattr(queue, forget)(failed)
+    assert {one.status for one in arrived} <= {"new", "same"}
+    assert arrived[0].path.exists()
+    assert queue.job(failed.id).state is State.RECEIVED
+    assert not list(arrived[0].job.folder.parent.rglob("*.deleted"))
 
 
 def test_a_failed_job_that_needs_its_images_is_not_begun_without_them(queue, clock):

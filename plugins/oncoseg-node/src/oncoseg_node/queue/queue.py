@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,7 +29,9 @@ DATABASE = "queue.sqlite"
 JOBS = "jobs"
 PROMISE_SECONDS = 300.0
 """How long a receiver may take from the place that it was given to the file's name; more is a fault."""
-LEFTOVERS = ("*.tmp", "*.partial", ".partial-*", ".read-back")
+ASIDE = ".deleted"
+"""After the name of a folder that is on its way out."""
+LEFTOVERS = ("*.tmp", "*.partial", ".partial-*", ".read-back", f"*{ASIDE}")
 """Names of what is written before it has its own name, by all rooms of the node."""
 Kept = Literal["all", "results", "nothing"]
 
@@ -300,17 +302,19 @@ class Queue:
         """Delete the images and masks of a job that ended. A finished one still recognises them when they are sent
         again; of the others, nothing was made: they are new then.
         """
-        self._forget(job, "results", rows=job.state is not State.CONFIRMED)
-        for folder in (job.images, job.masks):
-            shutil.rmtree(folder, ignore_errors=True)
-        job.images.mkdir(mode=0o700, exist_ok=True)
+        self._forget(job, "results", (job.images, job.masks), rows=job.state is not State.CONFIRMED)
 
     def forget_results(self, job: Job) -> None:
         """Delete the folder of a job that ended; the job itself stays, so that its series is not contoured twice."""
-        self._forget(job, "nothing", rows=True)
-        shutil.rmtree(job.folder, ignore_errors=True)
+        self._forget(job, "nothing", (job.folder,), rows=True)
 
-    def _forget(self, job: Job, kept: Kept, *, rows: bool) -> None:
+    def _forget(self, job: Job, kept: Kept, folders: Sequence[Path], *, rows: bool) -> None:
+        """Put the folders aside before anybody can see that they are gone, and then delete them: an image of the series
+        that arrives right afterwards has a folder of its own.
+        """
+        aside = [folder.with_name(f"{folder.name}{ASIDE}") for folder in folders]
+        for path in aside:
+            shutil.rmtree(path, ignore_errors=True)
         with self._expected(job) as cursor:
             if job.state not in ENDS:
                 raise UsageError(f"job {job.id} is {job.state}; only the files of ended ones are deleted")
@@ -318,6 +322,13 @@ class Queue:
             if rows:
                 cursor.execute("DELETE FROM instances WHERE job = ?", (job.id,))
                 cursor.execute("UPDATE jobs SET instances = 0 WHERE id = ?", (job.id,))
+            for folder, path in zip(folders, aside, strict=True):
+                with suppress(FileNotFoundError):
+                    folder.rename(path)
+            if job.images in folders:
+                job.images.mkdir(mode=0o700)
+        for path in aside:
+            shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self) -> int:
         """When a node starts: delete what a crash left half done, or undeleted. Returns how many files and folders."""
