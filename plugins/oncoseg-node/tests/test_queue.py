@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -420,6 +421,21 @@ def test_a_lost_queue_does_not_take_the_images_with_it(tmp_path, queue, clock, l
     with pytest.raises(StorageError, match=r"queue\.sqlite: the queue is missing or empty, and .*jobs holds jobs"):
         killed(queue, clock)
     assert stored.exists()
+
+
+def test_an_older_queue_does_not_take_the_images_of_newer_jobs_with_it(tmp_path, queue, clock):
+    send(queue, 0)
+    copy = tmp_path / "copy.sqlite"
+    with sqlite3.connect(tmp_path / "queue.sqlite") as source, sqlite3.connect(copy) as backup:
+        source.backup(backup)
+    newer = send(queue, 0, series="1.2.3.4.5.7").path
+    queue.close()
+    for path in tmp_path.glob("queue.sqlite*"):
+        path.unlink()
+    copy.rename(tmp_path / "queue.sqlite")
+    with pytest.raises(StorageError, match=r"jobs: the queue does not know the jobs of 1 folder"):
+        killed(queue, clock).sweep()
+    assert newer.exists()
 
 
 def test_the_queue_and_its_log_are_for_the_nodes_user_alone(tmp_path, queue):

@@ -331,8 +331,13 @@ class Queue:
             shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self) -> int:
-        """When a node starts: delete what a crash left half done, or undeleted. Returns how many files and folders."""
+        """When a node starts: delete what a crash left half done, or undeleted. Returns how many files and folders.
+
+        Raises:
+            StorageError: there are images of jobs that the queue does not know.
+        """
         rows = {row["folder"]: row["kept"] for row in self._database.rows("SELECT folder, kept FROM jobs")}
+        self._require_known(rows)
         left = [folder for folder in self._jobs.iterdir() if rows.get(folder.name, "nothing") == "nothing"]
         for name, kept in rows.items():
             if kept == "results":
@@ -343,6 +348,16 @@ class Queue:
         return len(left)
 
     # Parts.
+
+    def _require_known(self, names: Collection[str]) -> None:
+        """No crash leaves images without their job: the queue is older than they are."""
+        unknown = [one for one in self._jobs.iterdir() if one.name not in names and one.suffix != ASIDE]
+        holding = [one for one in unknown if any((one / "images").glob("*.dcm"))]
+        if holding:
+            raise StorageError(
+                f"{self._jobs}: the queue does not know the jobs of {len(holding)} folder(s) with images; was an older "
+                f"{DATABASE} put back? Put the newer one back, or move these folders away and send their series again"
+            )
 
     def _update_if_unchanged(self, job: Job, assignments: str, *values: object) -> bool:
         with self._database.transaction() as cursor:
