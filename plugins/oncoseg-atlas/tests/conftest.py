@@ -21,21 +21,25 @@ def atlases(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_folder(tmp_path_factory):
-    """No test reads what another run kept, nor fills the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setenv("ONCOSEG_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="session")
+def own_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache_folder(own_cache):
+    """No test reads what another run kept, nor fills the user's cache; tests of other packages have the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ONCOSEG_CACHE", str(own_cache))
+        yield own_cache
+
+
+@pytest.fixture(scope="module")
 def model(atlases, cache_folder):
     return AtlasModel(AtlasSettings(folder=atlases, **FAST))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def single(atlases, cache_folder):
     """The most similar atlas alone is deformed: quicker, where fusion is not what is tested."""
     return AtlasModel(AtlasSettings(folder=atlases, most_atlases=1, **FAST))
