@@ -8,7 +8,6 @@ import shutil
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -147,16 +146,3 @@ def _tend(node: Node, ended: threading.Event) -> None:
         except (OncoSegError, OSError) as error:  # a full disk, say: it may pass
             log.error("%s", error)  # noqa: TRY400 - one line
         ended.wait(0.5)
-
-
-def quiet_logs() -> None:
-    """Lines and warnings of other libraries hold addresses, UIDs, and values of DICOM elements: none is shown."""
-    shown = logging.StreamHandler()
-    shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    ours = logging.getLogger("oncoseg")
-    ours.addHandler(shown)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    logging.getLogger().addHandler(logging.NullHandler())
-    warnings.filterwarnings("ignore")
-    warnings.filterwarnings("default", module=r"oncoseg_\w+")

@@ -15,7 +15,6 @@ import queue
 import signal
 import sys
 import threading
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +24,7 @@ from oncoseg_node.config.settings import NodeSettings
 from oncoseg_node.queue.queue import Flaws
 from oncoseg_node.records.job import Job
 from oncoseg_node.work.outcome import fault_of, trace_line
+from oncoseg_node.work.quiet import quiet_logs
 from oncoseg_node.work.steps import Workshop, advance
 
 FOLDER = "workers"
@@ -54,7 +54,7 @@ class Pipe:
 def main() -> None:
     """Work until the input ends."""
     _die_with_the_node()
-    _quiet_logs()
+    quiet_logs()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole terminal; the node says when it is time
     pipe, lines = Pipe(), _lines()
     first = lines.get()
@@ -124,18 +124,6 @@ def _die_with_the_node() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
-
-
-def _quiet_logs() -> None:
-    """Lines and warnings of other libraries hold values of DICOM elements: none is shown."""
-    shown = logging.StreamHandler()
-    shown.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    ours = logging.getLogger("oncoseg")
-    ours.addHandler(shown)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
-    logging.getLogger().addHandler(logging.NullHandler())
-    warnings.filterwarnings("ignore")
 
 
 if __name__ == "__main__":
