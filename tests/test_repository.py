@@ -17,8 +17,10 @@ import oncoseg_core
 ROOT = Path(__file__).parents[1]
 LIBRARIES = {"oncoseg-clicks", "oncoseg-client", "oncoseg-dicomweb", "oncoseg-lora", "oncoseg-store"}
 """They offer no component."""
-ALONE = {"oncoseg-client"}
-"""They need nothing else of ours: a client is installed where neither torch nor the core is."""
+WINDOWS = {"oncoseg-napari", "oncoseg-slicer"}
+"""Other programs find them; they offer no component either, and their tests need those programs."""
+ALONE = {"oncoseg-client", "oncoseg-slicer"}
+"""They do without the core: a client is installed where neither torch nor the core is."""
 DISTRIBUTIONS = [ROOT, ROOT / "benchmarks", *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())]
 
 PLUGINS = DISTRIBUTIONS[2:]
@@ -49,7 +51,7 @@ def dependencies_of(folder):
 
 def test_contributors_install_every_distribution():
     lines = [line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith("-e ")]
-    assert sorted((ROOT / line.removeprefix("-e ")).resolve() for line in lines) == sorted(DISTRIBUTIONS)
+    assert sorted((ROOT / line.removeprefix("-e ").removesuffix("[test]")).resolve() for line in lines) == sorted(DISTRIBUTIONS)
 
 
 @pytest.mark.parametrize("folder", DISTRIBUTIONS[1:], ids=lambda folder: folder.name)
@@ -71,7 +73,7 @@ def test_a_plugin_is_named_after_its_folder_and_has_one_entry_point(folder):
     metadata = project(folder)["project"]
     assert metadata["name"] == folder.name
     package = metadata["name"].replace("-", "_")
-    expected = None if folder.name in LIBRARIES else {folder.name: f"{package}.plugin"}
+    expected = None if folder.name in LIBRARIES | WINDOWS else {folder.name: f"{package}.plugin"}
     assert metadata.get("entry-points", {}).get("oncoseg") == expected
 
 
@@ -81,6 +83,8 @@ def test_a_plugin_is_tested_with_the_kit(folder):
     extra = metadata.get("optional-dependencies", {}).get("test")
     if folder.name in {"oncoseg-testing", *LIBRARIES}:
         assert extra is None
+    elif folder.name in WINDOWS:
+        assert extra is not None
     else:
         assert "oncoseg-testing>=0.1,<0.2" in extra
 
