@@ -84,7 +84,7 @@ def test_a_drawn_mask_stands_is_measured_and_gives_way_to_a_prompt(session, volu
     session.add(on(3, "box", *BOX))
     drawn = np.zeros(volume.geometry.shape[1:], dtype=bool)
     drawn[5:9, 6:16] = True
-    result = session.draw("a", 3, drawn)
+    result = session.draw("a", {3: drawn})
     np.testing.assert_array_equal(result.masks["a"][3], drawn)
     assert result.measurements["a"].voxels == 40
     assert math.isnan(result.scores["a"])
@@ -99,7 +99,7 @@ def test_a_drawn_mask_stands_is_measured_and_gives_way_to_a_prompt(session, volu
 
 def test_a_drawn_mask_of_another_size_is_refused(session):
     with pytest.raises(PromptError, match="the mask drawn on slice 3 is 7 x 9 pixels; the image is"):
-        session.draw("a", 3, np.ones((9, 7), dtype=bool))
+        session.draw("a", {3: np.ones((9, 7), dtype=bool)})
     assert session.structures == ()
 
 
@@ -107,7 +107,7 @@ def test_a_structure_is_followed_from_all_its_slices_and_they_keep_their_masks(s
     session.add(on(2, "box", *BOX))
     drawn = np.zeros(volume.geometry.shape[1:], dtype=bool)
     drawn[30:40, 40:48] = True
-    session.draw("a", 5, drawn)
+    session.draw("a", {5: drawn})
     result = session.propagate("a")
     np.testing.assert_array_equal(result.masks["a"][5], drawn)
     assert result.masks["a"][2:6].any(axis=(1, 2)).all()
@@ -243,6 +243,6 @@ def test_what_is_to_be_said_of_the_followed_part_is_said_after_a_correction(sess
     session.propagate("a")
     asked.clear()
     drawn = np.zeros(session.image.geometry.shape[1:], dtype=bool)
-    result = session.draw("a", 3, drawn)
+    result = session.draw("a", {3: drawn})
     assert asked == [(("box",), False), ((), False)]
     assert [one.message for one in result.findings if one.message.startswith("about")] == ["about ['box']", "about []"]

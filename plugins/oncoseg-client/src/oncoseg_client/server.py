@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +12,7 @@ import httpx
 from oncoseg_client.errors import ServerError
 from oncoseg_client.session import RemoteSession
 from oncoseg_client.transport import API, Transport
+from oncoseg_client.voxels import Voxels
 
 
 class Server:
@@ -68,13 +70,46 @@ class Server:
         listed: list[dict[str, Any]] = self._transport.upload(f"/sources/{source}/uploads", parts)
         return listed
 
-    def open(self, source: str, study_uid: str, series_uid: str, model: str | None = None) -> RemoteSession:
-        """A session on a series.
+    def open(
+        self,
+        source: str,
+        study_uid: str,
+        series_uid: str,
+        model: str | None = None,
+        steps: Sequence[dict[str, Any]] = (),
+        undone: Sequence[dict[str, Any]] = (),
+    ) -> RemoteSession:
+        """A session on a series; ``steps`` and ``undone`` are those of an earlier one that is gone on with.
 
         Raises:
             ServerError: the series cannot be had or read, or there are too many sessions.
         """
-        return RemoteSession(self._transport, source, study_uid, series_uid, model)
+        series = {"source": source, "study_uid": study_uid, "series_uid": series_uid}
+        return RemoteSession(self._transport, lambda: series, model, steps, undone)
+
+    def open_volume(
+        self,
+        image: Voxels,
+        model: str | None = None,
+        steps: Sequence[dict[str, Any]] = (),
+        undone: Sequence[dict[str, Any]] = (),
+    ) -> RemoteSession:
+        """A session on an image that the server does not have: it is sent, and sent again where the server lost it.
+
+        Raises:
+            ServerError: the image is refused, or there is no room for it.
+        """
+
+        def sent() -> dict[str, Any]:
+            try:
+                parts = image.parts()
+                first = next(parts)
+            except ValueError as error:
+                raise ServerError("bad_request", f"the image cannot be sent: {error}") from None
+            taken: dict[str, Any] = self._transport.send("/volumes", itertools.chain((first,), parts))
+            return {"volume": taken["volume"]}
+
+        return RemoteSession(self._transport, sent, model, steps, undone)
 
     def close(self) -> None:
         """Close the connections; sessions end when nobody is heard of."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ import numpy as np
 from oncoseg_client.errors import ServerError
 from oncoseg_client.masks import BoolArray, decode_mask, encode_mask
 from oncoseg_client.transport import Transport
+from oncoseg_client.voxels import Voxels, voxels_from
 
 LOST = {"unknown_session", "lease_expired"}
 """The server no longer knows the session: restarted, or nobody was heard of for too long."""
@@ -20,27 +21,32 @@ UNSURE = {"unreachable", "no_reason", "timed_out", "internal"}
 
 
 class RemoteSession:
-    """A session on a series: what :class:`oncoseg_segment.api.Session` is, over HTTP.
+    """A session on an image: what :class:`oncoseg_segment.api.Session` is, over HTTP.
 
     The list of steps is kept here: where the server has lost the session, it is opened again with them, and the call is
     made once more. After an answer that never came, the next call opens the session again first: ``masks`` are always
-    those of ``steps``.
+    those of ``steps``. One thread makes the steps; :meth:`cancel` and :meth:`view` may come from others meanwhile.
 
     Args:
         transport: to the server.
-        source: the source's name.
-        study_uid: of the series.
-        series_uid: the series.
+        image: says which image the server is to open, and sends it first where the server does not have it.
         model: one of the server's; its first when None.
+        steps: of an earlier session that is gone on with.
+        undone: its undone steps, the last of them to be redone first.
     """
 
     def __init__(
-        self, transport: Transport, source: str, study_uid: str, series_uid: str, model: str | None = None
+        self,
+        transport: Transport,
+        image: Callable[[], dict[str, Any]],
+        model: str | None = None,
+        steps: Sequence[dict[str, Any]] = (),
+        undone: Sequence[dict[str, Any]] = (),
     ) -> None:
         self._transport = transport
-        self._series = {"source": source, "study_uid": study_uid, "series_uid": series_uid, "model": model}
-        self.steps: list[dict[str, Any]] = []
-        self.undone: list[dict[str, Any]] = []
+        self._which, self._model = image, model
+        self.steps: list[dict[str, Any]] = list(steps)
+        self.undone: list[dict[str, Any]] = list(undone)
         self.masks: dict[str, dict[int, BoolArray]] = {}
         self.answer: dict[str, Any] = {}
         self.opened: dict[str, Any] = {}
@@ -103,6 +109,14 @@ class RemoteSession:
         step = {"step": "edit", "structure": structure, "slice": slice_index, "mask": encode_mask(mask)}
         return self._step(step)
 
+    def edit(self, structure: str, masks: Mapping[int, BoolArray]) -> dict[str, Any]:
+        """Give a structure masks ``(y, x)`` on several slices, as one step."""
+        (first, mask), *more = sorted(masks.items())
+        step = {"step": "edit", "structure": structure, "slice": first, "mask": encode_mask(mask)}
+        if more:
+            step["more"] = [{"slice": index, "mask": encode_mask(one)} for index, one in more]
+        return self._step(step)
+
     def remove(self, structure: str) -> dict[str, Any]:
         """Take a structure out."""
         return self._step({"step": "remove", "structure": structure})
@@ -113,7 +127,16 @@ class RemoteSession:
         Raises:
             ServerError: with the reason, ``cancelled`` among others; nothing has changed.
         """
-        step = {"step": "propagate", "structure": structure}
+        return self.apply({"step": "propagate", "structure": structure}, progress)
+
+    def apply(self, step: dict[str, Any], progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+        """Take any step, as ``steps`` has them; ``progress`` is called while a structure is followed.
+
+        Raises:
+            ServerError: with the reason; nothing has changed.
+        """
+        if step["step"] != "propagate":
+            return self._step(step)
 
         def call() -> dict[str, Any]:
             for name, data in self._transport.events(f"{self._path}/steps", step, self._lease):
@@ -127,6 +150,20 @@ class RemoteSession:
 
         answer = self._changed(call)
         return self._done(answer, [*self.steps, step], [])
+
+    def voxels(self) -> Voxels:
+        """The image of the session.
+
+        Raises:
+            ServerError: the server does not give it.
+        """
+        header, data = self._again(lambda: self._transport.fetch(f"{self._path}/voxels", self._lease))
+        try:
+            return voxels_from(header, data)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ServerError(
+                "no_reason", f"the server sent voxels that are not what it says of them: {error}"
+            ) from None
 
     def undo(self) -> dict[str, Any]:
         """Take the last step back."""
@@ -183,9 +220,8 @@ class RemoteSession:
         return {"X-OncoSeg-Lease": self.opened["lease"]}
 
     def _open(self) -> None:
-        self.opened = self._transport.call(
-            "POST", "/sessions", {**self._series, "steps": self.steps, "undone": self.undone}
-        )
+        body = {"model": self._model, "steps": self.steps, "undone": self.undone}
+        self.opened = self._transport.call("POST", "/sessions", {**self._which(), **body})
         self.masks = {}
         self._take(self.opened["answer"])
 

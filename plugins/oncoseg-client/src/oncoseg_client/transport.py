@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -93,6 +93,42 @@ class Transport:
         if reply.is_error:
             raise _failure(reply.status_code, reply.content)
         return reply.json()
+
+    def send(self, path: str, parts: Iterable[bytes]) -> Any:
+        """Send a body in parts, as they are made.
+
+        Raises:
+            ServerError: the server refused, or did not answer.
+        """
+        try:
+            reply = self._http.post(path, content=parts, headers={"Content-Type": "application/octet-stream"})
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if reply.is_error:
+            raise _failure(reply.status_code, reply.content)
+        return reply.json()
+
+    def fetch(self, path: str, headers: Mapping[str, str]) -> tuple[dict[str, Any], bytearray]:
+        """The line of JSON that an answer begins with, and the bytes behind it.
+
+        Raises:
+            ServerError: the server refused, or the answer broke off.
+        """
+        try:
+            with self._http.stream("GET", path, headers=headers) as reply:
+                if reply.is_error:
+                    raise _failure(reply.status_code, reply.read())
+                data, header = bytearray(), None
+                for chunk in reply.iter_bytes():
+                    data += chunk
+                    if header is None and b"\n" in data:
+                        line, _, rest = data.partition(b"\n")
+                        header, data = json.loads(line), rest
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+        if header is None:
+            raise ServerError("no_reason", f"the server {self.url} answered without voxels; is it an OncoSeg server?")
+        return header, data
 
     def close(self) -> None:
         """Close the connections."""

@@ -7,9 +7,9 @@ A mask is a rectangle of bits (:mod:`oncoseg_client.masks`).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Point = Annotated[list[Coordinate], Field(min_length=2, max_length=3)]
@@ -77,13 +77,24 @@ class PromptStep(Message):
     replace: bool = False
 
 
+class SliceMask(Message):
+    """A mask on a slice."""
+
+    slice: SliceIndex
+    mask: Bits
+
+
 class EditStep(Message):
-    """The mask of a structure on a slice as a hand drew it: it stands as it is, and is the next prompt there."""
+    """The mask of a structure on a slice as a hand drew it: it stands as it is, and is the next prompt there.
+
+    ``more`` are other slices that the same stroke changed.
+    """
 
     step: Literal["edit"] = "edit"
     structure: StructureName
     slice: SliceIndex
     mask: Bits
+    more: list[SliceMask] = Field(default_factory=list, max_length=100_000)
 
 
 class PropagateStep(Message):
@@ -106,15 +117,46 @@ Step = Annotated[PromptStep | EditStep | PropagateStep | RemoveStep, Field(discr
 # Sessions.
 
 
-class OpenRequest(Message):
-    """Open a series. ``steps`` are those of an earlier session that is gone on with; ``undone`` can be redone."""
+class VolumeHeader(Message):
+    """An image that a client sends: the first line of the body, as JSON; the voxels follow, little-endian, in C order.
 
-    source: Name
-    study_uid: Uid
-    series_uid: Uid
+    ``shape`` is (z, y, x), or (z, y, x, 3) of a colour picture. ``affine`` maps index (x, y, z) to LPS mm, 4 x 4; None
+    where nothing tells millimetres. ``slice_origins`` are LPS mm of the first voxel of each slice, where these are
+    unevenly spaced. The values are calibrated, such as HU.
+    """
+
+    shape: list[Annotated[int, Field(ge=1, le=65_535)]] = Field(min_length=3, max_length=4)
+    dtype: Literal["uint8", "int8", "uint16", "int16", "int32", "float32"]
+    modality: Name = "unknown"
+    affine: list[list[float]] | None = None
+    slice_origins: list[list[float]] | None = None
+
+
+class TakenVolume(Message):
+    """An image that was sent: sessions open it by ``volume``, while it is in use and for a while after."""
+
+    volume: str
+
+
+class OpenRequest(Message):
+    """Open a series of a source, or a ``volume`` that was sent. ``steps`` are those of an earlier session that is gone
+    on with; ``undone`` can be redone.
+    """
+
+    source: Name | None = None
+    study_uid: Uid | None = None
+    series_uid: Uid | None = None
+    volume: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
     model: Name | None = None
     steps: list[Step] = Field(default_factory=list, max_length=10_000)
     undone: list[Step] = Field(default_factory=list, max_length=10_000)
+
+    @model_validator(mode="after")
+    def _one_image(self) -> Self:
+        series = (self.source, self.study_uid, self.series_uid)
+        if (None in series) if self.volume is None else any(series):
+            raise ValueError("give `source`, `study_uid` and `series_uid`, or `volume` alone")
+        return self
 
 
 class Instance(Message):
@@ -125,10 +167,11 @@ class Instance(Message):
 
 
 class ImageInfo(Message):
-    """The opened series. ``affine`` maps (column, row, slice) indices to LPS mm, 4 x 4.
+    """The opened image. ``affine`` maps (column, row, slice) indices to LPS mm, 4 x 4.
 
-    ``spacing_mm`` is between slices, rows and columns. Of an unevenly spaced stack both run evenly from the first slice
-    to the last; diameters, areas and volumes are by each slice's own place.
+    ``instances`` are empty where it was sent as voxels. ``spacing_mm`` is between slices, rows and columns. Of an
+    unevenly spaced stack both run evenly from the first slice to the last; diameters, areas and volumes are by each
+    slice's own place.
     """
 
     rows: int

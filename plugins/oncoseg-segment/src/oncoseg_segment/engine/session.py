@@ -158,14 +158,14 @@ class Session:
             known[index] = before.with_hints(hints, replaced=replaced, keep_drawn=keep_drawn)
         return self._with(request.name, known)
 
-    def draw(self, name: str, slice_index: int, mask: BoolArray) -> SegmentationResult:
-        """Give a structure the mask ``(y, x)`` that a hand drew on a slice, as one step; it stands until prompted.
+    def draw(self, name: str, masks: Mapping[int, BoolArray]) -> SegmentationResult:
+        """Give a structure the masks ``(y, x)`` that a hand drew, by slice, as one step; they stand until prompted.
 
         Raises:
-            PromptError: the mask has another size than the slice, or there is no such slice.
+            PromptError: a mask has another size than the slice, or there is no such slice.
         """
         known = self._known(name)
-        known[slice_index] = SlicePrompt(slice_index, drawn=DrawnMask.of(mask))
+        known.update({index: SlicePrompt(index, drawn=DrawnMask.of(mask)) for index, mask in masks.items()})
         return self._with(name, known)
 
     def propagate(

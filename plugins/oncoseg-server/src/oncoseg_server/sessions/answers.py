@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from oncoseg_client import encode_mask
-from oncoseg_core import BoolArray, Geometry
+from oncoseg_core import BoolArray, Geometry, Volume
 from oncoseg_dicom import Series
 from oncoseg_segment.api import Diameters, KeptStructure, SegmentationResult, StructureRequest
 from oncoseg_server.wire import Bits, Change, ImageInfo, Instance, Line, StructureInfo
@@ -92,19 +92,20 @@ def image_findings(result: SegmentationResult) -> list[str]:
     return [finding.message for finding in result.findings if finding.about not in names]
 
 
-def image_info(series: Series, findings: list[str]) -> ImageInfo:
-    """What a viewer needs to know of an opened series."""
-    geometry = series.geometry
+def image_info(volume: Volume, series: Series | None, findings: list[str]) -> ImageInfo:
+    """What a viewer needs to know of an opened image; ``series`` is None of one that was sent as voxels."""
+    geometry = volume.geometry
     depth, rows, columns = geometry.shape
+    planes = () if series is None else series.planes
     return ImageInfo(
         rows=rows,
         columns=columns,
         slices=depth,
-        modality=series.modality,
-        physical=series.physical,
+        modality=volume.modality,
+        physical=volume.physical,
         spacing_mm=[float(value) for value in geometry.spacing],
         affine=[[float(value) for value in row] for row in geometry.affine],
-        instances=[Instance(sop_uid=plane.sop_instance_uid, frame=plane.frame) for plane in series.planes],
+        instances=[Instance(sop_uid=plane.sop_instance_uid, frame=plane.frame) for plane in planes],
         findings=findings,
     )
 

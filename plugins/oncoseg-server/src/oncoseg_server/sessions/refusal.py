@@ -25,6 +25,8 @@ Code: TypeAlias = Literal[
     "unknown_model",
     "unknown_session",
     "unknown_source",
+    "unknown_volume",
+    "image_refused",
     "version_mismatch",
 ]
 

@@ -87,8 +87,8 @@ class WorkSession:
 
     @property
     def depth(self) -> int:
-        """How many slices the series has."""
-        return len(self.opened.series.planes)
+        """How many slices the image has."""
+        return self.opened.volume.geometry.shape[0]
 
     @property
     def working(self) -> bool:
@@ -97,7 +97,8 @@ class WorkSession:
 
     def image(self) -> ImageInfo:
         """What the viewer needs to know of the series."""
-        return image_info(self.opened.series, [finding.message for finding in self._image.findings])
+        findings = [finding.message for finding in self._image.findings]
+        return image_info(self.opened.volume, self.opened.series, findings)
 
     def result(self) -> SegmentationResult:
         """What the engine knows now, for saving; its image says where its files are.

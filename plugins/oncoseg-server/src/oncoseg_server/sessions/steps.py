@@ -30,7 +30,8 @@ def take(
         return engine.add(request_of(step), replaced=step.replace)
     if isinstance(step, EditStep):
         _, rows, columns = engine.fitted.volume.geometry.shape
-        return engine.draw(step.structure, step.slice, drawn_mask(step.mask, rows, columns))
+        slices = {step.slice: step.mask, **{one.slice: one.mask for one in step.more}}
+        return engine.draw(step.structure, {at: drawn_mask(mask, rows, columns) for at, mask in slices.items()})
     if isinstance(step, PropagateStep):
 
         def progress(_what: str, done: int, total: int) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,19 +23,23 @@ BYTES_A_VOXEL = 4
 SeriesKey = tuple[str, str, str]
 """Source, study and series."""
 
+SENT = ""
+"""The source of images that clients send; their study is the owner. No configured source has this name."""
+
 
 @dataclass(eq=False)
 class OpenedSeries:
-    """A series in memory. Its files stay in place as long as it is open: results refer to them.
+    """An image in memory. The files of a series stay in place as long as it is open: results refer to them.
 
-    ``images`` are the series as each model takes it, made under ``fitting``.
+    ``images`` are the image as each model takes it, made under ``fitting``. What a client sent as voxels has neither
+    ``series`` nor ``folder``.
     """
 
     key: SeriesKey
     volume: Volume
-    series: Series
+    series: Series | None
     bytes: int
-    folder: Path
+    folder: Path | None
     files: ExitStack
     fitting: threading.Lock = field(default_factory=threading.Lock)
     images: dict[str, OpenedImage] = field(default_factory=dict)
@@ -99,6 +104,41 @@ class Volumes:
         except BaseException:
             self._leave(key)
             raise
+
+    @contextmanager
+    def room_for(self, owner: str, voxels: int) -> Iterator[SeriesKey]:
+        """Room for an image that its owner sends: kept where the block ends well and has called :meth:`add`.
+
+        Raises:
+            Refusal: it does not fit into the memory for series.
+        """
+        key = (SENT, owner, secrets.token_hex(16))
+        self._reserve(key, voxels * self._bytes_a_voxel)
+        try:
+            yield key
+        finally:
+            with self._lock:
+                if key not in self._entries:
+                    self._reserved.pop(key, None)
+
+    def add(self, key: SeriesKey, volume: Volume) -> None:
+        """The image that there is room for; it stays for ``idle_seconds`` until a session opens it."""
+        opened = OpenedSeries(key, volume, None, self._reserved[key], None, ExitStack())
+        with self._lock:
+            self._entries[key] = _Entry(opened=opened, idle_since=self._clock())
+
+    def open_sent(self, owner: str, volume: str) -> OpenedSeries:
+        """An image that its owner has sent, for one more session, which has to :meth:`close` it.
+
+        Raises:
+            Refusal: there is none; it may have been there for too long without a session.
+        """
+        with self._lock:
+            entry = self._entries.get((SENT, owner, volume))
+            if entry is None or entry.opened is None:
+                raise Refusal("unknown_volume", "the server does not have this image (any more); send it again")
+            entry.users += 1
+            return entry.opened
 
     def close(self, opened: OpenedSeries) -> None:
         """One session fewer."""

@@ -14,7 +14,7 @@ from oncoseg_server.web.around.bodies import BodyLimit
 from oncoseg_server.web.around.guard import API, OPENAPI, Guard
 from oncoseg_server.web.around.observe import Observe
 from oncoseg_server.web.errors import add_handlers
-from oncoseg_server.web.routes import server_routes, session_routes, step_routes
+from oncoseg_server.web.routes import server_routes, session_routes, step_routes, voxel_routes
 from oncoseg_server.web.server import Server
 from oncoseg_server.web.sources import Sources
 from oncoseg_server.wire import Failure
@@ -56,7 +56,14 @@ def create_app(
     app.state.server = server
     add_handlers(app)
     api = APIRouter(prefix=API, responses={status: {"model": Failure} for status in ("4XX", "5XX")})
-    for router in (server_routes.router, session_routes.router, session_routes.of_one, step_routes.router):
+    for router in (
+        server_routes.router,
+        voxel_routes.router,
+        voxel_routes.of_one,
+        session_routes.router,
+        session_routes.of_one,
+        step_routes.router,
+    ):
         api.include_router(router)
     app.include_router(api)
     app.include_router(server_routes.outside)
@@ -77,6 +84,7 @@ def _guard(app: FastAPI, server: Server) -> None:
         for name, source in server.settings.sources.items()
         if source.uploads is not None
     }
+    uploads[f"{API}/volumes"] = limits.volumes_mb * MEGABYTE
     app.add_middleware(
         BodyLimit,
         most=lambda path: uploads.get(path, limits.body_mb * MEGABYTE),

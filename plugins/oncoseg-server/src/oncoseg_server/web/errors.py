@@ -40,6 +40,7 @@ STATUS = {
     "unknown_model": 404,
     "unknown_session": 404,
     "unknown_source": 404,
+    "unknown_volume": 404,
     "not_allowed": 405,
     "lease_taken": 409,
     "cancelled": 409,

@@ -23,7 +23,7 @@ from oncoseg_server.sessions.models import Models
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.session import Work, WorkSession
 from oncoseg_server.sessions.sessions import Sessions
-from oncoseg_server.sessions.volumes import Volumes
+from oncoseg_server.sessions.volumes import SENT, OpenedSeries, Volumes
 from oncoseg_server.web.metrics import Metrics
 from oncoseg_server.web.sources import Sources
 from oncoseg_server.wire import Answer, OpenRequest, Saved, SaveRequest
@@ -104,10 +104,10 @@ class Server:
             Refusal: a limit is reached, or there is no such source or model.
             ArchiveError, ImageReadError, GeometryError: the series cannot be read.
         """
-        archive, model = self.archive(request.source), self.models.get(request.model)
+        model = self.models.get(request.model)
 
         def make() -> WorkSession:
-            opened = self.volumes.open(archive, request.study_uid, request.series_uid, work.stop.is_set)
+            opened = self._image(request, owner, work)
             try:
                 return WorkSession(owner, model, opened, self.limits)
             except BaseException:
@@ -115,6 +115,13 @@ class Server:
                 raise
 
         return self.sessions.open(owner, make)
+
+    def _image(self, request: OpenRequest, owner: str, work: Work) -> OpenedSeries:
+        if request.volume is not None:
+            return self.volumes.open_sent(owner, request.volume)
+        assert request.source and request.study_uid and request.series_uid  # noqa: S101, PT018 - the request saw to it
+        archive = self.archive(request.source)
+        return self.volumes.open(archive, request.study_uid, request.series_uid, work.stop.is_set)
 
     def save(self, session: WorkSession, request: SaveRequest, work: Work) -> Saved:
         """Write a session's result to where its series came from, and read it back.
@@ -124,6 +131,10 @@ class Server:
             ArchiveError, StorageError, QualityError, DataError: as for :func:`oncoseg_server.saving.save.save`.
         """
         source, study_uid, series_uid = session.opened.key
+        if source == SENT:
+            raise Refusal(
+                "bad_request", "this image was sent as voxels: no series is there to save to; export it instead"
+            )
         objects = save(self.archive(source), session.result(), study_uid, series_uid, request, self.private)
         return Saved(objects=objects, timing_ms={"total": round(1000 * (time.perf_counter() - work.since), 2)})
 

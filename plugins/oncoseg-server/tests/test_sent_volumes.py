@@ -1,0 +1,153 @@
+"""Images that a client sends as voxels, and voxels that it gets."""
+
+import json
+
+import httpx
+import numpy as np
+import pytest
+
+from oncoseg_client import Server, ServerError, Voxels
+
+AFFINE = np.array([[0.0, -0.5, 0, 7], [0.5, 0, 0, -3], [0, 0, 2.5, 100], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def server(client):
+    """The Python client on the app."""
+
+    def handle(request):
+        reply = client.request(
+            request.method, request.url.raw_path.decode(), content=request.read(), headers=dict(request.headers)
+        )
+        return httpx.Response(reply.status_code, content=reply.content, headers=dict(reply.headers))
+
+    with Server("http://127.0.0.1", transport=httpx.MockTransport(handle)) as server:
+        yield server
+
+
+def image(value=100, dtype=np.int16):
+    voxels = np.random.default_rng(0).integers(-50, 0, (8, 128, 100)).astype(dtype)
+    voxels[2:6, 30:50, 40:60] = value
+    return Voxels(voxels, AFFINE, "unit")
+
+
+def test_a_sent_image_is_prompted_and_measured_where_its_affine_says(server):
+    sent = image()
+    with server.open_volume(sent) as session:
+        session.box("a", 3, (38, 28, 62, 52))
+        assert np.array_equal(session.mask("a")[3], sent.array[3] == 100)
+        line = session.structures["a"]["long"]
+        ends = np.array([[x - 0.5, y - 0.5, 3, 1] for x, y in line["ends_pixels"]])
+        assert np.allclose((ends @ AFFINE.T)[:, :3], line["ends_lps_mm"])
+        assert session.image["affine"] == AFFINE.tolist()
+        assert session.image["instances"] == []
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "float32", "float64", "bool", ">i2"])
+def test_what_was_sent_comes_back(server, dtype):
+    sent = Voxels((np.arange(2 * 3 * 4).reshape(2, 3, 4) % 2).astype(dtype), AFFINE, "unit")
+    with server.open_volume(sent) as session:
+        got = session.voxels()
+    assert np.array_equal(got.array, sent.array)
+    assert np.array_equal(got.affine, AFFINE)
+
+
+def test_a_picture_has_colours_and_no_millimetres(server):
+    picture = np.random.default_rng(1).integers(0, 255, (1, 20, 30, 3)).astype(np.uint8)
+    with server.open_volume(Voxels(picture)) as session:
+        assert session.image["physical"] is False
+        assert np.array_equal(session.voxels().array, picture)
+
+
+def test_a_stroke_over_several_slices_is_one_step(server):
+    mask = np.zeros((128, 100), dtype=bool)
+    mask[4:9, 5:8] = True
+    with server.open_volume(image()) as session:
+        session.edit("a", {5: mask, 2: ~mask, 3: mask})
+        assert len(session.steps) == 1
+        assert [bool(session.mask("a")[index].any()) for index in range(8)] == [
+            index in {2, 3, 5} for index in range(8)
+        ]
+        assert np.array_equal(session.mask("a")[2], ~mask)
+        session.undo()
+        assert session.structures == {}
+        session.redo()
+        assert np.array_equal(session.mask("a")[5], mask)
+
+
+def test_an_image_that_the_server_has_lost_is_sent_again_with_the_steps(server, client):
+    session = server.open_volume(image())
+    session.box("a", 3, (38, 28, 62, 52))
+    before = session.mask("a")
+    running = client.app.state.server
+    running.sessions.end_all()
+    running.volumes.close_all()
+    session.box("b", 4, (38, 28, 62, 52))
+    assert np.array_equal(session.mask("a"), before)
+    assert len(session.steps) == 2
+
+
+def test_an_earlier_session_is_gone_on_with(server):
+    first = server.open_volume(image())
+    first.box("a", 3, (38, 28, 62, 52))
+    first.box("b", 4, (38, 28, 62, 52))
+    first.undo()
+    second = server.open_volume(image(), steps=first.steps, undone=first.undone)
+    assert np.array_equal(second.mask("a"), first.mask("a"))
+    second.redo()
+    assert set(second.structures) == {"a", "b"}
+
+
+def test_saving_it_is_refused_with_what_to_do(server):
+    session = server.open_volume(image())
+    session.box("a", 3, (38, 28, 62, 52))
+    with pytest.raises(ServerError, match="sent as voxels.*export"):
+        session.save()
+
+
+def body(header, voxels=b""):
+    return json.dumps(header).encode() + b"\n" + voxels
+
+
+GOOD = {"shape": [2, 3, 4], "dtype": "uint8", "modality": "unit", "affine": AFFINE.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        (b"", "bad_request", "line of JSON"),
+        (b"no json\n", "bad_request", "header"),
+        (body({**GOOD, "dtype": "object"}), "bad_request", "dtype"),
+        (body({**GOOD, "shape": [2, 3]}), "bad_request", "shape"),
+        (body({**GOOD, "shape": [65535, 65535, 65535]}), "too_large", "memory"),
+        (body({**GOOD, "more": 1}), "bad_request", "more"),
+        (body(GOOD, bytes(23)), "bad_request", "23 bytes"),
+        (body(GOOD, bytes(25)), "bad_request", "more than the 24"),
+        (body({**GOOD, "affine": [[1, 0], [0, 1]]}, bytes(24)), "image_refused", "place of the voxels"),
+        (body({**GOOD, "affine": [[0, 0, 0, 0]] * 3 + [[0, 0, 0, 1]]}, bytes(24)), "image_refused", "no inverse"),
+        (body({**GOOD, "affine": [[1], [2, 3]]}, bytes(24)), "image_refused", "place of the voxels"),
+        (body({**GOOD, "slice_origins": [[0, 0, 0]]}, bytes(24)), "image_refused", "slice origins"),
+        (body({**GOOD, "shape": [1, 3, 4, 2]}, bytes(24)), "image_refused", "three channels"),
+        (body({**GOOD, "dtype": "float32"}, np.full(24, np.nan, "<f4").tobytes()), "image_refused", "NaN"),
+    ],
+)
+def test_a_wrong_image_is_refused_in_one_sentence_and_leaves_nothing(client, content, code, words):
+    reply = client.post("/api/v1/volumes", content=content)
+    assert reply.json()["code"] == code
+    assert words in reply.json()["message"]
+    assert client.app.state.server.volumes.bytes == 0
+
+
+def test_an_image_is_of_who_sent_it_and_goes_when_nobody_opens_it(client):
+    taken = client.post("/api/v1/volumes", content=body(GOOD, bytes(24))).json()["volume"]
+    volumes = client.app.state.server.volumes
+    for wrong in ("0" * 32, taken[::-1]):
+        reply = client.post("/api/v1/sessions", json={"volume": wrong})
+        assert reply.json()["code"] == "unknown_volume"
+    with pytest.raises(Exception, match="send it again"):
+        volumes.open_sent("somebody else", taken)
+    assert client.post("/api/v1/sessions", json={"volume": taken, "source": "scans"}).status_code == 400
+    volumes._clock = lambda: 1e12
+    volumes.reap()
+    assert volumes.bytes == 0
+    assert client.post("/api/v1/sessions", json={"volume": taken}).json()["code"] == "unknown_volume"
