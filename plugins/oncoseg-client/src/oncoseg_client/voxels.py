@@ -46,7 +46,7 @@ class Voxels:
 
     def parts(self) -> Iterator[bytes]:
         """The line and the bytes, a slice at a time: the array is never held twice."""
-        yield json.dumps(self.header).encode() + b"\n"
+        yield json.dumps(self.header, allow_nan=False).encode() + b"\n"
         dtype = wire_dtype(self.array.dtype)
         for plane in self.array:
             yield np.ascontiguousarray(plane, dtype=dtype).tobytes()
