@@ -90,7 +90,7 @@ def world_affine(layer: Layer) -> Float64:
     That of a straightened layer is the one it had before.
     """
     kept = layer.metadata.get("oncoseg", {}).get("affine")
-    return _shown_affine(layer) if kept is None else np.array(kept, dtype=np.float64)
+    return shown_affine(layer) if kept is None else np.array(kept, dtype=np.float64)
 
 
 def image_of(layer: Image, slice_axis: int | None = None) -> tuple[SliceAxes, Voxels]:
@@ -143,7 +143,7 @@ def straighten(layer: Layer) -> bool:
     affine: clicks and the brush would land on other voxels than those below the cursor. The layer's own affine is kept
     in its metadata, where :func:`world_affine` finds it; :func:`lean` puts it back. Returns whether it leaned.
     """
-    affine, ndim = _shown_affine(layer), layer.ndim
+    affine, ndim = shown_affine(layer), layer.ndim
     linear = affine[:ndim, :ndim]
     extent = layer.extent.data
     size = np.abs(extent[1] - extent[0]) + 1
@@ -179,7 +179,8 @@ def place(layer: Layer, affine: npt.ArrayLike) -> None:
     layer.affine = affine
 
 
-def _shown_affine(layer: Layer) -> Float64:
+def shown_affine(layer: Layer) -> Float64:
+    """From a layer's data to its world, as it is shown now."""
     ndim = layer.ndim
     corners = np.array([layer.data_to_world(point) for point in np.vstack([np.zeros(ndim), np.eye(ndim)])])
     affine = np.eye(ndim + 1)

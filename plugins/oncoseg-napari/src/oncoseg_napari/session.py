@@ -18,7 +18,10 @@ from oncoseg_napari.work import Worker
 
 Step = dict[str, Any]
 Op = dict[str, Any]
-"""``{"op": "step", "n": 3, "step": …}``, ``undo`` or ``redo`` with a number, or ``refused`` with that of another."""
+"""``{"op": "step", "n": 3, "step": …}``, ``undo`` or ``redo`` with a number, or ``refused`` with that of another.
+
+``unsent`` has prompts that are drawn and not sent yet, in place of those before.
+"""
 
 WAITS = {"unreachable", "no_reason", "timed_out", "internal", "busy", "out_of_memory", "cannot_start"}
 """Codes after which the same request may succeed later: it is kept, and made again by :meth:`ImageSession.retry`."""
@@ -30,7 +33,7 @@ def fold(ops: Iterable[Op], steps: Sequence[Step] = (), undone: Sequence[Step] =
     refused = {op["n"] for op in ops if op["op"] == "refused"}
     done, back = list(steps), list(undone)
     for op in ops:
-        if op["op"] == "refused" or op["n"] in refused:
+        if op["op"] == "refused" or op.get("n") in refused:
             continue
         if op["op"] == "step":
             done.append(op["step"])
@@ -77,7 +80,7 @@ class ImageSession(QObject):
         self.notice: str | None = None
         self.model: str | None = None
         self.timing_ms: dict[str, float] = {}
-        self._record = record
+        self.record = record
         self._settled: tuple[list[Step], list[Step]] = ([], [])
         self._pending: deque[Op] = deque()
         self._lock = threading.Lock()  # of the two above: together they are the state
@@ -112,6 +115,13 @@ class ImageSession(QObject):
     def mask(self, name: str) -> npt.NDArray[np.uint8] | None:
         """A structure's mask ``(z, y, x)``, 0 and 1; it is written as answers come, so do not change it."""
         return self._masks.get(name)
+
+    def edits_under_way(self, name: str) -> set[int]:
+        """The slices of a structure with masks of a hand that the server has not answered yet."""
+        with self._lock:
+            steps = [op["step"] for op in self._pending if op["op"] == "step"]
+        edits = [step for step in steps if step["step"] == "edit" and step["structure"] == name]
+        return {one["slice"] for step in edits for one in (step, *step["more"])}
 
     def open(
         self,
@@ -205,7 +215,7 @@ class ImageSession(QObject):
     def _ask(self, what: str, step: Step | None = None) -> None:
         self._number += 1
         op: Op = {"op": what, "n": self._number, **({} if step is None else {"step": step})}
-        self._record(op)
+        self.record(op)
         self._pending.append(op)
         self.retry()
 
@@ -283,10 +293,14 @@ class ImageSession(QObject):
                 break
             depth += {"step": 1, "redo": 1, "undo": -1}[later["op"]]
         for one in dropped:
-            self._record({"op": "refused", "n": one["n"]})
+            self.record({"op": "refused", "n": one["n"]})
         with self._lock:
             for one in dropped:
                 self._pending.remove(one)
+        step = op.get("step", {})
+        if step.get("step") == "edit":  # what the hand painted does not stand
+            touched = {step["structure"]: {one["slice"] for one in (step, *step["more"])}}
+            self._worker.say(lambda: self.changed.emit(touched))
         self._say_failed(why)
 
     def _take(self, remote: RemoteSession, settles: Op | None = None) -> None:
