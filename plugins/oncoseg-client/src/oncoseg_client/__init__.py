@@ -9,9 +9,19 @@ from oncoseg_client import Server
 """
 
 from oncoseg_client.errors import ServerError
+from oncoseg_client.local import LocalServer
 from oncoseg_client.masks import EncodedMask, decode_mask, encode_mask
 from oncoseg_client.server import Server
 from oncoseg_client.session import RemoteSession
 from oncoseg_client.voxels import Voxels
 
-__all__ = ["EncodedMask", "RemoteSession", "Server", "ServerError", "Voxels", "decode_mask", "encode_mask"]
+__all__ = [
+    "EncodedMask",
+    "LocalServer",
+    "RemoteSession",
+    "Server",
+    "ServerError",
+    "Voxels",
+    "decode_mask",
+    "encode_mask",
+]

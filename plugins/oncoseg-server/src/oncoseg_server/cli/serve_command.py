@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from oncoseg_core import UsageError
+
+if TYPE_CHECKING:
+    from oncoseg_server.config.settings import ServerSettings
 
 app = typer.Typer(add_completion=False)
 
@@ -33,6 +39,18 @@ def serve(
     viewer: Annotated[
         bool, typer.Option("--viewer", help="Serve the viewer OHIF too; the first time npm fetches it.")
     ] = False,
+    child: Annotated[
+        bool,
+        typer.Option(
+            "--child",
+            help="Serve the program that started this one: every model, any free port, address and token as JSON on "
+            "standard output; ends with standard input.",
+        ),
+    ] = False,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME|DIR", help="With --child: serve this adapter too, beside those that were pulled."),
+    ] = None,
     allow_broken_plugins: Annotated[
         bool, typer.Option("--allow-broken-plugins", help="Go on although a plugin failed to load.")
     ] = False,
@@ -45,6 +63,18 @@ def serve(
         registry.require_sound()
     from oncoseg_server.config.read import read_settings
 
+    if child:
+        others = {
+            "CONFIG.yaml": config, "--host": host, "--port": port, "--model": model, "--folder": folder,
+            "--check": check or None, "--demo": demo or None, "--viewer": viewer or None,
+        }  # fmt: skip
+        _refuse([name for name, value in others.items() if value is not None])
+        from oncoseg_server.web.child import serve_parent
+
+        serve_parent(registry, adapter or ())
+        return
+    if adapter:
+        raise UsageError("--adapter goes with --child; a server's adapters are in its CONFIG.yaml, under `models`")
     options = {"host": host, "port": port, "model": model, "folder": folder, "viewer": viewer or None}
     settings = read_settings(config, options)
     from oncoseg_server.web.check import lines_of
@@ -59,4 +89,16 @@ def serve(
                 say(str(line))
         raise typer.Exit(0 if sound else 1)
     with progress_bar() as progress:
-        serve_forever(settings, registry, progress, lambda line: say(line, err=True), demo=demo)
+        serve_forever(settings, registry, progress, lambda url, _: say(_line(url, settings), err=True), demo=demo)
+
+
+def _line(url: str, settings: ServerSettings) -> str:
+    return f"serving at {url}{'/viewer/' if settings.viewer else ''} (Ctrl+C ends it)"
+
+
+def _refuse(others: Sequence[str]) -> None:
+    if others:
+        raise UsageError(
+            f"--child serves all models to the program that started it, and takes no {' and no '.join(others)}; leave "
+            "that out, or --child"
+        )

@@ -102,7 +102,10 @@ class EncodeAheadSettings(Settings):
 
 
 class ServerSettings(Settings):
-    """All of it. ``origins`` are the addresses under which a proxy publishes this server."""
+    """All of it. ``origins`` are the addresses under which a proxy publishes this server.
+
+    ``preload``: the first model is loaded when the server starts; else every model when it is first used.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=8765, ge=0, le=65_535)
@@ -115,6 +118,7 @@ class ServerSettings(Settings):
     sources: dict[Name, SourceSettings] = Field(default_factory=dict)
     limits: Limits = Field(default_factory=Limits)
     encode_ahead: EncodeAheadSettings = Field(default_factory=EncodeAheadSettings)
+    preload: bool = True
     viewer: bool = False
 
     @property

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import uvicorn
@@ -23,22 +23,37 @@ GOODBYE_SECONDS = 5
 
 
 def serve_forever(
-    settings: ServerSettings, registry: Registry, progress: Progress, tell: Callable[[str], None], *, demo: bool
+    settings: ServerSettings,
+    registry: Registry,
+    progress: Progress,
+    listens: Callable[[str, uvicorn.Server], None],
+    *,
+    demo: bool = False,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
-    """Serve until interrupted; ``tell`` gets the address once it listens.
+    """Serve until interrupted.
+
+    Args:
+        settings: the file's.
+        registry: the plugins.
+        progress: of what has to be fetched.
+        listens: called with the address once connections are taken, and the server, whose ``should_exit`` ends it.
+        demo: serve the demonstration too.
+        environment: where the tokens are; the process's when None.
 
     Raises:
         ConfigError: a token is missing, the address cannot be taken, or the certificate cannot be used.
         UsageError, DataError, StorageError: a source or the viewer cannot be had.
     """
     with opened_sources(settings, registry, progress, demo=demo) as sources:
-        app = create_app(settings, sources, registry=registry)
+        app = create_app(settings, sources, registry=registry, environment=environment)
         with _bound(settings) as listening:
             host, port = listening.getsockname()[:2]
             scheme = "http" if settings.tls is None else "https"
             shown = f"[{host}]" if ":" in host else host
-            tell(f"serving at {scheme}://{shown}:{port}{'/viewer/' if settings.viewer else ''} (Ctrl+C ends it)")
-            _listen(app, settings, listening)
+            server = _prepared(app, settings)
+            listens(f"{scheme}://{shown}:{port}", server)
+            _listen(app, settings, server, listening)
 
 
 def _bound(settings: ServerSettings) -> socket.socket:
@@ -61,7 +76,12 @@ def _bound(settings: ServerSettings) -> socket.socket:
     return listening
 
 
-def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) -> None:
+def _prepared(app: FastAPI, settings: ServerSettings) -> uvicorn.Server:
+    """What will listen.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+    """
     _log_own_lines_alone()
     tls = settings.tls
     config = uvicorn.Config(
@@ -77,11 +97,16 @@ def _listen(app: FastAPI, settings: ServerSettings, listening: socket.socket) ->
         config.load()
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(f"`tls`: the certificate or its key cannot be used ({error.strerror or error})") from error
-    app.state.server.warm_up_soon()
+    return uvicorn.Server(config)
+
+
+def _listen(app: FastAPI, settings: ServerSettings, server: uvicorn.Server, listening: socket.socket) -> None:
+    if settings.preload:
+        app.state.server.warm_up_soon()
     # uvicorn ends gracefully and then raises the signal again: copies of series still have to be deleted.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def _log_own_lines_alone() -> None:

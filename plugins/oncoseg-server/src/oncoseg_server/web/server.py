@@ -75,7 +75,8 @@ class Server:
     def start(self) -> None:
         """Begin to reap sessions, and load the first model before it is needed."""
         self._reaper.start()
-        self._long.submit(self._load_first)
+        if self.settings.preload:
+            self._long.submit(self._load_first)
 
     def close(self) -> None:
         """End all sessions and threads."""
