@@ -79,6 +79,7 @@ class ImageSession(QObject):
         self.prompt_kinds: tuple[str, ...] = ()
         self.notice: str | None = None
         self.model: str | None = None
+        self.models: tuple[str, ...] = ()
         self.timing_ms: dict[str, float] = {}
         self.record = record
         self._settled: tuple[list[Step], list[Step]] = ([], [])
@@ -99,6 +100,11 @@ class ImageSession(QObject):
         return self._folded()[0]
 
     @property
+    def undone(self) -> list[Step]:
+        """Steps that can be redone, the next one last."""
+        return self._folded()[1]
+
+    @property
     def can_undo(self) -> bool:
         """Whether there is a step to take back."""
         return bool(self.steps)
@@ -106,7 +112,7 @@ class ImageSession(QObject):
     @property
     def can_redo(self) -> bool:
         """Whether there is a step to take again."""
-        return bool(self._folded()[1])
+        return bool(self.undone)
 
     def _folded(self) -> tuple[list[Step], list[Step]]:
         with self._lock:
@@ -243,6 +249,7 @@ class ImageSession(QObject):
             raise ServerError("unreachable", "no server is chosen yet")
         server = self._connect()
         models = {one["name"]: one for one in server.info()["models"]}
+        self.models = tuple(models)
         if self.model is not None and self.model not in models:
             known = ", ".join(models)
             raise ServerError("unknown_model", f"the server has no model {self.model!r}; it has {known}")
