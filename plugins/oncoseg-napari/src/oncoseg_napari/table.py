@@ -44,6 +44,7 @@ class StructureTable(QTableWidget):
         self.setSelectionMode(self.SelectionMode.SingleSelection)
         self.setEditTriggers(self.EditTrigger.NoEditTriggers)
         self.setToolTip(COLUMNS["Name"])
+        self.setFixedHeight(130)
         self.itemSelectionChanged.connect(lambda: self.active_changed.emit(self.active))
         self.itemChanged.connect(self._check)
         self.cellDoubleClicked.connect(self._choose_colour)
@@ -65,7 +66,7 @@ class StructureTable(QTableWidget):
                     self.setItem(number, column, item)
                 first = self.item(number, 0)
                 first.setCheckState(Qt.CheckState.Checked if row.visible else Qt.CheckState.Unchecked)
-                first.setBackground(row.colour)
+                first.setData(Qt.ItemDataRole.DecorationRole, row.colour)
                 if row.name == active:
                     self.selectRow(number)
 
@@ -74,7 +75,7 @@ class StructureTable(QTableWidget):
         self.visibility_changed.emit(self.item(item.row(), 1).text(), visible)
 
     def _choose_colour(self, row: int, column: int) -> None:
-        colour = QColorDialog.getColor(self.item(row, 0).background().color(), self) if column == 0 else QColor()
+        colour = QColorDialog.getColor(self.item(row, 0).data(Qt.ItemDataRole.DecorationRole)) if column == 0 else QColor()
         if colour.isValid():
             self.colour_changed.emit(self.item(row, 1).text(), colour)
 

@@ -54,6 +54,7 @@ class PromptTools(QtWidgets.QWidget):
         self.segment.setToolTip("Segment with the prompts drawn since the last answer (Shift-W)")
         self.live.toggled.connect(lambda live: self.segment.setEnabled(not live))
         for column, part in enumerate((self.first, self.last)):
+            part.setButtonSymbols(QtWidgets.QSpinBox.ButtonSymbols.NoButtons)
             grid.addWidget(part, 2, column + 2)
         grid.addWidget(self.text, 2, 0, 1, 2)
         grid.addWidget(self.live, 3, 0)
