@@ -173,7 +173,7 @@ class PromptLayers(QObject):
         indices, pixels = self._session.axes.pixels(places)
         if len(set(indices)) > 1:
             self.refused.emit(
-                f"a {kind} is drawn on one slice: show the slices' own plane (axis {self._session.axes.order[0]} on the "
+                f"a {kind} is drawn on one slice: show the slices' plane (axis {self._session.axes.order[0]} on the "
                 "slider); clicks may be made in any plane"
             )
             return
