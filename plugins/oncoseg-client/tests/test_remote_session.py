@@ -1,6 +1,7 @@
 """The client against a stand-in that answers as the server does: its state, its errors, and a server that forgot."""
 
 import json
+import threading
 
 import httpx
 import numpy as np
@@ -53,12 +54,9 @@ class StandIn:
             return httpx.Response(200, json=answer)
         if path.endswith("/undo"):
             gone = self.sessions[name].pop()
-            empty = {
-                "structure": gone["structure"],
-                "slice": gone.get("slice", 0),
-                "mask": bits(np.zeros((6, 8), bool)),
-            }
-            return httpx.Response(200, json=self.answer(name, [empty]))
+            empty = bits(np.zeros((6, 8), bool))
+            changes = [{**change, "mask": empty} for change in self.change(gone)]
+            return httpx.Response(200, json=self.answer(name, changes))
         return httpx.Response(204)
 
     def change(self, step):
@@ -67,7 +65,8 @@ class StandIn:
             mask[2, 3:5] = True
             return [{"structure": step["structure"], "slice": step["slice"], "mask": bits(mask)}]
         if step["step"] == "edit":
-            return [{"structure": step["structure"], "slice": step["slice"], "mask": step["mask"]}]
+            masks = [step, *step.get("more", ())]
+            return [{"structure": step["structure"], "slice": one["slice"], "mask": one["mask"]} for one in masks]
         return []
 
     def answer(self, name, changes):
@@ -129,6 +128,70 @@ def test_a_propagation_tells_its_progress(session):
     session.propagate("tumour", lambda done, total: told.append((done, total)))
     assert told == [(1, 2)]
     assert session.steps[-1]["step"] == "propagate"
+
+
+def test_what_a_call_may_have_changed_is_named(session, stand_in):
+    session.point("tumour", 1, 3.5, 2.5)
+    assert session.changed == {"tumour": {1}}
+    mask = np.ones((6, 8), bool)
+    session.edit("node", {0: mask, 2: mask})
+    assert session.changed == {"node": {0, 2}}
+    session.undo()
+    assert session.changed == {"node": {0, 2}}
+    session.edit("node", {0: mask, 2: mask})
+    stand_in.sessions.clear()
+    stand_in.sessions["other"] = []
+    session.point("tumour", 2, 3.5, 2.5)
+    assert session.changed == {"tumour": {1, 2}, "node": {0, 2}}  # opened again: all that was, and all that is
+
+
+def test_a_view_of_a_lost_session_opens_nothing(session, stand_in):
+    stand_in.sessions.clear()
+    session.view(1)
+    assert [path for _, path, _ in stand_in.calls].count("/sessions") == 1
+    stand_in.fail = failure(503, "busy")
+    with pytest.raises(ServerError, match="busy"):
+        session.view(1)
+
+
+def test_other_threads_may_cancel_and_view_while_one_works(session, stand_in):
+    """However often the session is opened again, each call has the lease of the session that it names."""
+    failures, ends = [], threading.Event()
+
+    def meanwhile():
+        while not ends.is_set():
+            try:
+                session.view(0)
+                session.cancel()
+            except ServerError as error:
+                if error.code != "unknown_session":
+                    failures.append(error)
+            except AssertionError as error:  # the stand-in's: the lease is another session's
+                failures.append(error)
+
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
+    for number in range(60):
+        if number % 3 == 0:
+            session.reopen()
+        session.point("tumour", number % 3, 3.5, 2.5)
+    ends.set()
+    thread.join()
+    assert failures == []
+    assert len(session.steps) == 60
+
+
+def test_a_session_that_is_opened_again_between_its_name_and_its_lease(session):
+    class OpenedMeanwhile(dict):
+        def __getitem__(self, key):
+            value = super().__getitem__(key)
+            if key == "session" and session.opened is self:
+                session.opened = {**self, "session": "s1", "lease": "lease-s1"}
+            return value
+
+    for call in (lambda: session.view(0), session.cancel):
+        session.opened = OpenedMeanwhile(session.opened, session="s0", lease="lease-s0")
+        call()  # the stand-in compares
 
 
 def test_a_refusal_changes_nothing(session, stand_in):

@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from oncoseg_client import Server, ServerError, Voxels
+from oncoseg_client import Server, ServerError, Voxels, encode_mask
 
 AFFINE = np.array([[0.0, -0.5, 0, 7], [0.5, 0, 0, -3], [0, 0, 2.5, 100], [0, 0, 0, 1]])
 
@@ -127,8 +127,9 @@ GOOD = {"shape": [2, 3, 4], "dtype": "uint8", "modality": "unit", "affine": AFFI
         (body({**GOOD, "affine": [[0, 0, 0, 0]] * 3 + [[0, 0, 0, 1]]}, bytes(24)), "image_refused", "no inverse"),
         (body({**GOOD, "affine": [[1], [2, 3]]}, bytes(24)), "image_refused", "place of the voxels"),
         (body({**GOOD, "slice_origins": [[0, 0, 0]]}, bytes(24)), "image_refused", "slice origins"),
-        (body({**GOOD, "shape": [1, 3, 4, 2]}, bytes(24)), "image_refused", "three channels"),
-        (body({**GOOD, "dtype": "float32"}, np.full(24, np.nan, "<f4").tobytes()), "image_refused", "NaN"),
+        (body({**GOOD, "shape": [1, 3, 4, 2]}, bytes(24)), "bad_request", "three channels"),
+        (body({**GOOD, "slice_origins": [[0, 0, float("nan")]] * 2}, bytes(24)), "bad_request", "finite"),
+        (body({**GOOD, "affine": [[float("inf")] * 4] * 4}, bytes(24)), "bad_request", "finite"),
     ],
 )
 def test_a_wrong_image_is_refused_in_one_sentence_and_leaves_nothing(client, content, code, words):
@@ -151,3 +152,54 @@ def test_an_image_is_of_who_sent_it_and_goes_when_nobody_opens_it(client):
     volumes.reap()
     assert volumes.bytes == 0
     assert client.post("/api/v1/sessions", json={"volume": taken}).json()["code"] == "unknown_volume"
+
+
+def test_voxels_that_are_not_finite_are_for_the_modality_to_refuse(server, client):
+    spoilt = image(dtype=np.float32)
+    spoilt.array[0, 0, 0] = np.nan
+    with pytest.raises(ServerError, match="1 voxels are NaN or infinite, which 'unit' does not take") as refused:
+        server.open_volume(spoilt)
+    assert refused.value.code == "image_refused"
+
+
+def test_room_is_kept_for_the_voxels_as_they_are_and_for_so_many_images(server, make_client, scan):
+    client = make_client(limits={"volumes_per_owner": 2})
+    volumes = client.app.state.server.volumes
+    first = [client.post("/api/v1/volumes", content=body(GOOD, bytes(24))).json()["volume"] for _ in range(2)]
+    assert volumes.bytes == 48
+    assert client.post("/api/v1/sessions", json={"volume": first[1]}).status_code == 201
+    assert client.post("/api/v1/volumes", content=body(GOOD, bytes(24))).status_code == 201
+    assert client.post("/api/v1/sessions", json={"volume": first[0]}).json()["code"] == "unknown_volume"  # made room
+    for name in list(volumes._entries):
+        volumes._entries[name].users = 1
+    reply = client.post("/api/v1/volumes", content=body(GOOD, bytes(24)))
+    assert (reply.status_code, reply.json()["code"]) == (413, "too_large")
+    assert "`limits.volumes_per_owner`" in reply.json()["message"]
+
+
+def test_an_edit_outside_the_image_or_twice_on_a_slice_is_refused(server, client):
+    mask = np.ones((128, 100), dtype=bool)
+    session = server.open_volume(image())
+    with pytest.raises(ServerError, match="slice 8 does not exist"):
+        session.edit("a", {0: mask, 8: mask})
+    one = {"slice": 1, "mask": encode_mask(mask)}
+    with pytest.raises(ServerError, match="two masks"):
+        session.apply({"step": "edit", "structure": "a", **one, "more": [one]})
+    with pytest.raises(ValueError, match="at least one slice"):
+        session.edit("a", {})
+    assert session.steps == []
+
+
+def test_an_image_that_is_there_is_not_sent_again(server, client):
+    sent = []
+    send = server._transport.send
+    server._transport.send = lambda *parts: sent.append(1) or send(*parts)
+    session = server.open_volume(image())
+    session.box("a", 3, (38, 28, 62, 52))
+    session.reopen()
+    assert len(sent) == 1
+    client.app.state.server.sessions.end_all()
+    client.app.state.server.volumes.close_all()
+    session.reopen()
+    assert len(sent) == 2
+    assert session.mask("a").any()

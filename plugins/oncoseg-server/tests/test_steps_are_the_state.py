@@ -169,12 +169,12 @@ def test_a_new_session_with_the_same_steps_has_the_same_masks(new_session, actio
 def test_a_client_that_applies_every_answer_holds_the_masks_of_the_server(sessions_of, takes_masks, actions):
     new_session = sessions_of(takes_masks)
     session = new_session()
-    client = RemoteSession(NoTransport(session), dict)
+    client = RemoteSession(NoTransport(session), lambda _: {})
     for action in actions:
         answer = act(session, action)
         if answer is not None:
             client._take(answer.model_dump())
-        fresh = RemoteSession(NoTransport(session), dict)
+        fresh = RemoteSession(NoTransport(session), lambda _: {})
         again = new_session()
         again.replay(session.steps, session.undone, Work())
         assert client.structures.keys() == fresh.structures.keys() == again._masks.keys()

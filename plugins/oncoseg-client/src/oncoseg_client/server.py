@@ -85,7 +85,7 @@ class Server:
             ServerError: the series cannot be had or read, or there are too many sessions.
         """
         series = {"source": source, "study_uid": study_uid, "series_uid": series_uid}
-        return RemoteSession(self._transport, lambda: series, model, steps, undone)
+        return RemoteSession(self._transport, lambda _: series, model, steps, undone)
 
     def open_volume(
         self,
@@ -99,17 +99,23 @@ class Server:
         Raises:
             ServerError: the image is refused, or there is no room for it.
         """
+        taken: dict[str, Any] = {}
 
-        def sent() -> dict[str, Any]:
-            try:
-                parts = image.parts()
-                first = next(parts)
-            except ValueError as error:
-                raise ServerError("bad_request", f"the image cannot be sent: {error}") from None
-            taken: dict[str, Any] = self._transport.send("/volumes", itertools.chain((first,), parts))
+        def sent(again: bool) -> dict[str, Any]:
+            if again or not taken:
+                taken.update(self._send(image))
             return {"volume": taken["volume"]}
 
         return RemoteSession(self._transport, sent, model, steps, undone)
+
+    def _send(self, image: Voxels) -> dict[str, Any]:
+        try:
+            parts = image.parts()
+            first = next(parts)
+        except ValueError as error:
+            raise ServerError("bad_request", f"the image cannot be sent: {error}") from None
+        taken: dict[str, Any] = self._transport.send("/volumes", itertools.chain((first,), parts))
+        return taken
 
     def close(self) -> None:
         """Close the connections; sessions end when nobody is heard of."""

@@ -25,11 +25,14 @@ class RemoteSession:
 
     The list of steps is kept here: where the server has lost the session, it is opened again with them, and the call is
     made once more. After an answer that never came, the next call opens the session again first: ``masks`` are always
-    those of ``steps``. One thread makes the steps; :meth:`cancel` and :meth:`view` may come from others meanwhile.
+    those of ``steps``. ``changed`` are the structures and their slices whose masks the last call may have changed; all
+    of them where the session was opened again.
+
+    One thread makes the calls; :meth:`cancel` and :meth:`view` may come from others meanwhile.
 
     Args:
         transport: to the server.
-        image: says which image the server is to open, and sends it first where the server does not have it.
+        image: says which image the server is to open; called with True where the server has lost what it named.
         model: one of the server's; its first when None.
         steps: of an earlier session that is gone on with.
         undone: its undone steps, the last of them to be redone first.
@@ -38,7 +41,7 @@ class RemoteSession:
     def __init__(
         self,
         transport: Transport,
-        image: Callable[[], dict[str, Any]],
+        image: Callable[[bool], dict[str, Any]],
         model: str | None = None,
         steps: Sequence[dict[str, Any]] = (),
         undone: Sequence[dict[str, Any]] = (),
@@ -50,6 +53,7 @@ class RemoteSession:
         self.masks: dict[str, dict[int, BoolArray]] = {}
         self.answer: dict[str, Any] = {}
         self.opened: dict[str, Any] = {}
+        self.changed: dict[str, set[int]] = {}
         self._sure = True  # that the server has the steps that are here
         self._open()
 
@@ -110,7 +114,14 @@ class RemoteSession:
         return self._step(step)
 
     def edit(self, structure: str, masks: Mapping[int, BoolArray]) -> dict[str, Any]:
-        """Give a structure masks ``(y, x)`` on several slices, as one step."""
+        """Give a structure masks ``(y, x)`` by slice, as one step.
+
+        Raises:
+            ValueError: there is no mask.
+            ServerError: with the reason; nothing has changed.
+        """
+        if not masks:
+            raise ValueError("an edit needs a mask of at least one slice")
         (first, mask), *more = sorted(masks.items())
         step = {"step": "edit", "structure": structure, "slice": first, "mask": encode_mask(mask)}
         if more:
@@ -157,6 +168,7 @@ class RemoteSession:
         Raises:
             ServerError: the server does not give it.
         """
+        self.changed = {}
         header, data = self._again(lambda: self._transport.fetch(f"{self._path}/voxels", self._lease))
         try:
             return voxels_from(header, data)
@@ -176,8 +188,15 @@ class RemoteSession:
         return self._done(answer, [*self.steps, *self.undone[-1:]], self.undone[:-1])
 
     def view(self, slice_index: int, hover: int | None = None) -> None:
-        """Say which slice is looked at, so that it is encoded before it is prompted."""
-        self._again(lambda: self._post("view", {"slice": slice_index, "hover": hover}))
+        """Say which slice is looked at, so that it is encoded before it is prompted.
+
+        Nothing where the server has lost the session: the next step opens it again.
+        """
+        try:
+            self._post("view", {"slice": slice_index, "hover": hover})
+        except ServerError as error:
+            if error.code not in LOST:
+                raise
 
     def cancel(self) -> None:
         """Stop what this session has the server do."""
@@ -186,19 +205,20 @@ class RemoteSession:
     def save(self, formats: Sequence[str] = ("seg", "rtstruct", "sr"), label: str = "OncoSeg") -> dict[str, Any]:
         """Write the structures to the source; what is returned was read back from it."""
         body = {"formats": list(formats), "label": label}
+        self.changed = {}
         self._make_sure()
         saved: dict[str, Any] = self._again(lambda: self._post("save", body))
         return saved
 
     def heartbeat(self) -> None:
         """Say that somebody is still there: the lease lasts ``opened["lease_seconds"]`` from the last call on."""
+        self.changed = {}
         self._again(lambda: self._post("heartbeat"))
 
     def reopen(self) -> None:
         """Open the session again with its steps."""
-        self.close()
-        self._open()
-        self._sure = True
+        self.changed = {}
+        self._open_again()
 
     def close(self) -> None:
         """End the session; a server that is gone is no error."""
@@ -221,12 +241,21 @@ class RemoteSession:
 
     def _open(self) -> None:
         body = {"model": self._model, "steps": self.steps, "undone": self.undone}
-        self.opened = self._transport.call("POST", "/sessions", {**self._which(), **body})
+        try:
+            self.opened = self._transport.call("POST", "/sessions", {**self._which(False), **body})
+        except ServerError as error:
+            if error.code != "unknown_volume":
+                raise
+            self.opened = self._transport.call("POST", "/sessions", {**self._which(True), **body})
+        for name, slices in self.masks.items():
+            self.changed.setdefault(name, set()).update(slices)
         self.masks = {}
         self._take(self.opened["answer"])
 
     def _post(self, what: str, body: dict[str, Any] | None = None) -> Any:
-        return self._transport.call("POST", f"{self._path}/{what}", body, self._lease)
+        opened = self.opened  # another thread may open the session again between its name and its lease
+        lease = {"X-OncoSeg-Lease": opened["lease"]}
+        return self._transport.call("POST", f"/sessions/{opened['session']}/{what}", body, lease)
 
     def _step(self, step: dict[str, Any]) -> dict[str, Any]:
         answer = self._changed(lambda: self._post("steps", step))
@@ -234,6 +263,7 @@ class RemoteSession:
 
     def _changed(self, call: Callable[[], Any]) -> Any:
         """A call that changes the server's steps; if it breaks off, nobody knows whether it did."""
+        self.changed = {}
         self._make_sure()
         self._sure = False
         try:
@@ -246,7 +276,12 @@ class RemoteSession:
 
     def _make_sure(self) -> None:
         if not self._sure:
-            self.reopen()
+            self._open_again()
+
+    def _open_again(self) -> None:
+        self.close()
+        self._open()
+        self._sure = True
 
     def _again(self, call: Callable[[], Any]) -> Any:
         """The call; where the server has lost the session, opened again first."""
@@ -265,7 +300,7 @@ class RemoteSession:
         if answer["steps"] == len(steps):
             self._take(answer)
         else:  # somebody else has used the session
-            self.reopen()
+            self._open_again()
         return self.answer
 
     def _take(self, answer: dict[str, Any]) -> None:
@@ -273,6 +308,7 @@ class RemoteSession:
         image = self.image
         for change in answer["changes"]:
             part = change["mask"]
+            self.changed.setdefault(change["structure"], set()).add(change["slice"])
             slices = self.masks.setdefault(change["structure"], {})
             mask = slices.setdefault(change["slice"], np.zeros((image["rows"], image["columns"]), dtype=bool))
             x, y = part["x"], part["y"]

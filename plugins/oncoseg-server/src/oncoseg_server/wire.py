@@ -87,7 +87,7 @@ class SliceMask(Message):
 class EditStep(Message):
     """The mask of a structure on a slice as a hand drew it: it stands as it is, and is the next prompt there.
 
-    ``more`` are other slices that the same stroke changed.
+    ``more`` are other slices that the same stroke changed, each of them once.
     """
 
     step: Literal["edit"] = "edit"
@@ -95,6 +95,12 @@ class EditStep(Message):
     slice: SliceIndex
     mask: Bits
     more: list[SliceMask] = Field(default_factory=list, max_length=100_000)
+
+    @model_validator(mode="after")
+    def _each_slice_once(self) -> Self:
+        if len({self.slice, *(one.slice for one in self.more)}) <= len(self.more):
+            raise ValueError("an edit gives a slice two masks; send one mask for each")
+        return self
 
 
 class PropagateStep(Message):
@@ -130,6 +136,12 @@ class VolumeHeader(Message):
     modality: Name = "unknown"
     affine: list[list[float]] | None = None
     slice_origins: list[list[float]] | None = None
+
+    @model_validator(mode="after")
+    def _three_colours(self) -> Self:
+        if len(self.shape) == 4 and self.shape[3] != 3:
+            raise ValueError(f"a colour picture has three channels, found {self.shape[3]}")
+        return self
 
 
 class TakenVolume(Message):

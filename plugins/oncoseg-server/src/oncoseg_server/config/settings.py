@@ -87,6 +87,7 @@ class Limits(Settings):
     lease_seconds: float = Field(default=120.0, gt=0)
     volumes_mb: int = Field(default=8_000, ge=1)
     volume_idle_seconds: float = Field(default=300.0, ge=0)
+    volumes_per_owner: int = Field(default=32, ge=1)
     embeddings_mb: int = Field(default=1_024, ge=1)
     body_mb: int = Field(default=16, ge=1)
     waiting: int = Field(default=64, ge=1)

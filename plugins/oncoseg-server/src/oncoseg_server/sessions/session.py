@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from oncoseg_core import BoolArray, PromptError
+from oncoseg_core import BoolArray, PromptError, Volume
 from oncoseg_segment.api import Priority, SegmentationCancelledError, SegmentationResult, Session
 from oncoseg_server.config.settings import Limits
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
@@ -94,6 +94,11 @@ class WorkSession:
     def working(self) -> bool:
         """Whether a client waits for a piece of work: its lease does not run out meanwhile."""
         return self._current is not None
+
+    @property
+    def calibrated(self) -> Volume:
+        """The image with its values as its modality means them, such as HU."""
+        return self._image.fitted.volume
 
     def image(self) -> ImageInfo:
         """What the viewer needs to know of the series."""

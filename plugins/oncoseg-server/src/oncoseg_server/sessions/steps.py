@@ -29,8 +29,10 @@ def take(
     if isinstance(step, PromptStep):
         return engine.add(request_of(step), replaced=step.replace)
     if isinstance(step, EditStep):
-        _, rows, columns = engine.fitted.volume.geometry.shape
         slices = {step.slice: step.mask, **{one.slice: one.mask for one in step.more}}
+        for at in slices:
+            engine.fitted.require_slice(at)  # before memory is taken for its mask
+        _, rows, columns = engine.fitted.volume.geometry.shape
         return engine.draw(step.structure, {at: drawn_mask(mask, rows, columns) for at, mask in slices.items()})
     if isinstance(step, PropagateStep):
 

@@ -63,12 +63,19 @@ class Volumes:
         idle_seconds: how long one stays that nobody uses.
         models: how many each may be fitted for.
         clock: in seconds.
+        sent_per_owner: how many images one client may have sent that are still here.
     """
 
     def __init__(
-        self, max_bytes: int, idle_seconds: float, models: int = 1, clock: Callable[[], float] = time.monotonic
+        self,
+        max_bytes: int,
+        idle_seconds: float,
+        models: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+        sent_per_owner: int = 32,
     ) -> None:
         self.max_bytes = max_bytes
+        self._sent_per_owner = sent_per_owner
         self._bytes_a_voxel = BYTES_A_VOXEL * (1 + models)
         self._idle_seconds = idle_seconds
         self._clock = clock
@@ -106,20 +113,34 @@ class Volumes:
             raise
 
     @contextmanager
-    def room_for(self, owner: str, voxels: int) -> Iterator[SeriesKey]:
-        """Room for an image that its owner sends: kept where the block ends well and has called :meth:`add`.
+    def room_for(self, owner: str, size: int) -> Iterator[SeriesKey]:
+        """Room for the bytes of an image that its owner sends: kept where the block has called :meth:`add`.
+
+        Its values are calibrated: all models use the same array.
 
         Raises:
-            Refusal: it does not fit into the memory for series.
+            Refusal: it does not fit into the memory for series, or its owner has sent too many.
         """
         key = (SENT, owner, secrets.token_hex(16))
-        self._reserve(key, voxels * self._bytes_a_voxel)
+        if self._sent_by(owner) >= self._sent_per_owner:
+            self._drop(lambda entry: entry.opened is not None and entry.opened.key[:2] == key[:2])
+        if self._sent_by(owner) >= self._sent_per_owner:
+            raise Refusal(
+                "too_large",
+                f"you have {self._sent_per_owner} images here, as many as one client may send; close some, or raise "
+                "`limits.volumes_per_owner`",
+            )
+        self._reserve(key, size)
         try:
             yield key
         finally:
             with self._lock:
                 if key not in self._entries:
                     self._reserved.pop(key, None)
+
+    def _sent_by(self, owner: str) -> int:
+        with self._lock:
+            return sum(key[:2] == (SENT, owner) for key in self._reserved)
 
     def add(self, key: SeriesKey, volume: Volume) -> None:
         """The image that there is room for; it stays for ``idle_seconds`` until a session opens it."""
@@ -182,7 +203,7 @@ class Volumes:
             if used + size > self.max_bytes:
                 raise Refusal(
                     "too_large",
-                    f"the series takes {size / 1e6:.0f} MB of memory, and {max(0, self.max_bytes - used) / 1e6:.0f} of "
+                    f"the image takes {size / 1e6:.0f} MB of memory, and {max(0, self.max_bytes - used) / 1e6:.0f} of "
                     f"{self.max_bytes / 1e6:.0f} MB are left; close other sessions, or raise `limits.volumes_mb`",
                 )
             self._reserved[key] = size

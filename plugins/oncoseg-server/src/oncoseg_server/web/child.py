@@ -84,6 +84,7 @@ def child_settings(registry: Registry, adapters: Sequence[str] = ()) -> ServerSe
     limits = Limits(
         sessions=1_024,
         sessions_per_owner=1_024,
+        volumes_per_owner=1_024,
         lease_seconds=_DAY,
         volumes_mb=max(1, 4 * image_bytes_limit() // MEGABYTE),
         body_mb=256,

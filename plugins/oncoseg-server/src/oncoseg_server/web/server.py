@@ -62,7 +62,12 @@ class Server:
         self.embeddings = SharedEmbeddings(self.limits.embeddings_mb * MEGABYTE)
         self.models = Models(settings.models, self.registry, self.embeddings)
         self.models.infos()  # a name that no plugin provides is refused now
-        self.volumes = Volumes(self.limits.volumes_mb * MEGABYTE, self.limits.volume_idle_seconds, len(settings.models))
+        self.volumes = Volumes(
+            self.limits.volumes_mb * MEGABYTE,
+            self.limits.volume_idle_seconds,
+            len(settings.models),
+            sent_per_owner=self.limits.volumes_per_owner,
+        )
         self.sessions = Sessions(self.limits, self._ended)
         self.ahead = EncodeAhead(settings.encode_ahead.neighbours, self.metrics.encoded)
         self._short = ThreadPoolExecutor(WORKERS, "oncoseg-short")

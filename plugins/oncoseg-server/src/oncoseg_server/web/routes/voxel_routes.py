@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from oncoseg_server.sessions.refusal import Refusal
-from oncoseg_server.sessions.sent import calibrated_voxels, volume_from
+from oncoseg_server.sessions.sent import grid_of, shown_voxels, volume_from
 from oncoseg_server.web.routes.leases import Held, TheServer
 from oncoseg_server.wire import TakenVolume, VolumeHeader
 
@@ -27,8 +27,8 @@ async def send_volume(request: Request, server: TheServer) -> TakenVolume:
     body = request.stream()
     line, begun = await _first_line(body)
     header = _header(line)
-    size = math.prod(header.shape) * np.dtype(header.dtype).itemsize
-    with server.volumes.room_for(request.state.owner, math.prod(header.shape)) as key:
+    grid, size = grid_of(header), math.prod(header.shape) * np.dtype(header.dtype).itemsize
+    with server.volumes.room_for(request.state.owner, size) as key:
         data, filled = np.empty(size, dtype=np.uint8), 0
         async for chunk in _chained(begun, body):
             if filled + len(chunk) > size:
@@ -39,15 +39,14 @@ async def send_volume(request: Request, server: TheServer) -> TakenVolume:
             raise Refusal(
                 "bad_request", f"{filled} bytes of voxels arrived, the header announces {size}; send it again"
             )
-        await server.work(lambda: server.volumes.add(key, volume_from(header, data)), long=True)
+        await server.work(lambda: server.volumes.add(key, volume_from(header, grid, data)), long=True)
         return TakenVolume(volume=key[-1])
 
 
 @of_one.get("/voxels", response_class=StreamingResponse)
-async def voxels(server: TheServer, held: Held) -> StreamingResponse:
+async def voxels(held: Held) -> StreamingResponse:
     """The image of a session with calibrated values: the JSON of a ``VolumeHeader``, a line feed, and the voxels."""
-    image = await server.work(lambda: calibrated_voxels(held.opened.volume, server.registry), long=True)
-    return StreamingResponse(image.parts(), media_type="application/octet-stream")
+    return StreamingResponse(shown_voxels(held.calibrated).parts(), media_type="application/octet-stream")
 
 
 async def _first_line(body: AsyncIterator[bytes]) -> tuple[bytes, bytes]:
