@@ -24,9 +24,7 @@ def tools(qtbot):
 def table(qtbot):
     table = StructureTable()
     qtbot.addWidget(table)
-    table.fill(
-        [Row("tumour", QColor("red"), True, INFO), Row("liver", QColor("blue"), False, None)], active="liver"
-    )
+    table.fill([Row("tumour", QColor("red"), True, INFO), Row("liver", QColor("blue"), False, None)], active="liver")
     table.show()
     return table
 
