@@ -33,6 +33,7 @@ HASHED = {
     "plugins/oncoseg-store/src/oncoseg_store/store.py",
     "plugins/oncoseg-atlas/src/oncoseg_atlas/cache.py",
     "plugins/oncoseg-client/src/oncoseg_client/voxels.py",
+    "plugins/oncoseg-client/src/oncoseg_client/journal.py",
     "oncoseg_core/data/splits.py",
     "plugins/oncoseg-lora/src/oncoseg_lora/store.py",
     "oncoseg_core/path/normalization.py",

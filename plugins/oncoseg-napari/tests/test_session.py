@@ -8,10 +8,10 @@ pytest.importorskip("oncoseg_server", reason="the engine is not installed: pip i
 from fastapi.testclient import TestClient
 from toy_engine import registry_of
 
-from oncoseg_client import Server, ServerError, Voxels
+from oncoseg_client import Server, ServerError, Voxels, fold
 from oncoseg_dicomweb import PrivateFolders
 from oncoseg_napari.geometry import SliceAxes
-from oncoseg_napari.session import ImageSession, fold
+from oncoseg_napari.session import ImageSession
 from oncoseg_segment.api import SegmentSettings
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app

@@ -8,20 +8,32 @@ from oncoseg_client import Server
         mask = session.mask("tumour")
 """
 
+from oncoseg_client.call_queue import CallQueue
 from oncoseg_client.errors import ServerError
+from oncoseg_client.journal import Journal, Unfinished, fingerprint, unfinished
 from oncoseg_client.local import LocalServer
 from oncoseg_client.masks import EncodedMask, decode_mask, encode_mask
+from oncoseg_client.queued import Op, QueuedSession, Step, fold
 from oncoseg_client.server import Server
 from oncoseg_client.session import RemoteSession
 from oncoseg_client.voxels import Voxels
 
 __all__ = [
+    "CallQueue",
     "EncodedMask",
+    "Journal",
     "LocalServer",
+    "Op",
+    "QueuedSession",
     "RemoteSession",
     "Server",
     "ServerError",
+    "Step",
+    "Unfinished",
     "Voxels",
     "decode_mask",
     "encode_mask",
+    "fingerprint",
+    "fold",
+    "unfinished",
 ]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from oncoseg_client import Step
 from oncoseg_napari.labels import like
-from oncoseg_napari.session import ImageSession, Step
+from oncoseg_napari.session import ImageSession
 
 if TYPE_CHECKING:
     import napari

@@ -1,68 +1,41 @@
-"""One image and its session on a server: what is asked for waits in order, and no call of the window waits for it."""
+"""One image of the window and its session: what comes of it is said by Qt signals, on the GUI thread."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
-from oncoseg_client import RemoteSession, Server, ServerError, Voxels, encode_mask
+from oncoseg_client import Op, QueuedSession, Voxels
+from oncoseg_core.system import cache_directory
 from oncoseg_napari.geometry import SliceAxes
-from oncoseg_napari.work import Worker
-
-Step = dict[str, Any]
-Op = dict[str, Any]
-"""``{"op": "step", "n": 3, "step": …}``, ``undo`` or ``redo`` with a number, or ``refused`` with that of another.
-
-``unsent`` has prompts that are drawn and not sent yet, in place of those before.
-"""
-
-WAITS = {"unreachable", "no_reason", "timed_out", "internal", "busy", "out_of_memory", "cannot_start"}
-"""Codes after which the same request may succeed later: it is kept, and made again by :meth:`ImageSession.retry`."""
 
 
-def fold(ops: Iterable[Op], steps: Sequence[Step] = (), undone: Sequence[Step] = ()) -> tuple[list[Step], list[Step]]:
-    """The steps, and those that can be redone (the last of them next), after what was asked for."""
-    ops = list(ops)
-    refused = {op["n"] for op in ops if op["op"] == "refused"}
-    done, back = list(steps), list(undone)
-    for op in ops:
-        if op["op"] == "refused" or op.get("n") in refused:
-            continue
-        if op["op"] == "step":
-            done.append(op["step"])
-            back.clear()
-        elif op["op"] == "undo" and done:
-            back.append(done.pop())
-        elif op["op"] == "redo" and back:
-            done.append(back.pop())
-    return done, back
+class GuiThread(QObject):
+    """Runs calls on the thread of the window, from any thread."""
+
+    _said = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said.connect(lambda call: call(), Qt.ConnectionType.QueuedConnection)
+
+    def say(self, call: Callable[[], None]) -> None:
+        """Run this soon; nothing where the window is gone."""
+        with suppress(RuntimeError):  # Qt has deleted the object with its window
+            self._said.emit(call)
 
 
-class ImageSession(QObject):
-    """What a person asks for on one image. Every method is called on the GUI thread and returns at once.
-
-    Signals: ``changed`` has the slices of each structure whose masks are new, by name; ``busy`` what goes on, how much
-    of it is done, and of how much (an empty text when idle); ``failed`` one sentence. A request that the server refuses
-    is dropped; one that it could not answer waits for :meth:`retry`, or for the next request.
-
-    Args:
-        axes: of the image's layer.
-        voxels: of the image, as the session has them.
-        layer_name: of the image's layer.
-        record: called with each request before anything else is done with it, and with each refusal.
-        series: ``source``, ``study_uid`` and ``series_uid`` where the server has the image itself.
-    """
-
+class _Signals(QObject):
     changed = Signal(object)
     busy = Signal(str, int, int)
     failed = Signal(str)
+
+
+class ImageSession(QueuedSession):
+    """A :class:`QueuedSession` with Qt signals; ``axes`` are those of the image's layer."""
 
     def __init__(
         self,
@@ -72,300 +45,14 @@ class ImageSession(QObject):
         record: Callable[[Op], None] = lambda _: None,
         series: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__()
-        self.axes, self.voxels, self.layer_name, self.series = axes, voxels, layer_name, series
-        self.structures: dict[str, dict[str, Any]] = {}
-        self.findings: list[str] = []
-        self.prompt_kinds: tuple[str, ...] = ()
-        self.notice: str | None = None
-        self.model: str | None = None
-        self.models: tuple[str, ...] = ()
-        self.timing_ms: dict[str, float] = {}
-        self.record = record
-        self._settled: tuple[list[Step], list[Step]] = ([], [])
-        self._pending: deque[Op] = deque()
-        self._lock = threading.Lock()  # of the two above: together they are the state
-        self._number = 0
-        self._stalled = False
-        self._connect: Callable[[], Server] | None = None
-        self._remote: RemoteSession | None = None
-        self._opened: object = None
-        self._view: int | None = None
-        self._masks: dict[str, npt.NDArray[np.uint8]] = {}
-        self._worker = Worker("oncoseg-session", self._keep_alive)
-
-    @property
-    def steps(self) -> list[Step]:
-        """All steps asked for, also those that are not answered yet."""
-        return self._folded()[0]
-
-    @property
-    def undone(self) -> list[Step]:
-        """Steps that can be redone, the next one last."""
-        return self._folded()[1]
-
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to take back."""
-        return bool(self.steps)
-
-    @property
-    def can_redo(self) -> bool:
-        """Whether there is a step to take again."""
-        return bool(self.undone)
-
-    def _folded(self) -> tuple[list[Step], list[Step]]:
-        with self._lock:
-            return fold(list(self._pending), *self._settled)
-
-    def mask(self, name: str) -> npt.NDArray[np.uint8] | None:
-        """A structure's mask ``(z, y, x)``, 0 and 1; it is written as answers come, so do not change it."""
-        return self._masks.get(name)
-
-    def edits_under_way(self, name: str) -> set[int]:
-        """The slices of a structure with masks of a hand that the server has not answered yet."""
-        with self._lock:
-            steps = [op["step"] for op in self._pending if op["op"] == "step"]
-        edits = [step for step in steps if step["step"] == "edit" and step["structure"] == name]
-        return {one["slice"] for step in edits for one in (step, *step["more"])}
-
-    def open(
-        self,
-        connect: Callable[[], Server],
-        model: str | None = None,
-        steps: Sequence[Step] = (),
-        undone: Sequence[Step] = (),
-    ) -> None:
-        """Open the image on a server, or on another; ``steps`` and ``undone`` are those of an earlier session."""
-        self._connect, self.model = connect, model
-        with self._lock:
-            self._settled = (list(steps), list(undone))
-        old, self._remote = self._remote, None
-        if old is not None:
-            self._worker.do(old.close)
-        self.retry()
-
-    def prompt(
-        self,
-        structure: str,
-        slice_index: int | None,
-        hints: Sequence[Mapping[str, Any]] = (),
-        *,
-        text: str | None = None,
-        replace: bool = False,
-    ) -> None:
-        """Prompt a structure on a slice; hints are ``{"kind": …, "points": [[x, y], …], "positive": True}``."""
-        step = {"step": "prompt", "structure": structure, "slice": slice_index, "hints": [dict(hint) for hint in hints]}
-        self._ask("step", {**step, "text": text, "units": "pixel", "replace": replace})
-
-    def edit(self, structure: str, masks: Mapping[int, npt.NDArray[np.bool_]]) -> None:
-        """Give a structure the masks ``(y, x)`` that a hand drew, by slice, as one step."""
-        (first, *more) = [{"slice": index, "mask": encode_mask(masks[index])} for index in sorted(masks)]
-        self._ask("step", {"step": "edit", "structure": structure, **first, "more": more})
-
-    def propagate(self, structure: str) -> None:
-        """Follow a structure through the volume."""
-        self._ask("step", {"step": "propagate", "structure": structure})
-
-    def remove(self, structure: str) -> None:
-        """Take a structure out."""
-        self._ask("step", {"step": "remove", "structure": structure})
-
-    def undo(self) -> None:
-        """Take the last step back."""
-        if self.can_undo:
-            self._ask("undo")
-
-    def redo(self) -> None:
-        """Take the step again that was undone last."""
-        if self.can_redo:
-            self._ask("redo")
-
-    def cancel(self) -> None:
-        """Stop what the server is at."""
-        remote = self._remote
-        if remote is not None:
-            threading.Thread(target=lambda: _quietly(remote.cancel), daemon=True).start()
-
-    def view(self, slice_index: int) -> None:
-        """Let the server encode what is looked at, unless it is looked away from before anything else is done."""
-        self._view = slice_index
-        self._worker.do(self._show)
-
-    def retry(self) -> None:
-        """Try again what the server did not answer."""
-        self._stalled = False
-        self._go()
-
-    def save(self, formats: Sequence[str], done: Callable[[dict[str, Any]], None]) -> None:
-        """Let the server write the structures to where its series is; ``done`` gets what was read back."""
-
-        def saved() -> None:
-            self._say_busy("saving")
-            try:
-                if self._remote is not None:
-                    answer = self._remote.save(formats)
-                    self._worker.say(lambda: done(answer))
-            except ServerError as error:
-                self._say_failed(str(error))
-            self._say_busy("")
-
-        self._worker.do(saved)
-
-    def close(self) -> None:
-        """End the session; what was asked for before is still done, if it does not take long."""
-        if self._remote is not None:
-            self._worker.do(self._remote.close)
-        self._worker.end(2.0)
-
-    def _ask(self, what: str, step: Step | None = None) -> None:
-        self._number += 1
-        op: Op = {"op": what, "n": self._number, **({} if step is None else {"step": step})}
-        self.record(op)
-        self._pending.append(op)
-        self.retry()
-
-    def _go(self) -> None:
-        self._worker.do(self._work)
-
-    # On the worker's thread from here on, but for what is said.
-
-    def _work(self) -> None:
-        """Answer what is pending, one request after the other, until one has to wait."""
-        try:
-            if self._remote is None:
-                self._say_busy("opening")
-                self._open()
-            while self._pending and not self._stalled:
-                self._answer(self._pending[0])
-        except ServerError as error:
-            self._stalled = True
-            self._say_failed(str(error))
-        finally:
-            self._say_busy("")
-
-    def _open(self) -> None:
-        if self._connect is None:
-            raise ServerError("unreachable", "no server is chosen yet")
-        server = self._connect()
-        models = {one["name"]: one for one in server.info()["models"]}
-        self.models = tuple(models)
-        if self.model is not None and self.model not in models:
-            known = ", ".join(models)
-            raise ServerError("unknown_model", f"the server has no model {self.model!r}; it has {known}")
-        try:
-            self._remote = self._opened_on(server, *self._settled)
-        except ServerError as error:
-            if error.code in WAITS or not self._settled[0]:
-                raise
-            self._remote = self._opened_on(server, [], [])  # which of the steps is refused is found one by one
-            with self._lock:
-                for step in reversed(self._settled[0]):
-                    self._number += 1
-                    self._pending.appendleft({"op": "step", "n": -self._number, "step": step})
-                self._settled = ([], [])
-        model = models[self._remote.opened["model"]]
-        self.prompt_kinds, self.notice, self.model = tuple(model["prompts"]), model["notice"], model["name"]
-        self._take(self._remote)
-
-    def _opened_on(self, server: Server, steps: list[Step], undone: list[Step]) -> RemoteSession:
-        if self.series is not None:
-            return server.open(**self.series, model=self.model, steps=steps, undone=undone)
-        return server.open_volume(self.voxels, self.model, steps, undone)
-
-    def _answer(self, op: Op) -> None:
-        assert self._remote is not None  # noqa: S101 - _work has opened it
-        remote = self._remote
-        try:
-            if op["op"] == "step":
-                self._say_busy(f"{op['step']['step']}: {op['step']['structure']}")
-                remote.apply(op["step"], lambda done, total: self._say_busy("following", done, total))
-            elif op["op"] == "undo":
-                remote.undo()
-            else:
-                remote.redo()
-        except ServerError as error:
-            if error.code in WAITS:
-                raise
-            self._refuse(op, str(error))
-            return
-        self._take(remote, settles=op)
-
-    def _refuse(self, op: Op, why: str) -> None:
-        """Drop a request, and the undo and redo behind it that were meant for it."""
-        depth, dropped = 0, [op]
-        for later in list(self._pending)[1:] if op["op"] == "step" else ():
-            if later["op"] == "undo" and depth == 0:
-                dropped.append(later)
-                break
-            depth += {"step": 1, "redo": 1, "undo": -1}[later["op"]]
-        for one in dropped:
-            self.record({"op": "refused", "n": one["n"]})
-        with self._lock:
-            for one in dropped:
-                self._pending.remove(one)
-        step = op.get("step", {})
-        if step.get("step") == "edit":  # what the hand painted does not stand
-            touched = {step["structure"]: {one["slice"] for one in (step, *step["more"])}}
-            self._worker.say(lambda: self.changed.emit(touched))
-        self._say_failed(why)
-
-    def _take(self, remote: RemoteSession, settles: Op | None = None) -> None:
-        """Bring the masks up to date with what the server knows now, and say which slices are new."""
-        touched = self._new_slices(remote)
-        for name, indices in touched.items():
-            known = remote.masks.get(name, {})
-            for index in indices & known.keys():
-                if name not in self._masks:  # zeros take no memory until they are written
-                    self._masks[name] = np.zeros(self.axes.shape, dtype=np.uint8)
-                self._masks[name][index] = known[index]
-        structures, answer = remote.structures, remote.answer
-        for name in self._masks.keys() - structures.keys():
-            del self._masks[name]
-        with self._lock:
-            self._settled = (list(remote.steps), list(remote.undone))
-            if settles is not None:
-                self._pending.remove(settles)
-
-        def known_now() -> None:
-            self.structures, self.findings = structures, answer["findings"]
-            self.timing_ms = answer["timing_ms"]
-            self.changed.emit(touched)
-
-        self._worker.say(known_now)
-
-    def _new_slices(self, remote: RemoteSession) -> dict[str, set[int]]:
-        touched: dict[str, set[int]] = {}
-        if remote.opened is self._opened:
-            for change in remote.answer["changes"]:
-                touched.setdefault(change["structure"], set()).add(change["slice"])
-            return touched
-        self._opened = remote.opened  # opened again: all may be new
-        for name, old in self._masks.items():
-            touched[name] = {int(index) for index in np.flatnonzero(old.any(axis=(1, 2)))}
-            for index in touched[name]:
-                old[index] = 0
-        for name, by_slice in remote.masks.items():
-            touched.setdefault(name, set()).update(by_slice)
-        return touched
-
-    def _show(self) -> None:
-        index, self._view = self._view, None
-        if index is not None and self._remote is not None and not self._pending:
-            remote = self._remote
-            _quietly(lambda: remote.view(index))
-
-    def _keep_alive(self) -> None:
-        if self._remote is not None:
-            _quietly(self._remote.heartbeat)
-
-    def _say_busy(self, what: str, done: int = 0, total: int = 0) -> None:
-        self._worker.say(lambda: self.busy.emit(what, done, total))
-
-    def _say_failed(self, why: str) -> None:
-        self._worker.say(lambda: self.failed.emit(why))
+        self.axes, self.layer_name = axes, layer_name
+        self._signals, self._gui = _Signals(), GuiThread()
+        self.changed, self.busy, self.failed = self._signals.changed, self._signals.busy, self._signals.failed
+        super().__init__(
+            voxels, self._gui.say, self.changed.emit, self.busy.emit, self.failed.emit, record=record, series=series
+        )
 
 
-def _quietly(call: Callable[[], object]) -> None:
-    with suppress(ServerError):
-        call()
+def journals() -> Path:
+    """The folder of the journals of all windows."""
+    return cache_directory() / "napari"

@@ -16,25 +16,17 @@ from typing import IO, Any
 
 import numpy as np
 
-from oncoseg_client import Voxels
-from oncoseg_core.system import cache_directory, json_text
-from oncoseg_napari.session import Op, Step, fold
+from oncoseg_client.queued import Op, Step, fold
+from oncoseg_client.voxels import Voxels
 
 KEPT_DAYS = 30
 """How long the journal of a killed window is offered."""
 SUFFIX = ".jsonl"
 
 
-def folder() -> Path:
-    """Where journals are, of this user alone."""
-    path = cache_directory() / "napari"
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return path
-
-
 def fingerprint(voxels: Voxels) -> str:
     """What tells one image from another: its voxels and where they are."""
-    digest = hashlib.sha256(json_text({**voxels.header, "modality": ""}).encode())
+    digest = hashlib.sha256(_line({**voxels.header, "modality": ""}).encode())
     for plane in voxels.array:
         digest.update(np.ascontiguousarray(plane).data)
     return digest.hexdigest()
@@ -60,11 +52,13 @@ class Journal:
     """The file of one session. It is locked as long as its window lives; a clean end deletes it.
 
     Args:
+        folder: where journals are, of this user alone; made where it is not there.
         image: how to open the image again: ``path``, ``name``, ``settings``, ``slice_axis``, ``model``, ``server``.
     """
 
-    def __init__(self, image: Mapping[str, Any]) -> None:
-        self.path = folder() / f"{secrets.token_hex(8)}{SUFFIX}"
+    def __init__(self, folder: Path, image: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = folder / f"{secrets.token_hex(8)}{SUFFIX}"
         descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         self._file: IO[bytes] = os.fdopen(descriptor, "r+b", buffering=0)
         self._lock = threading.Lock()
@@ -73,7 +67,7 @@ class Journal:
 
     def write(self, op: Op) -> None:
         """Add a line: the operating system has it when this returns, so only a power cut can lose it."""
-        line = json_text(op).encode() + b"\n"
+        line = _line(op).encode() + b"\n"
         with self._lock, contextlib.suppress(ValueError):  # closed: the window ends
             self._file.write(line)
 
@@ -85,10 +79,10 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
-def unfinished() -> list[Unfinished]:
+def unfinished(folder: Path) -> list[Unfinished]:
     """Sessions of windows that were killed, the newest first; those of living windows are locked."""
     found = []
-    for path in sorted(folder().glob(f"*{SUFFIX}")):
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
         if path.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
             path.unlink(missing_ok=True)
             continue
@@ -118,6 +112,10 @@ def _read(path: Path, content: bytes) -> Unfinished | None:
     if not steps and not undone and not unsent:
         return None
     return Unfinished(path, image, steps, undone, unsent, path.stat().st_mtime)
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False)
 
 
 def _lines(content: bytes) -> Iterator[dict[str, Any]]:

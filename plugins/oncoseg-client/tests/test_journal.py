@@ -8,14 +8,10 @@ import sys
 import textwrap
 
 import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("napari", reason="napari is not installed: pip install 'oncoseg-napari[test]'")
-from oncoseg_client import Voxels
-from oncoseg_napari import journal
-from oncoseg_napari.session import fold
+from oncoseg_client import Voxels, fold, journal
 
 IMAGE = {"path": "ct", "name": "ct"}
 ops = st.lists(
@@ -80,61 +76,62 @@ def test_a_file_cut_at_any_byte_has_all_that_was_asked_for_up_to_there(tmp_path,
         assert (session.steps, session.undone, session.image["path"]) == (steps, undone, "ct")
 
 
-def test_a_clean_end_leaves_nothing_and_a_living_window_is_not_offered():
-    one = journal.Journal(IMAGE)
+def test_a_clean_end_leaves_nothing_and_a_living_window_is_not_offered(tmp_path):
+    one = journal.Journal(tmp_path, IMAGE)
     one.write({"op": "step", "n": 1, "step": {"step": "remove", "structure": "a"}})
-    assert journal.unfinished() == []
+    assert journal.unfinished(tmp_path) == []
     assert one.path.stat().st_mode & 0o777 == 0o600
     one.end()
-    assert list(journal.folder().iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
     one.write({"op": "undo", "n": 2})  # too late, and no fault
 
 
-def test_unsent_prompts_and_an_earlier_session_s_steps_are_there_again():
-    one = journal.Journal(IMAGE)
+def test_unsent_prompts_and_an_earlier_session_s_steps_are_there_again(tmp_path):
+    one = journal.Journal(tmp_path, IMAGE)
     a, b, c = ({"step": "remove", "structure": name} for name in "abc")
     one.write({"op": "begin", "steps": [a, b], "undone": [c]})
     one.write({"op": "redo", "n": 1})
     one.write({"op": "unsent", "prompts": [["a", 3, {"kind": "point", "points": [[1, 2]], "positive": True}]]})
     one.write({"op": "image", "model": "litemedsam"})
     one.end(keep=True)
-    (found,) = journal.unfinished()
+    (found,) = journal.unfinished(tmp_path)
     assert (found.steps, found.undone) == ([a, b, c], [])
     assert found.unsent[0][:2] == ["a", 3]
     assert found.image["model"] == "litemedsam"
     found.discard()
-    assert journal.unfinished() == []
+    assert journal.unfinished(tmp_path) == []
 
 
-def test_nothing_is_lost_with_kill_9():
+def test_nothing_is_lost_with_kill_9(tmp_path):
     code = """
-        from oncoseg_napari.journal import Journal
-        one = Journal({"path": "ct", "name": "ct"})
+        import pathlib, sys
+        from oncoseg_client import Journal
+        one = Journal(pathlib.Path(sys.argv[1]), {"path": "ct", "name": "ct"})
         n = 0
         while True:
             n += 1
             one.write({"op": "step", "n": n, "step": {"step": "prompt", "structure": "a", "n": n, "bits": "x" * 5000}})
             print(n, flush=True)
     """
-    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], stdout=subprocess.PIPE)
     for _ in range(50):
         last = int(process.stdout.readline())
     os.kill(process.pid, signal.SIGKILL)
     rest = process.stdout.read().split(b"\n")[:-1]
     process.wait()
     last = int(rest[-1]) if rest else last
-    (found,) = journal.unfinished()
+    (found,) = journal.unfinished(tmp_path)
     assert [step["n"] for step in found.steps][:last] == list(range(1, last + 1))
 
 
-def test_what_is_no_journal_or_too_old_is_no_offer():
-    (journal.folder() / "a.jsonl").write_bytes(b"\x00\xff no line of ours\n")
-    one = journal.Journal(IMAGE)
+def test_what_is_no_journal_or_too_old_is_no_offer(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\x00\xff no line of ours\n")
+    one = journal.Journal(tmp_path, IMAGE)
     one.write({"op": "step", "n": 1, "step": {}})
     one.end(keep=True)
     os.utime(one.path, (0, 0))
-    assert journal.unfinished() == []
-    assert list(journal.folder().iterdir()) == []
+    assert journal.unfinished(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_image_is_known_by_its_voxels_and_its_place():

@@ -1,4 +1,4 @@
-"""One thread that does one thing after another; what comes of it is said on the GUI thread."""
+"""One thread that does one thing after another."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QObject, Qt, Signal
-
-log = logging.getLogger("oncoseg.napari")
+log = logging.getLogger("oncoseg.client")
 
 
-class Worker(QObject):
-    """Calls run in their order on a thread of their own; ``say`` runs others on the GUI thread, from any thread.
+class CallQueue:
+    """Calls run in their order on a thread of their own.
 
     Args:
         name: of the thread.
@@ -22,11 +20,7 @@ class Worker(QObject):
         idle_seconds: how long that is.
     """
 
-    _said = Signal(object)
-
     def __init__(self, name: str, idle: Callable[[], None] = lambda: None, idle_seconds: float = 30.0) -> None:
-        super().__init__()
-        self._said.connect(lambda call: call(), Qt.ConnectionType.QueuedConnection)
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._idle, self._idle_seconds = idle, idle_seconds
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -35,13 +29,6 @@ class Worker(QObject):
     def do(self, call: Callable[[], Any]) -> None:
         """Run this after what was given before."""
         self._calls.put(call)
-
-    def say(self, call: Callable[[], Any]) -> None:
-        """Run this on the GUI thread, soon; nothing where the window is gone."""
-        try:
-            self._said.emit(call)
-        except RuntimeError:  # Qt has deleted the object with its window
-            log.debug("a result came after its window was closed")
 
     def end(self, seconds: float = 0.0) -> None:
         """Do what was given, then no more; wait for that as long as this."""
