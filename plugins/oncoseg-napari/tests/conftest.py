@@ -12,6 +12,8 @@ import sys
 
 import pytest
 
+os.environ["NAPARI_CONFIG"] = ""  # settings stay in memory; napari reads this when a test's module imports it
+
 SCREEN = "1600x1000x24"
 
 
@@ -21,7 +23,7 @@ def display(tmp_path_factory):
     pytest.importorskip("napari", reason="napari is not installed: pip install 'oncoseg-napari[test]'")
     pytest.importorskip("pytestqt", reason="pytest-qt is not installed: pip install 'oncoseg-napari[test]'")
     settings = {
-        "NAPARI_CONFIG": "",  # keep the settings in memory
+        "NAPARI_CONFIG": "",
         "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("config")),
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
         "ONCOSEG_CACHE": str(tmp_path_factory.mktemp("oncoseg")),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
-from oncoseg_napari.geometry import place, shown_affine
+from oncoseg_napari.geometry import shown_affine
 from oncoseg_napari.session import ImageSession
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ class StructureLayers(QObject):
         facts: dict[str, Any] = {"structure": name, "image": image.name}
         if "affine" in image.metadata.get("oncoseg", {}):  # it is straightened while it is segmented
             facts["affine"] = image.metadata["oncoseg"]["affine"]
-        layer = self._viewer.add_labels(data, name=name, metadata={"oncoseg": facts}, opacity=0.5)
-        like(layer, image)
+        layer = self._viewer.add_labels(data, name=name, metadata={"oncoseg": facts}, opacity=0.5, **like(image))
         layer.selected_label = 1
         self._layers[name] = layer
         self.recolour(name, colour)
@@ -170,9 +169,8 @@ class StructureLayers(QObject):
                 return
             active = self._viewer.layers.selection.active
             self._lines = self._viewer.add_shapes(
-                ndim=self._image.ndim, name=f"{self._image.name}: diameters", opacity=1.0
+                ndim=self._image.ndim, name=f"{self._image.name}: diameters", opacity=1.0, **like(self._image)
             )
-            like(self._lines, self._image)
             self._viewer.layers.selection.active = active
         self._lines.data = []
         if lines:
@@ -181,7 +179,6 @@ class StructureLayers(QObject):
         self._lines.editable = False
 
 
-def like(layer: Layer, image: Layer) -> None:
-    """Put a layer where an image is shown."""
-    place(layer, shown_affine(image))
-    layer.units = image.units
+def like(image: Layer) -> dict[str, Any]:
+    """What puts a new layer where an image is shown; later, it would move the slice that is shown."""
+    return {"affine": shown_affine(image), "units": image.units}

@@ -43,7 +43,7 @@ class PromptLayers(QObject):
         self._kind, self._positive = "point", True
         self._drawing = False
         columns = session.axes.shape[2]
-        common = {"ndim": image.ndim, "metadata": {"oncoseg": {"prompts": image.name}}}
+        common = {"ndim": image.ndim, "metadata": {"oncoseg": {"prompts": image.name}}, **like(image)}
         active = self._viewer.layers.selection.active
         self.shapes = self._viewer.add_shapes(
             name=f"{image.name}: prompts",
@@ -56,7 +56,6 @@ class PromptLayers(QObject):
             name=f"{image.name}: clicks", size=max(2, columns / 60), border_width=0.2, **common
         )
         for layer in (self.shapes, self.points):
-            like(layer, image)
             layer.events.data.connect(self._data_changed)
         self._viewer.layers.selection.active = active
         session.changed.connect(self.redraw)

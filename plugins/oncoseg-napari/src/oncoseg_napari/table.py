@@ -75,9 +75,8 @@ class StructureTable(QTableWidget):
         self.visibility_changed.emit(self.item(item.row(), 1).text(), visible)
 
     def _choose_colour(self, row: int, column: int) -> None:
-        colour = (
-            QColorDialog.getColor(self.item(row, 0).data(Qt.ItemDataRole.DecorationRole)) if column == 0 else QColor()
-        )
+        now = self.item(row, 0).data(Qt.ItemDataRole.DecorationRole)
+        colour = QColorDialog.getColor(now) if column == 0 else QColor()
         if colour.isValid():
             self.colour_changed.emit(self.item(row, 1).text(), colour)
 

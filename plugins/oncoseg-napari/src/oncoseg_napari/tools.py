@@ -71,8 +71,8 @@ class PromptTools(QtWidgets.QWidget):
             why = refusal(tool.kind) if tool.kind != "brush" or not kinds else ""
             self.buttons[tool.name].setEnabled(not why)
             self.buttons[tool.name].setToolTip(why or f"{tool.tip} ({tool.key})")
-        for part, tip in ((self.text, "What to mark on these slices; Enter sends it"),
-                          (self.first, "The first slice for the text"), (self.last, "The last slice for the text")):  # fmt: skip
+        tips = {self.text: "What to mark on these slices; Enter sends it"}
+        for part, tip in {**tips, self.first: "The text's first slice", self.last: "The text's last slice"}.items():
             part.setEnabled(not refusal("text"))
             part.setToolTip(refusal("text") or tip)
         self.first.setMaximum(slices - 1)
