@@ -194,3 +194,8 @@ _.train_here
 _.num_epochs
 _.num_iterations_per_epoch
 _.num_val_iterations_per_epoch
+
+# napari's manifest names the class; the widget calls its methods by the names of their buttons.
+_.OncoSegWidget
+_.choose_file
+_.choose_series
