@@ -30,7 +30,14 @@ def test_its_address_and_token_are_its_first_line_and_it_ends_with_its_input():
     [
         ("import sys; sys.exit('error: no promptable model is installed; install one')", "cannot start: no promptable"),
         ("import no_engine", "not installed here.*install oncoseg-napari.local., or name a server"),
-        ("import sys; sys.exit(\"error: No such command 'serve'. (--help shows how)\")", "not installed here"),
+        (
+            "import sys; sys.exit(\"error: No such command 'serve'. (--help shows how)\")",
+            "not installed here .No such command 'serve'.;",
+        ),
+        (
+            "import sys; sys.exit(\"error: x.y needs the library 'torch', which is not installed: pip install 'z[torch]'\")",
+            "not installed here.*torch",
+        ),
         ("raise SystemExit(3)", "ended with status 3 and no reason"),
         ("print('hello'); import sys; sys.exit('error: late')", "cannot start: late"),
         ("print('[1]'); import sys; sys.exit('error: late')", "cannot start: late"),

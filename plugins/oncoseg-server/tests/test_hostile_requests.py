@@ -176,3 +176,32 @@ def test_another_client_s_session_cannot_be_used_by_any_route(client, victim, op
             reply = client.request("DELETE" if path == "/sessions/S" else "POST", url, json=example, headers=headers)
             assert (reply.status_code, reply.json()["code"]) == (409, "lease_taken")
     assert unchanged(victim) == before
+
+
+HEADER = {
+    "shape": [2, 3, 4], "dtype": "uint8", "modality": "unit", "affine": [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+    "slice_origins": [[0, 0, 0], [0, 0, 1.5]],
+}  # fmt: skip
+
+
+@settings(
+    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(header=spoilt(HEADER), count=st.sampled_from([24, 24, 24, 0, 23, 25]), raw=st.sampled_from([None] * 5 + TEXTS))
+def test_no_image_that_is_sent_breaks_the_server(client, header, count, raw):
+    line = json.dumps(header).encode() if raw is None else raw.encode("utf-8", "replace")
+    reply = client.post("/api/v1/volumes", content=line + b"\n" + bytes(count))
+    assert reply.status_code < 500, (line, reply.text)
+    volumes = client.app.state.server.volumes
+    if reply.status_code == 201:
+        opened = client.post("/api/v1/sessions", json={"volume": reply.json()["volume"]})
+        assert opened.status_code in {201, 400, 422}, (line, opened.text)
+        if opened.status_code == 201:
+            client.delete(
+                f"/api/v1/sessions/{opened.json()['session']}", headers={"X-OncoSeg-Lease": opened.json()["lease"]}
+            )
+    else:
+        assert set(reply.json()) == {"code", "message"}
+        assert "\n" not in reply.json()["message"]
+    volumes._drop(lambda _: True)
+    assert volumes.bytes == 0

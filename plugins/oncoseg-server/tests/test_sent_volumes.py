@@ -1,12 +1,19 @@
 """Images that a client sends as voxels, and voxels that it gets."""
 
 import json
+import logging
+import socket
+import time
+from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
+from served_app import served
 
 from oncoseg_client import Server, ServerError, Voxels, encode_mask
+from oncoseg_server.web.routes.examples import VOLUME_EXAMPLES
+from oncoseg_server.wire import VolumeHeader
 
 AFFINE = np.array([[0.0, -0.5, 0, 7], [0.5, 0, 0, -3], [0, 0, 2.5, 100], [0, 0, 0, 1]])
 
@@ -203,3 +210,31 @@ def test_an_image_that_is_there_is_not_sent_again(server, client):
     session.reopen()
     assert len(sent) == 2
     assert session.mask("a").any()
+
+
+def test_a_client_that_hangs_up_leaves_nothing_and_is_no_fault(client, caplog):
+    volumes = client.app.state.server.volumes
+    caplog.set_level(logging.INFO, "oncoseg.server")
+    with served(client.app) as url:
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port)) as rude:
+            head = f"POST /api/v1/volumes HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: 999\r\n\r\n"
+            rude.sendall(head.encode() + body({**GOOD, "shape": [3, 3, 4]}, bytes(24)))
+            wait(lambda: volumes.bytes == 36)
+        wait(lambda: volumes.bytes == 0)
+        wait(lambda: any("/volumes 400" in one.getMessage() for one in caplog.records))
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+
+
+def wait(holds):
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_the_examples_are_images():
+    for example in VOLUME_EXAMPLES.values():
+        line, _, rest = example["value"].partition("\n")
+        header = VolumeHeader.model_validate_json(line)
+        assert f"({np.zeros(header.shape, header.dtype).nbytes} bytes)" in rest

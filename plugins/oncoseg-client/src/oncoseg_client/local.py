@@ -16,7 +16,7 @@ from oncoseg_client.errors import ServerError
 from oncoseg_client.server import Server
 
 _CODE = "from oncoseg_core.cli.app import main; main()"
-_ABSENT = ("No module named", "No such command")
+_ABSENT = ("No module named", "No such command", "is not installed: pip install")
 _GOODBYE = 5.0
 """Seconds until a server that does not end by itself is killed."""
 
@@ -134,10 +134,12 @@ class LocalServer:
 
     def _reason(self) -> str:
         """Why it ended: the last line of its standard error, or what to install."""
-        last = self._errors[-1] if self._errors else f"it ended with status {self._process.returncode} and no reason"
+        if not self._errors:
+            return f"it ended with status {self._process.returncode} and no reason"
+        last = self._errors[-1].removeprefix("error: ").removesuffix("(--help shows how)").strip(" .")
         if any(sign in line for sign in _ABSENT for line in self._errors):
             return f"the engine is not installed here ({last}); install oncoseg-napari[local], or name a server"
-        return last.removeprefix("error: ")
+        return last
 
 
 def _cannot(reason: str) -> ServerError:

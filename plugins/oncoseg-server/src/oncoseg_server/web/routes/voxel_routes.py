@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from oncoseg_server.sessions.refusal import Refusal
 from oncoseg_server.sessions.sent import grid_of, shown_voxels, volume_from
+from oncoseg_server.web.routes.examples import VOLUME_EXAMPLES
 from oncoseg_server.web.routes.leases import Held, TheServer
 from oncoseg_server.wire import TakenVolume, VolumeHeader
 
@@ -21,10 +24,21 @@ LONGEST_LINE = 8_000_000
 """Bytes of a header: one with the places of 65,535 slices has fewer."""
 
 
-@router.post("/volumes", status_code=201)
+RAW = "application/octet-stream"
+_LINE_AND_BYTES: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
+_SENT = {
+    "requestBody": {
+        "required": True,
+        "description": "a `VolumeHeader` as one line of JSON, a line feed, and the voxels",
+        "content": {RAW: {**_LINE_AND_BYTES, "examples": VOLUME_EXAMPLES}},
+    }
+}
+
+
+@router.post("/volumes", status_code=201, openapi_extra=_SENT)
 async def send_volume(request: Request, server: TheServer) -> TakenVolume:
     """Send an image that no source has: the JSON of a ``VolumeHeader``, a line feed, and the voxels."""
-    body = request.stream()
+    body = _pieces(request)
     line, begun = await _first_line(body)
     header = _header(line)
     grid, size = grid_of(header), math.prod(header.shape) * np.dtype(header.dtype).itemsize
@@ -43,10 +57,18 @@ async def send_volume(request: Request, server: TheServer) -> TakenVolume:
         return TakenVolume(volume=key[-1])
 
 
-@of_one.get("/voxels", response_class=StreamingResponse)
+@of_one.get("/voxels", response_class=StreamingResponse, responses={200: {"content": {RAW: _LINE_AND_BYTES}}})
 async def voxels(held: Held) -> StreamingResponse:
     """The image of a session with calibrated values: the JSON of a ``VolumeHeader``, a line feed, and the voxels."""
-    return StreamingResponse(shown_voxels(held.calibrated).parts(), media_type="application/octet-stream")
+    return StreamingResponse(shown_voxels(held.calibrated).parts(), media_type=RAW)
+
+
+async def _pieces(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect:
+        raise Refusal("bad_request", "the client hung up before all voxels were sent") from None
 
 
 async def _first_line(body: AsyncIterator[bytes]) -> tuple[bytes, bytes]:
