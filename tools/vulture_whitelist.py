@@ -197,5 +197,23 @@ _.num_val_iterations_per_epoch
 
 # napari's manifest names the class; the widget calls its methods by the names of their buttons.
 _.OncoSegWidget
-_.choose_file
-_.choose_series
+_._start
+_._add
+_._remove
+_._propagate
+_._retry
+_._export
+_._save
+_._choose_series
+_._restore
+_._discard
+_.undo
+_.redo
+
+# napari's manifest names them, and napari reads the attributes of its layers.
+_.chest_ct
+_.brain_mri
+_.write_rtstruct
+_.write_nifti
+_.rotate
+_.shear

@@ -15,6 +15,7 @@ from oncoseg_client.local import LocalServer
 from oncoseg_client.masks import EncodedMask, decode_mask, encode_mask
 from oncoseg_client.queued import Op, QueuedSession, Step, fold
 from oncoseg_client.server import Server
+from oncoseg_client.servers import Servers
 from oncoseg_client.session import RemoteSession
 from oncoseg_client.voxels import Voxels
 
@@ -28,6 +29,7 @@ __all__ = [
     "RemoteSession",
     "Server",
     "ServerError",
+    "Servers",
     "Step",
     "Unfinished",
     "Voxels",

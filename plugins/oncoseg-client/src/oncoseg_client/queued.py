@@ -213,6 +213,17 @@ class QueuedSession:
 
         self._calls.do(saved)
 
+    def collect(self, done: Callable[[dict[str, npt.NDArray[np.bool_]]], None]) -> None:
+        """Copy all masks ``(z, y, x)`` once everything before is answered; ``done`` gets them on another thread."""
+
+        def copied() -> None:
+            if self._pending:
+                self._say_failed("the server has not answered all prompts and edits yet; retry, then do this again")
+            else:
+                done({name: mask != 0 for name, mask in self._masks.items()})
+
+        self._calls.do(copied)
+
     def close(self) -> None:
         """End the session; what was asked for before is still done, if it does not take long."""
         if self._remote is not None:

@@ -57,6 +57,11 @@ class Server:
         listed: list[dict[str, Any]] = self._transport.call("GET", f"/sources/{source}/series{query}")
         return listed
 
+    def all_series(self) -> list[dict[str, Any]]:
+        """The series of all its sources, each with its ``source``."""
+        sources = [source["name"] for source in self.info()["sources"]]
+        return [{"source": source, **one} for source in sources for one in self.series(source)]
+
     def upload(self, source: str, files: Sequence[Path]) -> list[dict[str, Any]]:
         """Send DICOM files or a zip of them to a source of uploads; returns the series that are there now.
 
