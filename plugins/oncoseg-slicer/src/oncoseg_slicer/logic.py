@@ -1,0 +1,157 @@
+"""What the module does on the scene: one session on one volume, without a window."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from oncoseg_client import QueuedSession, Server, ServerError
+from oncoseg_slicer.markups import prompts_of
+from oncoseg_slicer.segments import Segments
+from oncoseg_slicer.volumes import RefusedError, modality_of, voxels_of
+
+REPLACING = {"box", "lasso", "exemplar"}
+"""Kinds that say all of a structure on their slice, so that they take the place of what was there."""
+
+
+class SessionLogic:
+    """A session on a volume: markups in, segments out. Every method returns at once; :meth:`poll` brings the answers.
+
+    Args:
+        scene: the MRML scene.
+        volume: the volume node.
+        segmentation: a segmentation node to go on with.
+    """
+
+    def __init__(self, scene: Any, volume: Any, segmentation: Any = None) -> None:
+        self._said: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.segments = Segments(scene, volume, segmentation)
+        self.volume = volume
+        self.busy = ("", 0, 0)
+        self.sentence = ""
+        self.waits = False
+        self._showing = False
+        self.session = QueuedSession(
+            voxels_of(volume, modality_of(volume)), self._said.put, self._show, self._set_busy, self._fail
+        )
+
+    def open(self, connect: Callable[[], Server], model: str | None = None, series_uid: str | None = None) -> None:
+        """Open the volume on a server: its own series ``series_uid`` where it has that, else the voxels are sent."""
+
+        def connected() -> Server:
+            server = connect()
+            if self.session.series is None and series_uid is not None:
+                self.session.series = series_with(server, series_uid)
+            return server
+
+        self.session.open(connected, model, self.session.steps, self.session.undone)
+
+    def prompt(self, structure: str, markups: Any, *, positive: bool = True, exemplar: bool = False) -> None:
+        """Prompt a structure with all that a markups node holds, one step a slice.
+
+        Raises:
+            RefusedError: a name is missing, or the markups are no prompt on this volume.
+        """
+        self._require(structure)
+        by_slice: dict[int, list[dict[str, Any]]] = {}
+        for index, hint in prompts_of(markups, self.segments.grid, positive=positive, exemplar=exemplar):
+            by_slice.setdefault(index, []).append(hint)
+        for index, hints in by_slice.items():
+            replace = any(hint["kind"] in REPLACING for hint in hints)
+            self.session.prompt(structure, index, hints, replace=replace)
+
+    def prompt_text(self, structure: str, text: str, slices: Iterable[int]) -> None:
+        """Prompt a structure by a text on slices.
+
+        Raises:
+            RefusedError: the text or the name is missing.
+        """
+        self._require(structure)
+        if not text.strip():
+            raise RefusedError("type what to look for first, such as: liver tumor")
+        for index in slices:
+            self.session.prompt(structure, index, text=text.strip())
+
+    def take_edits(self, structure: str) -> bool:
+        """Let the session have what a hand changed of a segment, as one step; False where nothing was changed."""
+        self._require(structure)
+        masks = self.segments.edits(structure, self.session.mask(structure))
+        if masks:
+            self.session.edit(structure, masks)
+        return bool(masks)
+
+    def propagate(self, structure: str) -> None:
+        """Follow a structure through the volume, with what a hand changed of it.
+
+        Raises:
+            RefusedError: there is no structure of that name.
+        """
+        self._require(structure)
+        if structure not in {step["structure"] for step in self.session.steps} and not self.take_edits(structure):
+            raise RefusedError(f"{structure}: has no prompt yet; place one first")
+        self.session.propagate(structure)
+
+    def poll(self) -> bool:
+        """Run what came back since, on this thread; whether there was anything."""
+        some = False
+        while True:
+            try:
+                call = self._said.get_nowait()
+            except queue.Empty:
+                return some
+            call()
+            some = True
+
+    def close(self) -> None:
+        """End the session; the segments stay."""
+        self.session.close()
+
+    def _require(self, structure: str) -> None:
+        if not structure.strip():
+            raise RefusedError("name the structure first")
+        self.segments.require_same_place()
+
+    def _show(self, touched: dict[str, set[int]]) -> None:
+        for name in touched:
+            mask = self.session.mask(name)
+            if mask is not None:
+                self.segments.show(name, mask)
+            elif name not in self.session.structures:
+                self.segments.remove(name)
+        self.sentence, self.waits = "", False
+
+    def _set_busy(self, what: str, done: int, total: int) -> None:
+        self.busy = (what, done, total)
+
+    def _fail(self, why: str) -> None:
+        self.sentence, self.waits = why, True
+
+
+def series_with(server: Server, series_uid: str) -> dict[str, str] | None:
+    """The series of a server's sources that has this UID; None where no source has it."""
+    try:
+        for source in server.info()["sources"]:
+            for one in server.series(source["name"]):
+                if one["series_uid"] == series_uid:
+                    return {"source": source["name"], "study_uid": one["study_uid"], "series_uid": series_uid}
+    except ServerError:
+        return None
+    return None
+
+
+def sentences(structure: dict[str, Any] | None, findings: Iterable[str]) -> list[str]:
+    """A structure's measurements and findings, and the image's, for reading."""
+    if structure is None:
+        return list(findings)
+    lines = []
+    if structure["long"] is not None:
+        across = "" if structure["short"] is None else f" × {structure['short']['mm']:.1f}"
+        lines.append(f"{structure['long']['mm']:.1f}{across} mm on slice {structure['diameter_slice']}")
+    if structure["volume_ml"] is not None:
+        lines.append(f"{structure['volume_ml']:.2f} mL")
+    if structure["mean"] is not None:
+        lines.append(f"mean {structure['mean']:.1f} {structure['unit'] or ''}".strip())
+    if structure["score"] is not None:
+        lines.append(f"score {structure['score']:.2f}")
+    return [", ".join(lines), *structure["findings"], *findings] if lines else [*structure["findings"], *findings]

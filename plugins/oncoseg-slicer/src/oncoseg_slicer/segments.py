@@ -1,0 +1,98 @@
+"""The structures of a session as segments of one segmentation on its volume, and what a hand changed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from oncoseg_slicer.volumes import RefusedError, VolumeGrid, grid_of
+
+COLOURS = (
+    (0.90, 0.62, 0.00), (0.34, 0.71, 0.91), (0.00, 0.62, 0.45), (0.94, 0.89, 0.26),
+    (0.00, 0.45, 0.70), (0.84, 0.37, 0.00), (0.80, 0.47, 0.65),
+)  # fmt: skip
+"""Okabe and Ito's, which the colour-blind can tell apart."""
+
+
+class Segments:
+    """A ``vtkMRMLSegmentationNode`` with the geometry and the transform of a volume; segments are named as structures.
+
+    Args:
+        scene: the MRML scene.
+        volume: the volume node.
+        node: a segmentation to go on with; a new one when None.
+    """
+
+    def __init__(self, scene: Any, volume: Any, node: Any = None) -> None:
+        self._volume = volume
+        self.grid: VolumeGrid = grid_of(volume)
+        if node is None:
+            node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} structures")
+            node.CreateDefaultDisplayNodes()
+        self.node = node
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+
+    def require_same_place(self) -> None:
+        """Refuse to go on where somebody moved the volume away from what the session was opened on.
+
+        Raises:
+            RefusedError: the volume, or the segmentation under another transform, lies elsewhere now.
+        """
+        if not np.allclose(grid_of(self._volume).to_world, self.grid.to_world, atol=1e-6):
+            raise RefusedError(f"{self.grid.name}: was moved since the session was opened; start it again")
+        if self.node.GetTransformNodeID() != self._volume.GetTransformNodeID():
+            raise RefusedError(
+                f"{self.node.GetName()}: is under another transform than its volume; put it under the same"
+            )
+
+    def id_of(self, name: str) -> str | None:
+        """The segment of that name."""
+        found: str = self.node.GetSegmentation().GetSegmentIdBySegmentName(name)
+        return found or None
+
+    def names(self) -> list[str]:
+        """All segments."""
+        segmentation = self.node.GetSegmentation()
+        return [segmentation.GetNthSegment(number).GetName() for number in range(segmentation.GetNumberOfSegments())]
+
+    def show(self, name: str, mask: npt.NDArray[Any]) -> None:
+        """Let a segment be exactly this mask ``(k, j, i)``; a new one gets the next colour."""
+        import slicer.util
+
+        segment = self.id_of(name)
+        if segment is None:
+            segmentation = self.node.GetSegmentation()
+            colour = COLOURS[segmentation.GetNumberOfSegments() % len(COLOURS)]
+            segment = segmentation.AddEmptySegment("", name, colour)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            np.ascontiguousarray(mask, dtype=np.uint8), self.node, segment, self._volume
+        )
+
+    def remove(self, name: str) -> None:
+        """Take a segment out."""
+        segment = self.id_of(name)
+        if segment is not None:
+            self.node.GetSegmentation().RemoveSegment(segment)
+
+    def mask(self, name: str) -> npt.NDArray[np.bool_]:
+        """A segment's mask ``(k, j, i)`` on the volume's grid; empty where there is none of that name."""
+        import slicer.util
+
+        segment = self.id_of(name)
+        if segment is None:
+            return np.zeros(self.grid.shape, dtype=bool)
+        labelmap = slicer.util.arrayFromSegmentBinaryLabelmap(self.node, segment, self._volume)
+        return np.asarray(labelmap, dtype=bool)
+
+    def edits(self, name: str, known: npt.NDArray[Any] | None) -> dict[int, npt.NDArray[np.bool_]]:
+        """The slices on which a segment is no longer the mask that the session has, with what it is there."""
+        mask = self.mask(name)
+        before: Any = np.zeros(self.grid.shape, dtype=bool) if known is None else known
+        changed: Iterable[int] = np.flatnonzero(
+            [(mask[index] != (before[index] != 0)).any() for index in range(len(mask))]
+        )
+        return {int(index): mask[index] for index in changed}
