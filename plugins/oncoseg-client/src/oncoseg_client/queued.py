@@ -282,8 +282,21 @@ class QueuedSession:
 
     def _opened_on(self, server: Server, steps: list[Step], undone: list[Step]) -> RemoteSession:
         if self.series is not None:
-            return server.open(**self.series, model=self.model, steps=steps, undone=undone)
+            remote = server.open(**self.series, model=self.model, steps=steps, undone=undone)
+            if self._is_this_grid(remote.image):
+                return remote
+            remote.close()  # the window shows the image with other axes, or elsewhere
+            self.series = None
         return server.open_volume(self.voxels, self.model, steps, undone)
+
+    def _is_this_grid(self, image: Mapping[str, Any]) -> bool:
+        shape = (image["slices"], image["rows"], image["columns"])
+        affine = self.voxels.affine
+        return (
+            shape == self.voxels.array.shape[:3]
+            and affine is not None
+            and np.allclose(affine, image["affine"], rtol=0, atol=0.01 / max(shape))
+        )
 
     def _answer(self, op: Op) -> None:
         assert self._remote is not None  # noqa: S101 - _work has opened it
