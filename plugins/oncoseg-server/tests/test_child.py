@@ -14,6 +14,7 @@ from oncoseg_client import Server, ServerError
 from oncoseg_core import ConfigError, Registry, WeightsError
 from oncoseg_lora import Origin
 from oncoseg_server.cli.serve_command import app
+from oncoseg_server.config.tokens import tokens_of
 from oncoseg_server.web import child
 
 
@@ -93,6 +94,31 @@ def test_options_that_contradict_are_refused(options, says, monkeypatch):
     monkeypatch.setattr("oncoseg_core.cli.installed_registry", registry_of)
     result = CliRunner().invoke(app, options)
     assert says in str(result.exception)
+
+
+def test_standard_output_has_the_one_line_whatever_else_is_printed(monkeypatch, capfd, adapters):
+    ended = []
+    monkeypatch.setattr(
+        child, "_Parent", lambda: type("Parent", (), {"ends": lambda _, server: ended.append(server)})()
+    )
+
+    def serve_forever(settings, registry, progress, listens, *, environment):
+        sys.stdout.write("a library says hello\n")
+        os.write(1, b"and so does its C code\n")
+        listens("http://127.0.0.1:1", "server")
+        sys.stdout.write("and later\n")
+        os.write(1, b"once more\n")
+        assert tokens_of(settings, environment).user_of(f"Bearer {environment[settings.token_env]}")
+
+    monkeypatch.setattr(child, "serve_forever", serve_forever)
+    child.serve_parent(registry_of())
+    told = capfd.readouterr()
+    line = json.loads(told.out)
+    assert line["url"] == "http://127.0.0.1:1"
+    assert len(line["token"]) >= 32
+    assert ended == ["server"]
+    assert "hello" in told.err
+    assert "once more" in told.err
 
 
 PARENT = """

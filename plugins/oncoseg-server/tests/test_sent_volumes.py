@@ -12,6 +12,7 @@ import pytest
 from served_app import served
 
 from oncoseg_client import Server, ServerError, Voxels, encode_mask
+from oncoseg_server.sessions import steps
 from oncoseg_server.web.routes.examples import VOLUME_EXAMPLES
 from oncoseg_server.wire import VolumeHeader
 
@@ -184,11 +185,16 @@ def test_room_is_kept_for_the_voxels_as_they_are_and_for_so_many_images(server, 
     assert "`limits.volumes_per_owner`" in reply.json()["message"]
 
 
-def test_an_edit_outside_the_image_or_twice_on_a_slice_is_refused(server, client):
+def test_an_edit_outside_the_image_or_twice_on_a_slice_is_refused(server, monkeypatch):
     mask = np.ones((128, 100), dtype=bool)
     session = server.open_volume(image())
     with pytest.raises(ServerError, match="slice 8 does not exist"):
         session.edit("a", {0: mask, 8: mask})
+    made = []
+    monkeypatch.setattr(steps, "drawn_mask", lambda *_: made.append(1))
+    with pytest.raises(ServerError, match="slice 8 does not exist"):
+        session.edit("a", dict.fromkeys(range(500), mask))
+    assert made == []  # no memory was taken for 500 slices
     one = {"slice": 1, "mask": encode_mask(mask)}
     with pytest.raises(ServerError, match="two masks"):
         session.apply({"step": "edit", "structure": "a", **one, "more": [one]})
