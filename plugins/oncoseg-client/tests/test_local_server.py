@@ -1,10 +1,13 @@
 """A server that this process starts: its answer, its end, and every way in which it may not come to be."""
 
+import json
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from oncoseg_client import LocalServer, ServerError, local
+from oncoseg_client import LocalServer, Server, ServerError, local
 
 ANSWER = '{"url": "http://127.0.0.1:9", "token": "secret"}'
 WAITS = "import sys; sys.stdin.read()"
@@ -64,3 +67,37 @@ def test_one_that_keeps_silent_or_does_not_end_is_killed(monkeypatch):
     with pytest.raises(ServerError, match="did not answer within"):
         _ = started.server
     assert not started.running
+
+
+def test_another_interpreter_gets_no_paths_of_this_one(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", "ours")
+    other = tmp_path / "python"
+    other.symlink_to(sys.executable)
+    code = "import os; print(os.environ.get('PYTHONPATH'), os.environ.get('PATH') is None)"
+    for interpreter, paths in ((sys.executable, b"ours False"), (str(other), b"None False")):
+        started = LocalServer(command=[interpreter, "-c", code])
+        assert started._lines.get(timeout=30).strip() == paths
+        started.stop()
+
+
+def test_no_proxy_gets_what_is_for_this_computer(monkeypatch):
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = json.dumps({"api": 1}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            pass
+
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), Answers) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        with Server(f"http://127.0.0.1:{listening.server_port}") as server:
+            assert server.info() == {"api": 1}
+        listening.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from oncoseg_client.server import Server
 
 _CODE = "from oncoseg_core.cli.app import main; main()"
 _ABSENT = ("No module named", "No such command", "is not installed: pip install")
+_OF_THIS_PYTHON = {"PYTHONHOME", "PYTHONPATH"}
 _GOODBYE = 5.0
 """Seconds until a server that does not end by itself is killed."""
 
@@ -90,11 +92,20 @@ class LocalServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         pipe = subprocess.PIPE
+        environment = None
+        if self._command[0] != sys.executable:  # paths of this interpreter are not another one's
+            environment = {name: value for name, value in os.environ.items() if name not in _OF_THIS_PYTHON}
         # A session of its own: Ctrl+C in the terminal of the parent is the parent's. On Windows no console opens.
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
         try:
             process = subprocess.Popen(
-                self._command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True, creationflags=flags
+                self._command,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                env=environment,
+                start_new_session=True,
+                creationflags=flags,
             )
         except OSError as error:
             raise _cannot(f"{self._command[0]} cannot be run ({error.strerror or error})") from None

@@ -13,6 +13,9 @@ from oncoseg_client.errors import ServerError
 API = 1
 """The number of the interface that this client speaks."""
 
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+"""No proxy of the environment gets what is meant for this computer."""
+
 
 class Transport:
     """One server's ``/api/v1``; safe to use from several threads.
@@ -39,7 +42,12 @@ class Transport:
             headers["Authorization"] = f"Bearer {token}"
         self.url = url.rstrip("/")
         self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1", headers=headers, timeout=timeout, verify=verify, transport=transport
+            base_url=f"{self.url}/api/v1",
+            headers=headers,
+            timeout=timeout,
+            verify=verify,
+            transport=transport,
+            trust_env=httpx.URL(self.url).host not in LOOPBACK,
         )
 
     def call(
