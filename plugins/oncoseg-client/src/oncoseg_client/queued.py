@@ -89,6 +89,8 @@ class QueuedSession:
         self._number = 0
         self._stalled = False
         self._connect: Callable[[], Server] | None = None
+        self._server: Server | None = None
+        self._unreachable = False
         self._remote: RemoteSession | None = None
         self._opened: object = None
         self._view: int | None = None
@@ -245,13 +247,16 @@ class QueuedSession:
     def _work(self) -> None:
         """Answer what is pending, one request after the other, until one has to wait."""
         try:
+            if self._unreachable and self._connect is not None and self._connect() is not self._server:
+                self._remote = None  # this computer's server died, and another one has begun
+            self._unreachable = False
             if self._remote is None:
                 self._say_busy("opening")
                 self._open()
             while self._pending and not self._stalled:
                 self._answer(self._pending[0])
         except ServerError as error:
-            self._stalled = True
+            self._stalled, self._unreachable = True, error.code in {"unreachable", "cannot_start"}
             self._say_failed(str(error))
         finally:
             self._say_busy("")
@@ -259,7 +264,7 @@ class QueuedSession:
     def _open(self) -> None:
         if self._connect is None:
             raise ServerError("unreachable", "no server is chosen yet")
-        server = self._connect()
+        server = self._server = self._connect()
         models = {one["name"]: one for one in server.info()["models"]}
         self.models = tuple(models)
         if self.model is not None and self.model not in models:
