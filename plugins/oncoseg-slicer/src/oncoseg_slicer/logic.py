@@ -61,6 +61,16 @@ class SessionLogic:
             replace = any(hint["kind"] in REPLACING for hint in hints)
             self.session.prompt(structure, index, hints, replace=replace)
 
+    def prompt_last_point(self, structure: str, points: Any, *, positive: bool = True) -> None:
+        """Click: prompt with the point that was placed last.
+
+        Raises:
+            RefusedError: a name is missing, or the point is not on the volume.
+        """
+        self._require(structure)
+        index, hint = prompts_of(points, self.segments.grid, positive=positive)[-1]
+        self.session.prompt(structure, index, [hint])
+
     def prompt_text(self, structure: str, text: str, slices: Iterable[int]) -> None:
         """Prompt a structure by a text on slices.
 
