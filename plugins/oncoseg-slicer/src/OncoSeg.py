@@ -132,8 +132,9 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.volume.connect("currentNodeChanged(vtkMRMLNode*)", self._choose_volume)
         self.ui.structure.connect("currentTextChanged(QString)", lambda _: self.refresh())
         for name in (
-            "start", "prompt", "promptText", "takeEdits", "propagate", "undo", "redo", "remove", "cancel", "retry", "save",
-        ):  # fmt: skip
+            *("start", "prompt", "promptText", "takeEdits", "propagate", "undo"),
+            *("redo", "remove", "cancel", "retry", "save"),
+        ):
             getattr(self.ui, name).connect("clicked()", lambda name=name: self.safely(getattr(self, f"on_{name}")))
         for name in PLACES:
             getattr(self.ui, name).connect("clicked()", lambda name=name: self.safely(self.place, name))
