@@ -59,6 +59,7 @@ class Mouse:
     def __init__(self, viewer, layer):
         self.viewer, self.layer = viewer, layer
         viewer.show()
+        viewer.window.resize(700, 500)  # as little as possible is to be drawn
         QApplication.processEvents()
         widgets = [part for top in QApplication.topLevelWidgets() for part in top.findChildren(QWidget)]
         self.canvas = next(one for one in widgets if type(one).__name__ == "CanvasBackendDesktop")
@@ -93,3 +94,5 @@ class Mouse:
         where = QPointF(self.canvas.mapToGlobal(point.toPoint()))
         event = QMouseEvent(kind, point, where, button, buttons, Qt.KeyboardModifier.NoModifier)
         QApplication.sendEvent(self.canvas, event)
+        time.sleep(0.006)  # napari gathers the moves of 5 ms
+        QApplication.processEvents()

@@ -159,7 +159,8 @@ class PromptLayers(QObject):
             self._pause.start()
         elif action == "added":
             self._in_hand = False
-            drawn = [self._thing(layer, number) for number in range(self._count[layer], len(layer.data))]
+            new = [self._thing(layer, number) for number in range(self._count[layer], len(layer.data))]
+            drawn = [(kind, places, self._positive) for kind, places in new]
             self._count[layer] = len(layer.data)
             QTimer.singleShot(0, lambda: self._take(drawn))  # napari is not done with it yet
         elif action == "removed":
@@ -202,11 +203,11 @@ class PromptLayers(QObject):
         positive = positive or kind in {"box", "lasso"}
         return int(indices[0]), {"kind": kind, "points": points.tolist(), "positive": positive}
 
-    def _take(self, drawn: Sequence[tuple[str, Any]]) -> None:
+    def _take(self, drawn: Sequence[tuple[str, Any, bool]]) -> None:
         """Prompt with what was drawn, now or later."""
         try:
-            for kind, places in drawn:
-                index, hint = self._hint(kind, places, self._positive)
+            for one in drawn:
+                index, hint = self._hint(*one)
                 if self.live:
                     self._session.prompt(self.active, index, [hint], replace=_replaces(hint))
                 else:
