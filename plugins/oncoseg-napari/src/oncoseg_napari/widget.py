@@ -16,13 +16,13 @@ from typing import Any
 import napari
 from napari.layers import Image, Layer
 from qtpy import QtWidgets
-from qtpy.QtCore import QSignalBlocker, Qt, QTimer
+from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QColor
 
 from oncoseg_client import CallQueue, Journal, Server, ServerError, Servers, Step, Unfinished, fingerprint, unfinished
 from oncoseg_core import DataError, OncoSegError, UsageError
 from oncoseg_napari import writing
-from oncoseg_napari.geometry import image_of, layer_affine, straighten, world_affine
+from oncoseg_napari.geometry import image_of, layer_affine, lean, straighten, world_affine
 from oncoseg_napari.labels import StructureLayers
 from oncoseg_napari.prompts import PromptLayers
 from oncoseg_napari.reading import image_layers
@@ -56,6 +56,7 @@ class Opened:
     ``new`` are structures that have no prompt yet, ``written`` the steps that were exported or saved last.
     """
 
+    image: Image
     session: ImageSession
     prompts: PromptLayers
     masks: StructureLayers
@@ -70,10 +71,13 @@ class Opened:
         return [*known, *(name for name in self.new if name not in known)]
 
     def close(self) -> None:
-        """End the session, and take its prompts out of the window."""
+        """End the session, take its prompts out of the window, and put its layers where they were."""
         self.masks.flush()
         self.prompts.close()
         self.masks.close()
+        for layer in (self.image, *map(self.masks.known, self.names)):
+            if layer is not None:
+                lean(layer)
         self.end()
 
     def end(self) -> None:
@@ -96,6 +100,12 @@ class OncoSegWidget(QtWidgets.QWidget):
         self._connect()
         self.destroyed.connect(partial(_end, self.viewer, self.opened, self.servers, self._calls))
         self.reset_choices()
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Qt calls this; napari takes a widget out of its dock where the dock is closed."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.deleteLater()
 
     def _build(self) -> None:
         tips = {name: f"{tip} ({key})" if key else tip for name, (_, key, tip) in ACTIONS.items()}
@@ -188,7 +198,8 @@ class OncoSegWidget(QtWidgets.QWidget):
         session.busy.connect(partial(self._busy, layer))
         session.failed.connect(self._failed)
         prompts.refused.connect(self._say)
-        self.opened[layer] = Opened(session, prompts, masks, journal)
+        masks.refused.connect(self._say)
+        self.opened[layer] = Opened(layer, session, prompts, masks, journal)
         return self.opened[layer]
 
     def _add(self) -> None:
