@@ -18,7 +18,7 @@ from oncoseg_core import Geometry
 from oncoseg_dicom import find_series, write_series
 from oncoseg_napari.geometry import image_of, place, shown_affine, straighten, world_affine
 from oncoseg_napari.reading import get_reader, read
-from oncoseg_napari.writing import export, main, masks_of, write_rtstruct, write_seg
+from oncoseg_napari.writing import export, masks_of, write_rtstruct, write_seg
 
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
 OBLIQUE = (
@@ -181,10 +181,6 @@ def test_a_broken_file_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="a.nii.gz") as error:
         read(str(tmp_path / "a.nii.gz"))
     assert "\n" not in str(error.value)
-    assert main(
-        str(tmp_path),
-        '{"source": {"path": "none", "settings": {}}, "affine": [[1,0,0,0],[0,1,0,0],[0,0,1,0],[0,0,0,1]], "shape": [1, 1, 1], "names": [], "path": "a.dcm", "form": "seg", "colours": {}}',
-    )["error"]
 
 
 @pytest.mark.parametrize("series", ["axial"], indirect=True)

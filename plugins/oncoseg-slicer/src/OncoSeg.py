@@ -295,7 +295,7 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.save.enabled = session is not None and session.series is not None
         if session is None:
             return
-        from oncoseg_slicer.logic import sentences
+        from oncoseg_client import sentences_of
 
         if logic.sentence or what:
             self.say(logic.sentence or f"{what} …")
@@ -304,7 +304,7 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in session.structures:
             if self.ui.structure.findText(name) < 0:
                 self.ui.structure.addItem(name)
-        lines = sentences(session.structures.get(self.structure), session.findings)
+        lines = sentences_of(session.structures.get(self.structure), session.findings)
         self.ui.measures.text = "\n".join([*lines, *([session.notice] if session.notice else [])])
 
     def _keep_address(self, address: str) -> None:

@@ -10,7 +10,7 @@ pytest.importorskip("oncoseg_server", reason="oncoseg-server is not installed")
 from fastapi.testclient import TestClient
 from toy_engine import registry_of
 
-from oncoseg_client import Server
+from oncoseg_client import Server, sentences_of
 from oncoseg_core import load_plugins
 from oncoseg_dicom import write_series
 from oncoseg_dicomweb import PrivateFolders
@@ -19,7 +19,7 @@ from oncoseg_server.archives.folder import FolderArchive
 from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.web.app import create_app
 from oncoseg_server.web.sources import Sources
-from oncoseg_slicer.logic import SessionLogic, sentences
+from oncoseg_slicer.logic import SessionLogic
 from oncoseg_slicer.volumes import RefusedError
 
 MODELS = {"toy": SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)}
@@ -106,7 +106,7 @@ def test_a_prompt_becomes_a_segment_where_the_structure_is_and_is_measured(scene
     logic.prompt("tumour", box)
     settle(logic)
     assert np.array_equal(logic.segments.mask("tumour")[3], bright()[3] == 100)
-    assert "mm on slice 3" in sentences(logic.session.structures["tumour"], [])[0]
+    assert "mm on slice 3" in sentences_of(logic.session.structures["tumour"], [])[0]
     logic.propagate("tumour")
     settle(logic)
     assert np.array_equal(logic.segments.mask("tumour"), bright() == 100)
@@ -173,7 +173,7 @@ def test_what_cannot_be_meant_is_one_sentence(scene, logic):
     settle(logic)
     assert "99" in logic.sentence
     assert logic.session.steps == []
-    assert sentences(None, ["the image leans"]) == ["the image leans"]
+    assert sentences_of(None, ["the image leans"]) == ["the image leans"]
 
 
 def test_a_series_that_the_server_has_is_opened_there_and_can_be_saved(scene, add_volume, line, app):

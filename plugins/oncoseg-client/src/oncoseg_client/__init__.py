@@ -14,6 +14,7 @@ from oncoseg_client.journal import Journal, Unfinished, fingerprint, unfinished
 from oncoseg_client.local import LocalServer
 from oncoseg_client.masks import EncodedMask, decode_mask, encode_mask
 from oncoseg_client.queued import Op, QueuedSession, Step, fold
+from oncoseg_client.sentences import sentences_of
 from oncoseg_client.server import Server
 from oncoseg_client.servers import Servers
 from oncoseg_client.session import RemoteSession
@@ -37,5 +38,6 @@ __all__ = [
     "encode_mask",
     "fingerprint",
     "fold",
+    "sentences_of",
     "unfinished",
 ]

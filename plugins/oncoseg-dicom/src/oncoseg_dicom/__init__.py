@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from oncoseg_dicom.demonstration import DEMONSTRATION_SERIES, DEMONSTRATION_STUDY, demonstration_series
     from oncoseg_dicom.encapsulated_pdf import write_pdf
     from oncoseg_dicom.encoded_frames import EncodedFrame, read_encoded_frame
+    from oncoseg_dicom.export_apart import FORMATS, export_apart
     from oncoseg_dicom.json_model import read_json_model
     from oncoseg_dicom.plain_values import missing_pixels, read_values
     from oncoseg_dicom.reader import DicomReader
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEMONSTRATION_SERIES",
     "DEMONSTRATION_STUDY",
+    "FORMATS",
     "DicomFile",
     "DicomReader",
     "EncodedFrame",
@@ -43,6 +45,7 @@ __all__ = [
     "SegSettings",
     "Series",
     "demonstration_series",
+    "export_apart",
     "fill_polygons",
     "find_series",
     "first_difference",

@@ -126,7 +126,7 @@ def image_of(layer: Image, slice_axis: int | None = None) -> tuple[SliceAxes, Vo
     rows, columns = volume.shape[1:3]
     lps = None
     if facts or not _is_bare(layer, affine):
-        lps = lps_affine(affine, order) if ndim == 3 else _flat(affine)
+        lps = lps_affine(space_affine(affine), order if ndim == 3 else (0, 1, 2))
         if abs(np.linalg.det(lps[:3, :3])) < 1e-12:
             raise GeometryError(f"{name}: its affine has no inverse; give the layer a scale")
     origins = facts.get("slice_origins")
@@ -193,8 +193,10 @@ def _is_bare(layer: Layer, affine: Float64) -> bool:
     return np.array_equal(affine, np.eye(len(affine))) and {str(unit) for unit in layer.units} <= {"pixel"}
 
 
-def _flat(affine: Float64) -> Float64:
-    """LPS of a picture whose world has only y and x: it lies in the plane z = 0."""
+def space_affine(affine: Float64) -> Float64:
+    """That of a picture, whose world has only y and x, in the plane z = 0; that of a volume as it is."""
+    if len(affine) == 4:
+        return affine
     whole = np.eye(4)
     whole[1:3, 1:3], whole[1:3, 3] = affine[:2, :2], affine[:2, 2]
-    return lps_affine(whole)
+    return whole

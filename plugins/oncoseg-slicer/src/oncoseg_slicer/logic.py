@@ -31,7 +31,6 @@ class SessionLogic:
         self.busy = ("", 0, 0)
         self.sentence = ""
         self.waits = False
-        self._showing = False
         self.session = QueuedSession(
             voxels_of(volume, modality_of(volume)), self._said.put, self._show, self._set_busy, self._fail
         )
@@ -148,20 +147,3 @@ def series_with(server: Server, series_uid: str) -> dict[str, str] | None:
     except ServerError:
         return None
     return None
-
-
-def sentences(structure: dict[str, Any] | None, findings: Iterable[str]) -> list[str]:
-    """A structure's measurements and findings, and the image's, for reading."""
-    if structure is None:
-        return list(findings)
-    lines = []
-    if structure["long"] is not None:
-        across = "" if structure["short"] is None else f" × {structure['short']['mm']:.1f}"
-        lines.append(f"{structure['long']['mm']:.1f}{across} mm on slice {structure['diameter_slice']}")
-    if structure["volume_ml"] is not None:
-        lines.append(f"{structure['volume_ml']:.2f} mL")
-    if structure["mean"] is not None:
-        lines.append(f"mean {structure['mean']:.1f} {structure['unit'] or ''}".strip())
-    if structure["score"] is not None:
-        lines.append(f"score {structure['score']:.2f}")
-    return [", ".join(lines), *structure["findings"], *findings] if lines else [*structure["findings"], *findings]
