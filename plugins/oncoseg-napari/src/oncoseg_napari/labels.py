@@ -91,7 +91,9 @@ class StructureLayers(QObject):
             if data.shape != agreed.shape:
                 self.refused.emit(f"{name}: its layer has another shape than the image; delete the layer and undo that")
                 continue
-            masks = {index: data[index] != 0 for index in range(len(data)) if _differ(data[index], agreed[index])}
+            masks = {
+                index: data[index] != 0 for index in range(len(data)) if not np.array_equal(data[index], agreed[index])
+            }
             for index in masks:
                 agreed[index] = data[index]
             if masks:
@@ -162,25 +164,30 @@ class StructureLayers(QObject):
             self._viewer.layers.remove(layer)
 
     def _write(self) -> None:
-        """Write masks for a while; slices that were painted on meanwhile stay as they are."""
-        session, end = self._session, time.perf_counter() + TURN_SECONDS
-        while self._new and time.perf_counter() < end:
-            name = next(iter(self._new))
-            mask = session.mask(name)
-            if mask is None and name not in self._layers:
-                del self._new[name]
-                continue
-            layer, indices = self.layer_of(name), self._new[name]
+        """Write masks of a structure for a while; slices that were painted on meanwhile stay as they are."""
+        if not self._new:
+            return
+        name, session = next(iter(self._new)), self._session
+        mask, indices = session.mask(name), self._new[name]
+        if mask is None and name not in self._layers:
+            indices.clear()
+        else:
+            layer = self.layer_of(name)
             data, agreed, held = session.axes.to_session(layer.data), self._agreed[name], session.edits_under_way(name)
-            while indices and time.perf_counter() < end:
+            if data.shape != agreed.shape:
+                indices.clear()
+            end = time.perf_counter() + TURN_SECONDS
+            while indices:
                 index = indices.pop()
-                if index not in held and not _differ(data[index], agreed[index]):
+                if index not in held and np.array_equal(data[index], agreed[index]):
                     data[index] = agreed[index] = 0 if mask is None else mask[index]
-            if not indices:
-                del self._new[name]
+                if time.perf_counter() > end:
+                    break
             self._writing = True
             layer.refresh(extent=False)
             self._writing = False
+        if not indices:
+            del self._new[name]
         if self._new:
             self._turn.start()
 
@@ -220,7 +227,3 @@ class StructureLayers(QObject):
 def like(image: Layer) -> dict[str, Any]:
     """What puts a new layer where an image is shown; later, it would move the slice that is shown."""
     return {"affine": shown_affine(image), "units": image.units}
-
-
-def _differ(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    return not np.array_equal(one, other)
