@@ -246,3 +246,31 @@ def test_what_is_to_be_said_of_the_followed_part_is_said_after_a_correction(sess
     result = session.draw("a", {3: drawn})
     assert asked == [(("box",), False), ((), False)]
     assert [one.message for one in result.findings if one.message.startswith("about")] == ["about ['box']", "about []"]
+
+
+def test_deferred_steps_make_the_last_masks_alone(session, volume):
+    drawn = np.zeros(volume.geometry.shape[1:], dtype=bool)
+    drawn[5:9, 6:16] = True
+
+    def steps(session):
+        session.add(on(3, "box", *BOX))
+        session.propagate("a")
+        session.add(on(3, "box", *OTHER), replaced=True)
+        session.draw("a", {4: drawn})
+        session.draw("b", {0: drawn, 1: ~drawn})
+        session.remove("b")
+
+    steps(session)
+    expected, states = session.result().masks, session.structures
+    again = api.Session(volume, session.settings, registry=session.registry)
+    before = Brighter.encoded
+    with again.deferred():
+        steps(again)
+    assert Brighter.encoded == before
+    assert again.structures == states
+    np.testing.assert_array_equal(again.result().masks["a"], expected["a"])
+    again.undo()
+    session.undo()
+    assert again.result().masks.keys() == {"a", "b"}
+    np.testing.assert_array_equal(again.result().masks["b"], session.result().masks["b"])
+    assert again.add(on(2, "box", *BOX)).masks["a"][2].any()  # no longer deferred

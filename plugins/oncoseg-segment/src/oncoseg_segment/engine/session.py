@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Self
+from typing import Self, cast
 
 from oncoseg_core import (
     BoolArray,
@@ -93,6 +93,7 @@ class Session:
         self._undone: list[tuple[StructureRequest, ...]] = []
         self._results: dict[StructureRequest, StructureResult] = {}
         self._answers = SliceAnswers()
+        self._deferred = False
 
     @property
     def structures(self) -> tuple[StructureRequest, ...]:
@@ -136,7 +137,7 @@ class Session:
         state = [new.pop(old.name, old) for old in self.structures]
         state += new.values()
         self._step(state, progress, should_stop)
-        return self.result()
+        return cast("SegmentationResult", None) if self._deferred else self.result()
 
     def add(self, request: StructureRequest, *, replaced: bool = False) -> SegmentationResult:
         """Add hints to those that a structure has on the same slices, as one step; a new structure begins with them.
@@ -220,10 +221,24 @@ class Session:
     def _refusal(self, kind: PromptKind) -> str | None:
         return self.model.spec.refusal(kind, adapted=self._opened.loaded.adapter is not None)
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Take the steps within without making their masks; the calls return None, and :meth:`result` makes the last.
+
+        The prompts are the whole state, so an earlier session of a hundred steps is resumed in the time of its last
+        one. What a step may be refused for by the model alone, :meth:`result` raises.
+        """
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
     def _step(
         self, state: Sequence[StructureRequest], progress: Progress | None, should_stop: ShouldStop | None
     ) -> None:
-        self._segment(state, progress, should_stop)
+        if not self._deferred:
+            self._segment(state, progress, should_stop)
         self._steps.append(tuple(state))
         self._undone.clear()
 

@@ -15,7 +15,7 @@ from oncoseg_server.config.settings import Limits
 from oncoseg_server.sessions.answers import changes_between, image_findings, image_info, structure_info
 from oncoseg_server.sessions.models import ServedModel
 from oncoseg_server.sessions.refusal import Refusal
-from oncoseg_server.sessions.steps import Report, take
+from oncoseg_server.sessions.steps import Report, known, take
 from oncoseg_server.sessions.volumes import OpenedSeries
 from oncoseg_server.wire import Answer, EditStep, ImageInfo, PromptStep, PropagateStep, Step
 
@@ -118,12 +118,15 @@ class WorkSession:
             return replace(self._result, image=replace(self._result.image, source=self.opened.folder))
 
     def replay(self, steps: Sequence[Step], undone: Sequence[Step], work: Work) -> Answer:
-        """Resume an earlier session from its steps."""
+        """Resume an earlier session from its steps; only the masks of the last state are made."""
         with self._working(work, propagates=False) as times:
-            for step in steps:
-                work.require_going()
-                self._take(step, work, None)
-                self.steps.append(step)
+            with self.engine.deferred():
+                for step in steps:
+                    work.require_going()
+                    self._require_room(step)
+                    take(self.engine, step, None, work.stop.is_set)
+                    self.steps.append(step)
+            self._know(known(self.engine, work.stop.is_set))
             self.undone = list(undone)
             return self._answer({}, None, times)
 
@@ -197,7 +200,7 @@ class WorkSession:
         self._require_room(step)
         before = self.engine.structures
         try:
-            result = take(self.engine, step, report, work.stop.is_set)
+            result = take(self.engine, step, report, work.stop.is_set) or known(self.engine, work.stop.is_set)
             work.require_going()
         except BaseException:
             if self.engine.structures is not before:
@@ -211,7 +214,7 @@ class WorkSession:
         """Undo or redo; where masks cannot be made again, the other way round."""
         forth()
         try:
-            self._know(self.engine.result(should_stop=work.stop.is_set) if self.engine.structures else None)
+            self._know(known(self.engine, work.stop.is_set))
         except BaseException:
             back()
             raise

@@ -19,7 +19,7 @@ Report = Callable[[int, int], None]
 def take(
     engine: Session, step: Step, report: Report | None, should_stop: Callable[[], bool]
 ) -> SegmentationResult | None:
-    """Let the engine take a step; what it knows then, None where that is no structure at all.
+    """Let the engine take a step; what it knows then, None after a removal.
 
     Raises:
         PromptError, UsageError: the step means nothing on this image, or to this model.
@@ -42,7 +42,17 @@ def take(
 
         return engine.propagate(step.structure, progress=progress, should_stop=should_stop)
     engine.remove(step.structure)
-    return engine.result() if engine.structures else None
+    return None
+
+
+def known(engine: Session, should_stop: Callable[[], bool]) -> SegmentationResult | None:
+    """What the engine knows; None where that is no structure at all.
+
+    Raises:
+        PromptError, UsageError: as for :func:`take`, of steps whose masks were not made yet.
+        SegmentationCancelledError: ``should_stop`` said so.
+    """
+    return engine.result(should_stop=should_stop) if engine.structures else None
 
 
 def request_of(step: PromptStep) -> StructureRequest:
