@@ -266,26 +266,29 @@ def test_many_slices_are_written_in_turns(opened, qtbot, monkeypatch):
     assert not session.steps
 
 
-@pytest.mark.parametrize("mode", ["paint", "erase", "fill"])
-def test_the_mouse_paints(viewer, qtbot, mode):
+def test_the_mouse_paints_erases_and_fills(viewer, qtbot):
+    """In one test: napari's canvas ends the process where a painted layer and all others are removed twice."""
     image, session, layers = open_in(viewer)
     session.answer("tumour", {4: square()})
     layer = layers.layer_of("tumour")
     mouse = Mouse(viewer, image)
     mouse.show((4, 12, 10))
     viewer.layers.selection.active = layer
-    layer.mode, layer.brush_size = mode, 1
-    start, end = (4, 12, 10), (4, 12, 25)
-    layer.selected_label = 0 if mode == "fill" else 1
-    mouse.drag(start, (4, 12, 18), end)
-    masks = answered(session, qtbot, layers)
+    layer.brush_size = 1
     wanted = square()
-    if mode == "fill":
-        wanted[:] = False
-    else:
-        wanted[12, 10:26] = mode == "paint"
-    assert list(masks) == [4]
-    assert np.array_equal(masks[4], wanted)
+    for steps, mode in enumerate(("paint", "erase", "fill"), 1):
+        layer.mode = mode
+        if mode == "fill":
+            layer.selected_label = 3
+            wanted[wanted == 0] = True
+            mouse.drag((4, 30, 25))
+        else:
+            wanted[12, 10:26] = mode == "paint"
+            mouse.drag((4, 12, 10), (4, 12, 18), (4, 12, 25))
+        masks = answered(session, qtbot, layers, steps)
+        assert list(masks) == [4]
+        assert np.array_equal(masks[4], wanted)
+        session.answer("tumour", masks)
     qtbot.wait(PAUSE_MS + 50)
-    assert len(session.steps) == 1
+    assert len(session.steps) == 3
     layers.close()
