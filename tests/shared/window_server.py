@@ -44,14 +44,19 @@ class WindowServer:
 
 class WindowRemote:
     def __init__(self, server, voxels, model, steps, undone):
-        self.server, self.image = server, voxels
+        self.server, self.pixels = server, voxels
         self.opened = {"model": model or server.models[0]["name"]}
         self.steps, self.undone, self.masks = list(steps), list(undone), {}
         self.seen, self.saved, self.closed = [], [], False
         self.work()
 
+    @property
+    def image(self):
+        slices, rows, columns = self.pixels.array.shape[:3]
+        return {"slices": slices, "rows": rows, "columns": columns, "affine": self.pixels.affine}
+
     def work(self):
-        shape = self.image.array.shape[:3]
+        shape = self.pixels.array.shape[:3]
         masks = {}
         for step in self.steps:
             mask = masks.setdefault(step["structure"], np.zeros(shape, bool))
@@ -97,7 +102,7 @@ class WindowRemote:
         self.seen.append(index)
 
     def voxels(self):
-        return self.image
+        return self.pixels
 
     def save(self, formats):
         self.server.check("save")

@@ -151,7 +151,7 @@ def test_images_are_offered_as_they_come_and_go(widget, viewer):
 
 def test_starting_opens_the_image_and_says_what_the_model_takes(started, server):
     assert server.asked == [(None, None)]
-    assert server.opened[0].image.array.shape == SHAPE
+    assert server.opened[0].pixels.array.shape == SHAPE
     assert [started.model.itemText(row) for row in range(started.model.count())] == ["small", "small+liver"]
     assert started.notice.text() == "Licence of small: free."
     assert started.tools.buttons["Click +"].isEnabled()
@@ -169,7 +169,7 @@ def test_a_click_becomes_a_mask_with_numbers(started, server, viewer):
     assert layer.data.sum() == 36
     assert [started.table.item(0, column).text() for column in range(5)] == ["", "structure 1", "36", "0.036", "0.88"]
     assert started.measures.text() == (
-        "<b>31.4 mm</b> on slice 2, <b>0.04 mL</b>, mean 41.3 HU<br>it touches the edge of the image."
+        "31.4 mm on slice 2, 0.04 mL, mean 41.3 HU, score 0.88<br>it touches the edge of the image."
     )
 
 
@@ -445,7 +445,7 @@ def test_a_layer_without_millimetres_and_a_colour_picture_are_taken(viewer, widg
         one.image.setCurrentText(name)
         press(one, "start")
     qtbot.waitUntil(lambda: len(server.opened) == 2)
-    shapes = {remote.image.array.shape: remote.image.affine for remote in server.opened}
+    shapes = {remote.pixels.array.shape: remote.pixels.affine for remote in server.opened}
     assert shapes == {SHAPE: None, (1, 30, 40, 3): None}
     assert bare in one.opened
 
@@ -500,7 +500,7 @@ def test_an_unfinished_session_is_offered_and_restored(unfinished, viewer, serve
     qtbot.waitUntil(lambda: bool(unfinished.opened))
     qtbot.waitUntil(lambda: settled(unfinished, server, 1))
     assert current(unfinished).session.steps == unfinished.steps
-    assert current(unfinished).masks.layer_of("structure 1").data.sum() == 36
+    qtbot.waitUntil(lambda: current(unfinished).masks.layer_of("structure 1").data.sum() == 36)
     assert unfinished.buttons["restore"].isHidden()
     (journal,) = journals().glob("*")
     assert [json.loads(line)["op"] for line in journal.read_text().splitlines()].count("begin") == 1

@@ -139,10 +139,14 @@ class QueuedSession:
         steps: Sequence[Step] = (),
         undone: Sequence[Step] = (),
     ) -> None:
-        """Open the image on a server, or on another; ``steps`` and ``undone`` are those of an earlier session."""
+        """Open the image on a server, or the same session on another one or with another model.
+
+        ``steps`` and ``undone`` are those of an earlier session.
+        """
         self._connect, self.model = connect, model
-        with self._lock:
-            self._settled = (list(steps), list(undone))
+        if steps or undone:
+            with self._lock:
+                self._settled = (list(steps), list(undone))
         old, self._remote = self._remote, None
         if old is not None:
             self._calls.do(old.close)

@@ -19,7 +19,7 @@ from qtpy import QtWidgets
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QColor
 
-from oncoseg_client import CallQueue, Journal, Server, ServerError, Servers, Step, Unfinished, fingerprint, unfinished
+from oncoseg_client import CallQueue, Journal, Server, ServerError, Servers, Step, Unfinished, fingerprint, sentences_of, unfinished
 from oncoseg_core import DataError, OncoSegError, UsageError
 from oncoseg_napari import writing
 from oncoseg_napari.geometry import image_of, layer_affine, lean, straighten, world_affine
@@ -98,14 +98,16 @@ class OncoSegWidget(QtWidgets.QWidget):
         self.servers, self._calls, self._gui = Servers(), CallQueue("oncoseg-window"), GuiThread()
         self._build()
         self._connect()
-        self.destroyed.connect(partial(_end, self.viewer, self.opened, self.servers, self._calls))
+        self.destroyed.connect(partial(_end, self.opened, self.servers))
         self.reset_choices()
 
     def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
-        """Qt calls this; napari takes a widget out of its dock where the dock is closed."""
+        """Qt calls this; napari takes a widget out of its dock where the dock is closed, and that ends the sessions."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.deleteLater()
+            while self.opened:
+                self.opened.popitem()[1].close()
+            _end(self.opened, self.servers)
 
     def _build(self) -> None:
         tips = {name: f"{tip} ({key})" if key else tip for name, (_, key, tip) in ACTIONS.items()}
@@ -178,8 +180,7 @@ class OncoSegWidget(QtWidgets.QWidget):
         if layer is None:
             raise UsageError("there is no image to segment: open one first, from File or from the sample data")
         if layer in self.opened:
-            session = self.opened[layer].session
-            session.open(self._server(), model, session.steps, session.undone)
+            self.opened[layer].session.open(self._server(), model)
         else:
             self._open(layer).session.open(self._server(), model)
             self._add()
@@ -368,7 +369,7 @@ class OncoSegWidget(QtWidgets.QWidget):
         self.notice.setText(session.notice or "")
         if session.models and not self.model.count():
             self.model.addItems(session.models)
-        self.measures.setText("<br>".join(_sentences(session.structures.get(self.table.active), session.findings)))
+        self.measures.setText("<br>".join(sentences_of(session.structures.get(self.table.active), session.findings)))
 
     def _busy(self, layer: Image, what: str, done: int, total: int) -> None:
         if layer is self.image.currentData():
@@ -443,20 +444,6 @@ def _sentence(error: Exception) -> str:
     return f"That did not work, by a fault of OncoSeg ({type(error).__name__}); your prompts and edits are kept."
 
 
-def _sentences(structure: dict[str, Any] | None, findings: list[str]) -> list[str]:
-    if structure is None:
-        return findings
-    parts = []
-    if structure["long"] is not None:
-        short = "" if structure["short"] is None else f" × {structure['short']['mm']:.1f}"
-        parts.append(f"<b>{structure['long']['mm']:.1f}{short} mm</b> on slice {structure['diameter_slice']}")
-    if structure["volume_ml"] is not None:
-        parts.append(f"<b>{structure['volume_ml']:.2f} mL</b>")
-    if structure["mean"] is not None:
-        parts.append(f"mean {structure['mean']:.1f} {structure['unit'] or ''}")
-    return [", ".join(parts), *structure["findings"], *findings]
-
-
 def _list(connect: Callable[[], Server]) -> dict[str, dict[str, Any]]:
     return {
         f"{number}. {one['source']}: {one['modality']}, {one['instances']} images, {one['description']}": one
@@ -491,10 +478,8 @@ def _reopen(connect: Callable[[], Server], saved: Unfinished) -> Layer:
     return layer
 
 
-def _end(viewer: napari.Viewer, opened: dict[Image, Opened], servers: Servers, calls: CallQueue) -> None:
-    """The dock is closed, or its window with it."""
+def _end(opened: dict[Image, Opened], servers: Servers) -> None:
     for one in opened.values():
-        (one.close if napari.current_viewer() is viewer else one.end)()
+        one.end()
     opened.clear()
-    calls.end()
-    servers.stop()
+    threading.Thread(target=servers.stop).start()
