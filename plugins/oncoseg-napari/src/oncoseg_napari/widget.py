@@ -19,7 +19,18 @@ from qtpy import QtWidgets
 from qtpy.QtCore import QEvent, QSignalBlocker, Qt, QTimer
 from qtpy.QtGui import QColor
 
-from oncoseg_client import CallQueue, Journal, Server, ServerError, Servers, Step, Unfinished, fingerprint, sentences_of, unfinished
+from oncoseg_client import (
+    CallQueue,
+    Journal,
+    Server,
+    ServerError,
+    Servers,
+    Step,
+    Unfinished,
+    fingerprint,
+    sentences_of,
+    unfinished,
+)
 from oncoseg_core import DataError, OncoSegError, UsageError
 from oncoseg_napari import writing
 from oncoseg_napari.geometry import image_of, layer_affine, lean, straighten, world_affine
