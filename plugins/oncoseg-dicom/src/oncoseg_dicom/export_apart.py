@@ -131,4 +131,4 @@ def _image(registry: Registry, job: Mapping[str, Any]) -> Volume | None:
 
 
 if __name__ == "__main__":
-    print(json_text(run(Path(sys.argv[1]), sys.stdin.read())))  # noqa: T201 - the window reads it
+    sys.stdout.write(json_text(run(Path(sys.argv[1]), sys.stdin.read())) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ import uvicorn
 
 from oncoseg_core import ConfigError, ModelSpec, Registry, WeightsError
 from oncoseg_core.cli import reserved_stdout
-from oncoseg_core.system import image_bytes_limit
+from oncoseg_core.system import image_bytes_limit, json_text
 from oncoseg_lora import adapter_folder, pulled_adapters, read_manifest
 from oncoseg_segment.api import SegmentSettings
 from oncoseg_server.config.settings import MEGABYTE, Limits, ServerSettings
@@ -53,7 +52,7 @@ def serve_parent(registry: Registry, adapters: Sequence[str] = ()) -> None:
         settings = child_settings(registry, adapters)
 
         def listens(url: str, server: uvicorn.Server) -> None:
-            os.write(answer, (json.dumps({"url": url, "token": token}) + "\n").encode())
+            os.write(answer, (json_text({"url": url, "token": token}) + "\n").encode())
             os.close(answer)
             parent.ends(server)
 
