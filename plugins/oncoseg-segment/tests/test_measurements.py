@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oncoseg_core import Geometry, Volume, load_plugins
+from oncoseg_segment.engine import measurements
 from oncoseg_segment.engine.checks import specs_of
 from oncoseg_segment.engine.measurements import axial_diameters, convex_hull, longest_diameter, measure
 
@@ -191,3 +192,39 @@ def test_a_picture_has_no_millimetres_and_an_empty_mask_no_size():
 def test_hull():
     square = np.array([(0, 0), (2, 0), (2, 2), (0, 2), (1, 0), (1, 1)], dtype=float)
     assert {tuple(corner) for corner in convex_hull(square)} == {(0, 0), (2, 0), (2, 2), (0, 2)}
+
+
+@settings(deadline=None, max_examples=100, derandomize=True)
+@given(st.integers(0, 2**32 - 1), st.floats(0.3, 3), st.floats(0.3, 3))
+def test_the_longest_is_that_of_all_slices_however_few_are_measured(seed, row_mm, column_mm):
+    """Each slice measured on its own, and the longest of them: no bound may leave that slice out."""
+    dice = np.random.default_rng(seed)
+    mask = np.zeros((6, 20, 20), dtype=bool)
+    for index in range(6):
+        for _ in range(dice.integers(0, 3)):
+            y, x, height, width = dice.integers(0, 12, 2).tolist() + dice.integers(1, 8, 2).tolist()
+            mask[index, y : y + height, x : x + width] = dice.random((height, width)) < dice.choice([0.4, 1.0])
+    place = Geometry.from_parts(mask.shape, (2.0, row_mm, column_mm))
+    each = []
+    for index in range(6):
+        alone = np.zeros_like(mask)
+        alone[index] = mask[index]
+        each.append(axial_diameters(alone, place))
+    lengths = [0.0 if one is None else one.longest.mm for one in each]
+    together = axial_diameters(mask, place)
+    if together is None:
+        assert max(lengths) == 0
+    else:
+        assert together.longest.mm == pytest.approx(max(lengths), abs=1e-9)
+        assert together == each[together.slice]
+
+
+def test_few_slices_are_measured_exactly(monkeypatch):
+    """Of a hundred discs of other radii, those that are nearly the largest: a click must not wait for all."""
+    rows, columns = np.mgrid[:64, :64]
+    mask = np.stack([(rows - 32) ** 2 + (columns - 32) ** 2 < (10 + index / 6) ** 2 for index in range(100)])
+    measured = []
+    parts = measurements._corners_of_parts
+    monkeypatch.setattr(measurements, "_corners_of_parts", lambda mask: measured.append(1) or parts(mask))
+    axial_diameters(mask, Geometry.from_parts(mask.shape))
+    assert len(measured) < 15

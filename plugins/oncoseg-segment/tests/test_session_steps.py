@@ -12,6 +12,7 @@ from toy_engine import Brighter, image_file, registry_of
 from oncoseg_core import Decoded, OncoSegError, PromptError, SliceTracker
 from oncoseg_core.imaging import read_image
 from oncoseg_segment import api
+from oncoseg_segment.engine import postprocess
 from oncoseg_segment.engine.checks import Finding
 
 SETTINGS = api.SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)
@@ -274,3 +275,34 @@ def test_deferred_steps_make_the_last_masks_alone(session, volume):
     assert again.result().masks.keys() == {"a", "b"}
     np.testing.assert_array_equal(again.result().masks["b"], session.result().masks["b"])
     assert again.add(on(2, "box", *BOX)).masks["a"][2].any()  # no longer deferred
+
+
+def test_a_step_measures_what_it_changed_alone(session, volume, monkeypatch):
+    drawn = np.zeros(volume.geometry.shape[1:], dtype=bool)
+    drawn[5:9, 6:16] = True
+    measured, examined = [], []
+    measure, examine = postprocess.measure, postprocess.examine_structure
+    monkeypatch.setattr(postprocess, "measure", lambda *each: measured.append(1) or measure(*each))
+    monkeypatch.setattr(postprocess, "examine_structure", lambda *each: examined.append(1) or examine(*each))
+    session.draw("a", {3: drawn})
+    session.draw("b", {4: drawn})
+    assert (len(measured), len(examined)) == (2, 2)
+    result = session.draw("b", {5: drawn})
+    assert (len(measured), len(examined)) == (3, 3)
+    assert [one.measurements.voxels for one in result.structures] == [40, 80]
+    session.remove("a")
+    (left,) = session.result().structures
+    assert (left.number, left.measurements.voxels) == (1, 80)
+    assert len(measured) == 3
+
+
+def test_what_another_structure_takes_is_measured_anew(registry, volume):
+    settings = SETTINGS.model_copy(update={"overlaps": "highest-score"})
+    with api.Session(volume, settings, registry=registry) as session:
+        whole = session.add(on(3, "box", *BOX)).measurements["a"].voxels
+        drawn = np.zeros(volume.geometry.shape[1:], dtype=bool)
+        drawn[30:35, 40:45] = True
+        result = session.draw("b", {3: drawn})  # a hand goes before a score
+        assert {name: one.voxels for name, one in result.measurements.items()} == {"a": whole - 25, "b": 25}
+        session.undo()
+        assert session.result().measurements["a"].voxels == whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from oncoseg_core import BoolArray, NormalizerSpec, Volume
@@ -40,6 +41,17 @@ class KeptStructure:
         """Whether the model found anything."""
         return any(one.voxels for one in self.result.found)
 
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said of it."""
+        findings = examine_result(self.result)
+        if self.detected:
+            if self.measurements.voxels:
+                findings += examine_structure(self.name, self.mask, self.result.span)
+            if self.left_out is not None:
+                findings.append(Finding("warning", self.name, f"{self.name!r} is left out: {self.left_out}"))
+        return tuple(findings)
+
     @property
     def drawn(self) -> Literal["all", "parts"] | None:
         """Whether a hand drew every slice that holds it, or some slices; None where the model made them all."""
@@ -56,6 +68,7 @@ def keep_structures(
     specs: Sequence[NormalizerSpec],
     overlaps: Overlaps,
     minimum_score: float | None,
+    earlier: Sequence[KeptStructure] = (),
 ) -> list[KeptStructure]:
     """Decide which structures are exported, resolve the overlaps of these, and measure all.
 
@@ -65,6 +78,7 @@ def keep_structures(
         specs: the records of its modality.
         overlaps: what becomes of voxels that several claim.
         minimum_score: below it a structure is left out, and claims nothing; no limit when None.
+        earlier: what was kept before; those whose result and mask are the same arrays are not measured again.
     """
     left_out = [
         None
@@ -79,26 +93,21 @@ def keep_structures(
     )
     for number, mask in zip(kept, resolved, strict=True):
         masks[number] = mask
+    known = {one.result: one for one in earlier}
     kept_structures = []
     for number, (result, mask, reason) in enumerate(zip(results, masks, left_out, strict=True), start=1):
-        measured = measure(mask, volume, specs, result.span)
+        before = known.get(result)
+        same = before is not None and before.mask is mask
+        measured = before.measurements if before and same else measure(mask, volume, specs, result.span)
         lost = 0 if mask is result.mask else sum(one.voxels for one in result.found) - measured.voxels
         why = reason
         if why is None and not measured.voxels:
             why = "all of it was given to other structures" if lost else "nothing was found: the mask is empty"
-        kept_structures.append(KeptStructure(number, result, mask, why, lost, measured))
+        if before and same and (before.number, before.left_out, before.lost) == (number, why, lost):
+            kept_structures.append(before)  # with its findings
+        else:
+            kept_structures.append(KeptStructure(number, result, mask, why, lost, measured))
     return kept_structures
-
-
-def findings_of(one: KeptStructure) -> list[Finding]:
-    """What is to be said of a structure."""
-    findings = examine_result(one.result)
-    if one.detected:
-        if one.measurements.voxels:
-            findings += examine_structure(one.name, one.mask, one.result.span)
-        if one.left_out is not None:
-            findings.append(Finding("warning", one.name, f"{one.name!r} is left out: {one.left_out}"))
-    return findings
 
 
 def nothing_left(kept_structures: Sequence[KeptStructure], *, may_be_empty: bool) -> str | None:

@@ -19,7 +19,7 @@ from oncoseg_core import (
 )
 from oncoseg_segment.engine.loaded_model import EMBEDDING_BYTES, LoadedModel, OpenedImage
 from oncoseg_segment.engine.measurements import Measurements
-from oncoseg_segment.engine.postprocess import KeptStructure, findings_of, keep_structures
+from oncoseg_segment.engine.postprocess import KeptStructure, keep_structures
 from oncoseg_segment.engine.report import examine_answerer, examine_model
 from oncoseg_segment.engine.resolve import placed_structures, require_names, require_served
 from oncoseg_segment.engine.result import SegmentationResult
@@ -92,6 +92,7 @@ class Session:
         self._steps: list[tuple[StructureRequest, ...]] = [()]
         self._undone: list[tuple[StructureRequest, ...]] = []
         self._results: dict[StructureRequest, StructureResult] = {}
+        self._measured: list[KeptStructure] = []
         self._answers = SliceAnswers()
         self._deferred = False
 
@@ -273,7 +274,7 @@ class Session:
                 for request in (one,) if one.over is None else (one.over, one):
                     tracked = own_tracker and request.propagate
                     findings += examine_answerer(self.model, sorted(request.kinds), one.name, tracked=tracked)
-            findings += [finding for one in kept for finding in findings_of(one)]
+            findings += [finding for one in kept for finding in one.findings]
             findings = list(dict.fromkeys(findings))
         return SegmentationResult(
             registry=self.registry,
@@ -304,6 +305,7 @@ class Session:
         if self._cache is not None:
             self._cache.clear()
         self._results.clear()
+        self._measured = []
 
     def __enter__(self) -> Self:
         return self
@@ -315,7 +317,10 @@ class Session:
         results = [self._results[structure] for structure in self.structures]
         specs = self.fitted.preprocessor.normalization.specs
         settings = self.settings
-        return keep_structures(results, self.fitted.volume, specs, settings.overlaps, settings.minimum_score)
+        self._measured = keep_structures(
+            results, self.fitted.volume, specs, settings.overlaps, settings.minimum_score, self._measured
+        )
+        return self._measured
 
     def _segment(
         self, structures: Sequence[StructureRequest], progress: Progress | None, should_stop: ShouldStop | None
