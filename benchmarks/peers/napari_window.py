@@ -1,9 +1,9 @@
 """How the napari window feels: from a click to the drawn mask, and how long its thread stands still.
 
 A real napari window (on an Xvfb of its own where there is no display), the demonstration's chest CT as DICOM, LiteMedSAM
-in the child server on this computer. A click is made on the tumour's Points layer as the mouse would; the mask is drawn
-when the layer has it and the canvas was drawn again. A timer beats every 5 ms: the longest time between two beats
-is how long the window stood still. ``napari alone`` is the same for a slice of the same layer that is changed without us.
+in the child server on this computer. A click is a new point on the Points layer; the mask is drawn when the layer has it
+and the canvas was drawn again. A timer beats every 5 ms: the longest time between two beats is how long the window stood
+still. ``napari alone`` is the same where a slice of the same layer is changed without us.
 
     python benchmarks/peers/napari_window.py
 """
@@ -88,7 +88,7 @@ class Heart:
         return round(longest, 1)
 
 
-def measured(clicks: int) -> dict[str, Any]:
+def measured(clicks: int) -> dict[str, Any]:  # noqa: PLR0915 - one script, from top to bottom
     """All of it, in this process."""
     begun = time.perf_counter()
     import napari
@@ -156,7 +156,7 @@ def measured(clicks: int) -> dict[str, Any]:
     found["still_ms"]["click"] = spread(still)
     session.prompt(name, index, [{"kind": "point", "points": [[x, y]], "positive": True}])
     until(lambda: name in session.structures)
-    found["still_ms"]["napari alone"] = napari_alone(viewer, parts.masks.layer_of(name), index, heart)
+    found["still_ms"]["napari alone"] = napari_alone(parts.masks.layer_of(name), index, heart)
     begun = time.perf_counter()
     session.propagate(name)
     until(lambda: session.structures.get(name, {}).get("propagated"))
@@ -172,8 +172,8 @@ def measured(clicks: int) -> dict[str, Any]:
     return found
 
 
-def napari_alone(viewer: Any, layer: Any, index: int, heart: Heart) -> dict[str, float]:
-    """How long the window stands still where napari draws a changed slice of a labels layer, and nothing of ours runs."""
+def napari_alone(layer: Any, index: int, heart: Heart) -> dict[str, float]:
+    """How long the window stands still where napari draws a changed slice, and nothing of ours runs."""
     from qtpy.QtWidgets import QApplication
 
     still = []
