@@ -13,6 +13,7 @@ class StandInSession(QObject):
 
     changed = Signal(object)
     failed = Signal(str)
+    prompt_kinds = ("point", "box", "lasso", "scribble", "exemplar")
 
     def __init__(self, axes):
         super().__init__()

@@ -26,7 +26,6 @@ def display(tmp_path_factory):
         "NAPARI_CONFIG": "",
         "XDG_CONFIG_HOME": str(tmp_path_factory.mktemp("config")),
         "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache")),
-        "ONCOSEG_CACHE": str(tmp_path_factory.mktemp("oncoseg")),
         "LIBGL_ALWAYS_SOFTWARE": "1",
         "GALLIUM_DRIVER": "llvmpipe",
         "LP_NUM_THREADS": "1",

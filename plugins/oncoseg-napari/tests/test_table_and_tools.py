@@ -98,8 +98,8 @@ def test_one_tool_at_a_time(tools):
 def test_what_a_model_does_not_take_is_disabled_and_says_why(tools):
     tools.allow(["box", "lasso", "point"], "litemedsam")
     enabled = {name for name, button in tools.buttons.items() if button.isEnabled()}
-    assert enabled == {"Click +", "Click −", "Box", "Lasso", "Brush"}
-    assert tools.buttons["Scribble −"].toolTip() == "litemedsam takes no scribble prompts"
+    assert enabled == {"Click +", "Click −", "Box", "Lasso", "Scribble +", "Scribble −", "Brush"}
+    assert tools.buttons["Exemplar"].toolTip() == "litemedsam takes no exemplar prompts"
     assert not tools.text.isEnabled()
     assert tools.text.toolTip() == "litemedsam takes no text prompts"
     assert tools.buttons["Box"].toolTip().endswith("(W)")

@@ -155,7 +155,7 @@ def test_starting_opens_the_image_and_says_what_the_model_takes(started, server)
     assert [started.model.itemText(row) for row in range(started.model.count())] == ["small", "small+liver"]
     assert started.notice.text() == "Licence of small: free."
     assert started.tools.buttons["Click +"].isEnabled()
-    assert started.tools.buttons["Scribble +"].toolTip() == "small takes no scribble prompts"
+    assert started.tools.buttons["Exemplar"].toolTip() == "small takes no exemplar prompts"
     assert started.table.active == "structure 1"
     assert started.status.text() == ""
 
@@ -253,6 +253,16 @@ def test_a_tool_activates_its_layer(started, viewer, name, mode):
     assert str(viewer.layers.selection.active.mode) == mode
     started.tools.buttons[name].click()
     assert str(viewer.layers.selection.active.mode) == "pan_zoom"
+
+
+def test_a_scribble_is_clicks_for_a_model_that_takes_no_scribbles(started, viewer):
+    started.tools.buttons["Scribble −"].click()
+    current(started).prompts.shapes.add_paths(np.array([[2.0, 10, column] for column in range(10, 31)]))
+    started.settle(1)
+    (step,) = current(started).session.steps
+    assert [hint["kind"] for hint in step["hints"]] == ["point"] * 5
+    assert [hint["points"][0] for hint in step["hints"]] == [[column + 0.5, 10.5] for column in (10, 15, 20, 25, 30)]
+    assert not any(hint["positive"] for hint in step["hints"])
 
 
 def test_the_brush_is_naparis_own_on_the_structures_layer(started, viewer):

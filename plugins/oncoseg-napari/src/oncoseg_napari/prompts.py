@@ -208,10 +208,11 @@ class PromptLayers(QObject):
         try:
             for one in drawn:
                 index, hint = self._hint(*one)
+                hints = _as_taken(hint, self._session.prompt_kinds)
                 if self.live:
-                    self._session.prompt(self.active, index, [hint], replace=_replaces(hint))
+                    self._session.prompt(self.active, index, hints, replace=_replaces(hint))
                 else:
-                    self.unsent.append((self.active, index, hint))
+                    self.unsent += [(self.active, index, taken) for taken in hints]
                     self._keep_unsent()
         except UsageError as error:
             self.refused.emit(str(error))
@@ -289,3 +290,11 @@ def _replaces(hint: Hint) -> bool:
 
 def _symbol(positive: bool) -> str:
     return "disc" if positive else "x"
+
+
+def _as_taken(hint: Hint, kinds: Sequence[str]) -> list[Hint]:
+    """A scribble as five clicks along it, for a model that takes clicks and no scribbles."""
+    if hint["kind"] != "scribble" or "scribble" in kinds or "point" not in kinds:
+        return [hint]
+    chosen = np.unique(np.linspace(0, len(hint["points"]) - 1, 5).round().astype(int))
+    return [{**hint, "kind": "point", "points": [hint["points"][number]]} for number in chosen]

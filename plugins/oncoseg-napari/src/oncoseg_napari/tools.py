@@ -63,6 +63,7 @@ class PromptTools(QtWidgets.QWidget):
 
     def allow(self, kinds: Collection[str], model: str, slices: int = 1) -> None:
         """Enable what a model takes, and say why not the rest; without ``kinds``, ``model`` is the reason for all."""
+        kinds = {*kinds, "scribble"} if "point" in kinds else kinds  # a scribble is then sent as clicks along it
 
         def refusal(kind: str) -> str:
             return "" if kind in kinds else f"{model} takes no {kind} prompts" if kinds else model
