@@ -194,6 +194,21 @@ def test_a_session_that_is_opened_again_between_its_name_and_its_lease(session):
         call()  # the stand-in compares
 
 
+def test_what_makes_all_masks_again_may_take_long(stand_in):
+    waits = {}
+
+    def noted(request):
+        waits[request.url.path.rpartition("/")[2]] = request.extensions["timeout"]["read"]
+        return stand_in(request)
+
+    with Server("http://server.test", timeout=5, transport=httpx.MockTransport(noted)) as server:
+        session = server.open("demo", "1.2", "1.2.3")
+        session.point("tumour", 1, 3.5, 2.5)
+        session.undo()
+        session.save()
+    assert waits == {"sessions": 900, "steps": 5, "undo": 900, "save": 900}
+
+
 def test_a_refusal_changes_nothing(session, stand_in):
     session.point("tumour", 1, 3.5, 2.5)
     before, steps = session.mask("tumour"), list(session.steps)

@@ -125,7 +125,7 @@ class NoTransport:
         self.opened = {"session": session.id, "lease": session.lease, "image": session.image().model_dump(),
                        "answer": answer}  # fmt: skip
 
-    def call(self, *_):
+    def call(self, *_, **__):
         return self.opened
 
 

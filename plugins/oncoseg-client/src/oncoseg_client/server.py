@@ -21,7 +21,7 @@ class Server:
     Args:
         url: such as ``http://127.0.0.1:8765``.
         token: where the server asks for one.
-        timeout: seconds until an answer has to begin; the first prompt on a large series takes the longest.
+        timeout: seconds until an answer has to begin; opening, undoing and saving may take a quarter of an hour.
         verify: False, or a file of certificates, for a server with a certificate of its own.
         transport: another way to the server, for tests.
     """

@@ -179,12 +179,12 @@ class RemoteSession:
 
     def undo(self) -> dict[str, Any]:
         """Take the last step back."""
-        answer = self._changed(lambda: self._post("undo"))
+        answer = self._changed(lambda: self._post("undo", long=True))
         return self._done(answer, self.steps[:-1], [*self.undone, *self.steps[-1:]])
 
     def redo(self) -> dict[str, Any]:
         """Take the step again that was undone last."""
-        answer = self._changed(lambda: self._post("redo"))
+        answer = self._changed(lambda: self._post("redo", long=True))
         return self._done(answer, [*self.steps, *self.undone[-1:]], self.undone[:-1])
 
     def view(self, slice_index: int, hover: int | None = None) -> None:
@@ -207,7 +207,7 @@ class RemoteSession:
         body = {"formats": list(formats), "label": label}
         self.changed = {}
         self._make_sure()
-        saved: dict[str, Any] = self._again(lambda: self._post("save", body))
+        saved: dict[str, Any] = self._again(lambda: self._post("save", body, long=True))
         return saved
 
     def heartbeat(self) -> None:
@@ -242,20 +242,20 @@ class RemoteSession:
     def _open(self) -> None:
         body = {"model": self._model, "steps": self.steps, "undone": self.undone}
         try:
-            self.opened = self._transport.call("POST", "/sessions", {**self._which(False), **body})
+            self.opened = self._transport.call("POST", "/sessions", {**self._which(False), **body}, long=True)
         except ServerError as error:
             if error.code != "unknown_volume":
                 raise
-            self.opened = self._transport.call("POST", "/sessions", {**self._which(True), **body})
+            self.opened = self._transport.call("POST", "/sessions", {**self._which(True), **body}, long=True)
         for name, slices in self.masks.items():
             self.changed.setdefault(name, set()).update(slices)
         self.masks = {}
         self._take(self.opened["answer"])
 
-    def _post(self, what: str, body: dict[str, Any] | None = None) -> Any:
+    def _post(self, what: str, body: dict[str, Any] | None = None, *, long: bool = False) -> Any:
         opened = self.opened  # another thread may open the session again between its name and its lease
         lease = {"X-OncoSeg-Lease": opened["lease"]}
-        return self._transport.call("POST", f"/sessions/{opened['session']}/{what}", body, lease)
+        return self._transport.call("POST", f"/sessions/{opened['session']}/{what}", body, lease, long=long)
 
     def _step(self, step: dict[str, Any]) -> dict[str, Any]:
         answer = self._changed(lambda: self._post("steps", step))

@@ -13,6 +13,9 @@ from oncoseg_client.errors import ServerError
 API = 1
 """The number of the interface that this client speaks."""
 
+LONG_SECONDS = 900.0
+"""What a server gives to opening, undoing and saving: masks of all steps may have to be made again."""
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 """No proxy of the environment gets what is meant for this computer."""
 
@@ -41,6 +44,7 @@ class Transport:
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
         self.url = url.rstrip("/")
+        self._long = httpx.Timeout(timeout, read=max(timeout, LONG_SECONDS))
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers=headers,
@@ -51,15 +55,23 @@ class Transport:
         )
 
     def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        long: bool = False,
     ) -> Any:
-        """The JSON of an answer; None where there is no content.
+        """The JSON of an answer; None where there is no content. ``long`` work may take ``LONG_SECONDS``.
 
         Raises:
             ServerError: the server refused, or did not answer.
         """
         try:
-            reply = self._http.request(method, path, json=body, headers=headers)
+            reply = self._http.request(
+                method, path, json=body, headers=headers, timeout=self._long if long else httpx.USE_CLIENT_DEFAULT
+            )
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
         if reply.is_error:
