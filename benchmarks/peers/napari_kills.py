@@ -1,10 +1,10 @@
 """Kill a napari window again and again while somebody works in it; what was asked for must be there at the next start.
 
 A real napari window on a display of its own (Xvfb), the demonstration's chest CT, LiteMedSAM on a server that all
-windows share. A script works in the window: boxes and clicks, strokes of napari's brush, undo, redo, prompts that are not sent
-yet; after each it notes outside of the window what the session was asked for. At a random moment the process gets
-kill -9. The next start offers the session; "Restore" is pressed. Lost is what was noted more than a second before the
-kill and is not there again, bit for bit: steps with their points and painted masks, and what can be redone.
+windows share. A script works in the window: boxes and clicks, strokes of napari's brush, undo, redo, prompts that are
+not sent yet; after each it notes outside of the window what the session was asked for. At a random moment the process
+gets kill -9. The next start offers the session; "Restore" is pressed. Lost is what was noted more than a second before
+the kill and is not there again, bit for bit: steps with their points and painted masks, and what can be redone.
 
     python benchmarks/peers/napari_kills.py
 """
@@ -201,7 +201,7 @@ class Window:
         self.until(lambda: self.widget.opened)
         (parts,) = self.widget.opened.values()
         session = parts.session
-        self.until(lambda: session.models and not session._pending)  # noqa: SLF001 - nothing says so from outside
+        self.until(lambda: session.prompt_kinds and not session._pending)  # noqa: SLF001 - nothing says so outside
         for _ in range(200):
             self.process_events()
             time.sleep(0.002)

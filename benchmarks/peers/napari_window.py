@@ -1,9 +1,9 @@
 """How the napari window feels: from a click to the drawn mask, and how long its thread stands still.
 
-A real napari window (on an Xvfb of its own where there is no display), the demonstration's chest CT as DICOM, LiteMedSAM
-in the child server on this computer. A click is a new point on the Points layer; the mask is drawn when the layer has it
-and the canvas was drawn again. A timer beats every 5 ms: the longest time between two beats is how long the window stood
-still. ``napari alone`` is the same where a slice of the same layer is changed without us.
+A real napari window (on an Xvfb of its own where there is no display), the demonstration's chest CT as DICOM,
+LiteMedSAM in the child server on this computer. A click is a new point on the Points layer; the mask is drawn when the
+layer has it and the canvas was drawn again. A timer beats every 5 ms: the longest time between two beats is how long
+the window stood still. ``napari alone`` is the same where a slice of the same layer is changed without us.
 
     python benchmarks/peers/napari_window.py
 """
