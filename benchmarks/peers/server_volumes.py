@@ -2,7 +2,8 @@
 
 The chest CT of the samples as a DICOM series on a server of its own process on loopback; its voxels are fetched, sent
 as an image, and sent as a larger one (the same slices again and again, up to ``--slices``). Memory is the peak of
-resident memory over what it was before, of the server and of the client.
+resident memory over what it was before, of the server and of the client. Then a hundred strokes of a brush (drawn
+discs) on the large image, and the time to resume the session that they make.
 
     python benchmarks/peers/server_volumes.py                       # 512 x 512 x 200
     python benchmarks/peers/server_volumes.py --slices 1000
@@ -80,7 +81,37 @@ def measured(scratch: Path, slices: int, prompts: int) -> dict[str, Any]:
         found["sent"]["MB/s of the transfer alone"] = round(large.array.nbytes / MB / max(int(post) / 1000, 1e-3))
         found["fetched"], back = transfer(process, large.array.nbytes, session.voxels)
         require(bool((back.array == large.array).all()), "what came back is what was sent")
+        found["drawn masks"] = drawn(session, slices, whole.shape[1:])
         return found
+
+
+def drawn(session: RemoteSession, slices: int, plane: tuple[int, ...]) -> dict[str, Any]:
+    """A stroke on one slice of a structure that half of the slices hold, and a session of a hundred such strokes."""
+    rows, columns = np.indices(plane)
+    random = np.random.default_rng(0)
+
+    def disc() -> Any:
+        y, x = random.uniform(200, 300, 2)
+        return (rows - y) ** 2 + (columns - x) ** 2 < random.uniform(40, 70) ** 2
+
+    session.edit("large", {index: disc() for index in range(0, slices, 2)})
+    taken = []
+    for number in range(100):
+        mask = disc()
+        start = time.perf_counter()
+        session.edit("large" if number % 2 else "small", {2 * (number % 20): mask})
+        taken.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    session.reopen()
+    seconds = time.perf_counter() - start
+    of_large = taken[1::2]
+    return {
+        "slices of the structure": len(range(0, slices, 2)),
+        "stroke, median_ms": round(1000 * statistics.median(of_large), 1),
+        "stroke, p95_ms": round(1000 * float(np.quantile(of_large, 0.95)), 1),
+        "steps resumed": len(session.steps),
+        "seconds to resume": round(seconds, 2),
+    }
 
 
 def transfer(
