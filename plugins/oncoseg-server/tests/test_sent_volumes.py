@@ -12,9 +12,18 @@ import pytest
 from served_app import served
 
 from oncoseg_client import Server, ServerError, Voxels, encode_mask
+from oncoseg_dicom import write_series
+from oncoseg_dicomweb import PrivateFolders
+from oncoseg_segment.api import SegmentSettings
+from oncoseg_server.archives.folder import FolderArchive
+from oncoseg_server.config.settings import ServerSettings
 from oncoseg_server.sessions import steps
+from oncoseg_server.web.app import create_app
 from oncoseg_server.web.routes.examples import VOLUME_EXAMPLES
+from oncoseg_server.web.sources import Sources
 from oncoseg_server.wire import VolumeHeader
+
+MODELS = {"toy": SegmentSettings(model="brighter", modality="unit", model_settings={"weights": "abc"}, zoom=None)}
 
 AFFINE = np.array([[0.0, -0.5, 0, 7], [0.5, 0, 0, -3], [0, 0, 2.5, 100], [0, 0, 0, 1]])
 
@@ -244,3 +253,43 @@ def test_the_examples_are_images():
         line, _, rest = example["value"].partition("\n")
         header = VolumeHeader.model_validate_json(line)
         assert f"({np.zeros(header.shape, header.dtype).nbytes} bytes)" in rest
+
+
+def test_slices_that_are_unevenly_spaced_keep_their_places(server):
+    sent = image()
+    heights = np.array([0, 1, 3, 4, 8, 9, 10, 20.0])
+    origins = AFFINE[:3, 3] + heights[:, None] * [0, 0, 1]
+    affine = AFFINE.copy()
+    affine[2, 2] = 20 / 7
+    with server.open_volume(Voxels(sent.array, affine, "unit", origins)) as session:
+        mask = np.ones((128, 100), dtype=bool)
+        session.edit("a", {3: mask, 4: mask})  # they reach from 3.5 to 6, and from 6 to 8.5
+        assert session.structures["a"]["volume_ml"] == pytest.approx(mask.size * 0.25 * 5 / 1000)
+        got = session.voxels()
+        np.testing.assert_array_equal(got.slice_origins, origins)
+        np.testing.assert_array_equal(got.affine, affine)
+
+
+def test_a_series_of_the_server_comes_calibrated_with_its_place(registry, tmp_path):
+    """Stored values with a slope and an intercept become HU, in the places of the files."""
+    stored = np.random.default_rng(2).integers(0, 900, (3, 64, 64)).astype(np.int16)
+    turned = np.array([0, 1, 0, 0, 0, -1.0])
+    origins = [(5 + 3.0 * index, -7, 9) for index in range(3)]
+    slopes = {"RescaleSlope": 2, "RescaleIntercept": -1000}
+    write_series(tmp_path / "turned", stored, origins, orientation=turned, pixel_spacing=(0.5, 0.75), attributes=slopes)
+    private = PrivateFolders(tmp_path / "private")
+    sources = Sources({"turned": FolderArchive("turned", tmp_path / "turned", private)}, private)
+    app = create_app(ServerSettings(models=MODELS), sources, registry=registry, environment={})
+    with served(app) as url, Server(url) as server:
+        (series,) = server.series("turned")
+        with server.open("turned", series["study_uid"], series["series_uid"]) as session:
+            got = session.voxels()
+            again = server.open_volume(got)
+            mask = np.ones((64, 64), dtype=bool)
+            assert session.edit("a", {1: mask})["structures"] == again.edit("a", {1: mask})["structures"]
+    for index, plane in enumerate(got.array):
+        place = (got.affine @ [0, 0, index, 1])[:3]
+        (number,) = [n for n, origin in enumerate(origins) if np.allclose(origin, place)]
+        np.testing.assert_array_equal(plane, stored[number] * 2.0 - 1000)
+    np.testing.assert_allclose(got.affine[:3, :2], np.array([[0, 0.75, 0], [0, 0, -0.5]]).T)
+    private.close()
