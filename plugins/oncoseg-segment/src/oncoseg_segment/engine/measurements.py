@@ -86,17 +86,28 @@ def measure(
     """
     geometry = volume.geometry
     on_slices = np.zeros(len(mask), dtype=np.int64)
-    on_slices[span] = np.count_nonzero(mask[span], axis=(1, 2))
+    box = (span, *_around(mask, span))
+    on_slices[span] = np.count_nonzero(mask[box], axis=(1, 2))
     return Measurements(
         voxels=int(on_slices.sum()),
         volume_ml=float(on_slices @ geometry.voxel_mm3) / 1000 if volume.physical else None,
         diameters=axial_diameters(mask, geometry, span) if volume.physical else None,
-        intensities=tuple(_intensities(mask[span], volume, specs, span)),
+        intensities=tuple(_intensities(mask[box], volume.voxels[(slice(None), *box)], volume, specs)),
     )
 
 
-def _intensities(mask: BoolArray, volume: Volume, specs: Sequence[NormalizerSpec], span: slice) -> Iterator[Intensity]:
-    for number, channel in enumerate(volume.voxels[:, span]):
+def _around(mask: BoolArray, span: slice) -> tuple[slice, slice]:
+    """The rows and the columns that hold something on any slice: all else need not be looked at again."""
+    plane: BoolArray = np.any(mask[span], axis=0)
+    held = [np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 0) for at in held)
+    return rows, columns
+
+
+def _intensities(
+    mask: BoolArray, voxels: npt.NDArray[np.generic], volume: Volume, specs: Sequence[NormalizerSpec]
+) -> Iterator[Intensity]:
+    for number, channel in enumerate(voxels):
         values = channel[mask].astype(np.float64)
         values = values[np.isfinite(values)]
         if not values.size:
@@ -183,12 +194,15 @@ def _slices_by_size(mask: BoolArray, to_mm: Float64, span: slice) -> list[tuple[
     angles = np.arange(DIRECTIONS) * np.pi / DIRECTIONS
     across = to_mm @ np.array([np.cos(angles), np.sin(angles)])  # from pixels to mm along each direction
     found = []
-    for index in np.flatnonzero(mask[span].any(axis=(1, 2))) + (span.start or 0):
-        held = mask[index].any(axis=1)
-        rows = np.flatnonzero(held)
-        part = mask[index, rows[0] : rows[-1] + 1]
-        columns = np.flatnonzero(part.any(axis=0))
-        window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+    box = _around(mask, span)
+    within = mask[(span, *box)]
+    for at in np.flatnonzero(within.any(axis=(1, 2))):
+        index = at + (span.start or 0)
+        rows, columns = (
+            slice(part.start + side.start, part.stop + side.start)
+            for part, side in zip(_around(within, slice(at, at + 1)), box, strict=True)
+        )
+        window = (rows, columns)
         along = _row_ends(mask[index][window]) @ across
         bound = float((along.max(axis=0) - along.min(axis=0)).max()) / math.cos(np.pi / (2 * DIRECTIONS))
         found.append((bound * (1 + 1e-12), int(index), window))
