@@ -142,8 +142,10 @@ class PromptLayers(QObject):
             return
         same = next((n for n, (old, now) in enumerate(zip(before, new, strict=False)) if old != now), len(before))
         same = min(same, len(new))
-        layer.selected_data = set(range(same, len(layer.data)))
-        layer.remove_selected()
+        if not hasattr(layer, "remove"):  # napari 0.6 removes no shapes of other slices than the one in view
+            layer.data, same = [], 0
+        elif len(layer.data) > same:
+            layer.remove(list(range(same, len(layer.data))))
         for number in range(same, len(new)):
             kind = SHAPES[new[number][1]["kind"]]
             layer.add(places[number], shape_type=kind, edge_color=colours[number], face_color="transparent")
