@@ -3,6 +3,7 @@
 import pytest
 from toy_engine import image_file, registry_of
 
+from oncoseg_core import PromptError
 from oncoseg_core.imaging import read_image
 from oncoseg_segment import api
 from oncoseg_segment.files.run import SegmentRequest, segment_file
@@ -40,6 +41,18 @@ def test_a_session_answers_clicks_and_corrects_without_encoding_again(registry, 
         assert session.seconds["segment"] > seconds
         assert session.undo()
         assert session.result().masks["a"].sum() == 400
+
+
+def test_a_negative_click_is_a_step_of_its_own_where_a_positive_one_is(registry, image):
+    negative = api.StructureRequest("a", (api.Hint("point", (58, 48), positive=False),), slice_index=3)
+    with api.Session(read_image(registry, image), SETTINGS, registry=registry) as session:
+        with pytest.raises(PromptError, match="on slice 3 all hints say what is not meant"):
+            session.add(negative)
+        assert session.structures == ()
+        session.add(clicked((50, 40), slice_index=3))
+        after = session.add(negative).masks["a"]
+    assert after[3, 40, 50]
+    assert not after[3, 48, 58]
 
 
 def test_a_click_is_followed_through_the_volume(registry, image):

@@ -25,6 +25,7 @@ from oncoseg_segment.engine.resolve import placed_structures, require_names, req
 from oncoseg_segment.engine.result import SegmentationResult
 from oncoseg_segment.engine.settings import SegmentSettings
 from oncoseg_segment.engine.structures import SliceAnswers, StructureResult, segment_structures
+from oncoseg_segment.prompts.placement import place
 from oncoseg_segment.prompts.slice_prompt import DrawnMask, SlicePrompt
 from oncoseg_segment.prompts.structure_request import StructureRequest
 
@@ -152,7 +153,7 @@ class Session:
         Raises:
             PromptError, UsageError: as for :meth:`prompt`.
         """
-        (placed,) = placed_structures([request], self.fitted.volume)
+        placed = place(request, self.fitted.volume, added=True)  # with what is there they are checked again
         keep_drawn = self._refusal("mask") is None
         known = self._known(request.name)
         for index, hints in placed.prompts.items():

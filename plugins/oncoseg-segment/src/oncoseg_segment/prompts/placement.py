@@ -54,12 +54,14 @@ class PlacedStructure:
         return sorted({*self.prompts, *self.drawn})
 
 
-def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
+def place(request: StructureRequest, volume: Volume, *, added: bool = False) -> PlacedStructure:
     """The prompts of a structure on the slices of an image.
 
     Hints with a z of their own count on their slices; text and hints without on all of these, or, where there are none
     with, on the slices that were chosen. A box in mm counts on every slice that passes through it, as the rectangle
     that holds its section there; one thinner than the distance of slices, that none passes through, on the nearest.
+
+    Hints that are ``added`` to others may all be negative.
 
     Raises:
         PromptError: a hint lies outside the image, or there is no positive one on a slice.
@@ -79,14 +81,14 @@ def place(request: StructureRequest, volume: Volume) -> PlacedStructure:
     flat = [hint.on_slice() for hint in request.hints if not hint.deep]
     prompts = {index: _in_order([*flat, *deep.get(index, [])], request.text) for index in chosen}
     for index, prompt in prompts.items():
-        _check(index, prompt, height, width)
+        _check(index, prompt, height, width, added=added)
     return PlacedStructure(request.name, prompts, request.propagate)
 
 
-def _check(index: int, prompt: Prompt, height: int, width: int) -> None:
+def _check(index: int, prompt: Prompt, height: int, width: int, *, added: bool = False) -> None:
     """Refuse what a slice's prompt cannot be."""
     check_on_slice(prompt, height, width)
-    if not any(hint.positive for hint in prompt):
+    if not added and not any(hint.positive for hint in prompt):
         raise PromptError(f"on slice {index} all hints say what is not meant; give one that says what is")
     for kind, several in (("box", "boxes"), ("lasso", "lassos")):
         if sum(hint.kind == kind for hint in prompt) > 1:
