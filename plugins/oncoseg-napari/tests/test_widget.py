@@ -565,3 +565,9 @@ def test_napari_opens_the_widget_by_its_manifest(viewer, server):
     assert isinstance(widget, OncoSegWidget)
     layer = image(viewer)
     assert widget.image.currentData() is layer
+
+
+def test_the_head_is_up_where_the_slider_is_not_z(started, viewer):
+    for order, vertical in (((0, 1, 2), "down"), ((1, 0, 2), "up"), ((2, 0, 1), "up"), ((0, 1, 2), "down")):
+        viewer.dims.order = order
+        assert str(viewer.camera.orientation2d[0]) == vertical

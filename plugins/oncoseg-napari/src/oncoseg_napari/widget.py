@@ -178,6 +178,7 @@ class OncoSegWidget(QtWidgets.QWidget):
         self.tools.segment.clicked.connect(lambda _: self._safely(self._current.prompts.send))
         self.tools.text_entered.connect(partial(self._safely, self._prompt_text))
         self.viewer.dims.events.current_step.connect(self._view)
+        self.viewer.dims.events.order.connect(self._turn)
 
     # What the controls do.
 
@@ -410,6 +411,12 @@ class OncoSegWidget(QtWidgets.QWidget):
             index = int(session.axes.pixels(layer.world_to_data(self.viewer.dims.point))[0][0])
             if 0 <= index < session.axes.shape[0]:
                 session.view(index)
+
+    def _turn(self, _event: object = None) -> None:
+        """Show the head up: napari's vertical axis runs down, as the patient's runs to the back, but z to the head."""
+        dims, ours = self.viewer.dims, self.image.currentData() in self.opened
+        head_up = ours and dims.ndim == 3 and dims.displayed[-2] == 0
+        self.viewer.camera.orientation2d = ("up" if head_up else "down", "right")
 
     def _server(self) -> Callable[[], Server]:
         address = self.address.text().strip() if self.where.currentIndex() == 1 else None
