@@ -51,6 +51,7 @@ class StructureLayers(QObject):
         self._pause.timeout.connect(self.flush)
         self._turn = QTimer(self, singleShot=True, interval=0)
         self._turn.timeout.connect(self._write)
+        self._add_lines()
         session.changed.connect(self._show)
         self._viewer.layers.events.removed.connect(self._removed)
 
@@ -203,6 +204,13 @@ class StructureLayers(QObject):
         if self._image in self._viewer.layers and any(step["structure"] == name for step in self._session.steps):
             self._session.remove(name)
 
+    def _add_lines(self) -> None:
+        """Early, since napari takes half a second for its first layer of lines."""
+        active = self._viewer.layers.selection.active
+        common: dict[str, Any] = {"ndim": self._image.ndim, "opacity": 1.0, "visible": self._lines_visible}
+        self._lines = self._viewer.add_shapes(name=f"{self._image.name}: diameters", **common, **like(self._image))
+        self._viewer.layers.selection.active = active
+
     def _measure(self) -> None:
         """Draw the longest diameter of each structure, and the longest across it."""
         axes, measured = self._session.axes, list[Any]()
@@ -212,11 +220,8 @@ class StructureLayers(QObject):
         if measured == self._measured:
             return
         self._measured = measured
-        if self._lines is None:
-            active = self._viewer.layers.selection.active
-            common: dict[str, Any] = {"ndim": self._image.ndim, "opacity": 1.0, "visible": self._lines_visible}
-            self._lines = self._viewer.add_shapes(name=f"{self._image.name}: diameters", **common, **like(self._image))
-            self._viewer.layers.selection.active = active
+        if self._lines is None:  # deleted by hand
+            self._add_lines()
         self._lines.data = []
         if measured:
             ends = [axes.places(index, pixels) for index, pixels, _ in measured]

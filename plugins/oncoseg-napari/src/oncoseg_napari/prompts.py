@@ -258,22 +258,21 @@ class PromptLayers(QObject):
 
 
 def hints_of(steps: Sequence[Step], structure: str) -> Iterator[tuple[int, Hint]]:
-    """The hints that a structure has now, each with its slice."""
-    by_slice: dict[int, list[Hint]] = {}
+    """The hints that a structure has now, each with its slice, in the order in which they were given."""
+    known: list[tuple[int, Hint]] = []
     for step in steps:
         if step["structure"] != structure:
             continue
         if step["step"] == "prompt" and step["slice"] is not None:
-            before = [] if step["replace"] else by_slice.get(step["slice"], [])
-            by_slice[step["slice"]] = [*before, *step["hints"]]
+            index = step["slice"]
+            before = [one for one in known if not step["replace"] or one[0] != index]
+            known = [*before, *((index, hint) for hint in step["hints"])]
         elif step["step"] == "edit":
-            for one in (step, *step.get("more", ())):
-                by_slice.pop(one["slice"], None)
+            drawn = {one["slice"] for one in (step, *step.get("more", ()))}
+            known = [one for one in known if one[0] not in drawn]
         elif step["step"] == "remove":
-            by_slice.clear()
-    for index, hints in by_slice.items():
-        for hint in hints:
-            yield index, hint
+            known = []
+    yield from known
 
 
 def _outline(hint: Hint) -> Any:
