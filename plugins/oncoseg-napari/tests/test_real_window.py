@@ -89,7 +89,7 @@ def test_the_whole_way_from_a_dicom_folder_to_an_rtstruct(viewer, qtbot, scan, t
 
     widget.tools.buttons["Scribble −"].click()
     rows = np.flatnonzero(clicked[index].any(axis=1))
-    left = int(np.flatnonzero(clicked[index][rows[len(rows) // 2]])[0])
+    left = int(np.flatnonzero(clicked[index][rows[len(rows) // 2]])[0]) + 10
     hand.drag(*((index, line, left) for line in range(row - 20, row + 21, 10)))
     scribbled = wait(2)
     assert all(hint["kind"] == "point" and not hint["positive"] for hint in session.steps[1]["hints"])

@@ -135,7 +135,11 @@ class OncoSegWidget(QtWidgets.QWidget):
         self.table, self.tools = StructureTable(), PromptTools()
         self.progress = QtWidgets.QProgressBar(toolTip="How far the server is")
         self.notice, self.measures, self.status, self.offer = (QtWidgets.QLabel(wordWrap=True) for _ in range(4))
-        keys = [*((one.key, one.name) for one in TOOLS), *((key, text) for text, key, _ in ACTIONS.values() if key)]
+        keys = [
+            ("Shift-W", "Segment"),
+            *((one.key, one.name) for one in TOOLS),
+            *((key, text) for text, key, _ in ACTIONS.values() if key),
+        ]
         listed = QtWidgets.QLabel("Keys: " + ", ".join(f"{key} {text}" for key, text in keys), wordWrap=True)
         content = QtWidgets.QWidget()
         rows, whole = QtWidgets.QVBoxLayout(content), QtWidgets.QVBoxLayout(self)
@@ -162,7 +166,7 @@ class OncoSegWidget(QtWidgets.QWidget):
         self.buttons = {**button, "segment": self.tools.segment}
 
     def _connect(self) -> None:
-        keys = {tool.key: self.tools.buttons[tool.name] for tool in TOOLS}
+        keys = {tool.key: self.tools.buttons[tool.name] for tool in TOOLS} | {"Shift-W": self.tools.segment}
         for name, (_, key, _) in ACTIONS.items():
             self.buttons[name].clicked.connect(lambda _, name=name: self._safely(self._press, name))
             keys |= {key: self.buttons[name]} if key else {}
