@@ -8,10 +8,12 @@ import sys
 import textwrap
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oncoseg_client import Voxels, fold, journal
+from oncoseg_client.queued import moves
 
 IMAGE = {"path": "ct", "name": "ct"}
 ops = st.lists(
@@ -141,3 +143,48 @@ def test_an_image_is_known_by_its_voxels_and_its_place():
     assert one != journal.fingerprint(Voxels(voxels, np.diag([1, 1, 2, 1]), "ct"))
     assert one != journal.fingerprint(Voxels(voxels[:, ::-1], np.eye(4), "ct"))
     assert one != journal.fingerprint(Voxels(voxels.reshape(2, 4, 3), np.eye(4), "ct"))
+
+
+def test_a_living_window_keeps_its_file_however_old_and_lines_of_others_are_no_fault(tmp_path):
+    one = journal.Journal(tmp_path, IMAGE)
+    os.utime(one.path, (0, 0))
+    assert journal.unfinished(tmp_path) == []
+    assert one.path.exists()
+    one.end()
+    content = json.dumps({"op": "image", **IMAGE}).encode() + b"\n3\n[]\n"
+    assert journal._read(tmp_path, content) is None
+
+
+def test_a_line_that_the_disk_has_no_room_for_takes_no_other_with_it(tmp_path):
+    class Full:
+        def __init__(self, file):
+            self.file, self.closed = file, False
+            self.seek, self.truncate = file.seek, file.truncate
+
+        def write(self, line):
+            return self.file.write(line[:7])
+
+    one = journal.Journal(tmp_path, IMAGE)
+    step = {"step": "remove", "structure": "a"}
+    file, one._file = one._file, Full(one._file)
+    with pytest.raises(OSError, match="No space"):
+        one.write({"op": "step", "n": 1, "step": {"step": "remove", "structure": "lost"}})
+    one._file = file
+    one.write({"op": "step", "n": 2, "step": step})
+    one.end(keep=True)
+    (found,) = journal.unfinished(tmp_path)
+    assert found.steps == [step]
+
+
+@given(st.lists(st.sampled_from(["step", "undo", "redo"]), max_size=14))
+def test_what_is_left_of_a_refused_step_is_the_history_without_it(kinds):
+    before = [{"step": "remove", "structure": str(n)} for n in range(14)]
+    later = [
+        {"op": kind, "n": n, **({"step": {"step": "remove", "structure": f"later {n}"}} if kind == "step" else {})}
+        for n, kind in enumerate(kinds, 2)
+    ]
+    wrong = {"op": "step", "n": 1, "step": {"step": "remove", "structure": "wrong"}}
+    dropped = [{"op": "refused", "n": one["n"]} for one in (wrong, *moves(wrong, later))]
+    steps, undone = fold([wrong, *later], before)
+    expected = [[one for one in part if one is not wrong["step"]] for part in (steps, undone)]
+    assert list(fold([wrong, *later, *dropped], before)) == expected

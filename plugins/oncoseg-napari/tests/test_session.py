@@ -208,3 +208,51 @@ def test_another_model_gets_the_same_steps(session, line, qtbot):
     with qtbot.waitSignal(session.failed) as signal:
         session.open(line.connect, "nobody's", session.steps)
     assert "it has toy" in signal.args[0]
+
+
+def test_a_refused_request_takes_its_redo_with_it(session, qtbot):
+    box(session)
+    box(session, "z", 4)
+    session.undo()
+    session.prompt("b", 99, [{"kind": "point", "points": [[4, 4]], "positive": True}])
+    session.undo()
+    session.redo()
+    box(session, "c", 4)
+    settle(session, qtbot)
+    assert set(session.structures) == {"a", "c"}
+    assert [op["n"] for op in session.ops if op["op"] == "refused"] == [4, 5, 6]
+    assert fold(session.ops) == (session.steps, [])
+
+
+def test_a_full_disk_is_one_sentence_and_the_session_goes_on(session, qtbot):
+    def full(op):
+        raise OSError(28, "No space left on device")
+
+    session.record = full
+    box(session)
+    settle(session, qtbot)
+    (sentence,) = session.sentences
+    assert sentence.startswith("autosave failed (No space left on device): make room on the disk")
+    assert np.array_equal(session.mask("a")[3], session.truth[3])
+
+
+def test_another_server_may_be_chosen_while_requests_wait(session, line, qtbot):
+    box(session)
+    session.open(line.connect, "toy")
+    box(session, "b", 4)
+    settle(session, qtbot)
+    assert session.sentences == []
+    assert len(session.steps) == 2
+    assert np.array_equal(session.mask("b")[4], session.truth[4])
+
+
+def test_an_answer_that_cannot_be_used_is_one_sentence_and_done_once_later(session, monkeypatch, qtbot):
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "_new_slices", lambda remote: {}["nothing"])
+        box(session)
+        settle(session, qtbot)
+    assert "fault of OncoSeg (KeyError)" in session.sentences[-1]
+    session.retry()
+    settle(session, qtbot)
+    assert len(session.steps) == 1
+    assert np.array_equal(session.mask("a")[3], session.truth[3])

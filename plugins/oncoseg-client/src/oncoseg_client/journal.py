@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -59,17 +60,28 @@ class Journal:
     def __init__(self, folder: Path, image: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = folder / f"{secrets.token_hex(8)}{SUFFIX}"
-        descriptor = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        begun = self.path.with_suffix(".new")  # no other window takes an empty file for one that nobody needs
+        descriptor = os.open(begun, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         self._file: IO[bytes] = os.fdopen(descriptor, "r+b", buffering=0)
         self._lock = threading.Lock()
         _lock(self._file)
         self.write({"op": "image", **image})
+        begun.rename(self.path)
 
     def write(self, op: Op) -> None:
-        """Add a line: the operating system has it when this returns, so only a power cut can lose it."""
+        """Add a line: the operating system has it when this returns, so only a power cut can lose it.
+
+        Raises:
+            OSError: the disk is full; lines that come later are not lost with this one.
+        """
         line = _line(op).encode() + b"\n"
-        with self._lock, contextlib.suppress(ValueError):  # closed: the window ends
-            self._file.write(line)
+        with self._lock:
+            if self._file.closed:  # the window ends
+                return
+            end = self._file.seek(0, os.SEEK_END)
+            if self._file.write(line) != len(line):
+                self._file.truncate(end)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def end(self, *, keep: bool = False) -> None:
         """The session ends: delete the file, unless it is kept for another time."""
@@ -83,12 +95,10 @@ def unfinished(folder: Path) -> list[Unfinished]:
     """Sessions of windows that were killed, the newest first; those of living windows are locked."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        if path.stat().st_mtime < time.time() - KEPT_DAYS * 86_400:
-            path.unlink(missing_ok=True)
-            continue
         with contextlib.suppress(OSError), path.open("r+b") as file:
             _lock(file)
-            session = _read(path, file.read())
+            too_old = path.stat().st_mtime < time.time() - KEPT_DAYS * 86_400
+            session = None if too_old else _read(path, file.read())
             if session is None:
                 path.unlink(missing_ok=True)
             else:
@@ -123,6 +133,8 @@ def _lines(content: bytes) -> Iterator[dict[str, Any]]:
         try:
             op = json.loads(line)
         except ValueError:
+            return
+        if not isinstance(op, dict) or "op" not in op:
             return
         yield op
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from oncoseg_client.server import Server
 from oncoseg_client.session import RemoteSession
 from oncoseg_client.voxels import Voxels
 
+log = logging.getLogger("oncoseg.client")
 Step = dict[str, Any]
 Op = dict[str, Any]
 """``{"op": "step", "n": 3, "step": …}``, ``undo`` or ``redo`` with a number, or ``refused`` with that of another.
@@ -45,6 +47,27 @@ def fold(ops: Iterable[Op], steps: Sequence[Step] = (), undone: Sequence[Step] =
         elif op["op"] == "redo" and back:
             done.append(back.pop())
     return done, back
+
+
+def moves(op: Op, later: Iterable[Op]) -> list[Op]:
+    """The undo and redo among later requests that take this one's step back and again."""
+    done, back, found = [op], list[Op](), list[Op]()
+    for one in later:
+        if one["op"] == "step":
+            done.append(one)
+            back.clear()
+            continue
+        if one["op"] == "undo":
+            back.append(done.pop() if done else one)  # else a step from before
+            moved = back[-1]
+        elif back:
+            done.append(back.pop())
+            moved = done[-1]
+        else:
+            continue
+        if moved is op:
+            found.append(one)
+    return found
 
 
 class QueuedSession:
@@ -147,9 +170,14 @@ class QueuedSession:
         if steps or undone:
             with self._lock:
                 self._settled = (list(steps), list(undone))
-        old, self._remote = self._remote, None
-        if old is not None:
-            self._calls.do(old.close)
+
+        def leave() -> None:  # after what the thread is at
+            self._connect, self.model, self._stalled = connect, model, False
+            old, self._remote = self._remote, None
+            if old is not None:
+                old.close()
+
+        self._calls.do(leave)
         self.retry()
 
     def prompt(
@@ -239,9 +267,17 @@ class QueuedSession:
     def _ask(self, what: str, step: Step | None = None) -> None:
         self._number += 1
         op: Op = {"op": what, "n": self._number, **({} if step is None else {"step": step})}
-        self.record(op)
-        self._pending.append(op)
+        self._keep(op)
+        with self._lock:
+            self._pending.append(op)
         self.retry()
+
+    def _keep(self, op: Op) -> None:
+        try:
+            self.record(op)
+        except OSError as error:  # the session goes on
+            why = error.strerror or error
+            self._say_failed(f"autosave failed ({why}): make room on the disk; a crash now loses what is not exported")
 
     def _go(self) -> None:
         self._calls.do(self._work)
@@ -250,6 +286,8 @@ class QueuedSession:
 
     def _work(self) -> None:
         """Answer what is pending, one request after the other, until one has to wait."""
+        if self._stalled:
+            return
         try:
             if self._unreachable and self._connect is not None and self._connect() is not self._server:
                 self._remote = None  # this computer's server died, and another one has begun
@@ -262,6 +300,13 @@ class QueuedSession:
         except ServerError as error:
             self._stalled, self._unreachable = True, error.code in {"unreachable", "cannot_start"}
             self._say_failed(str(error))
+        except Exception as error:  # noqa: BLE001 - what was asked for waits, and is not done twice
+            log.error("unexpected: %s", type(error).__name__)  # noqa: TRY400 - messages can name files of patients
+            self._stalled, self._remote = True, None
+            self._say_failed(
+                f"the server's answer could not be used, by a fault of OncoSeg ({type(error).__name__}); retry: "
+                "what was asked for waits"
+            )
         finally:
             self._say_busy("")
 
@@ -327,17 +372,13 @@ class QueuedSession:
 
     def _refuse(self, op: Op, why: str) -> None:
         """Drop a request, and the undo and redo behind it that were meant for it."""
-        depth, dropped = 0, [op]
-        for later in list(self._pending)[1:] if op["op"] == "step" else ():
-            if later["op"] == "undo" and depth == 0:
-                dropped.append(later)
-                break
-            depth += {"step": 1, "redo": 1, "undo": -1}[later["op"]]
-        for one in dropped:
-            self.record({"op": "refused", "n": one["n"]})
         with self._lock:
+            later = list(self._pending)[1:]
+            dropped = [op, *(moves(op, later) if op["op"] == "step" else ())]
             for one in dropped:
                 self._pending.remove(one)
+        for one in dropped:
+            self._keep({"op": "refused", "n": one["n"]})
         step = op.get("step", {})
         if step.get("step") == "edit":  # what the hand painted does not stand
             touched = {step["structure"]: {one["slice"] for one in (step, *step["more"])}}
