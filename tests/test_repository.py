@@ -51,7 +51,9 @@ def dependencies_of(folder):
 
 def test_contributors_install_every_distribution():
     lines = [line for line in (ROOT / "requirements-dev.txt").read_text().splitlines() if line.startswith("-e ")]
-    assert sorted((ROOT / line.removeprefix("-e ").removesuffix("[test]")).resolve() for line in lines) == sorted(DISTRIBUTIONS)
+    assert sorted((ROOT / line.removeprefix("-e ").removesuffix("[test]")).resolve() for line in lines) == sorted(
+        DISTRIBUTIONS
+    )
 
 
 @pytest.mark.parametrize("folder", DISTRIBUTIONS[1:], ids=lambda folder: folder.name)
