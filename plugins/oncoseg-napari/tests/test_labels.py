@@ -243,6 +243,8 @@ def test_diameters_are_lines_between_their_ends_and_can_be_hidden(turned):
     assert np.allclose(lines.data_to_world((1, 2, 3)), image.data_to_world((1, 2, 3)))
     session.answer("a", {3: square()})
     assert len(lines.data) == 0
+    layers.close()
+    assert lines not in viewer.layers
 
 
 def test_a_picture_has_one_slice(qapp, qtbot):

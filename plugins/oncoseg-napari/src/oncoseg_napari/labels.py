@@ -107,11 +107,13 @@ class StructureLayers(QObject):
             self._lines.visible = visible
 
     def close(self) -> None:
-        """Let go of the viewer; the layers stay."""
+        """Let go of the viewer; the structures' layers stay."""
         self.flush()
         self._turn.stop()
         self._session.changed.disconnect(self._show)
         self._viewer.layers.events.removed.disconnect(self._removed)
+        if self._lines in self._viewer.layers:  # they are not where the image is once it leans again
+            self._viewer.layers.remove(self._lines)
 
     def _add(self, name: str) -> None:
         session, image, layers = self._session, self._image, self._viewer.layers
