@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import qt
@@ -59,7 +60,8 @@ def require_client() -> bool:
         question = "OncoSeg needs the Python packages oncoseg-client and httpx (about 1 MB). Install them now?"
         if not slicer.util.confirmOkCancelDisplay(question, windowTitle="OncoSeg"):
             return False
-        slicer.util.pip_install("oncoseg-client")
+        checkout = Path(__file__).resolve().parents[2] / "oncoseg-client"
+        slicer.util.pip_install([str(checkout)] if checkout.is_dir() else "oncoseg-client")
     return True
 
 
@@ -69,6 +71,7 @@ class OncoSegLogic(ScriptedLoadableModuleLogic):
     def __init__(self) -> None:
         super().__init__()
         self.sessions: dict[str, Any] = {}
+        self._servers: Any = None
 
     def getParameterNode(self) -> OncoSegParameterNode:  # noqa: N802 - Slicer's name
         """The wrapped parameter node."""
@@ -80,16 +83,20 @@ class OncoSegLogic(ScriptedLoadableModuleLogic):
 
     def start(self, volume: Any, address: str, token: str, model: str | None) -> Any:
         """Open a session on a volume, or the one that it has again with another model."""
-        from oncoseg_client import Server
+        from oncoseg_client import Server, Servers
         from oncoseg_slicer.logic import SessionLogic
         from oncoseg_slicer.volumes import RefusedError
 
         if volume is None:
             raise RefusedError("there is no volume to segment: load one first")
+        if not address:
+            raise RefusedError(f"type the server's address first, such as {ADDRESS}")
+        url = address if "://" in address else f"http://{address}"
         logic = self.session(volume)
-        if logic is None:
-            logic = self.sessions[volume.GetID()] = SessionLogic(slicer.mrmlScene, volume)
-        connect: Callable[[], Server] = lambda: Server(address, token=token or os.environ.get("ONCOSEG_TOKEN"))  # noqa: E731
+        logic = SessionLogic(slicer.mrmlScene, volume) if logic is None else logic.again()
+        self.sessions[volume.GetID()] = logic
+        servers = self._servers = self._servers or Servers()
+        connect: Callable[[], Server] = lambda: servers.connect(url, token or os.environ.get("ONCOSEG_TOKEN"))  # noqa: E731
         logic.open(connect, model, series_uid=self.series_of(volume))
         return logic
 
@@ -102,11 +109,19 @@ class OncoSegLogic(ScriptedLoadableModuleLogic):
             return None
         return str(database.instanceValue(instances[0], "0020,000e")) or None
 
+    def close_removed(self) -> None:
+        """End the sessions of volumes that are no longer in the scene."""
+        for key, logic in list(self.sessions.items()):
+            if logic.volume.GetScene() is None:
+                self.sessions.pop(key).close()
+
     def close(self) -> None:
         """End all sessions."""
         for logic in self.sessions.values():
             logic.close()
         self.sessions.clear()
+        if self._servers is not None:
+            self._servers.stop()
 
 
 class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -116,6 +131,7 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic: OncoSegLogic | None = None
+        self._models: list[str] = []
 
     def setup(self) -> None:
         """Slicer calls this when the module is shown for the first time."""
@@ -216,7 +232,7 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_undo(self) -> None:
         """Take the last step back."""
-        self._session.session.undo()
+        self._session.undo()
 
     def on_redo(self) -> None:
         """Take it again."""
@@ -224,7 +240,7 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_remove(self) -> None:
         """Take the structure out."""
-        self._session.session.remove(self.structure)
+        self._session.remove(self.structure)
 
     def on_cancel(self) -> None:
         """Stop the server."""
@@ -236,7 +252,7 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def on_save(self) -> None:
         """Let the server write SEG, RTSTRUCT and SR."""
-        self._session.session.save(["seg", "rtstruct", "sr"], lambda _: self.say("saved to the server, and read back"))
+        self._session.save(lambda _: self.say("saved to the server, and read back"))
 
     # What the panel shows.
 
@@ -274,8 +290,14 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def poll(self) -> None:
         """Bring what came back onto the scene."""
+        self._logic.close_removed()
         for logic in list(self._logic.sessions.values()):
-            if logic.poll():
+            try:
+                some = logic.poll()
+            except Exception as error:  # noqa: BLE001 - of a timer nobody sees a traceback
+                self.say(f"an answer could not be drawn, by a fault of OncoSeg ({type(error).__name__})")
+                continue
+            if some:
                 self.refresh()
 
     def refresh(self) -> None:
@@ -299,8 +321,10 @@ class OncoSegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         if logic.sentence or what:
             self.say(logic.sentence or f"{what} …")
-        if session.models and not self.ui.model.count:
-            self.ui.model.addItems(list(session.models))
+        if session.models and list(session.models) != self._models:  # the first server, or another one
+            self._models = list(session.models)
+            self.ui.model.clear()
+            self.ui.model.addItems(self._models)
         for name in session.structures:
             if self.ui.structure.findText(name) < 0:
                 self.ui.structure.addItem(name)

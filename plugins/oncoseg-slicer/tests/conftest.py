@@ -56,6 +56,20 @@ def add_volume(slicer, scene, vtk_matrix):
 
 
 @pytest.fixture
+def paint(slicer):
+    """Let a segment be this mask, by Slicer's own function and behind our back, as its Segment Editor does."""
+
+    def painted(segments, name, mask):
+        segmentation = segments.node.GetSegmentation()
+        segment = segmentation.GetSegmentIdBySegmentName(name) or segmentation.AddEmptySegment("", name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            np.ascontiguousarray(mask, np.uint8), segments.node, segment, segments._volume
+        )
+
+    return painted
+
+
+@pytest.fixture
 def vtk_matrix(slicer):
     """An array as a ``vtkMatrix4x4``."""
     import vtk

@@ -87,6 +87,14 @@ def until(logic, holds):
     logic.poll()
 
 
+def until_answered(logic):
+    """Without drawing."""
+    end = time.monotonic() + 20
+    while logic.session._pending:
+        time.sleep(0.005)
+        assert time.monotonic() < end
+
+
 def settle(logic):
     until(logic, lambda: logic.waits or not logic.session._pending)
     time.sleep(0.02)
@@ -121,19 +129,116 @@ def test_a_prompt_becomes_a_segment_where_the_structure_is_and_is_measured(scene
     assert np.array_equal(logic.segments.mask("tumour")[3], bright()[3] == 100)
 
 
-def test_what_a_hand_changed_of_a_segment_is_the_next_step(scene, logic):
+def test_what_a_hand_changed_of_a_segment_is_the_next_step(scene, logic, paint):
     logic.prompt("tumour", roi(scene, logic, 3))
     settle(logic)
     edited = logic.segments.mask("tumour")
     edited[3, 30:35] = False
     edited[5, 40:44, 50:54] = True
-    logic.segments.show("tumour", edited)  # as the Segment Editor would
+    paint(logic.segments, "tumour", edited)
     assert logic.take_edits("tumour")
     settle(logic)
     assert len(logic.session.steps) == 2
     assert np.array_equal(logic.session.mask("tumour") != 0, edited)
     assert logic.session.structures["tumour"]["edited"]
     assert not logic.take_edits("tumour")
+
+
+def test_what_a_hand_changed_is_never_left_out_of_what_follows(scene, logic, paint):
+    logic.prompt("tumour", roi(scene, logic, 3))
+    settle(logic)
+    edited = logic.segments.mask("tumour")
+    edited[3, 30:35] = False
+    paint(logic.segments, "tumour", edited)
+    logic.prompt("tumour", roi(scene, logic, 4))  # the hand did not press "Take edits" before
+    settle(logic)
+    assert [step["step"] for step in logic.session.steps] == ["prompt", "edit", "prompt"]
+    assert np.array_equal(logic.segments.mask("tumour")[3], edited[3])
+    drawn = np.zeros_like(edited)
+    drawn[6, 5:9, 7:9] = True
+    paint(logic.segments, "node", drawn)
+    logic.undo()
+    settle(logic)
+    assert "node" not in logic.segments.names()
+    assert len(logic.session.steps) == 3
+    logic.session.redo()
+    settle(logic)
+    assert np.array_equal(logic.segments.mask("node"), drawn)
+    logic.remove("tumour")
+    settle(logic)
+    assert logic.segments.names() == ["node"]
+
+
+def test_an_answer_that_comes_while_a_hand_paints_does_not_wipe_it(scene, logic, paint):
+    logic.prompt("tumour", roi(scene, logic, 3))
+    settle(logic)
+    logic.prompt("tumour", roi(scene, logic, 4))
+    until_answered(logic)
+    painted = logic.segments.mask("tumour")
+    painted[3, 60:64, 60:64] = True
+    paint(logic.segments, "tumour", painted)  # the answer is here, and not drawn yet
+    settle(logic)
+    assert logic.segments.mask("tumour")[3, 60:64, 60:64].all()
+    assert np.array_equal(logic.segments.mask("tumour")[4], bright()[4] == 100)
+    assert logic.take_edits("tumour")
+    settle(logic)
+    assert logic.session.mask("tumour")[3, 61, 61]
+    assert np.array_equal(logic.session.mask("tumour")[4] != 0, bright()[4] == 100)
+
+
+def test_a_moved_volume_is_gone_on_with_by_starting_again_with_the_same_steps(scene, logic, line, vtk_matrix):
+    logic.prompt("a", roi(scene, logic, 3))
+    settle(logic)
+    assert logic.again() is logic
+    logic.volume.SetIJKToRASMatrix(vtk_matrix(np.diag([0.5, 0.5, 2.5, 1])))
+    with pytest.raises(RefusedError, match="was moved"):
+        logic.prompt("a", roi(scene, logic, 4))
+    after = logic.again()
+    after.open(line.connect)
+    until(after, lambda: "a" in after.segments.names())
+    assert np.array_equal(after.segments.mask("a")[3], bright()[3] == 100)
+    assert after.segments.node is not logic.segments.node
+    after.close()
+
+
+def test_a_segmentation_that_was_deleted_is_one_sentence(scene, logic):
+    logic.prompt("a", roi(scene, logic, 3))
+    scene.RemoveNode(logic.segments.node)
+    settle(logic)
+    assert "was deleted" in logic.sentence
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://127.0.0.1:1", "127.0.0.1:1 cannot be reached ([Errno"),
+        ("http://host:nope", "is no address of a server: Invalid port: 'nope'"),
+        ("ftp://host", "is no address of a server: it has no http"),
+    ],
+)
+def test_a_wrong_address_is_one_sentence_with_the_cause(scene, add_volume, address, words):
+    logic = SessionLogic(scene, add_volume(bright(), LEANS))
+    logic.open(lambda: Server(address))
+    until(logic, lambda: logic.sentence)
+    assert words in logic.sentence
+    assert "\n" not in logic.sentence
+    logic.close()
+
+
+def test_a_wrong_token_is_one_sentence(scene, add_volume, tmp_path):
+    settings = ServerSettings(models=MODELS, token_env="ONCOSEG_TOKEN")
+    private = PrivateFolders(tmp_path)
+    guarded = create_app(settings, Sources({}, private), registry=registry_of(), environment={"ONCOSEG_TOKEN": "right" * 8})  # fmt: skip
+    with TestClient(guarded, base_url="http://127.0.0.1") as client:
+        logic = SessionLogic(scene, add_volume(bright(), LEANS))
+        logic.open(
+            lambda: Server("http://127.0.0.1", token="wrong", transport=httpx.MockTransport(Line(client).handle))
+        )
+        until(logic, lambda: logic.sentence)
+        assert "token" in logic.sentence
+        assert "\n" not in logic.sentence
+        logic.close()
+    private.close()
 
 
 def test_two_volumes_have_a_session_each(scene, logic, add_volume, line):
@@ -176,7 +281,7 @@ def test_what_cannot_be_meant_is_one_sentence(scene, logic):
     assert sentences_of(None, ["the image leans"]) == ["the image leans"]
 
 
-def test_a_series_that_the_server_has_is_opened_there_and_can_be_saved(scene, add_volume, line, app):
+def test_a_series_that_the_server_has_is_opened_there_and_can_be_saved(scene, add_volume, line, app, paint):
     one = next(one for one in app.get("/api/v1/sources/scans/series").json() if one["modality"] == "CT")
     to_ras = np.diag([-0.5, -0.5, 2.5, 1.0])
     to_ras[:3, 3] = (20, 30, 100)
@@ -185,10 +290,21 @@ def test_a_series_that_the_server_has_is_opened_there_and_can_be_saved(scene, ad
     logic.prompt("a", roi(scene, logic, 3))
     settle(logic)
     saved = []
-    logic.session.save(["seg", "rtstruct", "sr"], saved.append)
+    drawn = bright() == 100
+    drawn[[2, 3, 4]] = False
+    paint(logic.segments, "by hand", drawn)
+    logic.save(saved.append)
     until(logic, lambda: saved or logic.sentence)
     assert logic.sentence == ""
     assert [one["format"] for one in saved[0]["objects"]] == ["seg", "rtstruct", "sr"]
+    assert set(logic.session.structures) == {"a", "by hand"}
+    line.cut = True
+    drawn[0, 3:9, 3:9] = True
+    paint(logic.segments, "by hand", drawn)
+    logic.save(saved.append)
+    until(logic, lambda: "save again" in logic.sentence)
+    assert len(saved) == 1  # never without the last edit
+    line.cut = False
     logic.close()
 
 

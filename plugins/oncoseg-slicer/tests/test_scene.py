@@ -139,7 +139,7 @@ def test_a_box_lands_whatever_the_axes_of_its_roi_are(volume, scene, direction, 
     assert prompts_of(roi, grid, exemplar=True)[0][1]["kind"] == "exemplar"
 
 
-def test_masks_come_back_voxel_for_voxel_and_may_overlap(volume, scene):
+def test_masks_come_back_voxel_for_voxel_and_may_overlap(volume, scene, paint):
     segments = Segments(scene, volume)
     one, two = asymmetric_l() > 0, np.zeros(SHAPE, dtype=bool)
     one[3, 4, 3] = False  # a hole in its slice
@@ -151,10 +151,11 @@ def test_masks_come_back_voxel_for_voxel_and_may_overlap(volume, scene):
     assert segments.names() == ["tumour", "Läsion 2"]
     changed = one.copy()
     changed[5] = False
-    segments.show("tumour", changed)
+    paint(segments, "tumour", changed)
     assert np.array_equal(segments.mask("tumour"), changed)
     assert np.array_equal(segments.mask("Läsion 2"), two)
-    assert {index: mask.sum() for index, mask in segments.edits("tumour", one).items()} == {5: 0}
+    assert {index: mask.sum() for index, mask in segments.edits("tumour").items()} == {5: 0}
+    assert segments.edits("Läsion 2") == segments.edits("nobody") == {}
     segments.remove("tumour")
     assert segments.names() == ["Läsion 2"]
 
@@ -165,6 +166,48 @@ def test_a_transform_that_bends_is_refused(add_volume, scene):
     volume.SetAndObserveTransformNodeID(bends.GetID())
     with pytest.raises(RefusedError, match="bends, which is not linear; harden it"):
         grid_of(volume)
+
+
+def test_an_answer_is_not_drawn_over_what_a_hand_changed(add_volume, scene, paint):
+    segments = Segments(scene, add_volume(asymmetric_l(), ijk_to_ras(OBLIQUE[0])))
+    first = asymmetric_l() > 0
+    segments.show("a", first)
+    painted, answer = first.copy(), first.copy()
+    painted[2, 8:, 7:], answer[2], answer[4, 9, 9] = True, False, True
+    paint(segments, "a", painted)
+    segments.show("a", answer)
+    expected = answer.copy()
+    expected[2] = painted[2]
+    assert np.array_equal(segments.mask("a"), expected)
+    edits = segments.edits("a")
+    assert list(edits) == [2]
+    segments.taken("a", edits)
+    assert segments.edits("a") == {}
+    segments.show("a", first, under_way={2})  # the answer of a prompt before that edit
+    first[2] = painted[2]
+    assert np.array_equal(segments.mask("a"), first)
+    assert segments.edits("a") == {}
+
+
+def test_points_that_only_follow_the_mouse_or_were_unset_are_no_prompt(add_volume, scene):
+    volume = add_volume(asymmetric_l(), ijk_to_ras(OBLIQUE[1]))
+    grid = grid_of(volume)
+    node = curve("vtkMRMLMarkupsFiducialNode", scene, in_world(volume, [[50, 4, 2], [3, 4, 2], [7, 3, 1], [1, 1, 1]]))
+    node.SetNthControlPointPositionMissing(3)
+    node.UnsetNthControlPointPosition(2)
+    assert node.GetNumberOfControlPoints() == 4
+    ((index, hint),) = prompts_of(node, grid, last=True)  # and the first, outside, is an older click
+    assert (index, np.round(hint["points"][0], 6).tolist()) == (2, [3.5, 4.5])
+
+
+def test_a_box_that_is_to_be_negative_is_refused_rather_than_taken_as_positive(add_volume, scene):
+    grid = grid_of(add_volume(asymmetric_l(), np.eye(4)))
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "roi")
+    roi.SetCenter(4, 4, 3)
+    roi.SetSize(3, 3, 1)
+    with pytest.raises(RefusedError, match="never negative"):
+        prompts_of(roi, grid, positive=False)
+    assert prompts_of(roi, grid, positive=False, exemplar=True)[0][1]["positive"] is False
 
 
 @pytest.mark.parametrize("wrong", ["empty", "outside", "across", "two points", "no prompt"])
@@ -194,6 +237,9 @@ def test_a_volume_that_was_moved_or_a_segmentation_elsewhere_is_noticed(add_volu
         segments.require_same_place()
     volume.SetIJKToRASMatrix(vtk_matrix(ijk_to_ras(OBLIQUE[0])))
     with pytest.raises(RefusedError, match="was moved"):
+        segments.require_same_place()
+    scene.RemoveNode(segments.node)
+    with pytest.raises(RefusedError, match="was deleted"):
         segments.require_same_place()
 
 

@@ -18,7 +18,7 @@ CLASSES = {
     "QComboBox": (
         COMMON | {"currentText", "count"},
         {"currentTextChanged(QString)"},
-        {"addItem", "addItems", "findText"},
+        {"addItem", "addItems", "clear", "findText"},
     ),
     "QCheckBox": (COMMON | {"checked"}, {"toggled(bool)"}, set()),
     "QSpinBox": (COMMON | {"value", "maximum", "minimum"}, {"valueChanged(int)"}, set()),
@@ -56,7 +56,7 @@ class Part:
         if name in properties:
             return self.values[name]
         assert name in methods, f"{self.kind} has no {name}"
-        return {"addItem": self.items.append, "addItems": self.items.extend, "findText": self._find, "setMRMLScene": lambda _: None,
+        return {"addItem": self.items.append, "addItems": self.items.extend, "findText": self._find, "clear": self.items.clear, "setMRMLScene": lambda _: None,
                 "currentNode": lambda: self.node, "setCurrentNode": self._set_node}[name]  # fmt: skip
 
     def __setattr__(self, name, value):
@@ -173,14 +173,15 @@ class Session:
         self.notice, self.series, self.can_undo, self.can_redo = "a licence", None, True, False
 
     def __getattr__(self, name):
-        assert name in {"undo", "redo", "remove", "cancel", "retry", "save"}
+        assert name in {"redo", "cancel", "retry"}
         return lambda *arguments: self.asked.append((name, *arguments))
 
 
 class Logic:
     """What it asks of :class:`oncoseg_slicer.logic.SessionLogic`."""
 
-    def __init__(self, segments):
+    def __init__(self, volume, segments):
+        self.volume = volume
         self.session, self.segments = Session(), segments
         self.busy, self.sentence, self.waits, self.asked = ("", 0, 0), "", False, []
 
@@ -194,7 +195,16 @@ class Logic:
         self.asked.append(("close",))
 
     def __getattr__(self, name):
-        assert name in {"prompt", "prompt_last_point", "prompt_text", "take_edits", "propagate"}
+        assert name in {
+            "prompt",
+            "prompt_last_point",
+            "prompt_text",
+            "take_edits",
+            "propagate",
+            "undo",
+            "remove",
+            "save",
+        }
         return lambda *arguments, **more: self.asked.append((name, *arguments, *more.items()))
 
 
@@ -219,7 +229,7 @@ def started(widget, volume, monkeypatch):
     monkeypatch.setattr(
         oncoseg_slicer.logic,
         "SessionLogic",
-        lambda scene, node: Logic(types.SimpleNamespace(grid=types.SimpleNamespace(shape=(5, 6, 7)))),
+        lambda scene, node: Logic(node, types.SimpleNamespace(grid=types.SimpleNamespace(shape=(5, 6, 7)))),
     )
     widget.ui.volume.setCurrentNode(volume)
     widget.ui.structure.currentText = "tumour"
@@ -286,14 +296,15 @@ def test_each_button_asks_for_what_it_says(started, scene):
     assert [one[0] for one in logic.asked[-2:]] == ["take_edits", "propagate"]
     for name in ("undo", "remove", "cancel", "retry"):
         getattr(ui, name).click()
-    assert [one[0] for one in logic.session.asked] == ["undo", "remove", "cancel", "retry"]
+    assert [one[0] for one in logic.asked[-2:]] == ["undo", "remove"]
+    assert [one[0] for one in logic.session.asked] == ["cancel", "retry"]
     assert not ui.redo.enabled
     assert not ui.save.enabled
     logic.session.series = {"source": "scans"}
     started.poll()
     ui.save.click()
-    assert logic.session.asked[-1][:2] == ("save", ["seg", "rtstruct", "sr"])
-    logic.session.asked[-1][2]({})
+    assert logic.asked[-1][0] == "save"
+    logic.asked[-1][1]({})
     assert "read back" in ui.status.text
 
 
@@ -321,6 +332,9 @@ def test_progress_failures_measurements_and_models_are_shown(started):
     assert "41.2 × 30.0 mm on slice 20, 12.30 mL, mean 31.0 HU, score 0.90" in ui.measures.text
     assert ui.measures.text.endswith("two parts\nleans\na licence")
     assert ui.model.items == ["toy"]
+    logic.session.models = ("other", "adapter")  # of another server
+    started.poll()
+    assert ui.model.items == ["other", "adapter"]
     assert ui.structure.items == ["tumour"]
     logic.busy, logic.sentence, logic.waits = ("", 0, 0), "the server cannot be reached", True
     started.poll()
@@ -340,6 +354,35 @@ def test_the_token_is_not_kept_and_the_address_is(started, module):
     started.ui.address.text = "http://10.0.0.1:8765"
     assert started.logic.getParameterNode().address == "http://10.0.0.1:8765"
     assert "secret" not in str(started.logic.node)
+
+
+def test_an_address_is_completed_or_asked_for(started, volume, monkeypatch):
+    import oncoseg_client
+
+    asked = []
+    monkeypatch.setattr(oncoseg_client.Servers, "connect", lambda _, url, token: asked.append((url, token)))
+    monkeypatch.setenv("ONCOSEG_TOKEN", "from the environment")
+    started.logic.sessions[volume.GetID()].again = lambda: started.made
+    started.ui.address.text = " 10.0.0.1:8765 "
+    started.ui.start.click()
+    started.made.connect()
+    assert asked == [("http://10.0.0.1:8765", "from the environment")]
+    started.ui.address.text = " "
+    started.ui.start.click()
+    assert "type the server's address" in started.ui.status.text
+
+
+def test_an_answer_that_cannot_be_drawn_is_a_sentence_and_the_timer_goes_on(started, monkeypatch):
+    monkeypatch.setattr(started.made, "poll", lambda: 1 / 0, raising=False)
+    started.timer.slot()
+    assert "could not be drawn" in started.ui.status.text
+
+
+def test_a_volume_that_is_deleted_ends_its_session(started, scene, volume):
+    scene.RemoveNode(volume)
+    started.timer.slot()
+    assert started.logic.sessions == {}
+    assert ("close",) in started.made.asked
 
 
 def test_a_closed_scene_ends_the_sessions(started, scene):

@@ -236,6 +236,9 @@ class QueuedSession:
         """Let the server write the structures to where its series is; ``done`` gets what was read back."""
 
         def saved() -> None:
+            if self._pending:
+                self._say_failed("the server has not answered all prompts and edits yet; retry, then save again")
+                return
             self._say_busy("saving")
             try:
                 if self._remote is not None:

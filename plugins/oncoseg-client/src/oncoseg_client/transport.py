@@ -29,6 +29,9 @@ class Transport:
         timeout: seconds until an answer has to begin.
         verify: False, or a file of certificates, for a server with a certificate of its own.
         transport: another way to the server, for tests.
+
+    Raises:
+        ServerError: the address is none.
     """
 
     def __init__(
@@ -45,14 +48,17 @@ class Transport:
             headers["Authorization"] = f"Bearer {token}"
         self.url = url.rstrip("/")
         self._long = httpx.Timeout(timeout, read=max(timeout, LONG_SECONDS))
-        self._http = httpx.Client(
-            base_url=f"{self.url}/api/v1",
-            headers=headers,
-            timeout=timeout,
-            verify=verify,
-            transport=transport,
-            trust_env=httpx.URL(self.url).host not in LOOPBACK,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=f"{self.url}/api/v1",
+                headers=headers,
+                timeout=timeout,
+                verify=verify,
+                transport=transport,
+                trust_env=httpx.URL(self.url).host not in LOOPBACK,
+            )
+        except httpx.InvalidURL as error:
+            raise self._no_address(str(error)) from None
 
     def call(
         self,
@@ -155,8 +161,17 @@ class Transport:
         self._http.close()
 
     def _unreachable(self, error: httpx.HTTPError) -> ServerError:
-        why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+        if isinstance(error, httpx.UnsupportedProtocol):
+            return self._no_address("it has no http:// or https://")
+        # The system's cause: refused, no such name, a certificate that is not trusted.
+        cause = f" ({error})" if str(error) else ""
+        why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else f"cannot be reached{cause}"
         return ServerError("unreachable", f"the server {self.url} {why}; is it running (oncoseg serve), on that port?")
+
+    def _no_address(self, why: str) -> ServerError:
+        return ServerError(
+            "unreachable", f"{self.url!r} is no address of a server: {why}; expected one such as http://127.0.0.1:8765"
+        )
 
 
 def _failure(status: int, content: bytes) -> ServerError:

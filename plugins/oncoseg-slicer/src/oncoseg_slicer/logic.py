@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from oncoseg_client import QueuedSession, Server, ServerError
 from oncoseg_slicer.markups import prompts_of
 from oncoseg_slicer.segments import Segments
-from oncoseg_slicer.volumes import RefusedError, modality_of, voxels_of
+from oncoseg_slicer.volumes import RefusedError, grid_of, modality_of, voxels_of
 
 REPLACING = {"box", "lasso", "exemplar"}
 """Kinds that say all of a structure on their slice, so that they take the place of what was there."""
@@ -22,9 +24,11 @@ class SessionLogic:
         scene: the MRML scene.
         volume: the volume node.
         segmentation: a segmentation node to go on with.
+        steps: of an earlier session on the volume.
     """
 
-    def __init__(self, scene: Any, volume: Any, segmentation: Any = None) -> None:
+    def __init__(self, scene: Any, volume: Any, segmentation: Any = None, steps: Sequence[dict[str, Any]] = ()) -> None:
+        self._scene, self._steps = scene, list(steps)
         self._said: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.segments = Segments(scene, volume, segmentation)
         self.volume = volume
@@ -44,7 +48,18 @@ class SessionLogic:
                 self.session.series = series_with(server, series_uid)
             return server
 
-        self.session.open(connected, model, self.session.steps, self.session.undone)
+        self.session.open(connected, model, self.session.steps or self._steps, self.session.undone)
+        self._steps = []
+
+    def again(self) -> SessionLogic:
+        """This session; where its volume was moved or its segmentation deleted, another one with the same steps."""
+        try:
+            self.segments.require_same_place()
+        except RefusedError:
+            self.close()
+            fits = grid_of(self.volume).shape == self.segments.grid.shape
+            return SessionLogic(self._scene, self.volume, None, self.session.steps if fits else ())
+        return self
 
     def prompt(self, structure: str, markups: Any, *, positive: bool = True, exemplar: bool = False) -> None:
         """Prompt a structure with all that a markups node holds, one step a slice.
@@ -56,6 +71,7 @@ class SessionLogic:
         by_slice: dict[int, list[dict[str, Any]]] = {}
         for index, hint in prompts_of(markups, self.segments.grid, positive=positive, exemplar=exemplar):
             by_slice.setdefault(index, []).append(hint)
+        self._take(structure)
         for index, hints in by_slice.items():
             replace = any(hint["kind"] in REPLACING for hint in hints)
             self.session.prompt(structure, index, hints, replace=replace)
@@ -67,7 +83,8 @@ class SessionLogic:
             RefusedError: a name is missing, or the point is not on the volume.
         """
         self._require(structure)
-        index, hint = prompts_of(points, self.segments.grid, positive=positive)[-1]
+        index, hint = prompts_of(points, self.segments.grid, positive=positive, last=True)[0]
+        self._take(structure)
         self.session.prompt(structure, index, [hint])
 
     def prompt_text(self, structure: str, text: str, slices: Iterable[int]) -> None:
@@ -79,16 +96,14 @@ class SessionLogic:
         self._require(structure)
         if not text.strip():
             raise RefusedError("type what to look for first, such as: liver tumor")
+        self._take(structure)
         for index in slices:
             self.session.prompt(structure, index, text=text.strip())
 
     def take_edits(self, structure: str) -> bool:
         """Let the session have what a hand changed of a segment, as one step; False where nothing was changed."""
         self._require(structure)
-        masks = self.segments.edits(structure, self.session.mask(structure))
-        if masks:
-            self.session.edit(structure, masks)
-        return bool(masks)
+        return self._take(structure)
 
     def propagate(self, structure: str) -> None:
         """Follow a structure through the volume, with what a hand changed of it.
@@ -97,9 +112,26 @@ class SessionLogic:
             RefusedError: there is no structure of that name.
         """
         self._require(structure)
-        if structure not in {step["structure"] for step in self.session.steps} and not self.take_edits(structure):
+        self._take(structure)
+        if structure not in {step["structure"] for step in self.session.steps}:
             raise RefusedError(f"{structure}: has no prompt yet; place one first")
         self.session.propagate(structure)
+
+    def undo(self) -> None:
+        """Take the last step back; what a hand changed since is that step."""
+        self._take_all()
+        self.session.undo()
+
+    def remove(self, structure: str) -> None:
+        """Take a structure out, with what a hand changed of it: undo brings both back."""
+        self._require(structure)
+        self._take(structure)
+        self.session.remove(structure)
+
+    def save(self, done: Callable[[dict[str, Any]], None]) -> None:
+        """Let the server write SEG, RTSTRUCT and SR, with what a hand changed; ``done`` gets what was read back."""
+        self._take_all()
+        self.session.save(["seg", "rtstruct", "sr"], done)
 
     def poll(self) -> bool:
         """Run what came back since, on this thread; whether there was anything."""
@@ -121,14 +153,34 @@ class SessionLogic:
             raise RefusedError("name the structure first")
         self.segments.require_same_place()
 
+    def _take(self, structure: str) -> bool:
+        """A prompt sees what the hand changed before it, and no answer is drawn over it."""
+        edits = self.segments.edits(structure)
+        if edits:
+            self.segments.taken(structure, edits)
+            self.session.edit(structure, edits)
+        return bool(edits)
+
+    def _take_all(self) -> None:
+        self.segments.require_same_place()
+        for name in self.segments.names():
+            self._take(name)
+
     def _show(self, touched: dict[str, set[int]]) -> None:
+        self.sentence, self.waits = "", False
+        try:
+            self.segments.require_same_place()
+        except RefusedError as error:  # masks drawn there would be elsewhere
+            self.sentence = str(error)
+            return
         for name in touched:
-            mask = self.session.mask(name)
+            mask, under_way = self.session.mask(name), self.session.edits_under_way(name)
             if mask is not None:
-                self.segments.show(name, mask)
+                self.segments.show(name, mask, under_way)
+            elif under_way or self.segments.edits(name):
+                self.segments.show(name, np.zeros(self.segments.grid.shape, np.uint8), under_way)
             elif name not in self.session.structures:
                 self.segments.remove(name)
-        self.sentence, self.waits = "", False
 
     def _set_busy(self, what: str, done: int, total: int) -> None:
         self.busy = (what, done, total)

@@ -14,7 +14,9 @@ OFF_SLICE = 0.75
 """Slices by which a curve may leave its slice: Slicer draws between slices where it is shown obliquely."""
 
 
-def prompts_of(node: Any, grid: VolumeGrid, *, positive: bool = True, exemplar: bool = False) -> list[tuple[int, Hint]]:
+def prompts_of(
+    node: Any, grid: VolumeGrid, *, positive: bool = True, exemplar: bool = False, last: bool = False
+) -> list[tuple[int, Hint]]:
     """The hints of a markups node, each with its slice; the node's and the volume's transforms count.
 
     Args:
@@ -22,19 +24,25 @@ def prompts_of(node: Any, grid: VolumeGrid, *, positive: bool = True, exemplar: 
         grid: of the volume.
         positive: whether it is of the structure, or of what is not.
         exemplar: a box is an example of what is to be marked everywhere.
+        last: of points only the last that was placed.
 
     Raises:
         RefusedError: it is empty, not on the volume, on several slices, or no prompt.
     """
     if node.IsA("vtkMRMLMarkupsROINode") or node.IsA("vtkMRMLMarkupsPlaneNode"):
-        return [_box(node, grid, "exemplar" if exemplar else "box")]
+        if not positive and not exemplar:
+            raise RefusedError(
+                f"{node.GetName()}: a box is never negative; place points or a curve instead"
+            )
+        return [_box(node, grid, "exemplar" if exemplar else "box", positive=positive)]
     if node.IsA("vtkMRMLMarkupsClosedCurveNode"):
         return [_line(node, grid, "lasso", positive=positive)]
     if node.IsA("vtkMRMLMarkupsCurveNode") or node.IsA("vtkMRMLMarkupsLineNode"):
         return [_line(node, grid, "scribble", positive=positive)]
     if not node.IsA("vtkMRMLMarkupsFiducialNode"):
         raise RefusedError(f"{node.GetName()}: is no prompt; place points, an ROI, a plane or a curve")
-    indices, pixels = grid.pixels(_control_points(node))
+    points = _control_points(node)
+    indices, pixels = grid.pixels(points[-1:] if last else points)
     _require_inside(node, grid, indices, pixels)
     return [
         (int(index), {"kind": "point", "points": [pixel.tolist()], "positive": positive})
@@ -42,7 +50,7 @@ def prompts_of(node: Any, grid: VolumeGrid, *, positive: bool = True, exemplar: 
     ]
 
 
-def _box(node: Any, grid: VolumeGrid, kind: str) -> tuple[int, Hint]:
+def _box(node: Any, grid: VolumeGrid, kind: str, *, positive: bool) -> tuple[int, Hint]:
     corners = _roi_corners(node) if node.IsA("vtkMRMLMarkupsROINode") else _plane_corners(node)
     indices, pixels = grid.pixels(corners)
     # An ROI reaches over several slices: its box is on the one through its middle.
@@ -53,7 +61,7 @@ def _box(node: Any, grid: VolumeGrid, kind: str) -> tuple[int, Hint]:
     rows, columns = grid.shape[1:]
     if not 0 <= middle < grid.shape[0] or (high <= 0).any() or (low >= (columns, rows)).any():
         raise RefusedError(f"{node.GetName()}: lies outside {grid.name}; move it onto the volume")
-    return int(middle), {"kind": kind, "points": [low.tolist(), high.tolist()], "positive": True}
+    return int(middle), {"kind": kind, "points": [low.tolist(), high.tolist()], "positive": positive}
 
 
 def _line(node: Any, grid: VolumeGrid, kind: str, *, positive: bool) -> tuple[int, Hint]:
@@ -93,12 +101,17 @@ def _require_inside(
 
 
 def _control_points(node: Any) -> npt.NDArray[np.float64]:
-    count = node.GetNumberOfControlPoints()
-    if not count:
+    # Others only follow the mouse, or were unset: their positions are nowhere that a hand placed them.
+    placed = [
+        number
+        for number in range(node.GetNumberOfControlPoints())
+        if node.GetNthControlPointPositionStatus(number) == node.PositionDefined
+    ]
+    if not placed:
         raise RefusedError(f"{node.GetName()}: has no points yet; place some first")
-    points = np.zeros((count, 3))
-    for number in range(count):
-        node.GetNthControlPointPositionWorld(number, points[number])
+    points = np.zeros((len(placed), 3))
+    for point, number in zip(points, placed, strict=True):
+        node.GetNthControlPointPositionWorld(number, point)
     return points
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Segments:
 
     def __init__(self, scene: Any, volume: Any, node: Any = None) -> None:
         self._volume = volume
+        self._written: dict[str, dict[int, npt.NDArray[np.bool_]]] = {}  # what is not of a hand, by slice
         self.grid: VolumeGrid = grid_of(volume)
         if node is None:
             node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{volume.GetName()} structures")
@@ -40,9 +41,12 @@ class Segments:
         """Refuse to go on where somebody moved the volume away from what the session was opened on.
 
         Raises:
-            RefusedError: the volume, or the segmentation under another transform, lies elsewhere now.
+            RefusedError: the volume, or the segmentation under another transform, lies elsewhere now, or is gone.
         """
-        if not np.allclose(grid_of(self._volume).to_world, self.grid.to_world, atol=1e-6):
+        if self.node.GetScene() is None:
+            raise RefusedError(f"{self.node.GetName()}: was deleted; press Start again, the prompts are kept")
+        grid = grid_of(self._volume)
+        if grid.shape != self.grid.shape or not np.allclose(grid.to_world, self.grid.to_world, atol=1e-6):
             raise RefusedError(f"{self.grid.name}: was moved since the session was opened; start it again")
         if self.node.GetTransformNodeID() != self._volume.GetTransformNodeID():
             raise RefusedError(
@@ -59,10 +63,25 @@ class Segments:
         segmentation = self.node.GetSegmentation()
         return [segmentation.GetNthSegment(number).GetName() for number in range(segmentation.GetNumberOfSegments())]
 
-    def show(self, name: str, mask: npt.NDArray[Any]) -> None:
-        """Let a segment be exactly this mask ``(k, j, i)``; a new one gets the next colour."""
+    def show(self, name: str, mask: npt.NDArray[Any], under_way: Collection[int] = ()) -> None:
+        """Let a segment be this mask ``(k, j, i)``, but for what a hand changed since; a new one gets the next colour.
+
+        ``under_way`` are slices of the hand that were taken, and are no part of the mask yet.
+        """
         import slicer.util
 
+        written = self._written.get(name, {})
+        by_hand = self.edits(name)
+        now = {int(index): mask[index] != 0 for index in np.flatnonzero(mask.any(axis=(1, 2)))}
+        for index in under_way:
+            now[index] = written.get(index, np.zeros(self.grid.shape[1:], dtype=bool))
+        self._written[name] = now
+        if by_hand or under_way:
+            mask = mask.copy()
+            for index in under_way:
+                mask[index] = now[index]
+            for index, drawn in by_hand.items():
+                mask[index] = drawn
         segment = self.id_of(name)
         if segment is None:
             segmentation = self.node.GetSegmentation()
@@ -75,6 +94,7 @@ class Segments:
     def remove(self, name: str) -> None:
         """Take a segment out."""
         segment = self.id_of(name)
+        self._written.pop(name, None)
         if segment is not None:
             self.node.GetSegmentation().RemoveSegment(segment)
 
@@ -88,11 +108,17 @@ class Segments:
         labelmap = slicer.util.arrayFromSegmentBinaryLabelmap(self.node, segment, self._volume)
         return np.asarray(labelmap, dtype=bool)
 
-    def edits(self, name: str, known: npt.NDArray[Any] | None) -> dict[int, npt.NDArray[np.bool_]]:
-        """The slices on which a segment is no longer the mask that the session has, with what it is there."""
-        mask = self.mask(name)
-        before: Any = np.zeros(self.grid.shape, dtype=bool) if known is None else known
-        changed: Iterable[int] = np.flatnonzero(
-            [(mask[index] != (before[index] != 0)).any() for index in range(len(mask))]
-        )
-        return {int(index): mask[index] for index in changed}
+    def edits(self, name: str) -> dict[int, npt.NDArray[np.bool_]]:
+        """The slices of a segment that a hand changed and nobody took, with what they are now; none of one deleted."""
+        if self.id_of(name) is None:
+            return {}
+        mask, written = self.mask(name), self._written.get(name, {})
+        return {
+            index: now.copy()
+            for index, now in enumerate(mask)
+            if (now.any() if index not in written else not np.array_equal(now, written[index]))
+        }
+
+    def taken(self, name: str, edits: Mapping[int, npt.NDArray[np.bool_]]) -> None:
+        """These edits of a segment are a step now."""
+        self._written.setdefault(name, {}).update(edits)
