@@ -189,6 +189,24 @@ def test_an_answer_is_not_drawn_over_what_a_hand_changed(add_volume, scene, pain
     assert segments.edits("a") == {}
 
 
+def test_a_change_is_noticed_however_it_is_made(slicer, add_volume, scene, paint):
+    segments = Segments(scene, add_volume(asymmetric_l(), ijk_to_ras(OBLIQUE[0])))
+    mask = asymmetric_l() > 0
+    for name in ("a", "b"):
+        segments.show(name, mask)
+    assert segments.edits("a") == segments.edits("b") == {}
+    inside = slicer.util.arrayFromSegmentInternalBinaryLabelmap(segments.node, segments.id_of("a"))
+    inside[inside.shape[0] // 2] = 0
+    segment = segments.node.GetSegmentation().GetSegment(segments.id_of("a"))
+    segment.GetRepresentation("Binary labelmap").Modified()
+    assert len(segments.edits("a")) == 1
+    assert segments.edits("b") == {}
+    paint(segments, "b", mask & (np.arange(SHAPE[0]) != 5)[:, None, None])
+    assert list(segments.edits("b")) == [5]
+    segments.show("a", mask)  # what a hand changed stays, and stays an edit
+    assert len(segments.edits("a")) == 1
+
+
 def test_points_that_only_follow_the_mouse_or_were_unset_are_no_prompt(add_volume, scene):
     volume = add_volume(asymmetric_l(), ijk_to_ras(OBLIQUE[1]))
     grid = grid_of(volume)

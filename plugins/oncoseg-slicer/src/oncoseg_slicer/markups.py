@@ -31,9 +31,7 @@ def prompts_of(
     """
     if node.IsA("vtkMRMLMarkupsROINode") or node.IsA("vtkMRMLMarkupsPlaneNode"):
         if not positive and not exemplar:
-            raise RefusedError(
-                f"{node.GetName()}: a box is never negative; place points or a curve instead"
-            )
+            raise RefusedError(f"{node.GetName()}: a box is never negative; place points or a curve instead")
         return [_box(node, grid, "exemplar" if exemplar else "box", positive=positive)]
     if node.IsA("vtkMRMLMarkupsClosedCurveNode"):
         return [_line(node, grid, "lasso", positive=positive)]
