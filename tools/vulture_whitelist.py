@@ -217,3 +217,8 @@ _.write_rtstruct
 _.write_nifti
 _.rotate
 _.shear
+
+# Called by OncoSeg.py, which vulture leaves out: Slicer calls it.
+_.prompt_last_point
+_.prompt_text
+_.take_edits
