@@ -1,8 +1,10 @@
 """Series as layers, structures as files and back, read by others than us; on series written from a phantom."""
 
 import importlib
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ import highdicom as hd
 import nibabel
 import pydicom
 from napari.layers import Image, Labels
+from napari.utils.colormaps import DirectLabelColormap
 from npe2 import PluginManifest
+from pydicom.data import get_testdata_file
 
 from oncoseg_core import Geometry
 from oncoseg_dicom import find_series, write_series
@@ -181,6 +185,114 @@ def test_a_broken_file_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="a.nii.gz") as error:
         read(str(tmp_path / "a.nii.gz"))
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder with two series: one of nine slices, one of three of another stack."""
+    folder = tmp_path_factory.mktemp("study")
+    for number, count in ((1, 9), (2, 3)):
+        origins = np.array([-20.0, -30.0, 100.0 * number]) + np.arange(count)[:, None] * (0, 0, 2.5)
+        write_series(folder / str(number), asymmetric_l((count, 24, 20)), origins, pixel_spacing=(0.8, 0.6))
+    return folder
+
+
+def test_a_folder_of_two_series_is_a_layer_for_each_with_its_structures_on_the_right_one(study, tmp_path):
+    large, small = (Image(data, **arguments) for data, arguments, _ in read(str(study)))
+    assert (large.data.shape[0], small.data.shape[0]) == (9, 3)
+    assert large.name != small.name
+    for image, write in ((large, write_rtstruct), (small, write_seg)):
+        mask = np.zeros(image.data.shape, np.uint8)
+        mask[1, 5:9, 3:9] = 1
+        facts = {**image.metadata["oncoseg"], "structure": "tumour"}
+        labels = Labels(mask, affine=world_affine(image), metadata={"oncoseg": facts})
+        write(str(study / "structures.dcm"), [labels.as_layer_data_tuple()])
+        ((data, arguments, _),) = read(str(study / "structures.dcm"))
+        (study / "structures.dcm").unlink()
+        assert np.array_equal(data, mask)
+        assert np.allclose(world_affine(Labels(data, **arguments)), world_affine(image))
+
+
+def test_a_study_with_a_damaged_series_is_opened_without_it(study, tmp_path, monkeypatch):
+    shutil.copytree(study, tmp_path / "study")
+    slices = sorted((tmp_path / "study" / "2").iterdir())
+    twice = pydicom.dcmread(slices[0])
+    twice.SOPInstanceUID += ".1"
+    twice.save_as(slices[0].with_name("twice.dcm"))
+    warnings = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", warnings.append)
+    (layer,) = read(str(tmp_path / "study"))
+    assert layer[0].shape[0] == 9
+    assert len(warnings) == 1
+    assert "left out" in warnings[0]
+
+
+def test_no_more_series_are_opened_than_fit_and_the_others_are_named(study, monkeypatch):
+    warnings = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", warnings.append)
+    monkeypatch.setattr("oncoseg_napari.reading.MOST_SERIES", 1)
+    ((data, _, _),) = read(str(study))
+    assert data.shape[0] == 9
+    assert "3 files" in warnings[0]
+
+
+def test_structures_without_their_series_are_refused_in_one_sentence(study, tmp_path):
+    data, arguments, _ = read(str(study))[0]
+    mask = (data > 0).astype(np.uint8)
+    labels = Labels(mask, affine=arguments["affine"], metadata=arguments["metadata"])
+    write_seg(str(tmp_path / "seg.dcm"), [labels.as_layer_data_tuple()])
+    with pytest.raises(ValueError, match="open its folder first") as error:
+        read(str(tmp_path / "seg.dcm"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("series", ["sagittal"], indirect=True)
+def test_a_zip_is_read_as_its_folder_and_another_zip_is_left_to_others(series, tmp_path):
+    archive = Path(shutil.make_archive(str(tmp_path / "ct"), "zip", series))
+    assert get_reader(str(archive)) is read
+    zipped, folder = layer_of(archive), layer_of(series)
+    assert np.array_equal(zipped.data, folder.data)
+    assert np.allclose(world_affine(zipped), world_affine(folder))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").write_text("no image")
+    other = shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "other")
+    assert get_reader(other) is None
+
+
+def test_unevenly_spaced_slices_are_noted_and_their_places_are_kept(tmp_path, monkeypatch):
+    heights = np.array([0, 2.5, 5, 10, 12.5])
+    origins = np.array([-20.0, -30.0, 100.0]) + heights[:, None] * (0, 0, 1)
+    write_series(tmp_path, asymmetric_l((5, 24, 20)), origins, pixel_spacing=(0.8, 0.6))
+    warnings = []
+    monkeypatch.setattr("napari.utils.notifications.show_warning", warnings.append)
+    layer = layer_of(tmp_path)
+    assert warnings
+    assert np.allclose(image_of(layer)[1].slice_origins, origins)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "dtype", "modality"),
+    [
+        ("CT_small.dcm", (1, 128, 128), np.int16, "ct"),
+        ("examples_rgb_color.dcm", (1, 240, 320, 3), np.uint8, "ultrasound"),
+    ],
+)
+def test_real_single_pictures_are_layers_a_session_can_be_on(name, shape, dtype, modality):
+    layer = layer_of(get_testdata_file(name))
+    image = image_of(layer)[1]
+    assert (image.array.shape, image.array.dtype, image.modality) == (shape, dtype, modality)
+    assert layer.rgb == (len(shape) == 4)
+
+
+def test_each_value_of_a_labels_layer_is_exported_in_its_colour(study, tmp_path):
+    data, arguments, _ = read(str(study))[0]
+    mask = np.zeros(data.shape, np.uint8)
+    mask[2, 3:9, 3:9], mask[4, 3:9, 3:9] = 1, 2
+    colours = DirectLabelColormap(color_dict={1: "#ff0000", 2: "#00ff00", None: "#0000ff"})
+    labels = Labels(mask, name="a", affine=arguments["affine"], metadata=arguments["metadata"], colormap=colours)
+    write_rtstruct(str(tmp_path / "rs.dcm"), [labels.as_layer_data_tuple()])
+    contours = pydicom.dcmread(tmp_path / "rs.dcm").ROIContourSequence
+    assert [list(contour.ROIDisplayColor) for contour in contours] == [[255, 0, 0], [0, 255, 0]]
 
 
 @pytest.mark.parametrize("series", ["axial"], indirect=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from oncoseg_dicom.seg.write import SegExporter, SegSettings, write_seg
     from oncoseg_dicom.series.files import read_header, unpack_archive
     from oncoseg_dicom.series.pixels import read_frame, read_voxels
-    from oncoseg_dicom.series.search import find_series, series_of_files
+    from oncoseg_dicom.series.search import find_series, list_series, series_of_files
     from oncoseg_dicom.series.series import DicomFile, Plane, Series
     from oncoseg_dicom.series.write_series import write_series
     from oncoseg_dicom.sr.measured import MeasuredLine, MeasuredStructure
@@ -49,6 +49,7 @@ __all__ = [
     "fill_polygons",
     "find_series",
     "first_difference",
+    "list_series",
     "missing_pixels",
     "read_encoded_frame",
     "read_frame",

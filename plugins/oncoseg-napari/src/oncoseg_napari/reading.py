@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from oncoseg_core import Geometry, ImageReadError, OncoSegError, UsageError, Volume, load_plugins
-from oncoseg_core.imaging import VOLUME_SUFFIXES, read_image, recognise
+from oncoseg_core import Geometry, ImageReadError, OncoSegError, Registry, UsageError, Volume, load_plugins
+from oncoseg_core.imaging import VOLUME_SUFFIXES, recognise
 from oncoseg_core.path import Normalization
+from oncoseg_dicom import DicomReader
 from oncoseg_napari.geometry import layer_affine
-
-if TYPE_CHECKING:
-    from napari.layers import Image
 
 LayerData = tuple[Any, dict[str, Any], str]
 CT_WINDOW = (-160.0, 240.0)
 """HU: the soft-tissue window of width 400 around 40."""
 STRUCTURES = {"RTSTRUCT", "SEG"}
+MOST_SERIES = 8
+"""Of one folder that are opened."""
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | None:
@@ -31,7 +31,9 @@ def get_reader(path: str | Sequence[str]) -> Callable[[Any], list[LayerData]] | 
     if file.is_dir():
         return read if _holds_dicom(file) else None
     name = file.name.lower()
-    return read if name.endswith((".dcm", ".zip", *VOLUME_SUFFIXES)) or _is_dicom(file) else None
+    if name.endswith(".zip"):
+        return read if DicomReader().recognises(file) else None
+    return read if name.endswith((".dcm", *VOLUME_SUFFIXES)) or _is_dicom(file) else None
 
 
 def read(path: str | Sequence[str]) -> list[LayerData]:
@@ -48,7 +50,7 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
 
 
 def image_layers(path: Path) -> Iterator[LayerData]:
-    """The image of a path, one layer for each channel. Its values are calibrated, such as HU.
+    """The image of a path, one layer for each series and channel. Its values are calibrated, such as HU.
 
     The data axes are those of the patient that the stored ones are nearest to, as z, y and x: a view, nothing is
     resampled. ``metadata["oncoseg"]`` says where the image came from and along which data axis its slices run.
@@ -57,16 +59,55 @@ def image_layers(path: Path) -> Iterator[LayerData]:
         OncoSegError: it cannot be read.
     """
     registry = load_plugins()
-    volume = read_image(registry, path)
+    recognised = recognise(registry, path)
+    stem = path.name or path.resolve().name
+    several = {} if recognised.spec is None or recognised.spec.format != "dicom" else _series_in(path)
+    if not several:
+        yield from _layers_of(registry, recognised.read_image(), stem, {"path": str(path)})
+    failures: list[OncoSegError] = []
+    for choice, what in several.items():
+        settings = {"series": choice}
+        try:
+            volume = recognised.read_image(settings=settings)
+        except OncoSegError as error:
+            failures.append(error)
+        else:
+            yield from _layers_of(registry, volume, f"{stem} {what}", {"path": str(path), "settings": settings})
+    if failures and len(failures) == len(several):
+        raise failures[0]
+    _warn([f"a series was left out: {error}" for error in failures])
+
+
+def _series_in(path: Path) -> dict[str, str]:
+    """The image series of a folder or archive that holds several: what each is chosen by, and what it is."""
+    from oncoseg_dicom import list_series
+
+    listed = list(list_series(path).items())
+    if len(listed) > MOST_SERIES:
+        left = "; ".join(what for _, what in listed[MOST_SERIES:])
+        _warn([f"{path.name}: the {MOST_SERIES} largest of {len(listed)} series are opened, not: {left}"])
+    return dict(listed[:MOST_SERIES]) if len(listed) > 1 else {}
+
+
+def _layers_of(registry: Registry, volume: Volume, stem: str, facts: dict[str, Any]) -> Iterator[LayerData]:
     if volume.headers and volume.modality != "unknown":
         volume = Normalization(registry, volume.modality, {}).calibrated(volume)
     _warn(volume.notes)
     geometry, slice_axis, _ = _upright(volume, volume.voxels[0])
-    facts: dict[str, Any] = {"path": str(path), "modality": volume.modality, "slice_axis": slice_axis}
+    facts |= {"modality": volume.modality, "slice_axis": slice_axis}
     if volume.geometry.slice_origins is not None:
         facts["slice_origins"] = volume.geometry.slice_origins.tolist()
+    place: dict[str, Any] = {"affine": layer_affine(geometry.affine), "units": ("mm",) * 3} if volume.physical else {}
+    if _is_colour_picture(volume):
+        if place:
+            place = {"affine": place["affine"][1:, 1:], "units": ("mm",) * 2}
+        yield (
+            np.moveaxis(volume.voxels[:, 0], 0, -1),
+            {"name": stem, "rgb": True, "metadata": {"oncoseg": facts}, **place},
+            "image",
+        )
+        return
     names = volume.channel_names or tuple(str(number) for number in range(len(volume.voxels)))
-    stem = path.name or path.resolve().name
     for name, channel in zip(names, volume.voxels, strict=True):
         data = _upright(volume, channel)[2]
         arguments: dict[str, Any] = {
@@ -74,9 +115,13 @@ def image_layers(path: Path) -> Iterator[LayerData]:
             "contrast_limits": CT_WINDOW if volume.modality == "ct" else _limits(data),
             "metadata": {"oncoseg": facts if len(volume.voxels) == 1 else {**facts, "channel": name}},
         }
-        if volume.physical:
-            arguments |= {"affine": layer_affine(geometry.affine), "units": ("mm",) * 3}
-        yield data, arguments, "image"
+        yield data, {**arguments, **place}, "image"
+
+
+def _is_colour_picture(volume: Volume) -> bool:
+    """Whether its channels are red, green and blue of a picture that lies as a screen does."""
+    whole = volume.voxels.dtype == np.uint8 and volume.voxels.shape[:2] == (3, 1) and not volume.channel_names
+    return whole and np.allclose(volume.geometry.direction, np.eye(3))
 
 
 def structure_layers(path: Path) -> list[LayerData]:
@@ -85,9 +130,8 @@ def structure_layers(path: Path) -> list[LayerData]:
     Raises:
         OncoSegError: its series is neither open nor beside it, or it cannot be read.
     """
-    image_path, settings = _series_of(path)
     registry = load_plugins()
-    image = recognise(registry, image_path).read_image(settings=settings)
+    image, image_path, settings = _series_of(registry, path)
     structures = recognise(registry, path).read_masks(image, settings)
     _warn(structures.notes)
     layers: list[LayerData] = []
@@ -113,19 +157,35 @@ def colormap(colour: str) -> Any:
     return DirectLabelColormap(color_dict={0: "transparent", 1: colour, None: colour})
 
 
-def _series_of(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The image that structures are on: of the layers that are open, else of the files beside them."""
+def _series_of(registry: Registry, path: Path) -> tuple[Volume, Path, dict[str, Any]]:
+    """The series that structures refer to: of the files of open layers, else of those beside them."""
     import napari
 
     viewer = napari.current_viewer()
-    images: list[Image] = [] if viewer is None else [one for one in viewer.layers if type(one).__name__ == "Image"]
-    paths = [facts for one in images if "path" in (facts := one.metadata.get("oncoseg", {}))]
-    for facts in paths:
-        if Path(facts["path"]).exists() and _modality(Path(facts["path"])) not in STRUCTURES:
-            return Path(facts["path"]), dict(facts.get("settings", {}))
-    if _holds_dicom(path.parent):
-        return path.parent, {}
-    raise UsageError(f"{path.name}: contours have no place without their series: open the series first")
+    opened = () if viewer is None else (one.metadata.get("oncoseg", {}) for one in viewer.layers)
+    uid = _referenced_series(path)
+    why: OncoSegError | None = None
+    tried = [(Path(facts["path"]), facts.get("settings", {})) for facts in opened if "path" in facts]
+    for source, settings in dict([*tried, (path.parent, {})]).items():
+        chosen = dict(settings) if uid is None else {"series": f"uid:{uid}"}
+        try:
+            return recognise(registry, source).read_image(settings=chosen), source, chosen
+        except OncoSegError as error:
+            why = error
+    raise UsageError(f"{path.name}: structures have no place without their series: open its folder first ({why})")
+
+
+def _referenced_series(path: Path) -> str | None:
+    """The SeriesInstanceUID that an RTSTRUCT or SEG says its structures are on."""
+    from oncoseg_dicom import read_header
+
+    header = read_header(path, ("ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence"))
+    listed = list(header.get("ReferencedSeriesSequence") or ())
+    for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            listed += study.get("RTReferencedSeriesSequence") or ()
+    uids = {str(one.get("SeriesInstanceUID", "")) for one in listed} - {""}
+    return uids.pop() if len(uids) == 1 else None
 
 
 def _upright(volume: Volume, channel: npt.NDArray[Any]) -> tuple[Geometry, int, npt.NDArray[Any]]:
@@ -133,10 +193,8 @@ def _upright(volume: Volume, channel: npt.NDArray[Any]) -> tuple[Geometry, int, 
     stored = volume.geometry
     patient = Geometry((1, 1, 1), np.eye(4))
     geometry, data = stored.along(patient, channel)
-    depth = stored.shape[0]
-    numbered = np.broadcast_to(np.arange(depth)[:, None, None], stored.shape)  # its stride says which axis is which
-    (slice_axis,) = np.flatnonzero(stored.along(patient, numbered)[1].strides)
-    return geometry, int(slice_axis), data
+    nearest = np.argmax(np.abs(geometry.direction.T @ stored.direction[:, 2]))  # one of them is the same axis
+    return geometry, 2 - int(nearest), data
 
 
 def _limits(data: npt.NDArray[Any]) -> tuple[float, float]:
@@ -174,7 +232,7 @@ def _is_dicom(file: Path) -> bool:
 
 def _modality(path: Path) -> str:
     """The modality of a DICOM file; empty of anything else."""
-    if not path.is_file() or not _is_dicom(path):
+    if not path.is_file():
         return ""
     from oncoseg_dicom import read_header
 

@@ -490,14 +490,15 @@ def _reopen(connect: Callable[[], Server], saved: Unfinished) -> Layer:
         DataError: it is no longer there, or another one is there.
     """
     if saved.image.get("series"):
-        layer = _fetch(connect, saved.image["series"])
+        layers = iter([_fetch(connect, saved.image["series"])])
     elif saved.image.get("path"):
-        layer = Layer.create(*next(image_layers(Path(saved.image["path"]))))
+        layers = (Layer.create(*one) for one in image_layers(Path(saved.image["path"])))
     else:
         raise DataError(f"{saved.image['name']}: was no file, so it cannot be opened again; its prompts are kept")
-    if saved.image.get("fingerprint") not in {None, fingerprint(image_of(layer)[1])}:
-        raise DataError(f"{saved.image['name']}: has changed since, so its prompts are kept and not opened on it")
-    return layer
+    for layer in layers:  # a file may hold several
+        if saved.image.get("fingerprint") in {None, fingerprint(image_of(layer)[1])}:
+            return layer
+    raise DataError(f"{saved.image['name']}: has changed since, so its prompts are kept and not opened on it")
 
 
 def _end(opened: dict[Image, Opened], servers: Servers) -> None:

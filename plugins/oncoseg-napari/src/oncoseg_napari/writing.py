@@ -67,7 +67,7 @@ def _write(path: str, layers: Sequence[tuple[Any, dict[str, Any], str]], form: s
             if name in masks:
                 raise ValueError(f"two structures are called {name!r}; rename one layer")
             masks[name] = mask
-            colours[name] = colour_of(layer)
+            colours[name] = colour_of(layer, int(np.asarray(layer.data).flat[mask.argmax()]))
     first, affine = placed[0][0], world_affine(placed[0][0])
     for layer, _ in placed[1:]:
         if layer.data.shape != first.data.shape or not np.allclose(world_affine(layer), affine, atol=1e-3):
@@ -92,9 +92,9 @@ def masks_of(layer: Any) -> dict[str, npt.NDArray[np.bool_]]:
     return {f"{layer.name} {value}": data == value for value in values}
 
 
-def colour_of(layer: Any) -> str:
-    """The colour in which a labels layer shows a structure, ``#rrggbb``."""
-    red, green, blue = (round(255 * float(part)) for part in np.atleast_2d(layer.get_color(1))[0][:3])
+def colour_of(layer: Any, value: int) -> str:
+    """The colour in which a labels layer shows a value, ``#rrggbb``; nothing is painted with 0."""
+    red, green, blue = (round(255 * float(part)) for part in np.atleast_2d(layer.get_color(value or 1))[0][:3])
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 

@@ -114,6 +114,19 @@ def find_series(path: Path, series: str | None = None, *, descriptions: bool = F
     return replace(found, choice=series, notes=(*notes, *found.notes))
 
 
+def list_series(path: Path) -> dict[str, str]:
+    """The image series that a folder, zip or file holds, the largest first: what chooses each, and what it is.
+
+    Raises:
+        ImageReadError: it is missing, damaged or holds no DICOM.
+    """
+    with quiet(), FileOpener(path) as opener:
+        groups, _ = _groups(files_of(path, opener)[0], path, opener)
+    secrets = _secrets(groups)
+    images = sorted((group for group in groups if group.refused is None), key=lambda group: -len(group.files))
+    return {group.short_id: group.describe(secrets) for group in images}
+
+
 def series_of_files(paths: Iterable[Path]) -> Series:
     """The image series that files on disk make up, from their headers; every file must be a part of it.
 
