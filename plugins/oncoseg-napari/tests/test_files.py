@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,8 +19,10 @@ from napari.utils.colormaps import DirectLabelColormap
 from npe2 import PluginManifest
 from pydicom.data import get_testdata_file
 
+from oncoseg_client import fingerprint
 from oncoseg_core import Geometry
 from oncoseg_dicom import find_series, write_series
+from oncoseg_napari import widget
 from oncoseg_napari.geometry import image_of, place, shown_affine, straighten, world_affine
 from oncoseg_napari.reading import get_reader, read
 from oncoseg_napari.writing import export, masks_of, write_rtstruct, write_seg
@@ -321,3 +324,11 @@ def test_napari_offers_readers_writers_samples_and_the_widget():
         assert name.isidentifier()
         if module != "oncoseg_napari.widget":
             assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_an_unfinished_session_is_restored_on_its_own_series_of_a_study(study):
+    images = [Image(data, **arguments) for data, arguments, _ in read(str(study))]
+    for image in images:
+        facts = {"name": image.name, "path": str(study), "fingerprint": fingerprint(image_of(image)[1])}
+        restored = widget._reopen(None, SimpleNamespace(image=facts))
+        assert np.array_equal(restored.data, image.data)
