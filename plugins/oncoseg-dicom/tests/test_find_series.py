@@ -14,7 +14,7 @@ from oncoseg_core import ImageReadError
 from oncoseg_dicom.reader import DicomReader
 from oncoseg_dicom.series import limits
 from oncoseg_dicom.series.pixels import read_voxels
-from oncoseg_dicom.series.search import find_series
+from oncoseg_dicom.series.search import find_series, list_series
 from oncoseg_dicom.series.write_series import write_series
 
 VOXELS = np.random.default_rng(0).integers(-1000, 2000, (3, 6, 8)).astype(np.int16)
@@ -105,6 +105,8 @@ def test_several_series_are_listed_and_chosen_by_number_or_uid(tmp_path):
         assert hidden not in str(caught.value)
     short = re.findall(r"id:[0-9a-f]{6}", str(caught.value))[1]
     assert str(find_series(tmp_path, short).header.SeriesInstanceUID) == uids[7]
+    assert list_series(tmp_path)[short].startswith("7 (CT, 3 files, id:")
+    assert len(list_series(tmp_path)) == 2
     with pytest.raises(ImageReadError, match=r"2 \(CT, 3 files, 'Thorax 2', id:"):
         find_series(tmp_path, descriptions=True)
     assert str(find_series(tmp_path, "7").header.SeriesInstanceUID) == uids[7]

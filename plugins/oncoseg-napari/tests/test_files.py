@@ -318,7 +318,9 @@ def test_napari_offers_readers_writers_samples_and_the_widget():
     contributions = PluginManifest.from_distribution("oncoseg-napari").contributions
     assert len(contributions.readers) == 1
     assert len(contributions.writers) == 3
-    assert {sample.key for sample in contributions.sample_data} == {"chest-ct", "brain-mri", "breast-mri"}
+    assert {sample.key for sample in contributions.sample_data} == {
+        *("chest-ct", "lung-ct", "brain-mri", "brain-mri-2", "breast-mri"),
+    }
     for command in contributions.commands:
         module, _, name = command.python_name.partition(":")
         assert name.isidentifier()

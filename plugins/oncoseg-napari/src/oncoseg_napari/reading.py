@@ -49,11 +49,12 @@ def read(path: str | Sequence[str]) -> list[LayerData]:
         raise ValueError(str(error)) from error
 
 
-def image_layers(path: Path) -> Iterator[LayerData]:
+def image_layers(path: Path, modality: str | None = None) -> Iterator[LayerData]:
     """The image of a path, one layer for each series and channel. Its values are calibrated, such as HU.
 
     The data axes are those of the patient that the stored ones are nearest to, as z, y and x: a view, nothing is
     resampled. ``metadata["oncoseg"]`` says where the image came from and along which data axis its slices run.
+    ``modality`` is what the values are, where that is known better than the file knows it.
 
     Raises:
         OncoSegError: it cannot be read.
@@ -63,12 +64,12 @@ def image_layers(path: Path) -> Iterator[LayerData]:
     stem = path.name or path.resolve().name
     several = {} if recognised.spec is None or recognised.spec.format != "dicom" else _series_in(path)
     if not several:
-        yield from _layers_of(registry, recognised.read_image(), stem, {"path": str(path)})
+        yield from _layers_of(registry, recognised.read_image(modality), stem, {"path": str(path)})
     failures: list[OncoSegError] = []
     for choice, what in several.items():
         settings = {"series": choice}
         try:
-            volume = recognised.read_image(settings=settings)
+            volume = recognised.read_image(modality, settings)
         except OncoSegError as error:
             failures.append(error)
         else:

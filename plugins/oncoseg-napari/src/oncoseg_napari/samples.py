@@ -23,6 +23,16 @@ def brain_mri() -> list[LayerData]:
     return _sample("brain1")
 
 
+def brain_mri_2() -> list[LayerData]:
+    """A brain MRI with a small tumour of loose outline."""
+    return _sample("brain2")
+
+
+def lung_ct() -> list[LayerData]:
+    """A chest CT with a small lung tumour."""
+    return _sample("lung1")
+
+
 def breast_mri() -> list[LayerData]:
     """A breast MRI with a tumour."""
     return _sample("breast1")
@@ -32,8 +42,8 @@ def _sample(case_id: str) -> list[LayerData]:
     try:
         samples = load_plugins().build(DatasetSpec, "samples", {})
         folder = samples.fetch(_silent)
-        image = next(case.images[0] for case in samples.discover(folder) if case.case_id == case_id)
-        return list(image_layers(Path(image)))
+        case = next(case for case in samples.discover(folder) if case.case_id == case_id)
+        return list(image_layers(Path(case.images[0]), case.modality))
     except UnknownComponentError:
         raise ValueError("the sample scans come with: pip install 'oncoseg-napari[local]'") from None
     except OncoSegError as error:
