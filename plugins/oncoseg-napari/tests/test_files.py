@@ -25,7 +25,7 @@ from oncoseg_dicom import find_series, write_series
 from oncoseg_napari import widget
 from oncoseg_napari.geometry import image_of, place, shown_affine, straighten, world_affine
 from oncoseg_napari.reading import get_reader, read
-from oncoseg_napari.writing import export, masks_of, write_rtstruct, write_seg
+from oncoseg_napari.writing import export, masks_of, source_of, write_rtstruct, write_seg
 
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
 OBLIQUE = (
@@ -334,3 +334,18 @@ def test_an_unfinished_session_is_restored_on_its_own_series_of_a_study(study):
         facts = {"name": image.name, "path": str(study), "fingerprint": fingerprint(image_of(image)[1])}
         restored = widget._reopen(None, SimpleNamespace(image=facts))
         assert np.array_equal(restored.data, image.data)
+
+
+def test_the_image_of_labels_that_name_none_is_the_one_on_their_grid(monkeypatch):
+    def image(data, name, **arguments):
+        return Image(data, name=name, metadata={"oncoseg": {"path": name}}, **arguments)
+
+    here = image(np.zeros((3, 4, 5)), "here", scale=(3, 1, 1))
+    there = image(np.zeros((3, 4, 5)), "there", scale=(2, 1, 1))
+    colours = image(np.zeros((4, 5, 3), np.uint8), "colours", rgb=True)
+    monkeypatch.setattr("napari.current_viewer", lambda: SimpleNamespace(layers=[here, there, colours]))
+    labels = np.zeros((3, 4, 5), np.uint8)
+    assert source_of(Labels(labels, scale=(2, 1, 1))) == {"path": "there"}
+    assert source_of(Labels(labels, metadata={"oncoseg": {"image": "here"}})) == {"path": "here"}
+    assert source_of(Labels(labels)) == {}
+    assert source_of(Labels(labels[0])) == {"path": "colours"}

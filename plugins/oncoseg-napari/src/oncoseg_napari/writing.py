@@ -110,6 +110,7 @@ def source_of(layer: Any) -> dict[str, Any]:
         one for one in viewer.layers if "path" in one.metadata.get("oncoseg", {}) and type(one).__name__ == "Image"
     ]
     named = [one for one in images if one.name == facts.get("image")]
-    same = [one for one in images if one.data.shape == layer.data.shape]
-    chosen = named or same
+    same = [one for one in images if one.data.shape[: layer.ndim] == layer.data.shape]
+    there = [one for one in same if np.allclose(world_affine(one), world_affine(layer), atol=1e-3)]
+    chosen = named or there or same
     return dict(chosen[0].metadata["oncoseg"]) if len(chosen) == 1 else {}
