@@ -213,6 +213,8 @@ _.redo
 # napari's manifest names them, and napari reads the attributes of its layers.
 _.chest_ct
 _.brain_mri
+_.brain_mri_2
+_.lung_ct
 _.write_rtstruct
 _.write_nifti
 _.rotate
