@@ -11,14 +11,14 @@ pytest.importorskip("napari", reason="napari is not installed: pip install 'onco
 pytest.importorskip("oncoseg_litemedsam", reason="the engine is not installed: pip install 'oncoseg-napari[local]'")
 pytest.importorskip("oncoseg_server", reason="the engine is not installed: pip install 'oncoseg-napari[local]'")
 import SimpleITK as sitk
+from napari.layers import Labels
 from napari_stand_ins import Mouse
 from qtpy import QtWidgets
-from oncoseg_napari.writing import write_rtstruct
-from oncoseg_napari.reading import read
-from napari.layers import Labels
 
 from oncoseg_core import DatasetSpec, load_plugins
 from oncoseg_dicom import demonstration_series
+from oncoseg_napari.reading import read
+from oncoseg_napari.writing import write_rtstruct
 
 LONG = 60_000
 """Milliseconds that a step may take on a busy machine."""
