@@ -219,6 +219,7 @@ _.write_rtstruct
 _.write_nifti
 _.rotate
 _.shear
+_.orientation2d
 
 # Called by OncoSeg.py, which vulture leaves out: Slicer calls it.
 _.prompt_last_point

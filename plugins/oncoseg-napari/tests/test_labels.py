@@ -228,15 +228,11 @@ def test_a_layer_of_another_shape_is_said(opened):
     assert not session.steps
 
 
-def test_diameters_are_lines_between_their_ends_and_can_be_hidden(turned):
+def test_diameters_are_lines_between_their_ends(turned):
     viewer, image, session, layers = turned
     short = {"mm": 2.0, "ends_pixels": [[8.0, 17.0], [14.0, 19.0]]}
-    layers.show_lines(False)
     session.answer("a", {3: square()}, {"long": LINE, "short": short, "diameter_slice": 3})
     (lines,) = [layer for layer in viewer.layers if layer.name == "ct: diameters"]
-    assert not lines.visible
-    layers.show_lines(True)
-    assert lines.visible
     assert not lines.editable
     assert np.allclose(lines.data[0], session.axes.places(3, LINE["ends_pixels"]))
     assert np.allclose(lines.data[1], session.axes.places(3, short["ends_pixels"]))

@@ -71,18 +71,23 @@ def test_the_whole_way_from_a_dicom_folder_to_an_rtstruct(viewer, qtbot, scan, t
         info = session.structures.get("GTV", {"voxels": 0})
         return (
             len(session.steps) == steps
+            and len(answers) > answered.before
             and widget.progress.isHidden()
             and np.count_nonzero(layer.data) == info["voxels"]
         )
 
     def wait(steps):
         qtbot.waitUntil(lambda: answered(steps), timeout=LONG)
+        answered.before = len(answers)
         return np.array(layer.data) != 0
 
     qtbot.waitUntil(widget.tools.buttons["Click +"].isEnabled, timeout=LONG)
     index = int(reference.sum(axis=(1, 2)).argmax())
     row, column = deepest(reference[index])
     hand.show((index, row, column))
+    answers = []
+    session.changed.connect(answers.append)
+    answered.before = 0
 
     widget.tools.buttons["Click +"].click()
     hand.drag((index, row, column), (index, row, column))

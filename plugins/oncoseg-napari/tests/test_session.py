@@ -8,7 +8,7 @@ pytest.importorskip("oncoseg_server", reason="the engine is not installed: pip i
 from fastapi.testclient import TestClient
 from toy_engine import registry_of
 
-from oncoseg_client import Server, ServerError, Voxels, fold
+from oncoseg_client import Journal, Server, ServerError, Voxels, fold, unfinished
 from oncoseg_dicomweb import PrivateFolders
 from oncoseg_napari.geometry import SliceAxes
 from oncoseg_napari.session import ImageSession
@@ -167,18 +167,26 @@ def test_a_server_that_has_forgotten_all_is_told_again(session, app, qtbot):
     assert np.array_equal(session.mask("b")[4], session.truth[4])
 
 
-def test_an_earlier_session_is_gone_on_with_though_one_of_its_steps_is_refused(session, line, qtbot):
+def test_an_earlier_session_is_gone_on_with_though_one_of_its_steps_is_refused(session, line, qtbot, tmp_path):
     box(session)
     box(session, "b", 4)
     settle(session, qtbot)
     wrong = {"step": "propagate", "structure": "nobody"}
-    other = ImageSession(session.axes, session.voxels, "ct")
+    kept = Journal(tmp_path, {"name": "ct"})
+    other = ImageSession(session.axes, session.voxels, "ct", kept.write)
     sentences = []
     other.failed.connect(sentences.append)
-    other.open(line.connect, steps=[session.steps[0], wrong, session.steps[1]])
+    begin = {"steps": [session.steps[0], wrong, session.steps[1]], "undone": []}
+    kept.write({"op": "begin", **begin})
+    other.open(line.connect, steps=begin["steps"])
     qtbot.waitUntil(lambda: set(other.structures) == {"a", "b"}, timeout=10_000)
     assert len(sentences) == 1
     assert other.steps == session.steps
+    other.undo()
+    settle(other, qtbot)
+    kept.end(keep=True)
+    (found,) = unfinished(tmp_path)
+    assert (found.steps, found.undone) == (other.steps, other.undone) == (session.steps[:1], session.steps[1:])
     other.close()
 
 

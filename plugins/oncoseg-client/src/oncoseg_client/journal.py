@@ -115,8 +115,10 @@ def _read(path: Path, content: bytes) -> Unfinished | None:
     for op in ops:
         if op["op"] == "image":
             image.update(op)
-    begin: dict[str, Any] = next((op for op in ops if op["op"] == "begin"), {"steps": [], "undone": []})
-    asked = [op for op in ops if op["op"] not in {"image", "begin", "unsent"}]
+    at = max((number for number, op in enumerate(ops) if op["op"] == "begin"), default=None)
+    begin: dict[str, Any] = {"steps": [], "undone": []} if at is None else ops[at]
+    later = ops if at is None else ops[at + 1 :]
+    asked = [*begin.get("asked", ()), *(op for op in later if op["op"] not in {"image", "unsent"})]
     steps, undone = fold(asked, begin["steps"], begin["undone"])
     unsent: list[Any] = next((op["prompts"] for op in reversed(ops) if op["op"] == "unsent"), [])
     if not steps and not undone and not unsent:

@@ -24,10 +24,14 @@ Step = dict[str, Any]
 Op = dict[str, Any]
 """``{"op": "step", "n": 3, "step": …}``, ``undo`` or ``redo`` with a number, or ``refused`` with that of another.
 
+``begin`` has ``steps`` and ``undone`` in place of all before it, and may have ``asked``, requests that go on from them;
 ``unsent`` has prompts that are drawn and not sent yet, in place of those before.
 """
 
-WAITS = {"unreachable", "no_reason", "timed_out", "internal", "busy", "out_of_memory", "cannot_start"}
+WAITS = {
+    *("unreachable", "no_reason", "timed_out", "internal", "busy", "out_of_memory", "cannot_start"),
+    *("unauthorized", "too_many_sessions", "model_unavailable", "disk_full"),
+}
 """Codes after which the same request may succeed later: it is kept, and made again by :meth:`QueuedSession.retry`."""
 
 
@@ -268,10 +272,10 @@ class QueuedSession:
         self._calls.end(2.0)
 
     def _ask(self, what: str, step: Step | None = None) -> None:
-        self._number += 1
-        op: Op = {"op": what, "n": self._number, **({} if step is None else {"step": step})}
-        self._keep(op)
         with self._lock:
+            self._number += 1
+            op: Op = {"op": what, "n": self._number, **({} if step is None else {"step": step})}
+            self._keep(op)
             self._pending.append(op)
         self.retry()
 
@@ -329,10 +333,14 @@ class QueuedSession:
                 raise
             self._remote = self._opened_on(server, [], [])  # which of the steps is refused is found one by one
             with self._lock:
-                for step in reversed(self._settled[0]):
-                    self._number += 1
-                    self._pending.appendleft({"op": "step", "n": -self._number, "step": step})
+                steps: list[Op] = [{"op": "step", "step": step} for step in self._settled[0]]
                 self._settled = ([], [])
+                self._pending = deque(
+                    {**op, "n": at} for at, op in enumerate([*steps, *self._pending], self._number + 1)
+                )
+                self._number += len(self._pending)
+                # In one line, so that a kill finds the old numbers or the new ones.
+                self._keep({"op": "begin", "steps": [], "undone": [], "asked": list(self._pending)})
         model = models[self._remote.opened["model"]]
         self.prompt_kinds, self.notice, self.model = tuple(model["prompts"]), model["notice"], model["name"]
         self._take(self._remote)

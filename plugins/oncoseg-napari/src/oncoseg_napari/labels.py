@@ -45,7 +45,6 @@ class StructureLayers(QObject):
         self._writing = False
         self._colours: dict[str, str] = {}
         self._lines: Any = None
-        self._lines_visible = True
         self._measured: list[Any] = []
         self._pause = QTimer(self, singleShot=True, interval=PAUSE_MS)
         self._pause.timeout.connect(self.flush)
@@ -99,12 +98,6 @@ class StructureLayers(QObject):
                 agreed[index] = data[index]
             if masks:
                 self._session.edit(name, masks)
-
-    def show_lines(self, visible: bool) -> None:
-        """Show or hide the diameters."""
-        self._lines_visible = visible
-        if self._lines is not None:
-            self._lines.visible = visible
 
     def close(self) -> None:
         """Let go of the viewer; the structures' layers stay."""
@@ -209,7 +202,7 @@ class StructureLayers(QObject):
     def _add_lines(self) -> None:
         """Early, since napari takes half a second for its first layer of lines."""
         active = self._viewer.layers.selection.active
-        common: dict[str, Any] = {"ndim": self._image.ndim, "opacity": 1.0, "visible": self._lines_visible}
+        common: dict[str, Any] = {"ndim": self._image.ndim, "opacity": 1.0}
         self._lines = self._viewer.add_shapes(name=f"{self._image.name}: diameters", **common, **like(self._image))
         self._viewer.layers.selection.active = active
 
