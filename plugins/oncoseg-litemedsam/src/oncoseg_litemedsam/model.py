@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,12 +11,13 @@ from pydantic import Field
 from torch import nn
 
 from oncoseg_core import Box, Decoded, Lasso, Prompt, PromptableModel, PromptError, Settings, UsageError
+from oncoseg_litemedsam.around_boxes import logits_around
 from oncoseg_litemedsam.checkpoint import build_network
 from oncoseg_litemedsam.engines.engines import DECODER, ENCODER, Engines, OnnxPart, TritonServer, onnx_part
 from oncoseg_litemedsam.engines.runtimes import EngineName, require_onnx
 from oncoseg_litemedsam.engines.triton import require_url
 from oncoseg_litemedsam.plugin import LITEMEDSAM
-from oncoseg_litemedsam.shared_image import current, decode_shared
+from oncoseg_litemedsam.shared_image import current, decode_shared, look, upscaled
 
 
 class LiteMedSAMSettings(Settings):
@@ -127,6 +128,33 @@ class LiteMedSAM(nn.Module, PromptableModel):
                 f"{embedding.shape[0]} embedded images for {len(prompts)} prompts: expected one, or one per prompt"
             )
         return self.decode_with_torch(embedding, prompts)
+
+    def decode_around(
+        self, embedding: torch.Tensor, prompts: Sequence[Prompt]
+    ) -> tuple[Decoded, Callable[[int], torch.Tensor]]:
+        """As :meth:`decode` on one image, with logits around each box only: to choose one of many boxes.
+
+        Elsewhere they are -10. Where a mask reaches further, all are computed; what of it lies apart from the box is
+        not noticed.
+
+        Returns:
+            The answers, and a function that gives the logits ``(256, 256)`` of one of them over the whole input.
+
+        Raises:
+            PromptError, UsageError: as for :meth:`decode`.
+        """
+        if len(embedding) != 1 or torch.is_grad_enabled() or not prompts:
+            decoded = self.decode(embedding, prompts)
+            return decoded, decoded.logits.__getitem__
+        decoder, corners = current(self.mask_decoder), [_visible_box(prompt) for prompt in prompts]
+        sparse, dense = self.prompt_encoder(
+            points=None, boxes=torch.tensor(corners, device=embedding.device) - 0.5, masks=None
+        )
+        image = embedding[0] + dense[0]
+        answers = list(look(decoder, image, self.prompt_encoder.get_dense_pe()[0], sparse))
+        near = [logits_around(decoder, each, box) for each, box in zip(answers, corners, strict=True)]
+        scores = torch.stack([each.score for each in answers])
+        return Decoded(torch.stack(near), scores), lambda row: upscaled(decoder, answers[row])
 
     def decode_with_torch(self, embedding: torch.Tensor, prompts: Sequence[Prompt]) -> Decoded:
         """As :meth:`decode` does, whatever the engine is: what engines are compared with."""

@@ -8,10 +8,21 @@ into the few prompt tokens that they meet (``(keys W) q = keys (W q)``). The par
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
+
+
+class Looked(NamedTuple):
+    """One prompt: the image's ``tokens (h, w, channels)`` after they looked at it, the ``weights (channels,)`` of its
+    mask, and the predicted IoU.
+    """
+
+    tokens: torch.Tensor
+    weights: torch.Tensor
+    score: torch.Tensor
 
 
 def decode_shared(
@@ -28,6 +39,12 @@ def decode_shared(
     Returns:
         Logits ``(n, 4 h, 4 w)`` and predicted IoU ``(n,)``.
     """
+    answers = [(upscaled(decoder, each), each.score) for each in look(decoder, image, position, sparse)]
+    return torch.stack([logits for logits, _ in answers]), torch.stack([score for _, score in answers])
+
+
+def look(decoder: Any, image: torch.Tensor, position: torch.Tensor, sparse: torch.Tensor) -> Iterator[Looked]:
+    """As :func:`decode_shared`, up to the upscaling: half of the work, and needed only where a mask is."""
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     points = torch.cat([tokens.expand(len(sparse), -1, -1), sparse], dim=1)
     keys, place = (each.flatten(1).T.contiguous() for each in (image, position))
@@ -35,7 +52,6 @@ def decode_shared(
     last, norm = decoder.transformer.final_attn_token_to_image, decoder.transformer.norm_final_attn
     queries = _tokens_on_shared(first, points, keys, place)
     shared = _heads(first.cross_attn_image_to_token.q_proj(keys + place), first.cross_attn_image_to_token.num_heads)
-    logits, scores = [], []
     for number in range(len(points)):  # one by one: the image's tokens of one prompt stay in the processor's cache
         query, point = queries[number], points[number]
         own = _image_on_tokens(first, keys, _attention_of_shared_image(first, shared, query + point), query)
@@ -45,9 +61,24 @@ def decode_shared(
         query = second.norm3(query + second.mlp(query))
         own = _image_on_tokens(second, own, _attention_of_image(second, placed, query + point), query)
         query = norm(query + _tokens_on_image(last, query + point, own, own + place))
-        logits.append(_upscaled(decoder, own, decoder.output_hypernetworks_mlps[0](query[1]), image.shape[1:]))
-        scores.append(decoder.iou_prediction_head(query[0])[0])
-    return torch.stack(logits), torch.stack(scores)
+        weights = decoder.output_hypernetworks_mlps[0](query[1])
+        yield Looked(own.unflatten(0, image.shape[1:]), weights, decoder.iou_prediction_head(query[0])[0])
+
+
+def upscaled(decoder: Any, prompt: Looked, rows: slice = slice(None), columns: slice = slice(None)) -> torch.Tensor:
+    """Logits ``(4 h, 4 w)`` of a prompt over some rows and columns of the image's tokens, all by default.
+
+    Two transposed convolutions that do not overlap, as products of channels-last matrices: no token meets another.
+    """
+    first, norm, _, second, _ = decoder.output_upscaling
+    part = prompt.tokens[rows, columns]
+    height, width = part.shape[:2]
+    finer = part.reshape(height * width, -1) @ first.weight.permute(0, 2, 3, 1).flatten(1)
+    finer = finer.view(-1, 4, first.out_channels).add_(first.bias)
+    finer = F.gelu(F.layer_norm(finer, finer.shape[-1:], norm.weight, norm.bias, norm.eps))
+    finest = (finer @ second.weight.permute(0, 2, 3, 1).flatten(1)).view(-1, 4, second.out_channels).add_(second.bias)
+    square = (F.gelu(finest) @ prompt.weights).view(height, width, 2, 2, 2, 2)
+    return square.permute(0, 2, 4, 1, 3, 5).reshape(4 * height, 4 * width)
 
 
 def current(module: Any) -> Any:
@@ -131,14 +162,3 @@ def _image_on_tokens(layer: Any, own: torch.Tensor, weights: torch.Tensor, query
     seen = (values @ outward).flatten(0, 1) + attention.out_proj.bias / heads  # each head's weights add up to 1
     answered: torch.Tensor = layer.norm4(torch.addmm(own, weights.flatten(0, 1).T, seen))
     return answered
-
-
-def _upscaled(decoder: Any, own: torch.Tensor, hyper: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """Logits ``(4 h, 4 w)``: two transposed convolutions that do not overlap, as products of channels-last matrices."""
-    first, norm, _, second, _ = decoder.output_upscaling
-    finer = own @ first.weight.permute(0, 2, 3, 1).flatten(1)
-    finer = finer.view(-1, 4, first.out_channels).add_(first.bias)
-    finer = F.gelu(F.layer_norm(finer, finer.shape[-1:], norm.weight, norm.bias, norm.eps))
-    finest = (finer @ second.weight.permute(0, 2, 3, 1).flatten(1)).view(-1, 4, second.out_channels).add_(second.bias)
-    square = (F.gelu(finest) @ hyper).view(*size, 2, 2, 2, 2)
-    return square.permute(0, 2, 4, 1, 3, 5).reshape(4 * size[0], 4 * size[1])
