@@ -30,6 +30,7 @@ from oncoseg_core import (
 from oncoseg_core.imaging import recognise, write_segmentation
 from oncoseg_core.system import json_text
 
+ANSWER = "answer.json"
 FORMATS = {"rtstruct": "RTSTRUCT", "seg": "DICOM SEG", "nifti": "NIfTI"}
 
 
@@ -70,9 +71,11 @@ def export_apart(
             np.save(Path(folder) / f"{number}.npy", np.packbits(mask), allow_pickle=False)
         command = [sys.executable, "-P", "-m", "oncoseg_dicom.export_apart", folder]
         done = subprocess.run(command, input=json_text(job), capture_output=True, text=True, check=False)
+        answered = Path(folder) / ANSWER  # libraries print to standard output
+        text = answered.read_text() if answered.exists() else ""
     try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (ValueError, IndexError):
+        answer = json.loads(text)
+    except ValueError:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise DataError(f"the export ended without an answer ({last}); nothing was written") from None
     if "error" in answer:
@@ -131,4 +134,5 @@ def _image(registry: Registry, job: Mapping[str, Any]) -> Volume | None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json_text(run(Path(sys.argv[1]), sys.stdin.read())) + "\n")
+    folder = Path(sys.argv[1])
+    (folder / ANSWER).write_text(json_text(run(folder, sys.stdin.read())))
