@@ -186,6 +186,7 @@ def test_an_earlier_session_is_gone_on_with_though_one_of_its_steps_is_refused(s
     settle(other, qtbot)
     kept.end(keep=True)
     (found,) = unfinished(tmp_path)
+    assert found.image["model"] == "toy"
     assert (found.steps, found.undone) == (other.steps, other.undone) == (session.steps[:1], session.steps[1:])
     other.close()
 

@@ -25,7 +25,8 @@ Op = dict[str, Any]
 """``{"op": "step", "n": 3, "step": …}``, ``undo`` or ``redo`` with a number, or ``refused`` with that of another.
 
 ``begin`` has ``steps`` and ``undone`` in place of all before it, and may have ``asked``, requests that go on from them;
-``unsent`` has prompts that are drawn and not sent yet, in place of those before.
+``unsent`` has prompts that are drawn and not sent yet, in place of those before; ``image`` says more of the image and
+its model.
 """
 
 WAITS = {
@@ -343,6 +344,7 @@ class QueuedSession:
                 self._keep({"op": "begin", "steps": [], "undone": [], "asked": list(self._pending)})
         model = models[self._remote.opened["model"]]
         self.prompt_kinds, self.notice, self.model = tuple(model["prompts"]), model["notice"], model["name"]
+        self._keep({"op": "image", "model": self.model})  # another model would make other masks of the same steps
         self._take(self._remote)
 
     def _opened_on(self, server: Server, steps: list[Step], undone: list[Step]) -> RemoteSession:

@@ -84,7 +84,7 @@ class Server:
         steps: Sequence[dict[str, Any]] = (),
         undone: Sequence[dict[str, Any]] = (),
     ) -> RemoteSession:
-        """A session on a series; ``steps`` and ``undone`` are those of an earlier one that is gone on with.
+        """A session on a series; ``steps`` and ``undone`` resume an earlier one.
 
         Raises:
             ServerError: the series cannot be had or read, or there are too many sessions.

@@ -34,7 +34,7 @@ class RemoteSession:
         transport: to the server.
         image: says which image the server is to open; called with True where the server has lost what it named.
         model: one of the server's; its first when None.
-        steps: of an earlier session that is gone on with.
+        steps: of an earlier session, to resume it.
         undone: its undone steps, the last of them to be redone first.
     """
 

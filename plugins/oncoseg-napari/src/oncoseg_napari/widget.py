@@ -313,6 +313,7 @@ class OncoSegWidget(QtWidgets.QWidget):
     def _resume(self, saved: Unfinished, layer: Image) -> None:
         self.viewer.add_layer(layer)
         opened = self._open(layer)
+        opened.journal.write({"op": "image", "model": saved.image.get("model")})
         opened.journal.write({"op": "begin", "steps": saved.steps, "undone": saved.undone})
         opened.session.open(self._server(), saved.image.get("model"), saved.steps, saved.undone)
         opened.prompts.restore(saved.unsent)
@@ -434,7 +435,7 @@ class OncoSegWidget(QtWidgets.QWidget):
             self._say(_sentence(error))
 
     def _behind(self, what: str, call: Callable[[], Any], then: Callable[[Any], Any]) -> None:
-        """Call on a thread, then go on with the result on the window's; called on any thread."""
+        """Call on a thread, then hand the result to ``then`` on the window's; may be called on any thread."""
 
         def work() -> None:
             try:

@@ -23,7 +23,7 @@ class SessionLogic:
     Args:
         scene: the MRML scene.
         volume: the volume node.
-        segmentation: a segmentation node to go on with.
+        segmentation: a segmentation node to resume with; a new one when None.
         steps: of an earlier session on the volume.
     """
 

@@ -23,7 +23,7 @@ class Segments:
     Args:
         scene: the MRML scene.
         volume: the volume node.
-        node: a segmentation to go on with; a new one when None.
+        node: a segmentation to resume with; a new one when None.
     """
 
     def __init__(self, scene: Any, volume: Any, node: Any = None) -> None:
